@@ -1,0 +1,44 @@
+# The verbs of this house: run, test, check, clean. Each does all the set-up it needs.
+VENV   ?= .venv
+PYTHON ?= python3.11
+PORT   ?= 11434
+MODEL  ?= smollm2:135m
+
+BIN      := $(VENV)/bin
+SETTINGS := HOST MODELS KEEP_ALIVE NUM_PARALLEL CONTEXT_LENGTH MAX_LOADED_MODELS KV_CACHE_TYPE \
+            ORIGINS DEBUG
+
+# `make run NUM_PARALLEL=8` means OUTRIDER_NUM_PARALLEL=8 for the daemon.
+$(foreach s,$(SETTINGS),$(if $(filter command line,$(origin $(s))),$(eval export OUTRIDER_$(s) := $($(s)))))
+
+.PHONY: run test check types clean
+
+run: $(VENV)/.installed
+	@$(BIN)/outrider serve $(if $(filter command line,$(origin PORT)),--port $(PORT)) --pull $(MODEL)
+
+test: $(VENV)/.installed-test
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.installed-check types
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy -p outrider
+
+# mypy finds the namespace `outrider` through links, since no folder of that name exists.
+types:
+	@mkdir -p .types/outrider
+	@for room in daemon models quant; do ln -sfn ../../$$room .types/outrider/$$room; done
+
+# A stamp per set of extras: a second run starts at once unless pyproject.toml changed.
+$(VENV)/bin/python:
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	@echo "Installing Outrider; the first time this builds llama.cpp, about 5 minutes on 2 cores."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/.installed-%: $(VENV)/.installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[$*]"
+	@touch $@
+
+clean:
+	@rm -rf $(VENV) .types build *.egg-info .mypy_cache .ruff_cache .pytest_cache
