@@ -1,0 +1,52 @@
+"""How quantisations are named and how big they are."""
+
+from collections.abc import Sequence
+from math import prod
+
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, LlamaFileType
+
+MXFP4_FILE_TYPE = 4  # written by Ollama into its MXFP4 files; llama.cpp left this number unused
+GUESSED = int(LlamaFileType.GUESSED)  # a flag beside the number
+
+
+def quantisation_name(file_type: int) -> str | None:
+    """`general.file_type` as clients see it (15 is "Q4_K_M"); None if the number is unknown."""
+    number = file_type & ~GUESSED
+    if number == MXFP4_FILE_TYPE:
+        return "MXFP4"
+    try:
+        name = str(LlamaFileType(number).name)
+    except ValueError:
+        return None
+    return name.removeprefix("ALL_").removeprefix("MOSTLY_").removesuffix("_MOE")
+
+
+def tensor_kind(number: int) -> str | None:
+    """A tensor type's number in a GGUF file as its name (12 is "Q4_K"); None if unknown."""
+    try:
+        return str(GGMLQuantizationType(number).name)
+    except ValueError:
+        return None
+
+
+def tensor_bytes(kind: str, shape: Sequence[int]) -> int:
+    """Bytes of a tensor whose rows have `shape[0]` elements.
+
+    Raises ValueError for an unknown type, or a row that is not a whole number of its blocks.
+    """
+    if kind not in GGMLQuantizationType.__members__:
+        raise ValueError(f"{kind} is not a tensor type")
+    block_elements, block_bytes = GGML_QUANT_SIZES[GGMLQuantizationType[kind]]
+    if not shape or shape[0] % block_elements:
+        raise ValueError(f"rows of {kind} are whole blocks of {block_elements} elements")
+    return prod(shape) // int(block_elements) * int(block_bytes)
+
+
+def format_parameters(count: int) -> str:
+    """A parameter count as Ollama shows it: 999, 12K, 134.52M, 8.0B, and 7B if it is exact."""
+    if count < 1_000:
+        return str(count)
+    if count < 1_000_000:
+        return f"{count / 1_000:.0f}K"
+    unit, letter, decimals = (10**6, "M", 2) if count < 10**9 else (10**9, "B", 1)
+    return f"{count / unit:.{decimals if count % unit else 0}f}{letter}"
