@@ -1,0 +1,81 @@
+"""Where the bytes of models lie: one file per content, named by its sha256 (contract 6.1)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from .errors import DigestMismatch
+from .manifest import Layer, check_digest
+from .partial import Partial
+
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """A stored content: `digest` is `sha256:<hex>`."""
+
+    digest: str
+    size_bytes: int
+
+    def layer(self, media_type: str, source: str | None = None) -> Layer:
+        """This blob in the role of `media_type`."""
+        return Layer(media_type, self.digest, self.size_bytes, source)
+
+
+class Blobs:
+    """The blobs folder; it is made when the first blob is added."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, digest: str) -> Path:
+        """Where the blob lies or would lie; raises InvalidDigest."""
+        return self.root / check_digest(digest).replace(":", "-").lower()
+
+    def has(self, digest: str, size_bytes: int | None = None) -> bool:
+        """Whether the blob is here, and of that size if one is given; raises InvalidDigest."""
+        path = self.path(digest)
+        return path.is_file() and size_bytes in (None, path.stat().st_size)
+
+    def add_bytes(self, data: bytes) -> Blob:
+        with self.partial() as partial:
+            partial.write(data)
+            return self.keep(partial)
+
+    def add_file(
+        self,
+        source: Path,
+        *,
+        expect: str | None = None,
+        on_bytes: Callable[[int], None] | None = None,
+    ) -> Blob:
+        """Copies `source` in; `on_bytes` hears of every chunk's size. Raises DigestMismatch."""
+        with self.partial() as partial, source.open("rb") as stream:
+            copy(stream, partial, on_bytes)
+            return self.keep(partial, expect=expect)
+
+    def partial(self) -> Partial:
+        """A blob in the making: write to it, then `keep` it."""
+        return Partial(self.root)
+
+    def keep(self, partial: Partial, *, expect: str | None = None) -> Blob:
+        """Makes the finished `partial` a blob; raises DigestMismatch if it is not `expect`."""
+        blob = Blob(partial.digest, partial.size_bytes)
+        if expect is not None and self.path(expect) != self.path(blob.digest):
+            raise DigestMismatch(expect, blob.digest)
+        if not self.has(blob.digest, blob.size_bytes):
+            partial.commit(self.path(blob.digest))
+        return blob
+
+    def remove(self, digest: str) -> None:
+        self.path(digest).unlink(missing_ok=True)
+
+
+def copy(source: IO[bytes], target: Partial, on_bytes: Callable[[int], None] | None = None) -> None:
+    """Copies `source` to its end in chunks; `on_bytes` may raise to stop it."""
+    while chunk := source.read(_CHUNK_BYTES):
+        target.write(chunk)
+        if on_bytes is not None:
+            on_bytes(len(chunk))

