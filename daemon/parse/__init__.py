@@ -1,0 +1,1 @@
+"""Pure text: what the model wrote -> thinking and content."""

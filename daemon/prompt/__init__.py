@@ -1,0 +1,1 @@
+"""Pure text: messages -> the prompt that a model reads."""

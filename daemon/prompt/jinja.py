@@ -1,0 +1,64 @@
+"""How a GGUF's own Jinja template turns messages into a prompt (guide section 8.2)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import NoReturn
+
+import jinja2
+from jinja2.ext import loopcontrols
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from ..errors import BadRequest
+
+
+class ChatTemplate:
+    """A compiled chat template; sandboxed, since it comes with the weights."""
+
+    def __init__(self, source: str, *, bos: str, eos: str) -> None:
+        """Raises jinja2.TemplateSyntaxError for a template that cannot be read."""
+        env = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
+        )
+        env.filters["tojson"] = _to_json
+        env.filters["from_json"] = json.loads
+        env.globals["raise_exception"] = _refuse
+        env.globals["strftime_now"] = datetime.now().strftime
+        self._template = env.from_string(source)
+        self._tokens = {"bos_token": bos, "eos_token": eos}
+        self.thinks = "<think>" in source and "</think>" in source  # contract section 8.3
+
+    def render(self, messages: Sequence[Mapping[str, object]], *, think: bool | str | None) -> str:
+        """The prompt, up to where the assistant begins. Raises BadRequest if the template does."""
+        facts: dict[str, object] = {}
+        if think is not None:
+            facts["enable_thinking"] = bool(think)
+        if isinstance(think, str):
+            facts["reasoning_effort"] = think
+        try:
+            return self._template.render(
+                messages=messages, add_generation_prompt=True, **self._tokens, **facts
+            )
+        except (jinja2.TemplateError, TypeError, ValueError) as error:
+            raise BadRequest(f"the model's chat template refused the messages: {error}") from error
+
+
+class PlainTemplate:
+    """What stands in for a template where a model has none: the contents, one after another."""
+
+    thinks = False
+
+    def render(self, messages: Sequence[Mapping[str, object]], *, think: bool | str | None) -> str:
+        """The prompt of a base model."""
+        return "\n\n".join(str(message["content"]) for message in messages)
+
+
+def _refuse(text: str) -> NoReturn:
+    raise jinja2.TemplateError(text)
+
+
+def _to_json(value: object, indent: int | None = None, **_options: object) -> str:
+    """Plain JSON: jinja's own filter escapes it for HTML."""
+    return json.dumps(value, ensure_ascii=False, indent=indent)

@@ -1,0 +1,182 @@
+"""What the front and a runner say to each other; this set is closed.
+
+A frame is a 4-byte little-endian length and one msgpack-encoded message. The first frame to a
+runner is `Load`; it answers `Loading` until `Ready` or `Failed`. After that the front sends
+`Submit` and `Cancel`, the runner one `Step` for each step of its engine. Every submitted id ends
+with exactly one `Delta` that has `done`, or one `Failed`.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+import msgspec
+
+LENGTH = struct.Struct("<I")
+MAX_FRAME_BYTES = 1 << 30
+
+
+class Load(msgspec.Struct, frozen=True, tag=True):
+    """Which weights, and how much memory to give them."""
+
+    model: str
+    num_ctx: int  # tokens that one sequence may hold
+    cells: int  # KV cells that all slots share
+    slots: int
+    batch: int  # rows of one decode
+    gpu_layers: int = -1  # -1: as many as fit
+    main_gpu: int | None = None
+    use_mmap: bool | None = None
+    threads: int = 0  # 0: one for each physical core
+    kv_type: str = "f16"  # of the KV cache, by ggml's name
+
+
+class ToolCall(msgspec.Struct, frozen=True):
+    """A call that the model asked for in an earlier turn."""
+
+    name: str
+    arguments: dict[str, object]
+    id: str = ""
+
+
+class Message(msgspec.Struct, frozen=True):
+    """One turn of a chat, as a template sees it."""
+
+    role: str
+    content: str = ""
+    thinking: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_name: str = ""
+    tool_call_id: str = ""
+
+
+class Chat(msgspec.Struct, frozen=True, tag=True):
+    """A prompt that the model's template turns into text."""
+
+    messages: tuple[Message, ...]
+    think: bool | str | None = None
+
+
+class Text(msgspec.Struct, frozen=True, tag=True):
+    """A prompt that reaches the tokenizer as it is."""
+
+    text: str
+
+
+class Sampling(msgspec.Struct, frozen=True):
+    """How the next token is drawn; names and meaning as in contract section 1.5."""
+
+    temperature: float = 0.8
+    top_k: int = 40
+    top_p: float = 0.9
+    min_p: float = 0.0
+    typical_p: float = 1.0
+    repeat_last_n: int = 64
+    repeat_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    seed: int = -1
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """When a sequence ends, and what may be cut to make it fit."""
+
+    num_predict: int = -1
+    num_keep: int = 4
+    stop: tuple[str, ...] = ()
+    truncate: bool = True  # drop old messages that do not fit
+    shift: bool = True  # forget the oldest tokens when the context is full
+
+
+class Submit(msgspec.Struct, frozen=True, tag=True):
+    """A request for text."""
+
+    id: int
+    prompt: Chat | Text
+    sampling: Sampling = Sampling()
+    limits: Limits = Limits()
+    context: tuple[int, ...] = ()  # tokens of an earlier answer, put before the prompt
+    render_only: bool = False
+
+
+class Cancel(msgspec.Struct, frozen=True, tag=True):
+    """The client went away: free the slot."""
+
+    id: int
+
+
+class Loading(msgspec.Struct, frozen=True, tag=True):
+    """The load goes on; sent now and then."""
+
+    fraction: float
+
+
+class Ready(msgspec.Struct, frozen=True, tag=True):
+    """The model is up."""
+
+    size_bytes: int  # weights, KV cache and compute buffers on all devices
+    size_vram_bytes: int
+
+
+class Done(msgspec.Struct, frozen=True):
+    """How a sequence ended, and what it cost."""
+
+    reason: str  # "stop", "length" or "cancel"
+    prompt_tokens: int
+    prompt_ns: int
+    eval_tokens: int
+    eval_ns: int
+    context: tuple[int, ...] = ()
+
+
+class Delta(msgspec.Struct, frozen=True):
+    """What one step added to one sequence."""
+
+    id: int
+    text: str = ""
+    thinking: str = ""
+    done: Done | None = None
+
+
+class Step(msgspec.Struct, frozen=True, tag=True):
+    """What one step of the engine added to all its sequences."""
+
+    deltas: tuple[Delta, ...]
+
+
+class Failed(msgspec.Struct, frozen=True, tag=True):
+    """A request (or, with no id, the runner itself) failed."""
+
+    id: int | None
+    kind: str  # a class name of errors.py
+    text: str
+
+
+ToRunner = Load | Submit | Cancel
+ToFront = Loading | Ready | Step | Failed
+
+
+def encode(message: ToRunner | ToFront) -> bytes:
+    """One frame, ready for the socket."""
+    body = msgspec.msgpack.encode(message)
+    return LENGTH.pack(len(body)) + body
+
+
+class Frames:
+    """Cuts a byte stream into message bodies."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """The bodies completed by these bytes. Raises ValueError for an absurd length."""
+        self._buffer += data
+        while len(self._buffer) >= LENGTH.size:
+            (length,) = LENGTH.unpack_from(self._buffer)
+            if length > MAX_FRAME_BYTES:
+                raise ValueError(f"a frame of {length} bytes is not ours")
+            if len(self._buffer) < LENGTH.size + length:
+                return
+            yield bytes(memoryview(self._buffer)[LENGTH.size : LENGTH.size + length])
+            del self._buffer[: LENGTH.size + length]

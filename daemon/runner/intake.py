@@ -1,0 +1,134 @@
+"""How a request becomes a sequence: render, tokenize, truncate.
+
+Tokens live where the model is, so nobody has to ask for them. This runs beside the engine, in the
+thread that reads the socket: a long prompt does not hold up the streams.
+"""
+
+from __future__ import annotations
+
+import random
+from bisect import bisect_left
+from collections.abc import Sequence as Seq
+
+import jinja2
+import msgspec
+
+from ..errors import BadRequest, LoadFailed
+from ..parse.thinking import OPEN
+from ..prompt.jinja import ChatTemplate, PlainTemplate
+from ..protocol import Chat, Message, Submit
+from .llama import Model
+from .sequence import Sequence, cut_middle
+
+TOO_LONG = (
+    "the prompt is longer than the context length currently available to the model; shorten the "
+    "prompt, adjust the context length in settings, or use a model with a longer context length"
+)
+
+
+class Intake:
+    """Knows the model's template and vocabulary."""
+
+    def __init__(self, model: Model, num_ctx: int) -> None:
+        self._model = model
+        self._num_ctx = num_ctx
+        self._bos = model.piece(model.bos, special=True).decode() if model.bos >= 0 else ""
+        self._template = self._compile()
+
+    def _compile(self) -> ChatTemplate | PlainTemplate:
+        source = self._model.chat_template
+        if source is None:
+            return PlainTemplate()
+        eos = self._model.eos
+        eos_text = self._model.piece(eos, special=True).decode() if eos >= 0 else ""
+        try:
+            return ChatTemplate(source, bos=self._bos, eos=eos_text)
+        except jinja2.TemplateSyntaxError as error:
+            raise LoadFailed(f"the model's chat template cannot be read: {error}") from error
+
+    def render(self, submit: Submit) -> str:
+        """The prompt as text. Raises BadRequest."""
+        return self._earlier(submit.context) + self._fitting(submit)
+
+    def prepare(self, submit: Submit) -> Sequence:
+        """A sequence that fits the context. Raises BadRequest."""
+        text = self.render(submit)
+        tokens = self._tokenize(text)
+        if not tokens:
+            raise BadRequest("the prompt is empty: there is nothing to continue")
+        limits = submit.limits
+        num_keep = limits.num_keep + self._model.adds_bos
+        if len(tokens) > self._num_ctx - 1:
+            if not (limits.truncate and limits.shift):
+                raise BadRequest(TOO_LONG)
+            tokens = cut_middle(tokens, num_keep, self._num_ctx)
+        sampling = submit.sampling
+        if sampling.seed < 0:
+            sampling = msgspec.structs.replace(sampling, seed=random.getrandbits(32))
+        return Sequence(
+            id=submit.id,
+            tokens=tokens,
+            sampling=sampling,
+            limits=msgspec.structs.replace(limits, num_keep=num_keep),
+            num_ctx=self._num_ctx,
+            thinks=self._thinks(submit),
+            opened=text.rstrip().endswith(OPEN),
+        )
+
+    def _thinks(self, submit: Submit) -> bool:
+        prompt = submit.prompt
+        return isinstance(prompt, Chat) and bool(prompt.think) and self._template.thinks
+
+    def _fitting(self, submit: Submit) -> str:
+        """The rendered prompt, without the oldest messages if they do not fit (contract 1.4)."""
+        if not isinstance(submit.prompt, Chat):
+            return submit.prompt.text
+        messages, think = submit.prompt.messages, submit.prompt.think
+        text = self._render(messages, think)
+        if not submit.limits.truncate or len(self._tokenize(text)) <= self._num_ctx:
+            return text
+        droppable = [i for i, m in enumerate(messages[:-1]) if m.role != "system"]
+
+        def without(count: int) -> str:
+            dropped = set(droppable[:count])
+            kept = [m for i, m in enumerate(messages) if i not in dropped]
+            return self._render(kept, think)
+
+        def fits(count: int) -> bool:
+            return len(self._tokenize(without(count))) <= self._num_ctx
+
+        return without(bisect_left(range(len(droppable)), True, key=fits))
+
+    def _render(self, messages: Seq[Message], think: bool | str | None) -> str:
+        return self._template.render([_as_dict(m) for m in messages], think=think)
+
+    def _tokenize(self, text: str) -> list[int]:
+        """A template often writes the BOS itself; it must not stand there twice (guide 8.2)."""
+        has_bos = bool(self._bos) and text.startswith(self._bos)
+        return self._model.tokenize(text, add_bos=self._model.adds_bos and not has_bos)
+
+    def _earlier(self, tokens: Seq[int]) -> str:
+        """The text of `context` tokens from an earlier answer."""
+        if not all(0 <= token < self._model.num_tokens for token in tokens):
+            raise BadRequest("context holds tokens that this model does not have")
+        pieces = (self._model.piece(token, special=True) for token in tokens)
+        return b"".join(pieces).decode("utf-8", "replace")
+
+
+def _as_dict(message: Message) -> dict[str, object]:
+    """A message as Hugging Face templates expect it; empty parts are left out."""
+    plain: dict[str, object] = {"role": message.role, "content": message.content}
+    if message.tool_calls:
+        plain["tool_calls"] = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": call.arguments},
+            }
+            for call in message.tool_calls
+        ]
+    if message.tool_name:
+        plain["name"] = message.tool_name
+    if message.tool_call_id:
+        plain["tool_call_id"] = message.tool_call_id
+    return plain

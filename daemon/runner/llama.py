@@ -1,0 +1,333 @@
+"""Every call into llama.cpp, each with its rule from the engine guide.
+
+Nothing else in the runner touches ctypes. A GGML_ASSERT ends the process, so what would trigger
+one is checked here, in Python, before the call (guide sections 0 and 10.1).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from llama_cpp import llama_cpp as lib
+from llama_cpp import llama_cpp_ext as ext
+
+from ..errors import BadRequest, DecodeFailed, LoadFailed
+from ..protocol import Load, Sampling
+
+# rc of llama_decode, guide section 10.2
+DECODED, NO_CELLS, ABORTED = 0, 1, 2
+
+KV_TYPES = {
+    "f32": lib.GGML_TYPE_F32,
+    "f16": lib.GGML_TYPE_F16,
+    "q8_0": lib.GGML_TYPE_Q8_0,
+    "q4_0": lib.GGML_TYPE_Q4_0,
+}
+LOG_ERROR = 4
+BUFFER_SIZE = re.compile(r"(\S+) (?:model|KV|RS|compute|output) buffer size = +([\d.]+) MiB")
+ON_HOST = re.compile(r"CPU|_Host")
+
+
+class Log:
+    """llama.cpp's own words: reasons and sizes are only ever told there (guide 10.4)."""
+
+    def __init__(self) -> None:
+        self._errors: deque[str] = deque(maxlen=20)
+        self.size_bytes = 0  # of all buffers
+        self.size_vram_bytes = 0  # of those on a GPU
+        self._callback = lib.llama_log_callback(self._take)  # must stay referenced
+        lib.llama_log_set(self._callback, ctypes.c_void_p(0))
+
+    def _take(self, level: int, text: bytes, _user: object) -> None:
+        line = text.decode("utf-8", "replace").strip()
+        if level == LOG_ERROR:
+            self._errors.append(line)
+        for device, mib in BUFFER_SIZE.findall(line):
+            size_bytes = int(float(mib) * 2**20)
+            self.size_bytes += size_bytes
+            self.size_vram_bytes += 0 if ON_HOST.search(device) else size_bytes
+
+    @property
+    def cause(self) -> str:
+        """The first error, which names the cause; the later ones are its echoes."""
+        return self._errors[0].partition(": ")[2] or self._errors[0] if self._errors else "unknown"
+
+
+class Model:
+    """Weights and vocabulary."""
+
+    def __init__(self, load: Load, log: Log, progress: Callable[[float], None]) -> None:
+        def report(fraction: float, _user: object) -> bool:
+            progress(fraction)
+            return True
+
+        params = lib.llama_model_default_params()
+        params.n_gpu_layers = load.gpu_layers
+        params.main_gpu = load.main_gpu or 0
+        if load.use_mmap is not None:
+            modes = (lib.LLAMA_LOAD_MODE_NONE, lib.LLAMA_LOAD_MODE_MMAP)
+            params.load_mode = modes[load.use_mmap]
+        callback = lib.llama_progress_callback(report)
+        params.progress_callback = callback
+        self.handle = lib.llama_model_load_from_file(load.model.encode(), params)
+        if not self.handle:
+            raise LoadFailed(f"unable to load model {load.model}: {log.cause}")
+        self.vocab = lib.llama_model_get_vocab(self.handle)
+        self.num_tokens: int = lib.llama_vocab_n_tokens(self.vocab)
+        self._pieces: dict[int, bytes] = {}
+
+    def close(self) -> None:
+        lib.llama_model_free(self.handle)
+
+    @cached_property
+    def train_ctx(self) -> int:
+        return int(lib.llama_model_n_ctx_train(self.handle))
+
+    @cached_property
+    def is_recurrent(self) -> bool:
+        """Whether any layer keeps a state that cannot be cut back (guide 4.4)."""
+        h = self.handle
+        return bool(lib.llama_model_is_recurrent(h) or lib.llama_model_is_hybrid(h))
+
+    @cached_property
+    def adds_bos(self) -> bool:
+        return bool(lib.llama_vocab_get_add_bos(self.vocab))
+
+    @cached_property
+    def bos(self) -> int:
+        """The beginning-of-sequence token, or -1."""
+        return int(lib.llama_vocab_bos(self.vocab))
+
+    @cached_property
+    def eos(self) -> int:
+        """The end-of-sequence token, or -1."""
+        return int(lib.llama_vocab_eos(self.vocab))
+
+    @cached_property
+    def suppressed(self) -> tuple[int, ...]:
+        """Tokens that must never be drawn, such as image placeholders (guide 1.8)."""
+        count = ctypes.c_int32(0)
+        ids = lib.llama_vocab_get_suppress_tokens(self.vocab, ctypes.byref(count))
+        return tuple(ids[i] for i in range(count.value))
+
+    @cached_property
+    def chat_template(self) -> str | None:
+        source = lib.llama_model_chat_template(self.handle, None)
+        return source.decode("utf-8", "replace") if source else None
+
+    def is_end(self, token: int) -> bool:
+        """Whether this token ends the generation."""
+        return bool(lib.llama_vocab_is_eog(self.vocab, token))
+
+    def piece(self, token: int, *, special: bool = False) -> bytes:
+        """The bytes of a token; a control token is empty unless `special`."""
+        key = ~token if special else token
+        if (piece := self._pieces.get(key)) is None:
+            piece = self._pieces[key] = self._read_piece(token, special)
+        return piece
+
+    def _read_piece(self, token: int, special: bool) -> bytes:
+        size = 64
+        while True:
+            buffer = ctypes.create_string_buffer(size)
+            n = lib.llama_token_to_piece(self.vocab, token, buffer, size, 0, special)
+            if n >= 0:
+                return buffer.raw[:n]
+            size = -n
+
+    def tokenize(self, text: str, *, add_bos: bool) -> list[int]:
+        """Token ids of a text in which special tokens are recognised."""
+        data = text.encode("utf-8", "replace")
+        room = len(data) // 2 + 16
+        while True:
+            out = (lib.llama_token * room)()
+            n = lib.llama_tokenize(self.vocab, data, len(data), out, room, add_bos, True)
+            if n >= 0:
+                return list(out[:n])
+            if n == -(2**31):
+                raise BadRequest("the prompt is too long to be tokenized")
+            room = -n
+
+
+class Rows:
+    """The rows of one decode: numpy arrays behind a persistent llama_batch (guide 6.5)."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self._token = np.zeros(capacity, np.int32)
+        self._pos = np.zeros(capacity, np.int32)
+        self._num_seq = np.ones(capacity, np.int32)
+        self._seq = np.zeros(capacity, np.int32)
+        self._output = np.zeros(capacity, np.int8)
+        self._seq_ptr = (self._seq.ctypes.data + 4 * np.arange(capacity)).astype(np.uintp)
+        self.batch = lib.llama_batch()
+        int32_p = ctypes.POINTER(ctypes.c_int32)
+        self.batch.token = _pointer(self._token, int32_p)
+        self.batch.pos = _pointer(self._pos, int32_p)
+        self.batch.n_seq_id = _pointer(self._num_seq, int32_p)
+        self.batch.seq_id = _pointer(self._seq_ptr, ctypes.POINTER(int32_p))
+        self.batch.logits = _pointer(self._output, ctypes.POINTER(ctypes.c_int8))
+        self.clear()
+
+    def clear(self) -> None:
+        self.count = 0
+        self.num_outputs = 0
+
+    def add(self, slot: int, position: int, tokens: Sequence[int], *, output: bool) -> int:
+        """Append a run of tokens of one slot; returns the row of its last token."""
+        start, end = self.count, self.count + len(tokens)
+        self._token[start:end] = tokens
+        self._pos[start:end] = np.arange(position, position + len(tokens))
+        self._seq[start:end] = slot
+        self._output[start:end] = 0
+        self._output[end - 1] = output
+        self.count = self.batch.n_tokens = end
+        self.num_outputs += output
+        return end - 1
+
+
+class Context:
+    """The KV cache of all slots, and the decode over it."""
+
+    def __init__(self, model: Model, load: Load) -> None:
+        params = lib.llama_context_default_params()
+        params.n_ctx = load.cells
+        params.n_batch = params.n_ubatch = load.batch
+        params.n_seq_max = params.n_outputs_max = load.slots  # guide 0.2
+        params.n_threads = params.n_threads_batch = load.threads  # guide 1.4
+        params.type_k = params.type_v = KV_TYPES[load.kv_type]
+        if load.kv_type == "f32":  # flash attention would round the cache to f16
+            params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        params.kv_unified = True
+        params.swa_full = False
+        params.no_perf = True
+        self.handle = lib.llama_init_from_model(model.handle, params)
+        if not self.handle:
+            raise LoadFailed(
+                f"unable to create a context of {load.cells} tokens for {load.model}; "
+                "a smaller num_ctx may fit"
+            )
+        self.model = model
+        self._memory = lib.llama_get_memory(self.handle)
+        self._num_slots = load.slots
+        self._abort = _arm_abort(self.handle)
+        ext.llama_set_embeddings_nextn(self.handle, False, True)  # guide 0.7: prune prefill rows
+
+    def close(self) -> None:
+        lib.llama_free(self.handle)
+
+    def decode(self, rows: Rows) -> int:
+        """DECODED, NO_CELLS or ABORTED; anything else raises DecodeFailed."""
+        assert 0 < rows.count <= rows.capacity, rows.count
+        assert rows.num_outputs <= self._num_slots, rows.num_outputs
+        rc = int(lib.llama_decode(self.handle, rows.batch))
+        if rc not in (DECODED, NO_CELLS, ABORTED):
+            raise DecodeFailed(f"llama_decode returned {rc} for {rows.count} rows")
+        return rc
+
+    def abort(self) -> None:
+        """Make the running decode return ABORTED; callable from another thread (guide 10.3)."""
+        self._abort[0] = b"\x01"
+
+    def disarm(self) -> None:
+        """Forget an abort that was asked for."""
+        self._abort[0] = b"\x00"
+
+    def logits(self, row: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+        """A view of one output row, valid until the next decode (guide 0.14)."""
+        pointer = lib.llama_get_logits_ith(self.handle, row)
+        assert pointer, f"row {row} was not an output"
+        return np.ctypeslib.as_array(pointer, (self.model.num_tokens,))
+
+    def clear(self, slot: int) -> None:
+        """Forget everything that a slot holds."""
+        lib.llama_memory_seq_rm(self._memory, slot, -1, -1)
+
+    def num_cached(self, slot: int) -> int:
+        """How many tokens of a slot are evaluated (guide 10.2: re-read after an abort)."""
+        return int(lib.llama_memory_seq_pos_max(self._memory, slot)) + 1
+
+
+class Sampler:
+    """One sequence's llama.cpp sampler chain, in llama.cpp's own order (guide 3.5)."""
+
+    def __init__(self, model: Model, sampling: Sampling, prompt: Sequence[int]) -> None:
+        """The penalties look back into the prompt too."""
+        self._model = model
+        self._chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
+        last_n = model.train_ctx if sampling.repeat_last_n < 0 else sampling.repeat_last_n
+        for stage in self._stages(sampling, last_n):
+            lib.llama_sampler_chain_add(self._chain, stage)
+        for token in prompt[len(prompt) - min(last_n, len(prompt)) :]:
+            lib.llama_sampler_accept(self._chain, token)
+
+    def _stages(self, s: Sampling, last_n: int) -> list[int]:
+        stages = [_suppress(self._model)] if self._model.suppressed else []
+        penalties = (s.repeat_penalty, s.frequency_penalty, s.presence_penalty)
+        if last_n and penalties != (1.0, 0.0, 0.0):
+            stages.append(
+                lib.llama_sampler_init_penalties(self._model.num_tokens, last_n, *penalties)
+            )
+        if s.temperature <= 0 or s.top_k == 1:
+            return [*stages, lib.llama_sampler_init_greedy()]
+        if s.top_k > 0:
+            stages.append(lib.llama_sampler_init_top_k(s.top_k))
+        if s.typical_p < 1:
+            stages.append(lib.llama_sampler_init_typical(s.typical_p, 1))
+        if s.top_p < 1:
+            stages.append(lib.llama_sampler_init_top_p(s.top_p, 1))
+        if s.min_p > 0:
+            stages.append(lib.llama_sampler_init_min_p(s.min_p, 1))
+        stages.append(lib.llama_sampler_init_temp(s.temperature))
+        return [*stages, lib.llama_sampler_init_dist(s.seed % 2**32)]
+
+    def draw(self, context: Context, row: int) -> int:
+        """The next token from an output row of the last decode."""
+        return int(lib.llama_sampler_sample(self._chain, context.handle, row))
+
+    def close(self) -> None:
+        lib.llama_sampler_free(self._chain)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model that is ready to decode."""
+
+    model: Model
+    context: Context
+    log: Log  # llama.cpp writes to it until the process ends
+
+
+def load_model(load: Load, progress: Callable[[float], None]) -> Loaded:
+    """Weights and context. Raises LoadFailed with llama.cpp's own reason."""
+    log = Log()
+    lib.llama_backend_init()
+    model = Model(load, log, progress)
+    context = Context(model, load)
+    return Loaded(model, context, log)
+
+
+def _pointer(array: np.ndarray, kind: type) -> object:
+    return ctypes.cast(array.ctypes.data, kind)
+
+
+def _suppress(model: Model) -> int:
+    bias = (lib.llama_logit_bias * len(model.suppressed))()
+    for entry, token in zip(bias, model.suppressed, strict=True):
+        entry.token, entry.bias = token, float("-inf")
+    return int(lib.llama_sampler_init_logit_bias(model.num_tokens, len(bias), bias))
+
+
+def _arm_abort(handle: object) -> ctypes.Array[ctypes.c_char]:
+    """A flag that llama.cpp polls through libc's strlen, without the GIL (guide 10.3)."""
+    flag = ctypes.create_string_buffer(2)
+    strlen = ctypes.cast(ctypes.CDLL(None).strlen, ctypes.c_void_p).value
+    callback = lib.ggml_abort_callback(strlen)
+    lib.llama_set_abort_callback(handle, callback, ctypes.cast(flag, ctypes.c_void_p))
+    return flag

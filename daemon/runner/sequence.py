@@ -1,0 +1,74 @@
+"""What one request is while it decodes: its tokens, how many are evaluated, and its limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..protocol import Limits, Sampling
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """A prompt and what was drawn after it.
+
+    Invariant: 0 <= cached <= len(tokens) <= num_ctx. A running sequence has a slot, and the KV
+    cache holds its first `cached` tokens; the others are `pending`. Nothing tells a prompt chunk
+    from a decode row but the number of pending tokens.
+    """
+
+    id: int
+    tokens: list[int]
+    sampling: Sampling
+    limits: Limits
+    num_ctx: int
+    thinks: bool = False  # the answer may begin with a thinking block
+    opened: bool = False  # the prompt already opened it
+    num_prompt: int = 0
+    cached: int = 0
+    slot: int | None = None
+    drawn: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.num_prompt = len(self.tokens)
+
+    @property
+    def pending(self) -> int:
+        """Tokens that the model has not seen yet."""
+        return len(self.tokens) - self.cached
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no further token has a place in the context."""
+        return len(self.tokens) >= self.num_ctx
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether the number of tokens that the client asked for is drawn."""
+        limit = 10 * self.num_ctx  # contract section 1.4
+        if 0 <= self.limits.num_predict < limit:
+            limit = self.limits.num_predict
+        return len(self.drawn) >= limit
+
+    def append(self, token: int) -> None:
+        """Take a token that was drawn."""
+        self.tokens.append(token)
+        self.drawn.append(token)
+
+    def shift(self) -> None:
+        """Forget the middle: keep the first tokens and the newer half of the rest.
+
+        The kept tokens are evaluated again, so the text is exactly what the model says to them
+        (a shifted KV cache would only approximate that, guide 5.3).
+        """
+        self.tokens = cut_middle(self.tokens, self.limits.num_keep, self.num_ctx)
+        self.cached = 0
+
+
+def cut_middle(tokens: list[int], num_keep: int, num_ctx: int) -> list[int]:
+    """The first `num_keep` tokens and a tail, as Ollama cuts: at most half of the rest stays free.
+
+    Total = num_ctx - max((num_ctx - keep) / 2, 1) (contract section 1.4).
+    """
+    keep = min(max(num_keep, 0), num_ctx - 2)
+    total = num_ctx - max((num_ctx - keep) // 2, 1)
+    return tokens[:keep] + tokens[len(tokens) - (total - keep) :]

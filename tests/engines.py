@@ -1,0 +1,128 @@
+"""How tests run the engine in their own process: real llama.cpp on a tiny model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from outrider.daemon.protocol import (
+    Cancel,
+    Chat,
+    Delta,
+    Done,
+    Limits,
+    Load,
+    Message,
+    Sampling,
+    Step,
+    Submit,
+    Text,
+    ToFront,
+)
+from outrider.daemon.runner.engine import Engine
+from outrider.daemon.runner.intake import Intake
+from outrider.daemon.runner.llama import Loaded, load_model
+
+GREEDY = Sampling(temperature=0.0)
+
+
+def load_spec(gguf: Path, **changes: int) -> Load:
+    """Four slots of 512 tokens over one pool, unless told otherwise."""
+    facts = {"num_ctx": 512, "cells": 2048, "slots": 4, "batch": 128, "threads": 2} | changes
+    return Load(model=str(gguf), kv_type="f32", **facts)
+
+
+def ask(
+    request_id: int,
+    prompt: str,
+    num_predict: int = 24,
+    *,
+    sampling: Sampling = GREEDY,
+    limits: Limits | None = None,
+) -> Submit:
+    """A request for a plain continuation."""
+    return Submit(
+        id=request_id,
+        prompt=Text(prompt),
+        sampling=sampling,
+        limits=limits or Limits(num_predict=num_predict),
+    )
+
+
+def chat(request_id: int, *texts: str, limits: Limits) -> Submit:
+    """A chat whose turns alternate between user and assistant."""
+    roles = ("user", "assistant")
+    turns = tuple(Message(roles[i % 2], text) for i, text in enumerate(texts))
+    return Submit(id=request_id, prompt=Chat(turns), sampling=GREEDY, limits=limits)
+
+
+@dataclass
+class Bench:
+    """An engine, its intake, and everything that it said."""
+
+    loaded: Loaded
+    intake: Intake
+    engine: Engine
+    deltas: list[Delta] = field(default_factory=list)
+    num_turns: int = 0
+
+    def submit(self, *requests: Submit) -> None:
+        for request in requests:
+            self.engine.submit(self.intake.prepare(request))
+
+    def turn(self) -> None:
+        self.engine.turn()
+        self.num_turns += 1
+        assert self.num_turns < 5000, "the engine does not come to an end"
+
+    def finish(self, count: int) -> dict[int, str]:
+        """Turn until `count` requests are done; their texts by id."""
+        while len(self.done) < count:
+            self.turn()
+        return self.texts
+
+    def run(self, *requests: Submit) -> dict[int, str]:
+        """The texts of these requests, decoded together."""
+        self.submit(*requests)
+        return self.finish(len(self.done) + len(requests))
+
+    def cancel(self, request_id: int) -> None:
+        self.engine.cancel(Cancel(request_id))
+
+    @property
+    def done(self) -> dict[int, Done]:
+        return {delta.id: delta.done for delta in self.deltas if delta.done}
+
+    @property
+    def texts(self) -> dict[int, str]:
+        ids = {delta.id for delta in self.deltas}
+        return {i: "".join(d.text for d in self.deltas if d.id == i) for i in ids}
+
+
+@contextmanager
+def open_bench(load: Load) -> Iterator[Bench]:
+    """An engine on a freshly loaded model; freed at the end."""
+    loaded = load_model(load, lambda _fraction: None)
+    deltas: list[Delta] = []
+
+    def take(message: ToFront) -> None:
+        assert isinstance(message, Step), message
+        deltas.extend(message.deltas)
+
+    engine = Engine(loaded.model, loaded.context, load, take)
+    try:
+        yield Bench(loaded, Intake(loaded.model, load.num_ctx), engine, deltas)
+    finally:
+        loaded.context.close()
+        loaded.model.close()
+
+
+def run_alone(load: Load, requests: Sequence[Submit]) -> dict[int, str]:
+    """What each request gives with nobody beside it, each on a fresh context."""
+    texts: dict[int, str] = {}
+    for request in requests:
+        with open_bench(load) as bench:
+            texts |= bench.run(request)
+    return texts
