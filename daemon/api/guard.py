@@ -1,0 +1,99 @@
+"""Who may talk to the daemon: Host and Origin checks (contract section 4)."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from collections.abc import Awaitable, Callable, Iterable
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+APP_SCHEMES = ("app", "file", "tauri", "vscode-webview", "vscode-file")
+LOCAL_ORIGINS = (
+    *(f"http{s}://{host}" for s in ("", "s") for host in ("localhost", "127.0.0.1", "0.0.0.0")),
+    *(f"http{s}://{host}:*" for s in ("", "s") for host in ("localhost", "127.0.0.1", "0.0.0.0")),
+    *(f"{scheme}://*" for scheme in APP_SCHEMES),
+)
+LOCAL_SUFFIXES = (".localhost", ".local", ".internal")
+ALLOW_METHODS = "GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS"
+STAINLESS = (
+    "arch async custom-poll-interval helper-method lang os package-version poll-helper "
+    "retry-count runtime runtime-version timeout"
+)
+ALLOW_HEADERS = ",".join(
+    [
+        *("Authorization", "Content-Type", "User-Agent", "Accept", "X-Requested-With"),
+        "OpenAI-Beta",
+        *(f"x-stainless-{name}" for name in STAINLESS.split()),
+    ]
+)
+
+
+class Origins:
+    """The web pages whose scripts may call the daemon."""
+
+    def __init__(self, extra: Iterable[str]) -> None:
+        patterns = [*LOCAL_ORIGINS, *extra]
+        self.is_open = "*" in patterns
+        parts = (re.escape(p).replace(r"\*", ".*") for p in patterns)
+        self._allowed = re.compile("|".join(parts), re.IGNORECASE)
+
+    def allows(self, origin: str, host: str) -> bool:
+        """Whether a page of `origin` may call a daemon that was reached as `host`."""
+        if self.is_open or origin in (f"http://{host}", f"https://{host}"):
+            return True
+        return bool(self._allowed.fullmatch(origin))
+
+
+def is_local_host(host: str) -> bool:
+    """Whether a Host header names this machine; the guard against DNS rebinding."""
+    try:
+        name = (urlsplit(f"//{host}").hostname or "").lower()
+    except ValueError:
+        return False
+    if name in ("", "localhost", socket.gethostname().lower()) or name.endswith(LOCAL_SUFFIXES):
+        return True
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_private or address.is_unspecified
+
+
+def build_guard(
+    origins: Origins, *, check_host: bool
+) -> Callable[..., Awaitable[web.StreamResponse]]:
+    """A middleware that answers 403 with an empty body to whom it does not know."""
+
+    @web.middleware
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        host, origin = request.headers.get("Host", ""), request.headers.get("Origin", "")
+        if check_host and not is_local_host(host):
+            return web.Response(status=403)
+        if origin and not origins.allows(origin, host):
+            return web.Response(status=403)
+        if request.method == "OPTIONS":
+            return web.Response(status=204, headers=_preflight() if origin else {})
+        return await handler(request)
+
+    return guard
+
+
+def cross_origin(origins: Origins, request: web.Request) -> dict[str, str]:
+    """The headers that let a permitted page read the answer."""
+    origin = request.headers.get("Origin")
+    if not origin:
+        return {}
+    return {"Access-Control-Allow-Origin": "*" if origins.is_open else origin, "Vary": "Origin"}
+
+
+def _preflight() -> dict[str, str]:
+    return {
+        "Access-Control-Allow-Methods": ALLOW_METHODS,
+        "Access-Control-Allow-Headers": ALLOW_HEADERS,
+        "Access-Control-Max-Age": "43200",
+    }

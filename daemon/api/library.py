@@ -1,0 +1,197 @@
+"""Ollama's own dialect: the routes about models, not text (contract sections 1.12 to 1.16)."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import asdict
+from datetime import datetime, timedelta
+
+from aiohttp import web
+
+from ...models.errors import InvalidName, ModelError, ModelNotFound
+from ...models.model import Model
+from ...models.modelfile import render_modelfile, render_parameters
+from ...models.name import Name
+from ...models.pull import pull as fetch
+from ...models.store import Store
+from ...quant.gguf import Array, Header
+from ...quant.types import format_parameters
+from ..errors import BadRequest, NotFound, OutriderError
+from ..fleet import Berth
+from ..inventory import Known
+from ..options import Options
+from . import wire
+from .house import HOUSE
+from .stream import Line, last_line, respond
+
+API_VERSION = "0.33.0"  # the Ollama API that is implemented; clients gate features on it
+FOREVER = timedelta(days=365 * 100)
+
+
+async def root(_request: web.Request) -> web.Response:
+    """GET /"""
+    return web.Response(text="Ollama is running")
+
+
+async def version(_request: web.Request) -> web.Response:
+    """GET /api/version"""
+    return web.json_response({"version": API_VERSION})
+
+
+async def tags(request: web.Request) -> web.Response:
+    """GET /api/tags"""
+    models = await request.app[HOUSE].inventory.list()
+    return web.json_response({"models": [_tag(model, known) for model, known in models]})
+
+
+async def ps(request: web.Request) -> web.Response:
+    """GET /api/ps"""
+    house = request.app[HOUSE]
+    details = {m.digest: _details(m, known) for m, known in await house.inventory.list()}
+    now = datetime.now().astimezone()
+    loaded = [_loaded(berth, details.get(berth.digest), now) for berth in house.fleet.berths]
+    return web.json_response({"models": loaded})
+
+
+async def show(request: web.Request) -> web.Response:
+    """POST /api/show"""
+    body = await wire.read(request, wire.ShowRequest)
+    text = body.model or body.name
+    if not text:
+        raise BadRequest("model is required")
+    house = request.app[HOUSE]
+    known = await house.inventory.find(text, f"model '{Name.parse(text).short}' not found")
+    Options.merge(body.options)
+    header = await house.inventory.read_all(known) if body.verbose else known.header
+    return web.json_response(_shown(known, header, body.system))
+
+
+async def copy(request: web.Request) -> web.Response:
+    """POST /api/copy"""
+    body = await wire.read(request, wire.CopyRequest)
+    source = _name(body.source, f'source "{body.source}" is invalid')
+    destination = _name(body.destination, f'destination "{body.destination}" is invalid')
+    try:
+        await asyncio.to_thread(request.app[HOUSE].inventory.store.copy, source, destination)
+    except ModelNotFound:
+        raise NotFound(f'model "{body.source}" not found') from None
+    return web.Response()
+
+
+async def delete(request: web.Request) -> web.Response:
+    """DELETE /api/delete"""
+    body = await wire.read(request, wire.NameRequest)
+    text = body.model or body.name
+    if not text:
+        raise BadRequest("model is required")
+    name = _name(text, f'name "{text}" is invalid')
+    try:
+        await asyncio.to_thread(request.app[HOUSE].inventory.store.delete, name)
+    except ModelNotFound:
+        raise NotFound(f"model '{text}' not found") from None
+    return web.Response()
+
+
+async def pull(request: web.Request) -> web.StreamResponse:
+    """POST /api/pull"""
+    body = await wire.read(request, wire.NameRequest)
+    name = _name(body.model or body.name, "invalid model name")
+    lines = report(request.app[HOUSE].inventory.store, name)
+    return await respond(request, lines, stream=body.stream, fold=last_line)
+
+
+async def report(store: Store, name: Name) -> AsyncGenerator[Line, None]:
+    """The lines of a pull (contract section 1.16)."""
+    try:
+        async with aclosing(fetch(store, name)) as steps:
+            async for progress in steps:
+                yield {key: value for key, value in asdict(progress).items() if value is not None}
+    except ModelError as error:
+        raise OutriderError(str(error)) from error
+
+
+def _name(text: str, invalid: str) -> Name:
+    try:
+        return Name.parse(text.strip())
+    except InvalidName:
+        raise BadRequest(invalid) from None
+
+
+def _details(model: Model, known: Known | None) -> Line:
+    """The `details` object; what the config does not say is read from the weights."""
+    config, header = model.config, known.header if known else None
+    family = config.model_family or (header.architecture if header else "")
+    return {
+        "parent_model": model.parent_model,
+        "format": config.model_format or "gguf",
+        "family": family,
+        "families": list(config.model_families) if config.model_families else [family],
+        "parameter_size": config.model_type
+        or (format_parameters(header.parameter_count) if header else ""),
+        "quantization_level": config.file_type or (header.quantisation if header else ""),
+        **({"context_length": header.context_length} if header else {}),
+        **({"embedding_length": header.embedding_length} if header else {}),
+    }
+
+
+def _tag(model: Model, known: Known | None) -> Line:
+    return {
+        "name": model.name.short,
+        "model": model.name.short,
+        "modified_at": model.modified_at.isoformat(),
+        "size": model.size_bytes,
+        "digest": model.digest,
+        "details": _details(model, known),
+        **({"capabilities": known.capabilities} if known else {}),
+    }
+
+
+def _loaded(berth: Berth, details: Line | None, now: datetime) -> Line:
+    left_s = berth.expires_in_s
+    expires = now + (timedelta(seconds=left_s) if math.isfinite(left_s) else FOREVER)
+    return {
+        "name": berth.name,
+        "model": berth.name,
+        "size": berth.child.ready.size_bytes,
+        "digest": berth.digest,
+        "details": details or {},
+        "expires_at": expires.isoformat(),
+        "size_vram": berth.child.ready.size_vram_bytes,
+        "context_length": berth.load.num_ctx,
+    }
+
+
+def _shown(known: Known, header: Header, system: str) -> Line:
+    model = known.model
+    texts = {
+        "license": "\n".join(model.licenses),
+        "modelfile": render_modelfile(model),
+        "parameters": render_parameters(model.params),
+        "template": header.chat_template or model.template or "",
+        "system": system or model.system,
+        "messages": list(model.messages),
+        "requires": model.config.requires,
+    }
+    return {
+        **{key: text for key, text in texts.items() if text},
+        "details": _details(model, known),
+        "model_info": _model_info(header),
+        "tensors": [
+            {"name": t.name, "type": t.kind, "shape": list(t.shape)} for t in header.tensors
+        ],
+        "capabilities": known.capabilities,
+        "modified_at": model.modified_at.isoformat(),
+    }
+
+
+def _model_info(header: Header) -> Line:
+    hidden = ("general.name", "tokenizer.chat_template")
+    values = {
+        key: None if isinstance(value, Array) else value
+        for key, value in header.values.items()
+        if key not in hidden
+    }
+    return {**values, "general.parameter_count": header.parameter_count}

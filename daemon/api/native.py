@@ -1,0 +1,259 @@
+"""Ollama's own dialect: /api/generate and /api/chat (contract sections 1.2 to 1.4)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from aiohttp import web
+
+from ..errors import BadRequest, NotFound, OutriderError, Unsupported
+from ..fleet import Wanted
+from ..inventory import Known, plan_load
+from ..options import Options
+from ..protocol import Chat, Delta, Done, Message, Submit, Text, ToolCall
+from . import wire
+from .house import HOUSE, House
+from .stream import Line, respond
+
+# (text, thinking, is_last) -> the part of a line that differs between generate and chat
+Shape = Callable[[str, str], Line]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A checked request: what to load, what to ask, and how to word the answer."""
+
+    body: wire.Common
+    wanted: Wanted
+    submit: Submit | None  # None: only load
+    shape: Shape
+    shows_context: bool
+    start_ns: int
+
+
+async def generate(request: web.Request) -> web.StreamResponse:
+    """POST /api/generate"""
+    start_ns = time.monotonic_ns()
+    body = await wire.read(request, wire.GenerateRequest)
+    house = request.app[HOUSE]
+    _check_logprobs(body)
+    if not body.model:
+        raise NotFound("model '' not found")
+    known = await house.inventory.find(body.model, f"model '{body.model}' not found")
+    if not body.prompt and body.keep_alive == 0:
+        return await _unload(house, known, body, _generate_shape)
+    if body.raw and (body.template or body.system or body.context):
+        raise BadRequest("raw mode does not support template, system, or context")
+    _check_capabilities(known, body, "generate")
+    if body.suffix:
+        raise BadRequest(f"{known.model.name.full} does not support insert")
+    if body.template:
+        raise Unsupported("a template in the request is not supported yet; leave it out")
+    _check_support(body, has_images=bool(body.images))
+    job = _job(house, known, body, _generate_prompt(known, body), _generate_shape, start_ns)
+    return await _answer(request, house, job)
+
+
+async def chat(request: web.Request) -> web.StreamResponse:
+    """POST /api/chat"""
+    start_ns = time.monotonic_ns()
+    body = await wire.read(request, wire.ChatRequest)
+    house = request.app[HOUSE]
+    _check_logprobs(body)
+    if not body.model:
+        raise BadRequest("model is required")
+    known = await house.inventory.find(body.model, f"model '{body.model}' not found")
+    if not body.messages and body.keep_alive == 0:
+        return await _unload(house, known, body, _chat_shape)
+    _check_capabilities(known, body, "chat")
+    if body.tools:
+        raise BadRequest(f"{known.model.name.full} does not support tools")
+    _check_support(body, has_images=any(message.images for message in body.messages))
+    job = _job(house, known, body, _chat_prompt(known, body), _chat_shape, start_ns)
+    return await _answer(request, house, job)
+
+
+def _check_logprobs(body: wire.Common) -> None:
+    if not 0 <= body.top_logprobs <= 20:
+        raise BadRequest("top_logprobs must be between 0 and 20")
+
+
+def _check_capabilities(known: Known, body: wire.Common, verb: str) -> None:
+    if body.think and not known.can("thinking"):
+        raise BadRequest(f'"{body.model}" does not support thinking')
+    if not known.can("completion"):
+        raise BadRequest(f'"{body.model}" does not support {verb}')
+
+
+def _check_support(body: wire.Common, *, has_images: bool) -> None:
+    """Refuse what this version would otherwise silently leave out."""
+    if isinstance(body.format, str) and body.format not in ("", "json"):
+        quoted = f'"\\"{body.format}\\""'
+        raise OutriderError(
+            f'invalid format: {quoted}; expected "json" or a valid JSON Schema object'
+        )
+    if body.format:
+        raise Unsupported("structured output is not supported yet; leave format out")
+    if body.logprobs:
+        raise Unsupported("logprobs are not supported yet; leave them out")
+    if has_images:
+        raise Unsupported("images are not supported yet; leave them out")
+
+
+def _generate_prompt(known: Known, body: wire.GenerateRequest) -> Chat | Text | None:
+    if not body.prompt:
+        return None
+    if body.raw:
+        return Text(body.prompt)
+    stored = () if body.context else _stored(known)
+    return _chat(known, body, (*stored, Message("user", body.prompt)), body.system)
+
+
+def _chat_prompt(known: Known, body: wire.ChatRequest) -> Chat | None:
+    if not body.messages:
+        return None
+    messages = (_message(message) for message in body.messages)
+    return _chat(known, body, (*_stored(known), *messages), "")
+
+
+def _chat(known: Known, body: wire.Common, messages: tuple[Message, ...], system: str) -> Chat:
+    """The model's SYSTEM goes first unless the messages begin with one of their own."""
+    system = system or known.model.system
+    if system and messages[0].role != "system":
+        messages = (Message("system", system), *messages)
+    think = body.think
+    if think is None and known.can("thinking"):
+        think = True  # contract section 1.7
+    return Chat(messages, think)
+
+
+def _stored(known: Known) -> tuple[Message, ...]:
+    return tuple(
+        Message(str(m.get("role", "")), str(m.get("content", ""))) for m in known.model.messages
+    )
+
+
+def _message(message: wire.Message) -> Message:
+    return Message(
+        role=message.role.lower(),
+        content=message.content,
+        thinking=message.thinking,
+        tool_calls=tuple(
+            ToolCall(call.function.name, call.function.arguments, call.id)
+            for call in message.tool_calls
+        ),
+        tool_name=message.tool_name,
+        tool_call_id=message.tool_call_id,
+    )
+
+
+def _job(
+    house: House,
+    known: Known,
+    body: wire.Common,
+    prompt: Chat | Text | None,
+    shape: Shape,
+    start_ns: int,
+) -> Job:
+    options = Options.merge(known.model.params, body.options)
+    load = plan_load(known, options, house.settings)
+    wanted = Wanted(known.model.name.short, known.model.digest, load)
+    submit = prompt and Submit(
+        id=0,
+        prompt=prompt,
+        sampling=options.sampling(),
+        limits=options.limits(truncate=body.truncate, shift=body.shift),
+        context=tuple(body.context) if isinstance(body, wire.GenerateRequest) else (),
+        render_only=body.render_only,
+    )
+    shows_context = isinstance(body, wire.GenerateRequest) and not body.raw
+    return Job(body, wanted, submit or None, shape, shows_context, start_ns)
+
+
+async def _unload(
+    house: House, known: Known, body: wire.Common, shape: Shape
+) -> web.StreamResponse:
+    await house.fleet.unload(str(known.path))
+    return web.json_response({**_line(body, shape("", "")), "done": True, "done_reason": "unload"})
+
+
+async def _answer(request: web.Request, house: House, job: Job) -> web.StreamResponse:
+    stream = job.body.stream and job.submit is not None and not job.body.render_only
+    return await respond(request, _lines(house, job), stream=stream, fold=fold)
+
+
+async def _lines(house: House, job: Job) -> AsyncGenerator[Line, None]:
+    """The answer, line by line; the last one has `done`."""
+    async with house.fleet.lease(job.wanted, job.body.keep_alive) as child:
+        load_ns = time.monotonic_ns() - job.start_ns
+        if job.submit is None:
+            line = _line(job.body, job.shape("", ""))
+            yield {**line, "done": True, "done_reason": "load"}
+            return
+        async with aclosing(child.submit(job.submit)) as deltas:
+            async for delta in deltas:
+                if delta.done and delta.done.reason == "render":
+                    yield _rendered(job, delta)
+                    return
+                if delta.text or delta.thinking:
+                    yield {**_line(job.body, job.shape(delta.text, delta.thinking)), "done": False}
+                if delta.done:
+                    yield _last(job, delta.done, load_ns)
+
+
+def _line(body: wire.Common, part: Line) -> Line:
+    created_at = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    return {"model": body.model, "created_at": created_at, **part}
+
+
+def _last(job: Job, done: Done, load_ns: int) -> Line:
+    """The final line: why it ended, and the metrics that are not zero."""
+    metrics: Line = {
+        "context": list(done.context) if job.shows_context else None,
+        "total_duration": time.monotonic_ns() - job.start_ns,
+        "load_duration": load_ns,
+        "prompt_eval_count": done.prompt_tokens,
+        "prompt_eval_duration": done.prompt_ns,
+        "eval_count": done.eval_tokens,
+        "eval_duration": done.eval_ns,
+    }
+    line = {**_line(job.body, job.shape("", "")), "done": True, "done_reason": done.reason}
+    return line | {key: value for key, value in metrics.items() if value}
+
+
+def _rendered(job: Job, delta: Delta) -> Line:
+    info = {"rendered_template": delta.text, "image_count": 0}
+    return {**_line(job.body, job.shape("", "")), "done": False, "_debug_info": info}
+
+
+def _generate_shape(text: str, thinking: str) -> Line:
+    return _part("response", text, thinking)
+
+
+def _chat_shape(text: str, thinking: str) -> Line:
+    return {"message": {"role": "assistant", **_part("content", text, thinking)}}
+
+
+def _part(key: str, text: str, thinking: str) -> Line:
+    """The text under its key; thinking only where there is some."""
+    part: Line = {key: text}
+    if thinking:
+        part["thinking"] = thinking
+    return part
+
+
+def fold(lines: list[Line]) -> Line:
+    """One object: the texts of all lines joined, everything else from the last."""
+    last = lines[-1]
+    messages = [message for line in lines if isinstance(message := line.get("message"), dict)]
+    if messages:
+        return last | _chat_shape(_joined(messages, "content"), _joined(messages, "thinking"))
+    return last | _generate_shape(_joined(lines, "response"), _joined(lines, "thinking"))
+
+
+def _joined(parts: list[Line], key: str) -> str:
+    return "".join(str(part.get(key, "")) for part in parts)

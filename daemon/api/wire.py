@@ -1,0 +1,152 @@
+"""What a native request looks like, and how a bad one is refused (contract sections 0 and 1)."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, TypeVar
+
+from aiohttp import web
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from ..duration import parse_duration
+from ..errors import BadRequest, TooLarge
+
+R = TypeVar("R", bound="Wire")
+
+LEVELS = ("high", "medium", "low", "max")
+
+
+def _seconds(value: object) -> float | None:
+    return None if value is None else parse_duration(value)
+
+
+def _think(value: object) -> object:
+    choices = '"high", "medium", "low", "max", true, or false'
+    if isinstance(value, str) and value not in LEVELS:
+        raise ValueError(f'invalid think value: "{value}" (must be {choices})')
+    if not isinstance(value, str | bool | None):
+        raise ValueError(f"think must be a boolean or string ({choices})")
+    return value
+
+
+KeepAlive = Annotated[float | None, BeforeValidator(_seconds)]
+Think = Annotated[bool | str | None, BeforeValidator(_think)]
+JsonObject = dict[str, object]
+
+
+class Wire(BaseModel):
+    """A JSON object: keys in any case, null means "not given", unknown keys are ignored."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain(cls, data: object) -> object:
+        if data is None:
+            return {}
+        if not isinstance(data, dict):
+            return data
+        return {str(key).lower(): value for key, value in data.items() if value is not None}
+
+
+class FunctionCall(Wire):
+    name: str = ""
+    arguments: JsonObject = {}
+
+
+class ToolCall(Wire):
+    id: str = ""
+    function: FunctionCall = FunctionCall()
+
+
+class Message(Wire):
+    role: str = ""
+    content: str = ""
+    thinking: str = ""
+    images: list[str] = []
+    tool_calls: list[ToolCall] = []
+    tool_name: str = ""
+    tool_call_id: str = ""
+
+
+class Common(Wire):
+    """What generate and chat share."""
+
+    model: str = ""
+    stream: bool = True
+    format: str | JsonObject = ""
+    keep_alive: KeepAlive = None
+    options: JsonObject = {}
+    think: Think = None
+    truncate: bool = True
+    shift: bool = True
+    logprobs: bool = False
+    top_logprobs: int = 0
+    render_only: bool = Field(False, alias="_debug_render_only")
+
+
+class GenerateRequest(Common):
+    prompt: str = ""
+    suffix: str = ""
+    system: str = ""
+    template: str = ""
+    context: list[int] = []
+    raw: bool = False
+    images: list[str] = []
+
+
+class ChatRequest(Common):
+    messages: list[Message] = []
+    tools: list[JsonObject] = []
+
+
+class ShowRequest(Wire):
+    model: str = ""
+    name: str = ""
+    verbose: bool = False
+    system: str = ""
+    options: JsonObject = {}
+
+
+class CopyRequest(Wire):
+    source: str = ""
+    destination: str = ""
+
+
+class NameRequest(Wire):
+    """Pull and delete: `name` is the old spelling of `model`."""
+
+    model: str = ""
+    name: str = ""
+    stream: bool = True
+
+
+async def read(request: web.Request, kind: type[R]) -> R:
+    """The request's body, whatever its Content-Type. Raises BadRequest and TooLarge."""
+    try:
+        body = (await request.read()).decode("utf-8", "replace").lstrip("\ufeff \t\r\n")
+    except web.HTTPRequestEntityTooLarge:
+        limit = request.app.get(MAX_BODY, 0) >> 20
+        raise TooLarge(f"the request body is too large: at most {limit} MiB are read") from None
+    if not body:
+        raise BadRequest("missing request body")
+    try:
+        value, _ = json.JSONDecoder().raw_decode(body)
+        return kind.model_validate(value)
+    except RecursionError:
+        raise BadRequest("the JSON is nested too deeply") from None
+    except json.JSONDecodeError as error:
+        raise BadRequest(f"invalid JSON: {error}") from None
+    except ValidationError as error:
+        raise BadRequest(_explain(error)) from None
+
+
+MAX_BODY = web.AppKey("max_body", int)
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    if first["type"] == "value_error":
+        return first["msg"].removeprefix("Value error, ")
+    place = ".".join(str(part) for part in first["loc"]) or "the request"
+    return f"json: {place}: {first['msg']}"

@@ -1,0 +1,200 @@
+"""The front process: routes, middlewares, start and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Coroutine
+from importlib.metadata import version as package_version
+
+from aiohttp import web
+
+from ..models.errors import InvalidName, ModelError
+from ..models.name import Name
+from ..models.store import Store
+from ..quant.gguf import GGUFError
+from .api import library, native
+from .api.guard import Handler, Origins, build_guard, cross_origin
+from .api.house import HOUSE, House
+from .api.wire import MAX_BODY
+from .config import Settings
+from .errors import BadRequest, ConfigError, OutriderError
+from .fleet import Fleet
+from .inventory import Inventory
+from .notify import Notifier
+from .progress import follow
+
+MAX_BODY_BYTES = 64 << 20
+SHUTDOWN_S = 2.0
+
+log = logging.getLogger("outrider")
+
+
+def build_app(settings: Settings, store: Store, fleet: Fleet) -> web.Application:
+    """The routes, and what stands around every one of them."""
+    origins = Origins(settings.origins)
+    app = web.Application(
+        client_max_size=MAX_BODY_BYTES,
+        middlewares=[
+            note_request,
+            build_guard(origins, check_host=settings.is_loopback),
+            tidy_path,
+            answer_errors,
+        ],
+    )
+    app[HOUSE] = House(settings, Inventory(store), fleet)
+    app[MAX_BODY] = MAX_BODY_BYTES
+    app.router.add_get("/", library.root)
+    app.router.add_get("/api/version", library.version)
+    app.router.add_get("/api/tags", library.tags)
+    app.router.add_get("/api/ps", library.ps)
+    app.router.add_post("/api/show", library.show)
+    app.router.add_post("/api/copy", library.copy)
+    app.router.add_delete("/api/delete", library.delete)
+    app.router.add_post("/api/pull", library.pull)
+    app.router.add_post("/api/generate", native.generate)
+    app.router.add_post("/api/chat", native.chat)
+    outrider_version = package_version("outrider")
+
+    async def sign(request: web.Request, response: web.StreamResponse) -> None:
+        response.headers["Outrider-Version"] = outrider_version
+        response.headers.update(cross_origin(origins, request))
+
+    app.on_response_prepare.append(sign)
+    return app
+
+
+@web.middleware
+async def note_request(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """One line for each request, when it is over."""
+    start_s, status = time.monotonic(), 499  # a cancelled handler: the client went away
+    try:
+        response = await handler(request)
+        status = response.status
+        return response
+    finally:
+        took_s = time.monotonic() - start_s
+        log.info("%s %s %d %.3f s", request.method, request.path, status, took_s)
+
+
+@web.middleware
+async def tidy_path(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """A trailing slash is redirected away (contract section 0)."""
+    if request.path == "/" or not request.path.endswith("/"):
+        return await handler(request)
+    status = 301 if request.method == "GET" else 307
+    target = "/" + request.rel_url.path.strip("/")
+    return web.Response(status=status, headers={"Location": target})
+
+
+@web.middleware
+async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Every error becomes the contract's status and {"error": text}."""
+    try:
+        return await handler(request)
+    except web.HTTPNotFound:
+        return web.Response(status=404, text="404 page not found")
+    except web.HTTPMethodNotAllowed as error:
+        allow = {"Allow": error.headers["Allow"]}
+        return web.Response(status=405, text="405 method not allowed", headers=allow)
+    except OutriderError as error:
+        return _refusal(error.status, str(error))
+    except InvalidName as error:
+        return _refusal(BadRequest.status, str(error))
+    except (ModelError, GGUFError) as error:
+        return _refusal(500, str(error))
+    except web.HTTPException:
+        raise
+    except Exception:
+        log.exception("%s %s failed", request.method, request.path)
+        return _refusal(500, "internal error; the daemon's log has the details")
+
+
+def _refusal(status: int, text: str) -> web.Response:
+    return web.json_response({"error": text}, status=status)
+
+
+@contextlib.asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[str]:
+    """A daemon that answers for as long as the block lasts; gives its URL.
+
+    Raises ConfigError if the address is taken or does not exist.
+    """
+    store = Store(settings.models)
+    fleet = Fleet(max_loaded=settings.max_loaded_models, keep_alive_s=settings.keep_alive_s)
+    runner = web.AppRunner(
+        build_app(settings, store, fleet),
+        handler_cancellation=True,  # a client that goes away frees its slot
+        access_log=None,
+        shutdown_timeout=SHUTDOWN_S,
+    )
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, settings.host or None, settings.port)
+        try:
+            await site.start()
+        except OSError as error:
+            raise ConfigError(
+                f"cannot listen on {settings.host or '*'}:{settings.port}: {error.strerror}; "
+                "is another daemon running? choose another address with --host or --port"
+            ) from error
+        yield _url(settings, runner)
+    finally:
+        await runner.cleanup()
+        await fleet.close()
+
+
+async def serve(settings: Settings, pull: str | None) -> None:
+    """Run in the foreground until SIGINT or SIGTERM; first fetch `pull` if it is missing."""
+    logging.basicConfig(
+        level=logging.DEBUG if settings.debug else logging.INFO,
+        format="%(asctime)s %(levelname)s %(message)s",
+        stream=sys.stderr,
+    )
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    notifier = Notifier(os.environ.get("NOTIFY_SOCKET"))
+    if pull and not await _completes(ensure(Store(settings.models), pull), stop):
+        return
+    async with running(settings) as url:
+        print(_greeting(url, pull), flush=True)
+        notifier.ready()
+        await stop.wait()
+        notifier.stopping()
+
+
+async def _completes(work: Coroutine[object, object, None], stop: asyncio.Event) -> bool:
+    """Whether the work came to its end; a stop cancels it."""
+    task, stopped = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    await asyncio.wait((task, stopped), return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    return not task.cancelled()
+
+
+async def ensure(store: Store, text: str) -> None:
+    """Fetch a model unless it is there."""
+    name = Name.parse(text)
+    if not store.find(name):
+        await follow(library.report(store, name), sys.stderr)
+
+
+def _url(settings: Settings, runner: web.AppRunner) -> str:
+    port = runner.addresses[0][1]
+    return settings.model_copy(update={"port_override": port}).base_url
+
+
+def _greeting(url: str, model: str | None) -> str:
+    if model is None:
+        return f"Outrider is ready at {url}; try: outrider run smollm2:135m"
+    body = f'{{"model":"{model}","messages":[{{"role":"user","content":"Why is the sky blue?"}}]}}'
+    return f"Outrider is ready at {url}; try: curl {url}/api/chat -d '{body}'"

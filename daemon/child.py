@@ -1,0 +1,212 @@
+"""One runner process as the front sees it: start, submit, cancel, death."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import os
+import socket
+import sys
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Self
+
+import msgspec
+
+from .errors import LoadFailed, OutriderError, RunnerDied, revive
+from .protocol import (
+    Cancel,
+    Delta,
+    Failed,
+    Frames,
+    Load,
+    Loading,
+    Ready,
+    Step,
+    Submit,
+    ToFront,
+    encode,
+)
+
+LOAD_STALL_S = 300.0  # contract section 4, OLLAMA_LOAD_TIMEOUT
+EXIT_S = 5.0
+DIED = (  # contract section 1.4
+    "model runner has unexpectedly stopped, this may be due to resource limitations or an "
+    "internal error, check ollama server logs for details"
+)
+
+log = logging.getLogger(__name__)
+
+
+class Child:
+    """A runner that is up; `start` makes one, `stop` ends it."""
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        self._process = process
+        self._reader = reader
+        self._writer = writer
+        self._ids = itertools.count(1)
+        self._inboxes: dict[int, asyncio.Queue[Delta | OutriderError]] = {}
+        self._stderr: deque[str] = deque(maxlen=20)
+        self._tasks = [asyncio.create_task(self._keep_stderr())]
+        self.ready = Ready(0, 0)
+        self.is_alive = True
+
+    @classmethod
+    async def start(cls, load: Load) -> Self:
+        """A runner with its model loaded. Raises LoadFailed; leaves no process behind then."""
+        child = await cls._spawn()
+        try:
+            await child._load(load)
+        except BaseException:
+            await child.stop()
+            raise
+        child._tasks.append(asyncio.create_task(child._deliver()))
+        return child
+
+    @classmethod
+    async def _spawn(cls) -> Self:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "outrider.daemon.runner", str(theirs.fileno())),
+                pass_fds=[theirs.fileno()],
+                stdin=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
+                limit=1 << 20,
+                start_new_session=True,  # Ctrl-C in a terminal is for the front alone
+                env={**os.environ, "GGML_NO_BACKTRACE": "1"},  # guide section 10.1
+            )
+        reader, writer = await asyncio.open_unix_connection(sock=ours)
+        return cls(process, reader, writer)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    async def submit(self, request: Submit) -> AsyncGenerator[Delta, None]:
+        """The deltas of one request; leaving the loop early frees its slot.
+
+        `request.id` is replaced by a fresh one. Raises BadRequest and RunnerDied.
+        """
+        if not self.is_alive:
+            raise RunnerDied(self._obituary())
+        request = msgspec.structs.replace(request, id=next(self._ids))
+        inbox = self._inboxes[request.id] = asyncio.Queue()
+        finished = False
+        try:
+            self._write(encode(request))
+            while not finished:
+                item = await inbox.get()
+                finished = isinstance(item, OutriderError) or item.done is not None
+                if isinstance(item, OutriderError):
+                    raise item
+                yield item
+        finally:
+            del self._inboxes[request.id]
+            if not finished:
+                self._write(encode(Cancel(request.id)))
+
+    async def stop(self) -> None:
+        """End the process: politely by closing its socket, then by force."""
+        self.is_alive = False
+        self._writer.close()
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()
+        try:
+            await asyncio.wait_for(self._process.wait(), EXIT_S)
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+        await asyncio.gather(*self._tasks)
+        self._fail_all()
+
+    def _write(self, frame: bytes) -> None:
+        if self.is_alive:
+            self._writer.write(frame)
+
+    async def _load(self, load: Load) -> None:
+        self._writer.write(encode(load))
+        messages = self._messages()
+        while True:
+            try:
+                message = await asyncio.wait_for(anext(messages), LOAD_STALL_S)
+            except TimeoutError:
+                raise LoadFailed("timed out waiting for the model to load") from None
+            except StopAsyncIteration:
+                raise LoadFailed(await self._died_loading()) from None
+            if isinstance(message, Failed):
+                raise revive(message.kind, message.text)
+            if isinstance(message, Ready):
+                self.ready = message
+                return
+            assert isinstance(message, Loading)
+
+    async def _messages(self) -> AsyncIterator[ToFront]:
+        """What the runner says, until its socket closes."""
+        frames = Frames()
+        decoder: msgspec.msgpack.Decoder[ToFront] = msgspec.msgpack.Decoder(ToFront)
+        with contextlib.suppress(ConnectionError):
+            while data := await self._reader.read(1 << 18):
+                for body in frames.feed(data):
+                    yield decoder.decode(body)
+
+    async def _deliver(self) -> None:
+        """Hand each request what is for it; when the runner is gone, tell them all."""
+        cause = ""
+        async for message in self._messages():
+            if isinstance(message, Step):
+                for delta in message.deltas:
+                    self._put(delta.id, delta)
+            elif isinstance(message, Failed) and message.id is not None:
+                self._put(message.id, revive(message.kind, message.text))
+            elif isinstance(message, Failed):
+                cause = message.text
+        if self.is_alive:
+            await self._bury(cause)
+
+    def _put(self, request_id: int, item: Delta | OutriderError) -> None:
+        if inbox := self._inboxes.get(request_id):
+            inbox.put_nowait(item)
+
+    async def _bury(self, cause: str) -> None:
+        self.is_alive = False
+        code = await self._process.wait()
+        if cause:
+            self._stderr.append(cause)
+        log.error("runner %d ended with status %s: %s", self.pid, code, self._last_words() or "-")
+        self._fail_all()
+
+    def _fail_all(self) -> None:
+        for inbox in self._inboxes.values():
+            inbox.put_nowait(RunnerDied(self._obituary()))
+
+    def _obituary(self) -> str:
+        words = self._last_words()
+        return f"{DIED}: {words}" if words else DIED
+
+    async def _died_loading(self) -> str:
+        code = await self._process.wait()
+        return f"llama-server process has terminated: {_exit_text(code)}: {self._last_words()}"
+
+    def _last_words(self) -> str:
+        return self._stderr[-1] if self._stderr else ""
+
+    async def _keep_stderr(self) -> None:
+        """Pass on what the runner logs, and keep the end of it for its obituary."""
+        assert self._process.stderr
+        while line := await self._process.stderr.readline():
+            text = line.decode("utf-8", "replace").rstrip()
+            log.debug("runner %d: %s", self.pid, text)
+            self._stderr.append(text)
+
+
+def _exit_text(code: int) -> str:
+    return f"signal {-code}" if code < 0 else f"exit status {code}"

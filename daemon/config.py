@@ -1,0 +1,158 @@
+"""Which settings hold: flags, OUTRIDER_*, OLLAMA_*, defaults, in this order (contract 4)."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    computed_field,
+    field_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from .duration import parse_duration
+from .errors import ConfigError
+
+DEFAULT_PORT = 11434
+FALSE = {"", "0", "f", "false"}
+
+
+def _clean(value: object) -> object:
+    """Values are trimmed of blanks and of surrounding quotes."""
+    return value.strip().strip("\"'") if isinstance(value, str) else value
+
+
+def _flag(value: object) -> object:
+    """Go's ParseBool; a non-empty value that it does not know counts as true."""
+    return value.lower() not in FALSE if isinstance(value, str) else value
+
+
+def _env(name: str) -> AliasChoices:
+    return AliasChoices(name.lower(), f"OUTRIDER_{name}", f"OLLAMA_{name}")
+
+
+class Settings(BaseSettings):
+    """Everything the daemon can be told, built once at the edge and handed down in pieces."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, env_ignore_empty=True, extra="ignore", populate_by_name=True
+    )
+
+    address: Annotated[str, BeforeValidator(_clean)] = Field("", validation_alias=_env("HOST"))
+    port_override: int | None = Field(None, ge=0, le=65535)
+    models: Annotated[Path, BeforeValidator(_clean)] = Field(
+        Path("~/.ollama/models"), validation_alias=_env("MODELS")
+    )
+    keep_alive_s: float = Field(300.0, validation_alias=_env("KEEP_ALIVE"))
+    num_parallel: int = Field(4, ge=1, le=64, validation_alias=_env("NUM_PARALLEL"))
+    context_length: int = Field(0, ge=0, validation_alias=_env("CONTEXT_LENGTH"))
+    max_loaded_models: int = Field(0, ge=0, validation_alias=_env("MAX_LOADED_MODELS"))
+    kv_cache_type: Annotated[Literal["f32", "f16", "q8_0", "q4_0"], BeforeValidator(_clean)] = Field(
+        "f16", validation_alias=_env("KV_CACHE_TYPE")
+    )
+    origins: Annotated[tuple[str, ...], NoDecode] = Field((), validation_alias=_env("ORIGINS"))
+    debug: Annotated[bool, BeforeValidator(_flag), BeforeValidator(_clean)] = Field(
+        False, validation_alias=_env("DEBUG")
+    )
+
+    @classmethod
+    def load(cls, *, port: int | None = None, **flags: object) -> Self:
+        """Settings from the given flags (None means "not given") and the environment."""
+        given = {key: value for key, value in flags.items() if value is not None}
+        try:
+            return cls(port_override=port, **given)  # type: ignore[arg-type]
+        except ValidationError as error:
+            raise ConfigError(_explain(error)) from None
+
+    @field_validator("models")
+    @classmethod
+    def _expand(cls, path: Path) -> Path:
+        return path.expanduser().absolute()
+
+    @field_validator("keep_alive_s", mode="before")
+    @classmethod
+    def _keep_alive(cls, value: object) -> float:
+        value = _clean(value)
+        if isinstance(value, str) and value.removeprefix("-").isdecimal():
+            value = int(value)
+        return parse_duration(value)
+
+    @field_validator("num_parallel", "context_length", "max_loaded_models", mode="before")
+    @classmethod
+    def _number(cls, value: object) -> object:
+        return _clean(value)
+
+    @field_validator("origins", mode="before")
+    @classmethod
+    def _origins(cls, value: object) -> object:
+        if isinstance(value, str):
+            value = [part.strip() for part in str(_clean(value)).split(",")]
+            value = tuple(part for part in value if part)
+        for origin in value if isinstance(value, tuple) else ():
+            if origin != "*" and "://" not in origin:
+                raise ValueError(f"origin {origin!r} needs a scheme, such as https://{origin}")
+        return value
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def host(self) -> str:
+        """The address to bind; empty means every interface."""
+        return _split_address(self.address)[1]
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def port(self) -> int:
+        """The TCP port to bind or to reach."""
+        return _split_address(self.address)[2] if self.port_override is None else self.port_override
+
+    @property
+    def base_url(self) -> str:
+        """Where a client finds the daemon."""
+        scheme, host, _, path = _split_address(self.address)
+        if host in ("", "0.0.0.0", "::"):
+            host = "127.0.0.1"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}{path}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the daemon (contract section 4, Host check)."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+
+def _split_address(text: str) -> tuple[str, str, int, str]:
+    """(scheme, host, port, path) of OLLAMA_HOST, by the contract's table in section 4."""
+    scheme, _, rest = text.rpartition("://")
+    default = {"": DEFAULT_PORT, "http": 80, "https": 443}.get(scheme, DEFAULT_PORT)
+    if text == "ollama.com":
+        scheme, default = "https", 443
+    if rest.count(":") > 1 and not rest.startswith("["):
+        rest = f"[{rest}]"
+    parts = urlsplit(f"//{rest}")
+    try:
+        port = parts.port if parts.port is not None else default
+    except ValueError:
+        port = DEFAULT_PORT
+    host = parts.hostname or ("" if rest.startswith(":") else "127.0.0.1")
+    return scheme or "http", host, port, parts.path.rstrip("/")
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    name = str(first["loc"][0]).upper().removeprefix("OUTRIDER_").removeprefix("OLLAMA_")
+    return f"{name}={first['input']!r}: {first['msg'].removeprefix('Value error, ')}"
+
+
+def is_forever(keep_alive_s: float) -> bool:
+    """A model that is kept until it is told to go (contract section 1.6)."""
+    return math.isinf(keep_alive_s)

@@ -1,0 +1,44 @@
+"""How long: Go durations, as Ollama's clients write them (contract section 1.6)."""
+
+from __future__ import annotations
+
+import math
+import re
+
+UNITS_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600}
+PART = re.compile(r"(\d+\.?\d*|\.\d+)([a-zµμ]+)")
+
+
+def parse_duration(value: object) -> float:
+    """Seconds of a JSON number or a Go duration string; anything negative means forever (inf).
+
+    Raises ValueError with the contract's text.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError(f"Unsupported type: '{_go_type(value)}'")
+    seconds = parse_go(value) if isinstance(value, str) else float(value)
+    if math.isnan(seconds):
+        raise ValueError("a duration must be a number")
+    return math.inf if seconds < 0 else seconds
+
+
+def parse_go(text: str) -> float:
+    """Seconds of a Go duration such as "1h30m" or "-500ms"; only "0" may go without a unit."""
+    sign, rest = (-1, text[1:]) if text.startswith("-") else (1, text.removeprefix("+"))
+    if rest == "0":
+        return 0.0
+    if rest.isdecimal():
+        raise ValueError(f'time: missing unit in duration "{text}"')
+    total_s, end = 0.0, 0
+    for part in PART.finditer(rest):
+        if part.start() != end or part[2] not in UNITS_S:
+            break
+        total_s, end = total_s + float(part[1]) * UNITS_S[part[2]], part.end()
+    if not rest or end != len(rest):
+        raise ValueError(f'time: invalid duration "{text}"')
+    return sign * total_s
+
+
+def _go_type(value: object) -> str:
+    names = {bool: "bool", list: "[]interface {}", dict: "map[string]interface {}"}
+    return names.get(type(value), "<nil>")

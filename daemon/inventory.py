@@ -1,0 +1,118 @@
+"""What the daemon knows of the models on disk without loading them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from ..models.errors import ModelNotFound
+from ..models.model import Model
+from ..models.name import Name
+from ..models.store import Store
+from ..quant.gguf import EveryArray, GGUFError, Header, read_header
+from .config import Settings
+from .errors import NotFound, OutriderError
+from .options import Options
+from .protocol import Load
+
+DEFAULT_NUM_CTX = 4096  # contract section 5.4
+POOL_CELLS = 32768
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A model and the header of its weights."""
+
+    model: Model
+    header: Header
+
+    @property
+    def path(self) -> Path:
+        """The file with the weights; a model without one is never made into a Known."""
+        return self.header.path
+
+    @property
+    def capabilities(self) -> list[str]:
+        """What a client may ask of it (contract section 8.3)."""
+        if self.header.pooling is not None:
+            return ["embedding"]
+        template = self.header.chat_template or ""
+        thinks = "<think>" in template and "</think>" in template
+        return ["completion", "thinking"] if thinks else ["completion"]
+
+    def can(self, capability: str) -> bool:
+        return capability in self.capabilities
+
+
+class Inventory:
+    """The store, and the headers that were read from it."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._headers: dict[tuple[Path, int, int], Header] = {}
+
+    async def find(self, text: str, not_found: str) -> Known:
+        """The model a client named. Raises NotFound with the text that its route uses."""
+        name = Name.parse(text.strip())
+        try:
+            model = await asyncio.to_thread(self.store.resolve, name)
+        except ModelNotFound:
+            raise NotFound(not_found) from None
+        return await asyncio.to_thread(self._know, model)
+
+    async def list(self) -> list[tuple[Model, Known | None]]:
+        """Every model, the newest first; without a header where that cannot be read."""
+        return await asyncio.to_thread(lambda: [(m, self._try(m)) for m in self.store.list()])
+
+    async def read_all(self, known: Known) -> Header:
+        """The header with every array, however long."""
+        return await asyncio.to_thread(read_header, known.path, arrays=EveryArray())
+
+    def _try(self, model: Model) -> Known | None:
+        try:
+            return self._know(model)
+        except (GGUFError, OutriderError):
+            return None
+
+    def _know(self, model: Model) -> Known:
+        if model.model_path is None:
+            raise OutriderError(
+                f"{model.name.short} holds no GGUF weights; Outrider serves GGUF models only"
+            )
+        stat = os.stat(model.model_path)
+        key = (model.model_path, stat.st_mtime_ns, stat.st_size)
+        if key not in self._headers:
+            self._headers[key] = read_header(model.model_path)
+        return Known(model, self._headers[key])
+
+
+def plan_load(known: Known, options: Options, settings: Settings) -> Load:
+    """How a model is to be loaded for a request.
+
+    Every slot gets its whole context while that costs no more than POOL_CELLS; with a longer
+    context the slots share one (contract sections 5.2 and 5.4).
+    """
+    wanted = options.num_ctx or settings.context_length or DEFAULT_NUM_CTX
+    num_ctx = max(4, min(wanted, known.header.context_length or wanted))
+    slots = settings.num_parallel
+    cells = _round_up(max(num_ctx, min(num_ctx * slots, POOL_CELLS)), 256)
+    return Load(
+        model=str(known.path),
+        num_ctx=num_ctx,
+        cells=cells,
+        slots=slots,
+        batch=max(slots, min(max(options.num_batch, 32), cells)),
+        gpu_layers=options.num_gpu,
+        main_gpu=options.main_gpu,
+        use_mmap=options.use_mmap,
+        kv_type=settings.kv_cache_type,
+        threads=options.num_thread or psutil.cpu_count(logical=False) or os.cpu_count() or 1,
+    )
+
+
+def _round_up(value: int, step: int) -> int:
+    return -(-value // step) * step

@@ -1,0 +1,84 @@
+"""What a request may set, and what holds when it does not (contract section 1.5)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+from .errors import OutriderError
+from .protocol import Limits, Sampling
+
+log = logging.getLogger(__name__)
+
+
+class OptionError(OutriderError):
+    """An option has the wrong JSON type; Ollama answers that with status 500."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Every option that llama.cpp can honour, by Ollama's names and defaults."""
+
+    temperature: float = 0.8
+    top_k: int = 40
+    top_p: float = 0.9
+    min_p: float = 0.0
+    typical_p: float = 1.0
+    repeat_last_n: int = 64
+    repeat_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    seed: int = -1
+    stop: tuple[str, ...] = ()
+    num_predict: int = -1
+    num_keep: int = 4
+    num_ctx: int = 0  # 0: the daemon's default
+    num_batch: int = 512
+    num_gpu: int = -1  # -1: as many layers as fit
+    main_gpu: int = 0
+    num_thread: int = 0  # 0: one for each physical core
+    use_mmap: bool | None = None
+
+    @classmethod
+    def merge(cls, *layers: Mapping[str, object]) -> Options:
+        """Options from layers of JSON values; a later layer wins, null means "not set".
+
+        Raises OptionError for a wrong type. Unknown names are logged and left out.
+        """
+        kinds = {field.name: str(field.type) for field in fields(cls)}
+        values: dict[str, object] = {}
+        for layer in layers:
+            for name, value in layer.items():
+                if name not in kinds:
+                    log.warning("invalid option provided: %s", name)
+                elif value is not None:
+                    values[name] = _convert(name, kinds[name], value)
+        return cls(**values)  # type: ignore[arg-type]
+
+    def sampling(self) -> Sampling:
+        return Sampling(**{name: getattr(self, name) for name in Sampling.__struct_fields__})
+
+    def limits(self, *, truncate: bool, shift: bool) -> Limits:
+        return Limits(self.num_predict, self.num_keep, self.stop, truncate, shift)
+
+
+def _convert(name: str, kind: str, value: object) -> object:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if kind == "int" and is_number:
+        return _clamp(value)  # type: ignore[arg-type]
+    if kind == "float" and is_number:
+        return float(value)  # type: ignore[arg-type]
+    if kind.startswith("bool") and isinstance(value, bool):
+        return value
+    if kind.startswith("tuple") and isinstance(value, list):
+        if all(isinstance(item, str) for item in value):
+            return tuple(value)
+        raise OptionError(f'option "{name}" must be of an array of strings')
+    names = {"int": "integer", "float": "float32", "bool | None": "boolean"}
+    raise OptionError(f'option "{name}" must be of type {names.get(kind, "array")}')
+
+
+def _clamp(value: float) -> int:
+    """JSON numbers are truncated, and kept inside what llama.cpp's int32 holds."""
+    return int(min(max(value, -(2**31)), 2**31 - 1))

@@ -1,0 +1,75 @@
+"""What every test may use: a store with the real model, a running daemon, a place for figures."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from daemons import Daemon, start_daemon
+from tiny import write_llama
+from weights import import_gguf
+
+MODEL = "smollm2:135m"
+MEASUREMENTS = pytest.StashKey[list[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[MEASUREMENTS] = []
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Figures are reported, not asserted: machines differ."""
+    if lines := terminalreporter.config.stash[MEASUREMENTS]:
+        terminalreporter.section("measured")
+        for line in lines:
+            terminalreporter.line(line)
+
+
+@pytest.fixture
+def measurements(request: pytest.FixtureRequest) -> list[str]:
+    """Lines to print after the run."""
+    return request.config.stash[MEASUREMENTS]
+
+
+@pytest.fixture(scope="session")
+def weights_store() -> Path:
+    """A store with the real model, fetched once for this machine the way a user fetches it."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    root = cache / "outrider" / "test-models"
+    fetch = f"""
+import asyncio, pathlib
+from outrider.daemon.app import ensure
+from outrider.models.store import Store
+asyncio.run(ensure(Store(pathlib.Path({str(root)!r})), {MODEL!r}))
+"""
+    subprocess.run([sys.executable, "-c", fetch], check=True, timeout=600)
+    return root
+
+
+@pytest.fixture(scope="session")
+def store_root(weights_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of this run: the real model (linked, not copied) and tiny ones."""
+    root = tmp_path_factory.mktemp("models")
+    for source in weights_store.rglob("*"):
+        if source.is_file():
+            target = root / source.relative_to(weights_store)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.hardlink_to(source) if _same_disk(source, root) else target.symlink_to(source)
+    folder = tmp_path_factory.mktemp("gguf")
+    import_gguf(root, "tiny", write_llama(folder / "tiny.gguf", seed=1))
+    return root
+
+
+@pytest.fixture(scope="session")
+def daemon(store_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """The daemon that most tests talk to; started once, on a free port."""
+    with start_daemon(store_root, tmp_path_factory.mktemp("daemon")) as running:
+        yield running
+
+
+def _same_disk(source: Path, folder: Path) -> bool:
+    return source.stat().st_dev == folder.stat().st_dev

@@ -1,0 +1,33 @@
+"""How tests put a GGUF file into a store, in Ollama's own layout."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from outrider.models import manifest as media
+from outrider.models.manifest import Manifest
+from outrider.models.name import Name
+from outrider.models.store import Store
+
+
+def import_gguf(
+    root: Path,
+    name: str,
+    gguf: Path,
+    *,
+    params: Mapping[str, object] | None = None,
+    system: str = "",
+) -> Path:
+    """Make the file the model `name`; returns the blob's path."""
+    store = Store(root)
+    weights = store.blobs.add_file(gguf)
+    layers = [weights.layer(media.MODEL)]
+    if params:
+        layers.append(store.blobs.add_bytes(json.dumps(params).encode()).layer(media.PARAMS))
+    if system:
+        layers.append(store.blobs.add_bytes(system.encode()).layer(media.SYSTEM))
+    config = store.blobs.add_bytes(json.dumps({"model_format": "gguf"}).encode())
+    store.write(Name.parse(name), Manifest(config.layer(media.CONFIG), tuple(layers)))
+    return store.blobs.path(weights.digest)
