@@ -1,0 +1,160 @@
+"""How a model's answer looks in the terminal while it comes in (contract section 10.2)."""
+
+from __future__ import annotations
+
+import shutil
+import unicodedata
+from dataclasses import dataclass
+from typing import TextIO
+
+from . import quantities
+from .client import Json
+
+DIM, PLAIN = "\x1b[2m", "\x1b[0m"
+VALUE_COLUMN = 22
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a user wants to see of an answer."""
+
+    verbose: bool = False
+    hide_thinking: bool = False
+    word_wrap: bool = True
+
+
+class Answer:
+    """One answer: writes it as it comes, and keeps its content and metrics."""
+
+    def __init__(self, out: TextIO, look: Look) -> None:
+        self.content = ""
+        self.metrics: Json = {}
+        self._out = out
+        self._look = look
+        self._dim, self._plain = (DIM, PLAIN) if out.isatty() else ("", "")
+        columns = shutil.get_terminal_size().columns if out.isatty() and look.word_wrap else 0
+        self._wrap = Wrap(columns)
+        self._thinking = False
+        self._began = False
+
+    def add(self, chunk: Json) -> None:
+        """Takes one line of POST /api/chat; a line may carry the end of thinking and content."""
+        message = chunk.get("message") or {}
+        self._think(str(message.get("thinking") or ""))
+        self._speak(str(message.get("content") or ""))
+        self._out.flush()
+        if chunk.get("done"):
+            self.metrics = chunk
+
+    def finish(self) -> None:
+        """Ends the last line, whether the answer came to its end or was stopped."""
+        self._end_thinking()
+        self._write(self._wrap.end() + ("\n" if self._began else ""))
+        self._out.flush()
+
+    def _think(self, text: str) -> None:
+        if not text or self._look.hide_thinking:
+            return
+        if not self._thinking:
+            self._write("Thinking...\n" + self._dim)
+            self._thinking = True
+        self._write(self._wrap.add(text))
+
+    def _speak(self, text: str) -> None:
+        if not text:
+            return
+        self._end_thinking()
+        self.content += text
+        self._write(self._wrap.add(text))
+
+    def _end_thinking(self) -> None:
+        if not self._thinking:
+            return
+        rest = self._wrap.end()
+        self._write(rest + self._plain + "\n...done thinking.\n\n")
+        self._thinking = False
+
+    def _write(self, text: str) -> None:
+        self._out.write(text)
+        self._began = self._began or bool(text)
+
+
+class Wrap:
+    """Breaks a stream of text between words at `columns`; 0 leaves it as it is."""
+
+    def __init__(self, columns: int) -> None:
+        self._columns = columns
+        self._used = 0
+        self._word = ""
+        self._torn = False  # inside a word that is longer than a line, which the terminal breaks
+
+    def add(self, text: str) -> str:
+        """What can be written now; a word that may still grow is held back."""
+        return "".join(map(self._step, text)) if self._columns else text
+
+    def end(self) -> str:
+        """What was held back; the next text starts a new line."""
+        rest = self._release()
+        self._used, self._torn = 0, False
+        return rest
+
+    def _step(self, char: str) -> str:
+        if char == "\n":
+            return self.end() + char
+        if char.isspace():
+            return self._release() + self._blank(char)
+        if self._torn:
+            self._used = (self._used + _width(char) - 1) % self._columns + 1
+            return char
+        self._word += char
+        # Scripts that are written without blanks may break after every character.
+        self._torn = _width(self._word) >= self._columns
+        return self._release() if self._torn or _width(char) == 2 else ""
+
+    def _blank(self, char: str) -> str:
+        """A blank that no longer fits is the line break itself."""
+        self._torn = False
+        self._used = 0 if self._used >= self._columns else self._used + 1
+        return char if self._used else "\n"
+
+    def _release(self) -> str:
+        word, self._word = self._word, ""
+        width = _width(word)
+        broken = word and self._used and self._used + width > self._columns
+        self._used = width if broken else self._used + width
+        return "\n" + word if broken else word
+
+
+def _width(text: str) -> int:
+    """Terminal columns: East Asian wide characters take two, combining ones none."""
+    wide = sum(unicodedata.east_asian_width(char) in "WF" for char in text)
+    return len(text) + wide - sum(unicodedata.combining(char) > 0 for char in text)
+
+
+def footer(metrics: Json) -> str:
+    """The lines of `--verbose`: a label, and its value from column 23 on."""
+    prompt, answer = _count(metrics, "prompt_eval_count"), _count(metrics, "eval_count")
+    rows = (
+        ("total duration:", _duration(metrics, "total_duration")),
+        ("load duration:", _duration(metrics, "load_duration")),
+        ("prompt eval count:", prompt),
+        ("prompt eval duration:", _duration(metrics, "prompt_eval_duration")),
+        ("prompt eval rate:", _rate(metrics, "prompt_eval")),
+        ("eval count:", answer),
+        ("eval duration:", _duration(metrics, "eval_duration")),
+        ("eval rate:", _rate(metrics, "eval")),
+    )
+    return "\n".join(f"{label:{VALUE_COLUMN}}{value}" for label, value in rows if value)
+
+
+def _duration(metrics: Json, name: str) -> str:
+    return quantities.go_duration(metrics[name]) if metrics.get(name) else ""
+
+
+def _count(metrics: Json, name: str) -> str:
+    return f"{metrics[name]} token(s)" if metrics.get(name) else ""
+
+
+def _rate(metrics: Json, what: str) -> str:
+    tokens, nanoseconds = metrics.get(f"{what}_count"), metrics.get(f"{what}_duration")
+    return f"{tokens / nanoseconds * 1e9:.2f} tokens/s" if tokens and nanoseconds else ""

@@ -1,0 +1,150 @@
+"""How the commands talk to a running daemon: a small HTTP client."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+
+from .errors import OutriderError
+
+CONNECT_TIMEOUT_S = 10
+
+Json = dict[str, Any]
+
+
+class DaemonError(OutriderError):
+    """The daemon cannot be reached, or it answered with an error."""
+
+
+class MissingModelError(DaemonError):
+    """The daemon answered 404: it does not have the model."""
+
+
+class Client:
+    """One daemon at `base_url`; every method raises DaemonError with a text for the user.
+
+    Answers may take as long as they take: loading a model is slow, and only connecting has a limit.
+    """
+
+    def __init__(self, base_url: str) -> None:
+        self.base_url = base_url.rstrip("/")
+        self.daemon_version: str | None = None
+        """What the last answer's `Outrider-Version` header said."""
+
+    async def __aenter__(self) -> Self:
+        # A connection per request: between two prompts of the REPL the daemon may drop an idle one.
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(force_close=True),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Drops the connections; for where `async with` cannot be used."""
+        await self._session.close()
+
+    async def get(self, path: str) -> Json:
+        """The JSON object that `path` answers."""
+        return await self._whole("GET", path, None)
+
+    async def post(self, path: str, body: Mapping[str, object]) -> Json:
+        """The JSON object that `path` answers; {} for an empty answer."""
+        return await self._whole("POST", path, body)
+
+    async def delete(self, path: str, body: Mapping[str, object]) -> Json:
+        """As post; the Ollama API has a body on DELETE."""
+        return await self._whole("DELETE", path, body)
+
+    async def stream(self, path: str, body: Mapping[str, object]) -> AsyncGenerator[Json, None]:
+        """The lines of an NDJSON answer; closing the iterator closes the connection.
+
+        A line with an `error` ends the stream, whatever the HTTP status (contract section 0).
+        """
+        lines = Lines()
+        async with self._open("POST", path, body) as response:
+            async for chunk in response.content.iter_any():
+                for line in lines.add(chunk):
+                    yield self._unless_error(line)
+            for line in lines.end():
+                yield self._unless_error(line)
+
+    async def _whole(self, method: str, path: str, body: Mapping[str, object] | None) -> Json:
+        async with self._open(method, path, body) as response:
+            text = await response.read()
+        return self._object(text) if text.strip() else {}
+
+    @asynccontextmanager
+    async def _open(
+        self, method: str, path: str, body: Mapping[str, object] | None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        try:
+            async with self._session.request(method, self.base_url + path, json=body) as response:
+                self.daemon_version = response.headers.get("Outrider-Version")
+                if response.status >= 400:
+                    raise _refusal(response.status, await response.read())
+                yield response
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise DaemonError(
+                f"could not connect to the Outrider daemon at {self.base_url}; "
+                "start it with 'outrider serve'"
+            ) from error
+        except aiohttp.InvalidURL as error:
+            raise DaemonError(f"{self.base_url} is not an address; set OUTRIDER_HOST") from error
+        except aiohttp.ClientError as error:
+            raise DaemonError(
+                f"the connection to the Outrider daemon at {self.base_url} broke before its answer "
+                "was complete; see the daemon's log"
+            ) from error
+
+    def _unless_error(self, line: bytes) -> Json:
+        answer = self._object(line)
+        if answer.get("error"):
+            raise DaemonError(str(answer["error"]))
+        return answer
+
+    def _object(self, text: bytes) -> Json:
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = None
+        if not isinstance(value, dict):
+            raise DaemonError(f"{self.base_url} did not answer in JSON; is it an Outrider daemon?")
+        return value
+
+
+class Lines:
+    """Cuts a stream of bytes into its non-empty lines, however long they are."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def add(self, chunk: bytes) -> list[bytes]:
+        """The lines that end in this chunk."""
+        *whole, self._rest = (self._rest + chunk).split(b"\n")
+        return [line for line in whole if line.strip()]
+
+    def end(self) -> list[bytes]:
+        """The last line, if it had no newline."""
+        return [self._rest] if self._rest.strip() else []
+
+
+def _refusal(status: int, body: bytes) -> DaemonError:
+    try:
+        text = json.loads(body)["error"]
+    except (ValueError, TypeError, KeyError):
+        text = body.decode(errors="replace").strip()[:200] or "no reason given"
+        text = f"the daemon answered HTTP {status}: {text}"
+    return MissingModelError(str(text)) if status == 404 else DaemonError(str(text))

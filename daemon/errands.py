@@ -1,0 +1,52 @@
+"""What a command has the daemon do about one model: fetch, load, stop, answer."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import aclosing
+
+from . import progress
+from .answer import Answer
+from .chat import Chat
+from .client import Client, MissingModelError
+
+
+async def pull(client: Client, model: str, insecure: bool = False) -> None:
+    """Fetches the model from its registry, with its progress on stderr."""
+    lines = client.stream("/api/pull", {"model": model, "insecure": insecure})
+    await progress.follow(lines, sys.stderr)
+
+
+async def ensure(client: Client, model: str, insecure: bool = False) -> None:
+    """Fetches the model if the daemon does not have it."""
+    try:
+        await client.post("/api/show", {"model": model})
+    except MissingModelError:
+        await pull(client, model, insecure)
+
+
+async def load(client: Client, chat: Chat) -> None:
+    """Brings the model into memory, so that the first answer need not wait for that."""
+    waiting = f"Loading {chat.model}..." if sys.stderr.isatty() else ""
+    keep_alive = {} if chat.keep_alive is None else {"keep_alive": chat.keep_alive}
+    body = {"model": chat.model, "options": dict(chat.options), "stream": False, **keep_alive}
+    print(waiting, end="", file=sys.stderr, flush=True)
+    try:
+        await client.post("/api/generate", body)
+    finally:
+        print(progress.ERASE if waiting else "", end="", file=sys.stderr, flush=True)
+
+
+async def stop(client: Client, model: str) -> None:
+    """Takes the model out of memory: no prompt, kept for no time (contract section 1.2)."""
+    await client.post("/api/generate", {"model": model, "keep_alive": 0, "stream": False})
+
+
+async def ask(client: Client, chat: Chat, answer: Answer) -> None:
+    """Streams the answer to the last message; what came is in `answer` even if this is stopped."""
+    try:
+        async with aclosing(client.stream("/api/chat", chat.request())) as chunks:
+            async for chunk in chunks:
+                answer.add(chunk)
+    finally:
+        answer.finish()

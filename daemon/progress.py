@@ -1,0 +1,114 @@
+"""How the progress of a pull looks: a bar per layer in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TextIO
+
+from . import quantities
+from .client import DaemonError, Json
+
+BAR_CELLS = 24
+ERASE = "\r\x1b[K"
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One blob on its way: what was there at first, what is there now, and the time between."""
+
+    status: str
+    start_bytes: int
+    completed_bytes: int
+    total_bytes: int
+    elapsed_s: float
+
+    @property
+    def done(self) -> bool:
+        return self.completed_bytes >= self.total_bytes
+
+    @property
+    def rate(self) -> float:
+        """Bytes per second since the first report; 0 while unknown."""
+        moved = self.completed_bytes - self.start_bytes
+        return moved / self.elapsed_s if moved > 0 and self.elapsed_s > 0 else 0.0
+
+
+def bar(layer: Layer, columns: int) -> str:
+    """One line: status, percent, bar, sizes, and rate and time left while it moves."""
+    share = min(1.0, layer.completed_bytes / layer.total_bytes) if layer.total_bytes else 1.0
+    filled = int(share * BAR_CELLS)
+    parts = [
+        f"{layer.status}: {int(share * 100):3d}% [{'#' * filled}{'-' * (BAR_CELLS - filled)}]",
+        quantities.size(layer.total_bytes)
+        if layer.done
+        else f"{quantities.size(layer.completed_bytes)}/{quantities.size(layer.total_bytes)}",
+    ]
+    if layer.rate and not layer.done:
+        left_s = (layer.total_bytes - layer.completed_bytes) / layer.rate
+        parts += [f"{quantities.size(layer.rate)}/s", quantities.countdown(left_s)]
+    return "  ".join(parts)[: columns - 1]
+
+
+class Progress:
+    """Writes the status lines of one stream to `out`."""
+
+    def __init__(self, out: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        self._out = out
+        self._clock = clock
+        self._bars = out.isatty()
+        self._first: dict[str, tuple[float, int]] = {}  # status: when it came, what was there
+        self._written: set[str] = set()
+        self._pending = False
+
+    def show(self, line: Json) -> None:
+        """Takes one line of the stream (contract section 1.16)."""
+        status = str(line.get("status", ""))
+        if self._bars and line.get("total"):
+            self._show_layer(self._layer(status, line))
+        elif status not in self._written:
+            self._write(status + "\n")
+            self._written.add(status)
+
+    def close(self) -> None:
+        """Leaves a bar that was cut off as a line of its own."""
+        if self._pending:
+            self._out.write("\n")
+            self._out.flush()
+            self._pending = False
+
+    def _layer(self, status: str, line: Json) -> Layer:
+        now, completed = self._clock(), int(line.get("completed") or 0)
+        since, start = self._first.setdefault(status, (now, completed))
+        return Layer(status, start, completed, int(line["total"]), now - since)
+
+    def _show_layer(self, layer: Layer) -> None:
+        if layer.status in self._written:
+            return
+        end = "\n" if layer.done else ""
+        self._write(bar(layer, shutil.get_terminal_size().columns) + end)
+        if layer.done:
+            self._written.add(layer.status)
+        self._pending = not layer.done
+
+    def _write(self, text: str) -> None:
+        self._out.write((ERASE if self._bars else "") + text)
+        self._out.flush()
+        self._pending = False
+
+
+async def follow(lines: AsyncGenerator[Json, None], out: TextIO) -> None:
+    """Shows a stream of status lines to its end; raises DaemonError if it has no success."""
+    progress, last = Progress(out), ""
+    try:
+        async with aclosing(lines):
+            async for line in lines:
+                progress.show(line)
+                last = str(line.get("status", ""))
+    finally:
+        progress.close()
+    if last != "success":
+        raise DaemonError(f"the daemon stopped after {last!r}; try again, what is there stays")

@@ -1,0 +1,285 @@
+"""What happens at the prompt of `outrider run` (contract section 10.3)."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import sys
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import fields, replace
+from typing import Any, TextIO, TypeVar
+
+from . import card, errands, history, progress
+from .answer import Answer, Look, footer
+from .chat import Chat
+from .client import Client, Json
+from .errors import OutriderError
+from .options import Options
+
+PROMPT, MORE = ">>> ", "... "
+QUOTES = '"""'
+QUOTABLE = ("", "/set system ")
+THINK_LEVELS = ("low", "medium", "high", "max")
+PARTS = ("license", "modelfile", "parameters", "system", "template")
+
+KINDS: Mapping[str, type] = {"int": int, "float": float, "bool | None": bool}
+"""How the words of an option's type are read; every other type is a list of strings."""
+
+HELP = f"""\
+Commands:
+  /set            Change how the model answers, see /? set
+  /show           Show what the model is, see /? show
+  /load MODEL     Go on with another model and a new conversation
+  /save MODEL     Store the model with this conversation under a name
+  /clear          Forget the conversation
+  /bye, /exit     Leave
+  /?, /help       This text; /? set, /? show and /? shortcuts tell more
+
+Use {QUOTES} to begin and to end a message of several lines.
+"""
+
+HELP_TOPICS = {
+    "set": f"""\
+/set parameter NAME VALUE...   Set an option, such as temperature 0.2
+/set system TEXT               Set the system message
+/set format json               Answer in JSON; /set noformat ends that
+/set think [{"|".join(THINK_LEVELS)}]
+                               Think first; /set nothink does not
+/set verbose                   Show the speed of each answer; /set quiet does not
+/set wordwrap                  Break lines between words; /set nowordwrap does not
+/set history                   Remember typed lines; /set nohistory does not
+""",
+    "show": """\
+/show info         What the model is and can do
+/show license      Its license
+/show modelfile    Its Modelfile
+/show parameters   Its options, and those that you set
+/show system       The system message
+/show template     Its prompt template
+""",
+    "shortcuts": """\
+Ctrl-C   Stop the answer
+Ctrl-D   Leave
+Ctrl-A   To the beginning of the line; Ctrl-E to the end
+Ctrl-K   Delete to the end of the line; Ctrl-U to the beginning
+Ctrl-R   Search in the lines typed before
+Ctrl-L   Clear the screen
+""",
+}
+
+Result = TypeVar("Result")
+
+
+class UsageError(OutriderError):
+    """A command at the prompt that cannot be followed."""
+
+
+class Repl:
+    """Reads messages and commands, and holds the conversation between them."""
+
+    def __init__(
+        self, runner: asyncio.Runner, client: Client, conversation: Chat, look: Look, out: TextIO
+    ) -> None:
+        self._runner = runner
+        self._client = client
+        self._chat = conversation
+        self._look = look
+        self._out = out
+        self._open = True
+        self._commands: dict[str, Callable[[str], None]] = {
+            "/set": self._set,
+            "/show": self._show,
+            "/load": self._load,
+            "/save": self._save,
+            "/clear": self._clear,
+            "/?": self._help,
+            "/help": self._help,
+            "/bye": self._leave,
+            "/exit": self._leave,
+        }
+        self._settings: dict[str, Callable[[str], None]] = {
+            "parameter": self._set_parameter,
+            "system": self._set_system,
+            "format": self._set_format,
+            "noformat": self._choose(format=None),
+            "think": self._set_think,
+            "nothink": self._choose(think=False),
+            "verbose": self._look_at(verbose=True),
+            "quiet": self._look_at(verbose=False),
+            "wordwrap": self._look_at(word_wrap=True),
+            "nowordwrap": self._look_at(word_wrap=False),
+            "history": lambda _: history.remember(True),
+            "nohistory": lambda _: history.remember(False),
+        }
+
+    def loop(self, read: Callable[[str], str]) -> None:
+        """Until /bye or the end of the input; `read` takes a prompt and gives a line."""
+        while self._open:
+            try:
+                text = read_message(read)
+            except KeyboardInterrupt:
+                self._print("\nUse Ctrl-D or /bye to leave.")
+                continue
+            except EOFError:
+                self._print("")
+                return
+            self._handle(text.strip())
+
+    def _handle(self, text: str) -> None:
+        word, _, rest = text.partition(" ")
+        try:
+            if not text:
+                return
+            if word in self._commands:
+                self._commands[word](rest.strip())
+            elif is_command(word):
+                raise UsageError(f"there is no command {word}; /? lists them")
+            else:
+                self._say(text)
+        except OutriderError as error:
+            print(f"Error: {error}", file=sys.stderr)
+        except KeyboardInterrupt:
+            self._print("")
+
+    def _say(self, text: str) -> None:
+        """An answer that Ctrl-C stops stays as far as it came; one that fails is not kept."""
+        asked = self._chat.said("user", text)
+        answer = Answer(self._out, self._look)
+        with suppress(KeyboardInterrupt):
+            self._run(errands.ask(self._client, asked, answer))
+        if answer.content:
+            self._chat = asked.said("assistant", answer.content)
+        if self._look.verbose and answer.metrics:
+            print(footer(answer.metrics), file=sys.stderr)
+        self._print("")
+
+    def _set(self, text: str) -> None:
+        name, _, value = text.partition(" ")
+        if name not in self._settings:
+            raise UsageError(f"there is no /set {name}; /? set lists them")
+        self._settings[name](value.strip())
+
+    def _set_parameter(self, text: str) -> None:
+        try:
+            name, *values = shlex.split(text)
+        except ValueError:
+            raise UsageError("write it as /set parameter NAME VALUE") from None
+        option = {name: parameter(name, values)}
+        self._chat = replace(self._chat, options={**self._chat.options, **option})
+
+    def _set_system(self, text: str) -> None:
+        self._chat = replace(self._chat, system=text)
+
+    def _set_format(self, value: str) -> None:
+        if value != "json":
+            raise UsageError("write it as /set format json")
+        self._chat = replace(self._chat, format=value)
+
+    def _set_think(self, level: str) -> None:
+        if level and level not in THINK_LEVELS:
+            raise UsageError(f"/set think takes nothing or one of {', '.join(THINK_LEVELS)}")
+        self._chat = replace(self._chat, think=level or True)
+
+    def _choose(self, **choice: str | bool | None) -> Callable[[str], None]:
+        """A /set command without a value that changes the conversation."""
+
+        def command(_: str) -> None:
+            self._chat = replace(self._chat, **choice)  # type: ignore[arg-type]
+
+        return command
+
+    def _look_at(self, **choice: bool) -> Callable[[str], None]:
+        """A /set command without a value that changes what is shown."""
+
+        def command(_: str) -> None:
+            self._look = replace(self._look, **choice)
+
+        return command
+
+    def _show(self, part: str) -> None:
+        if part != "info" and part not in PARTS:
+            raise UsageError(f"/show takes one of info, {', '.join(PARTS)}")
+        shown = self._run(self._client.post("/api/show", {"model": self._chat.model}))
+        self._print(
+            card.render(shown, verbose=False) if part == "info" else self._part(shown, part)
+        )
+
+    def _part(self, shown: Json, part: str) -> str:
+        text = str(shown.get(part) or "").rstrip()
+        if part == "system" and self._chat.system:
+            return self._chat.system
+        if part == "parameters" and self._chat.options:
+            own = "\n".join(f"{name:30} {value}" for name, value in self._chat.options.items())
+            return f"Set here:\n{own}\n\nOf the model:\n{text or 'none'}"
+        return text or f"The model has no {part}."
+
+    def _load(self, model: str) -> None:
+        if not model or " " in model:
+            raise UsageError("/load takes the name of a model")
+        fresh = replace(self._chat, model=model, messages=())
+        self._run(errands.load(self._client, fresh))
+        self._chat = fresh
+
+    def _save(self, name: str) -> None:
+        if not name or " " in name:
+            raise UsageError("/save takes a name for the model")
+        parts = {
+            "system": self._chat.system,
+            "parameters": dict(self._chat.options),
+            "messages": list(self._chat.messages),
+        }
+        body = {"model": name, "from": self._chat.model, **{k: v for k, v in parts.items() if v}}
+        self._run(progress.follow(self._client.stream("/api/create", body), sys.stderr))
+        self._print(f"Saved as {name}.")
+
+    def _clear(self, _: str) -> None:
+        self._chat = replace(self._chat, messages=())
+        self._print("The conversation is forgotten.")
+
+    def _help(self, topic: str) -> None:
+        if topic and topic not in HELP_TOPICS:
+            raise UsageError(f"/? takes nothing or one of {', '.join(HELP_TOPICS)}")
+        self._print(HELP_TOPICS.get(topic, HELP))
+
+    def _leave(self, _: str) -> None:
+        self._open = False
+
+    def _run(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """Ctrl-C cancels the work, which closes its connection, and raises KeyboardInterrupt."""
+        return self._runner.run(work)
+
+    def _print(self, text: str) -> None:
+        print(text, file=self._out, flush=True)
+
+
+def read_message(read: Callable[[str], str]) -> str:
+    """One line, or all lines between triple quotes; what `read` raises ends it."""
+    line = read(PROMPT)
+    start = next((start for start in QUOTABLE if line.startswith(start + QUOTES)), None)
+    if start is None:
+        return line
+    text = line.removeprefix(start + QUOTES)
+    while not text.rstrip().endswith(QUOTES):
+        text += "\n" + read(MORE)
+    return start + text.rstrip().removesuffix(QUOTES).strip("\n")
+
+
+def is_command(word: str) -> bool:
+    """/word is a command; /a/path begins a message."""
+    return word.startswith("/") and "/" not in word[1:]
+
+
+def parameter(name: str, values: Sequence[str]) -> object:
+    """An option's value in its type; raises UsageError for what the daemon would refuse."""
+    kinds = {field.name: str(field.type) for field in fields(Options)}
+    if name not in kinds:
+        raise UsageError(f"there is no parameter {name}; there are {', '.join(sorted(kinds))}")
+    kind = KINDS.get(kinds[name], list)
+    if kind is list:
+        return list(values)
+    if len(values) == 1:
+        with suppress(ValueError, KeyError):
+            return {"true": True, "false": False}[values[0]] if kind is bool else kind(values[0])
+    wanted = {int: "one whole number", float: "one number", bool: "true or false"}[kind]
+    raise UsageError(f"{name} takes {wanted}")

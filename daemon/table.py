@@ -1,0 +1,70 @@
+"""How a table looks in the terminal: left aligned, four-space gutters, no rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+
+from . import quantities
+from .client import Json
+
+GUTTER = " " * 4
+STORED = ("NAME", "ID", "SIZE", "MODIFIED")
+LOADED = ("NAME", "ID", "SIZE", "PROCESSOR", "CONTEXT", "UNTIL")
+
+
+def render(rows: Iterable[Sequence[str]]) -> str:
+    """Lines of aligned columns; all rows have the same number of cells."""
+    cells = [tuple(row) for row in rows]
+    widths = [max(len(cell) for cell in column) for column in zip(*cells, strict=True)]
+    lines = (
+        GUTTER.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    )
+    return "\n".join(lines)
+
+
+def stored(answer: Json, prefix: str, now: datetime) -> str:
+    """`outrider list`: the models of GET /api/tags whose name starts with prefix."""
+    return render([STORED, *(_stored_row(model, now) for model in _chosen(answer, prefix))])
+
+
+def loaded(answer: Json, prefix: str, now: datetime) -> str:
+    """`outrider ps`: the models of GET /api/ps whose name starts with prefix."""
+    return render([LOADED, *(_loaded_row(model, now) for model in _chosen(answer, prefix))])
+
+
+def _chosen(answer: Json, prefix: str) -> list[Json]:
+    models = answer.get("models") or []
+    return [model for model in models if model["name"].lower().startswith(prefix.lower())]
+
+
+def _stored_row(model: Json, now: datetime) -> Sequence[str]:
+    size = "-" if model.get("remote_model") else quantities.size(model.get("size", 0))
+    modified = _time(model.get("modified_at"), now, quantities.relative_time)
+    return model["name"], _short(model), size, modified
+
+
+def _loaded_row(model: Json, now: datetime) -> Sequence[str]:
+    size_bytes = model.get("size", 0)
+    return (
+        model["name"],
+        _short(model),
+        quantities.size(size_bytes),
+        quantities.processor(size_bytes, model.get("size_vram", 0)),
+        str(model.get("context_length") or "-"),
+        _time(model.get("expires_at"), now, quantities.until),
+    )
+
+
+def _short(model: Json) -> str:
+    return str(model.get("digest", ""))[:12] or "-"
+
+
+def _time(text: object, now: datetime, word: Callable[[datetime, datetime], str]) -> str:
+    """An RFC 3339 time in words, or "-" where the daemon sent none that can be read."""
+    try:
+        moment = datetime.fromisoformat(str(text))
+    except ValueError:
+        return "-"
+    return word(moment, now) if moment.tzinfo else "-"

@@ -1,0 +1,97 @@
+"""Answers as the terminal shows them."""
+
+import io
+from typing import Any
+
+import pytest
+from outrider.daemon.answer import Answer, Look, Wrap, footer
+
+
+class Terminal(io.StringIO):
+    """Text that believes to be shown in a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def said(content: str = "", thinking: str = "", **more: object) -> dict[str, Any]:
+    return {"message": {"role": "assistant", "content": content, "thinking": thinking}, **more}
+
+
+def shown(out: io.StringIO, look: Look, *chunks: dict[str, Any]) -> str:
+    answer = Answer(out, look)
+    for chunk in chunks:
+        answer.add(chunk)
+    answer.finish()
+    return out.getvalue()
+
+
+def test_content_and_one_newline() -> None:
+    assert shown(io.StringIO(), Look(), said("Hel"), said("lo"), said(done=True)) == "Hello\n"
+
+
+def test_an_answer_that_never_began_leaves_no_line() -> None:
+    assert shown(io.StringIO(), Look()) == ""
+
+
+def test_thinking_comes_before_the_answer() -> None:
+    chunks = (said(thinking="I "), said("Yes", thinking="see"), said("."))
+    text = "Thinking...\nI see\n...done thinking.\n\nYes.\n"
+    assert shown(io.StringIO(), Look(), *chunks) == text
+    assert shown(io.StringIO(), Look(hide_thinking=True), *chunks) == "Yes.\n"
+
+
+def test_thinking_is_dimmed_in_a_terminal_and_never_stays_so() -> None:
+    text = shown(Terminal(), Look(), said(thinking="hm"))
+    assert text == "Thinking...\n\x1b[2mhm\x1b[0m\n...done thinking.\n\n\n"
+
+
+def test_it_keeps_content_without_thinking_and_the_metrics() -> None:
+    answer = Answer(io.StringIO(), Look())
+    for chunk in (said(thinking="a"), said("b"), said("c"), said(done=True, eval_count=3)):
+        answer.add(chunk)
+    assert (answer.content, answer.metrics["eval_count"]) == ("bc", 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "wrapped"),
+    [
+        ("one two three", "one two \nthree"),
+        ("one twos three", "one twos\nthree"),
+        ("abcdefghijkl mn", "abcdefghijkl mn"),
+        ("abcdefghijkl mnop", "abcdefghijkl \nmnop"),
+        ("ab cdefghijkl", "ab \ncdefghijkl"),
+        ("one\n\ntwo", "one\n\ntwo"),
+        ("今日は良い天気", "今日は良\nい天気"),
+        ("    deep", "    deep"),
+        ("été été é", "été été \né"),
+    ],
+)
+def test_lines_break_between_words_however_the_text_arrives(text: str, wrapped: str) -> None:
+    whole, parts = Wrap(8), Wrap(8)
+    assert whole.add(text) + whole.end() == wrapped
+    assert "".join(map(parts.add, text)) + parts.end() == wrapped
+
+
+def test_without_columns_nothing_is_held_back() -> None:
+    assert Wrap(0).add("a long wo") == "a long wo"
+
+
+def test_the_footer_has_its_values_from_column_23() -> None:
+    metrics = {
+        "total_duration": 1_234_567_000,
+        "prompt_eval_count": 26,
+        "prompt_eval_duration": 130_000_000,
+        "eval_count": 100,
+        "eval_duration": 3_000_000_000,
+    }
+    assert footer(metrics).splitlines() == [
+        "total duration:       1.234567s",
+        "prompt eval count:    26 token(s)",
+        "prompt eval duration: 130ms",
+        "prompt eval rate:     200.00 tokens/s",
+        "eval count:           100 token(s)",
+        "eval duration:        3s",
+        "eval rate:            33.33 tokens/s",
+    ]
+    assert footer({}) == ""

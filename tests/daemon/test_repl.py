@@ -1,0 +1,323 @@
+"""The prompt of `outrider run`: its commands, and its keys in a real terminal."""
+
+import asyncio
+import io
+import os
+import pty
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+from outrider.daemon.answer import Look
+from outrider.daemon.chat import Chat
+from outrider.daemon.client import Client
+from outrider.daemon.repl import Repl, UsageError, is_command, parameter, read_message
+from scripted import Lines, Reply, Scripted
+
+SHOWN = {"details": {"family": "llama"}, "model_info": {}, "system": "Be kind."}
+ANSWER = [
+    {"message": {"role": "assistant", "content": "Hello"}},
+    {"message": {"role": "assistant", "content": ""}, "done": True, "total_duration": 2_000_000},
+]
+SCRIPT: dict[str, Reply | Lines] = {
+    "POST /api/show": Reply(SHOWN),
+    "POST /api/chat": Lines(ANSWER),
+    "POST /api/generate": Reply({"done": True}),
+    "POST /api/create": Lines([{"status": "writing manifest"}, {"status": "success"}]),
+}
+
+
+def typed(*lines: str | type[BaseException]) -> Callable[[str], str]:
+    """Reads these lines, then the end of the input; an exception stands for a key."""
+    rest = iter([*lines, EOFError])
+
+    def read(prompt: str) -> str:
+        line = next(rest)
+        if isinstance(line, str):
+            return line
+        raise line
+
+    return read
+
+
+def converse(url: str, chat: Chat, read: Callable[[str], str]) -> str:
+    out = io.StringIO()
+    with asyncio.Runner() as runner:
+        client = runner.run(Client(url).__aenter__())
+        try:
+            Repl(runner, client, chat, Look(), out).loop(read)
+        finally:
+            runner.run(client.close())
+    return out.getvalue()
+
+
+async def talk(daemon: Scripted, *lines: str | type[BaseException]) -> str:
+    return await asyncio.to_thread(converse, daemon.url, Chat("m"), typed(*lines))
+
+
+def roles(body: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(message["role"], message["content"]) for message in body["messages"]]
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["hi"], "hi"),
+        (['"""one', "", 'two"""'], "one\n\ntwo"),
+        (['"""', "one", '"""'], "one"),
+        (['"""one"""'], "one"),
+        (['/set system """a', 'b"""'], "/set system a\nb"),
+        (['say """x"""'], 'say """x"""'),
+    ],
+)
+def test_a_message_may_have_several_lines(lines: Iterable[str], message: str) -> None:
+    assert read_message(typed(*lines)) == message
+
+
+def test_the_prompt_shows_that_a_message_goes_on() -> None:
+    prompts, lines = [], iter(['"""a', 'b"""'])
+
+    def read(prompt: str) -> str:
+        prompts.append(prompt)
+        return next(lines)
+
+    read_message(read)
+    assert prompts == [">>> ", "... "]
+
+
+def test_a_path_is_no_command() -> None:
+    assert [is_command(word) for word in ("/bye", "/etc/hosts", "bye")] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "value"),
+    [
+        ("temperature", ["0.5"], 0.5),
+        ("top_k", ["40"], 40),
+        ("use_mmap", ["false"], False),
+        ("stop", ["<end>", "user:"], ["<end>", "user:"]),
+    ],
+)
+def test_parameters_have_their_types(name: str, values: list[str], value: object) -> None:
+    assert parameter(name, values) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "text"),
+    [
+        ("temprature", ["1"], "there is no parameter temprature; there are "),
+        ("temperature", ["warm"], "temperature takes one number"),
+        ("top_k", ["1", "2"], "top_k takes one whole number"),
+        ("use_mmap", ["maybe"], "use_mmap takes true or false"),
+        ("seed", [], "seed takes one whole number"),
+    ],
+)
+def test_parameters_that_the_daemon_would_refuse(name: str, values: list[str], text: str) -> None:
+    with pytest.raises(UsageError, match=text):
+        parameter(name, values)
+
+
+async def test_the_conversation_is_remembered_and_can_be_forgotten() -> None:
+    async with Scripted(SCRIPT) as daemon:
+        out = await talk(daemon, "hi", "and?", "/clear", "new")
+    bodies = daemon.bodies("POST /api/chat")
+    assert roles(bodies[1]) == [("user", "hi"), ("assistant", "Hello"), ("user", "and?")]
+    assert roles(bodies[2]) == [("user", "new")]
+    assert out.startswith("Hello\n\n")
+
+
+async def test_what_is_set_is_sent() -> None:
+    async with Scripted(SCRIPT) as daemon:
+        await talk(
+            daemon,
+            "/set system Be brief.",
+            "/set parameter temperature 0.5",
+            '/set parameter stop "a b" c',
+            "/set format json",
+            "/set think high",
+            "hi",
+            "/set nothink",
+            "/set noformat",
+            "again",
+        )
+    first, second = daemon.bodies("POST /api/chat")
+    assert roles(first) == [("system", "Be brief."), ("user", "hi")]
+    assert first["options"] == {"temperature": 0.5, "stop": ["a b", "c"]}
+    assert (first["format"], first["think"]) == ("json", "high")
+    assert second["think"] is False
+    assert "format" not in second
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("/dance", "there is no command /dance; /? lists them"),
+        ("/set", "there is no /set "),
+        ("/set mood good", "there is no /set mood; /? set lists them"),
+        ("/set parameter", "write it as /set parameter NAME VALUE"),
+        ("/set parameter stop 'x", "write it as /set parameter NAME VALUE"),
+        ("/set format xml", "write it as /set format json"),
+        ("/set think deeply", "/set think takes nothing or one of low"),
+        ("/show all", "/show takes one of info, license"),
+        ("/load", "/load takes the name of a model"),
+        ("/? dance", "/? takes nothing or one of set, show, shortcuts"),
+    ],
+)
+async def test_a_wrong_command_is_told_and_the_prompt_stays(
+    line: str, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with Scripted(SCRIPT) as daemon:
+        out = await talk(daemon, line, "hi")
+    err = capsys.readouterr().err
+    assert err.startswith(f"Error: {text}")
+    assert err.count("\n") == 1
+    assert out.startswith("Hello\n")
+
+
+async def test_show() -> None:
+    async with Scripted(SCRIPT) as daemon:
+        out = await talk(daemon, "/show info", "/show system", "/show license")
+        own = await talk(
+            daemon, "/set system Mine.", "/show system", "/set parameter seed 7", "/show parameters"
+        )
+    assert "  Model\n    architecture    llama\n" in out
+    assert out.endswith("\nBe kind.\nThe model has no license.\n\n")
+    assert own.startswith("Mine.\nSet here:\nseed ")
+
+
+async def test_verbose(capsys: pytest.CaptureFixture[str]) -> None:
+    async with Scripted(SCRIPT) as daemon:
+        await talk(daemon, "/set verbose", "hi", "/set quiet", "hi")
+    assert capsys.readouterr().err == "total duration:       2ms\n"
+
+
+async def test_another_model_begins_anew() -> None:
+    async with Scripted(SCRIPT) as daemon:
+        await talk(daemon, "hi", "/load other", "hi")
+    body = daemon.bodies("POST /api/chat")[1]
+    assert (body["model"], roles(body)) == ("other", [("user", "hi")])
+    assert daemon.bodies("POST /api/generate")[0]["model"] == "other"
+
+
+async def test_a_model_that_cannot_be_loaded_changes_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async with Scripted({"POST /api/chat": Lines(ANSWER)}) as daemon:
+        await talk(daemon, "hi", "/load x", "still?")
+    assert capsys.readouterr().err == "Error: model 'x' not found\n"
+    assert daemon.bodies("POST /api/chat")[1]["model"] == "m"
+    assert len(daemon.bodies("POST /api/chat")[1]["messages"]) == 3
+
+
+async def test_save_creates_a_model_with_the_conversation() -> None:
+    async with Scripted(SCRIPT) as daemon:
+        out = await talk(daemon, "/set parameter seed 7", "hi", "/save mine")
+    assert daemon.bodies("POST /api/create") == [
+        {
+            "model": "mine",
+            "from": "m",
+            "parameters": {"seed": 7},
+            "messages": [
+                {"role": "user", "content": "hi"},
+                {"role": "assistant", "content": "Hello"},
+            ],
+        }
+    ]
+    assert out.endswith("Saved as mine.\n\n")
+
+
+async def test_an_answer_that_fails_is_told_and_not_kept(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async with Scripted({"POST /api/chat": Reply({"error": "too busy"}, 503)}) as daemon:
+        await talk(daemon, "hi", "again")
+    assert capsys.readouterr().err == "Error: too busy\n" * 2
+    assert roles(daemon.bodies("POST /api/chat")[1]) == [("user", "again")]
+
+
+async def test_help_names_every_command() -> None:
+    async with Scripted({}) as daemon:
+        out = await talk(daemon, "/?", "/? set", "/help show", "/? shortcuts")
+    for word in ("/load", "/save", "/clear", "/bye", "/set nothink", "/show template", "Ctrl-D"):
+        assert word.removeprefix("/set ") in out
+
+
+async def test_the_ways_to_leave() -> None:
+    async with Scripted(SCRIPT) as daemon:
+        for line in ("/bye", "/exit"):
+            await talk(daemon, line, "not sent")
+        out = await talk(daemon, KeyboardInterrupt, EOFError, "not sent")
+    assert out == "\nUse Ctrl-D or /bye to leave.\n\n"
+    assert daemon.seen == []
+
+
+class Terminal:
+    """`outrider run m` in a pseudo terminal of its own."""
+
+    CODE = """
+import fcntl, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+from outrider.daemon.cli import main
+main()
+"""
+
+    def __init__(self, daemon: Scripted, state_home: Path) -> None:
+        self._command = (sys.executable, "-c", self.CODE, "--host", daemon.url, "run", "m")
+        self._state_home = state_home
+
+    async def __aenter__(self) -> Self:
+        self._keys, screen = pty.openpty()
+        self._child = await asyncio.create_subprocess_exec(
+            *self._command,
+            stdin=screen,
+            stdout=screen,
+            stderr=screen,
+            env={**os.environ, "XDG_STATE_HOME": str(self._state_home), "TERM": "dumb"},
+            start_new_session=True,
+        )
+        os.close(screen)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        os.close(self._keys)
+        if self._child.returncode is None:
+            self._child.kill()
+        await self._child.wait()
+
+    def press(self, keys: str) -> None:
+        os.write(self._keys, keys.encode())
+
+    async def until(self, text: str) -> str:
+        """Everything that is shown up to this text."""
+        shown = ""
+        while text not in shown:
+            shown += (await asyncio.to_thread(os.read, self._keys, 4096)).decode()
+        return shown
+
+    async def exit_code(self) -> int:
+        return await self._child.wait()
+
+
+async def test_ctrl_c_stops_only_the_answer_and_ctrl_d_leaves(tmp_path: Path) -> None:
+    begun = {"message": {"role": "assistant", "content": "Hello frie"}}
+    script = {**SCRIPT, "POST /api/chat": Lines([begun], ending="hang")}
+    async with Scripted(script) as daemon, Terminal(daemon, tmp_path) as terminal:
+        await terminal.until(">>> ")
+        terminal.press("hi\r")
+        await terminal.until("Hello ")
+        terminal.press("\x03")
+        await daemon.dropped.wait()
+        assert "frie" in await terminal.until(">>> ")
+        terminal.press("\x03")
+        assert "Use Ctrl-D or /bye to leave." in await terminal.until(">>> ")
+        terminal.press("more\r")
+        await terminal.until("Hello ")
+        terminal.press("\x03")
+        await terminal.until(">>> ")
+        terminal.press("\x04")
+        assert await terminal.exit_code() == 0
+    second = daemon.bodies("POST /api/chat")[1]
+    assert roles(second) == [("user", "hi"), ("assistant", "Hello frie"), ("user", "more")]
+    assert (tmp_path / "outrider" / "history").read_text() == "hi\nmore\n"
