@@ -15,6 +15,7 @@ from pydantic import (
     ValidationError,
     computed_field,
     field_validator,
+    model_validator,
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -36,65 +37,74 @@ def _flag(value: object) -> object:
 
 
 def _env(name: str) -> AliasChoices:
-    return AliasChoices(name.lower(), f"OUTRIDER_{name}", f"OLLAMA_{name}")
+    return AliasChoices(f"OUTRIDER_{name}", f"OLLAMA_{name}")
 
 
 class Settings(BaseSettings):
     """Everything the daemon can be told, built once at the edge and handed down in pieces."""
 
-    model_config = SettingsConfigDict(
-        frozen=True, env_ignore_empty=True, extra="ignore", populate_by_name=True
-    )
+    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, extra="ignore")
 
-    address: Annotated[str, BeforeValidator(_clean)] = Field("", validation_alias=_env("HOST"))
+    address: str = Field("", validation_alias=_env("HOST"))
     port_override: int | None = Field(None, ge=0, le=65535)
-    models: Annotated[Path, BeforeValidator(_clean)] = Field(
-        Path("~/.ollama/models"), validation_alias=_env("MODELS")
-    )
+    models: Path = Field(Path("~/.ollama/models"), validation_alias=_env("MODELS"))
     keep_alive_s: float = Field(300.0, validation_alias=_env("KEEP_ALIVE"))
     num_parallel: int = Field(4, ge=1, le=64, validation_alias=_env("NUM_PARALLEL"))
     context_length: int = Field(0, ge=0, validation_alias=_env("CONTEXT_LENGTH"))
     max_loaded_models: int = Field(0, ge=0, validation_alias=_env("MAX_LOADED_MODELS"))
-    kv_cache_type: Annotated[Literal["f32", "f16", "q8_0", "q4_0"], BeforeValidator(_clean)] = Field(
+    kv_cache_type: Literal["f32", "f16", "q8_0", "q4_0"] = Field(
         "f16", validation_alias=_env("KV_CACHE_TYPE")
     )
     origins: Annotated[tuple[str, ...], NoDecode] = Field((), validation_alias=_env("ORIGINS"))
-    debug: Annotated[bool, BeforeValidator(_flag), BeforeValidator(_clean)] = Field(
-        False, validation_alias=_env("DEBUG")
-    )
+    debug: Annotated[bool, BeforeValidator(_flag)] = Field(False, validation_alias=_env("DEBUG"))
 
     @classmethod
     def load(cls, *, port: int | None = None, **flags: object) -> Self:
-        """Settings from the given flags (None means "not given") and the environment."""
-        given = {key: value for key, value in flags.items() if value is not None}
+        """Settings from the given flags (None means "not given") and the environment.
+
+        A flag is named like its variable, in lower case: `num_parallel`. Raises ConfigError.
+        """
+        given = {f"OUTRIDER_{k}".upper(): v for k, v in flags.items() if v is not None}
         try:
             return cls(port_override=port, **given)  # type: ignore[arg-type]
         except ValidationError as error:
             raise ConfigError(_explain(error)) from None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _trim(cls, values: dict[str, object]) -> dict[str, object]:
+        """What is empty without its quotes counts as not set."""
+        cleaned = {key: _clean(value) for key, value in values.items()}
+        return {key: value for key, value in cleaned.items() if value != ""}
+
+    @field_validator("address")
+    @classmethod
+    def _check_address(cls, text: str) -> str:
+        if any(char.isspace() for char in text):
+            raise ValueError(f"{text!r} is not an address; try 127.0.0.1:11434")
+        _split_address(text)
+        return text
+
     @field_validator("models")
     @classmethod
     def _expand(cls, path: Path) -> Path:
-        return path.expanduser().absolute()
+        try:
+            return path.expanduser().absolute()
+        except RuntimeError:
+            raise ValueError("there is no such home directory; write the path out") from None
 
     @field_validator("keep_alive_s", mode="before")
     @classmethod
     def _keep_alive(cls, value: object) -> float:
-        value = _clean(value)
         if isinstance(value, str) and value.removeprefix("-").isdecimal():
             value = int(value)
         return parse_duration(value)
-
-    @field_validator("num_parallel", "context_length", "max_loaded_models", mode="before")
-    @classmethod
-    def _number(cls, value: object) -> object:
-        return _clean(value)
 
     @field_validator("origins", mode="before")
     @classmethod
     def _origins(cls, value: object) -> object:
         if isinstance(value, str):
-            value = [part.strip() for part in str(_clean(value)).split(",")]
+            value = [part.strip() for part in value.split(",")]
             value = tuple(part for part in value if part)
         for origin in value if isinstance(value, tuple) else ():
             if origin != "*" and "://" not in origin:
@@ -138,7 +148,10 @@ def _split_address(text: str) -> tuple[str, str, int, str]:
         scheme, default = "https", 443
     if rest.count(":") > 1 and not rest.startswith("["):
         rest = f"[{rest}]"
-    parts = urlsplit(f"//{rest}")
+    try:
+        parts = urlsplit(f"//{rest}")
+    except ValueError:
+        raise ValueError(f"{text!r} is not an address; try 127.0.0.1:11434") from None
     try:
         port = parts.port if parts.port is not None else default
     except ValueError:
@@ -149,7 +162,8 @@ def _split_address(text: str) -> tuple[str, str, int, str]:
 
 def _explain(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
-    name = str(first["loc"][0]).upper().removeprefix("OUTRIDER_").removeprefix("OLLAMA_")
+    loc = str(first["loc"][0]).upper().removesuffix("_OVERRIDE")
+    name = loc.removeprefix("OUTRIDER_").removeprefix("OLLAMA_")
     return f"{name}={first['input']!r}: {first['msg'].removeprefix('Value error, ')}"
 
 

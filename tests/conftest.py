@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from daemons import Daemon, start_daemon
+from outrider.daemon.child import RUNNER_ENV
 from tiny import write_llama
 from weights import import_gguf
 
@@ -18,6 +19,7 @@ MEASUREMENTS = pytest.StashKey[list[str]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    os.environ.update(RUNNER_ENV)  # some tests run the engine in this process
     config.stash[MEASUREMENTS] = []
 
 

@@ -29,5 +29,5 @@ def import_gguf(
     if system:
         layers.append(store.blobs.add_bytes(system.encode()).layer(media.SYSTEM))
     config = store.blobs.add_bytes(json.dumps({"model_format": "gguf"}).encode())
-    store.write(Name.parse(name), Manifest(config.layer(media.CONFIG), tuple(layers)))
+    store.write(Name.parse(name), Manifest(config.layer(media.CONFIG_TYPE), tuple(layers)))
     return store.blobs.path(weights.digest)
