@@ -44,6 +44,7 @@ RUNNER_ENV = {
     # and an idle machine notices nothing.
     "GOMP_SPINCOUNT": "10000",
 }
+FATAL = "Fatal Python error"  # how faulthandler begins
 
 log = logging.getLogger(__name__)
 
@@ -199,7 +200,7 @@ class Child:
 
     async def _bury(self, cause: str) -> None:
         self.is_alive = False
-        code = await self._process.wait()
+        code = await self._exit_code()
         if cause:
             self._stderr.append(cause)
         log.error("runner %d ended with status %s: %s", self.pid, code, self._last_words() or "-")
@@ -214,11 +215,19 @@ class Child:
         return f"{DIED}: {words}" if words else DIED
 
     async def _died_loading(self) -> str:
-        code = await self._process.wait()
+        code = await self._exit_code()
         return f"llama-server process has terminated: {_exit_text(code)}: {self._last_words()}"
 
+    async def _exit_code(self) -> int:
+        """The status of the process, once its last words are read too."""
+        await asyncio.wait(self._tasks[:1])
+        return await self._process.wait()
+
     def _last_words(self) -> str:
-        return self._stderr[-1] if self._stderr else ""
+        """The last line; before a fatal error also the one that may say why."""
+        lines = list(self._stderr)
+        is_fatal = bool(lines) and lines[-1].startswith(FATAL)
+        return "; ".join(lines[-2:] if is_fatal else lines[-1:])
 
     async def _keep_stderr(self) -> None:
         """Pass on what the runner logs, and keep the end of it for its obituary."""
@@ -226,7 +235,8 @@ class Child:
         while line := await self._process.stderr.readline():
             text = line.decode("utf-8", "replace").rstrip()
             log.debug("runner %d: %s", self.pid, text)
-            self._stderr.append(text)
+            if not (self._stderr and self._stderr[-1].startswith(FATAL)):  # then comes its stack
+                self._stderr.append(text)
 
 
 def _exit_text(code: int) -> str:

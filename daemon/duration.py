@@ -16,7 +16,10 @@ def parse_duration(value: object) -> float:
     """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError(f"Unsupported type: '{_go_type(value)}'")
-    seconds = parse_go(value) if isinstance(value, str) else float(value)
+    try:
+        seconds = parse_go(value) if isinstance(value, str) else float(value)
+    except OverflowError:
+        raise ValueError("a duration must fit a 64-bit float") from None
     if math.isnan(seconds):
         raise ValueError("a duration must be a number")
     return math.inf if seconds < 0 else seconds

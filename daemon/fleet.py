@@ -198,13 +198,13 @@ class Fleet:
         self._spawn(self._dismiss(berth))
 
     async def _dismiss(self, berth: Berth) -> None:
-        """Wait for the requests of a runner, then end it."""
+        """Wait for the requests of a runner, then end it; its place is free once it is gone."""
         berth.is_leaving = True
         await berth.idle.wait()
+        berth.stop_clock()
+        await berth.child.stop()
         if self._berths.get(berth.load.model) is berth:
             del self._berths[berth.load.model]
-            berth.stop_clock()
-            await berth.child.stop()
             log.info("unloaded %s", berth.name)
 
     def _spawn(self, work: Coroutine[object, object, T]) -> asyncio.Task[T]:

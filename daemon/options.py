@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 
 from .errors import OutriderError
@@ -68,7 +69,8 @@ def _convert(name: str, kind: str, value: object) -> object:
     if kind == "int" and is_number:
         return _clamp(value)  # type: ignore[arg-type]
     if kind == "float" and is_number:
-        return float(value)  # type: ignore[arg-type]
+        with suppress(OverflowError):  # JSON's integers have no bounds
+            return float(value)  # type: ignore[arg-type]
     if kind.startswith("bool") and isinstance(value, bool):
         return value
     if kind.startswith("tuple") and isinstance(value, list):

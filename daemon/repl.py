@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import fields, replace
 from typing import Any, TextIO, TypeVar
 
-from . import card, errands, history, progress
+from . import card, errands, history
 from .answer import Answer, Look, footer
 from .chat import Chat
 from .client import Client, Json
@@ -31,7 +31,6 @@ Commands:
   /set            Change how the model answers, see /? set
   /show           Show what the model is, see /? show
   /load MODEL     Go on with another model and a new conversation
-  /save MODEL     Store the model with this conversation under a name
   /clear          Forget the conversation
   /bye, /exit     Leave
   /?, /help       This text; /? set, /? show and /? shortcuts tell more
@@ -91,7 +90,6 @@ class Repl:
             "/set": self._set,
             "/show": self._show,
             "/load": self._load,
-            "/save": self._save,
             "/clear": self._clear,
             "/?": self._help,
             "/help": self._help,
@@ -220,18 +218,6 @@ class Repl:
         fresh = replace(self._chat, model=model, messages=())
         self._run(errands.load(self._client, fresh))
         self._chat = fresh
-
-    def _save(self, name: str) -> None:
-        if not name or " " in name:
-            raise UsageError("/save takes a name for the model")
-        parts = {
-            "system": self._chat.system,
-            "parameters": dict(self._chat.options),
-            "messages": list(self._chat.messages),
-        }
-        body = {"model": name, "from": self._chat.model, **{k: v for k, v in parts.items() if v}}
-        self._run(progress.follow(self._client.stream("/api/create", body), sys.stderr))
-        self._print(f"Saved as {name}.")
 
     def _clear(self, _: str) -> None:
         self._chat = replace(self._chat, messages=())

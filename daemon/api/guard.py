@@ -85,8 +85,8 @@ def build_guard(
 
 def cross_origin(origins: Origins, request: web.Request) -> dict[str, str]:
     """The headers that let a permitted page read the answer."""
-    origin = request.headers.get("Origin")
-    if not origin:
+    host, origin = request.headers.get("Host", ""), request.headers.get("Origin", "")
+    if not origin or not origins.allows(origin, host):
         return {}
     return {"Access-Control-Allow-Origin": "*" if origins.is_open else origin, "Vary": "Origin"}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import asdict
@@ -28,7 +27,7 @@ from .house import HOUSE
 from .stream import Line, last_line, respond
 
 API_VERSION = "0.33.0"  # the Ollama API that is implemented; clients gate features on it
-FOREVER = timedelta(days=365 * 100)
+FOREVER_S = 100 * 365 * 86400.0  # what a far future date stands for
 
 
 async def root(_request: web.Request) -> web.Response:
@@ -150,8 +149,7 @@ def _tag(model: Model, known: Known | None) -> Line:
 
 
 def _loaded(berth: Berth, details: Line | None, now: datetime) -> Line:
-    left_s = berth.expires_in_s
-    expires = now + (timedelta(seconds=left_s) if math.isfinite(left_s) else FOREVER)
+    expires = now + timedelta(seconds=min(berth.expires_in_s, FOREVER_S))
     return {
         "name": berth.name,
         "model": berth.name,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, TypeVar
+import re
+from typing import Annotated, NoReturn, TypeVar
 
 from aiohttp import web
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -14,6 +15,7 @@ from ..errors import BadRequest, TooLarge
 R = TypeVar("R", bound="Wire")
 
 LEVELS = ("high", "medium", "low", "max")
+SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def _seconds(value: object) -> float | None:
@@ -131,17 +133,32 @@ async def read(request: web.Request, kind: type[R]) -> R:
     if not body:
         raise BadRequest("missing request body")
     try:
-        value, _ = json.JSONDecoder().raw_decode(body)
-        return kind.model_validate(value)
+        return kind.model_validate(_parse(body))
     except RecursionError:
         raise BadRequest("the JSON is nested too deeply") from None
-    except json.JSONDecodeError as error:
-        raise BadRequest(f"invalid JSON: {error}") from None
     except ValidationError as error:
         raise BadRequest(_explain(error)) from None
+    except ValueError as error:
+        raise BadRequest(f"invalid JSON: {error}") from None
 
 
 MAX_BODY = web.AppKey("max_body", int)
+
+
+def _parse(body: str) -> object:
+    """The first value in the body. Raises ValueError.
+
+    Half of an emoji, as clients that cut a string send it, becomes U+FFFD: it has no UTF-8.
+    """
+    value: object = json.JSONDecoder(parse_constant=_refuse).raw_decode(body)[0]
+    if not SURROGATE.search(body):
+        return value
+    halves = json.dumps(value, ensure_ascii=False).encode("utf-16-le", "surrogatepass")
+    return json.loads(halves.decode("utf-16-le", "replace"))
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not a JSON number")
 
 
 def _explain(error: ValidationError) -> str:

@@ -13,6 +13,17 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from ..errors import BadRequest
 
+# Whatever an expression in a template can raise: one bad template must not end the runner.
+FAULTS = (
+    jinja2.TemplateError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+
 
 class ChatTemplate:
     """A compiled chat template; sandboxed, since it comes with the weights."""
@@ -25,7 +36,7 @@ class ChatTemplate:
         env.filters["tojson"] = _to_json
         env.filters["from_json"] = json.loads
         env.globals["raise_exception"] = _refuse
-        env.globals["strftime_now"] = datetime.now().strftime
+        env.globals["strftime_now"] = _now
         self._template = env.from_string(source)
         self._tokens = {"bos_token": bos, "eos_token": eos}
         self.thinks = "<think>" in source and "</think>" in source  # contract section 8.3
@@ -41,7 +52,7 @@ class ChatTemplate:
             return self._template.render(
                 messages=messages, add_generation_prompt=True, **self._tokens, **facts
             )
-        except (jinja2.TemplateError, TypeError, ValueError) as error:
+        except FAULTS as error:
             raise BadRequest(f"the model's chat template refused the messages: {error}") from error
 
 
@@ -53,6 +64,10 @@ class PlainTemplate:
     def render(self, messages: Sequence[Mapping[str, object]], *, think: bool | str | None) -> str:
         """The prompt of a base model."""
         return "\n\n".join(str(message["content"]) for message in messages)
+
+
+def _now(layout: str) -> str:
+    return datetime.now().strftime(layout)
 
 
 def _refuse(text: str) -> NoReturn:

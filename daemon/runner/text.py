@@ -10,7 +10,8 @@ class TextStream:
     """Turns token bytes into text; holds back what may be the start of a stop string.
 
     After a stop string was found, `stopped` is True and nothing more comes out; the stop string
-    itself and all after it are dropped (contract section 1.4).
+    itself and all after it are dropped (contract section 1.4). The stop string that is complete
+    first counts, so the text does not depend on how it is cut into pieces.
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
@@ -33,11 +34,11 @@ class TextStream:
         if self.stopped:
             return ""
         text = self._held + new
-        found = [at for stop in self._stops if (at := text.find(stop)) >= 0]
+        found = [(at + len(stop), at) for stop in self._stops if (at := text.find(stop)) >= 0]
         if found:
             self.stopped = True
             self._held = ""
-            return text[: min(found)]
+            return text[: min(found)[1]]
         keep = max((_overlap(text, stop) for stop in self._stops), default=0)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]

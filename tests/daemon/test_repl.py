@@ -211,23 +211,6 @@ async def test_a_model_that_cannot_be_loaded_changes_nothing(
     assert len(daemon.bodies("POST /api/chat")[1]["messages"]) == 3
 
 
-async def test_save_creates_a_model_with_the_conversation() -> None:
-    async with Scripted(SCRIPT) as daemon:
-        out = await talk(daemon, "/set parameter seed 7", "hi", "/save mine")
-    assert daemon.bodies("POST /api/create") == [
-        {
-            "model": "mine",
-            "from": "m",
-            "parameters": {"seed": 7},
-            "messages": [
-                {"role": "user", "content": "hi"},
-                {"role": "assistant", "content": "Hello"},
-            ],
-        }
-    ]
-    assert out.endswith("Saved as mine.\n\n")
-
-
 async def test_an_answer_that_fails_is_told_and_not_kept(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -240,7 +223,7 @@ async def test_an_answer_that_fails_is_told_and_not_kept(
 async def test_help_names_every_command() -> None:
     async with Scripted({}) as daemon:
         out = await talk(daemon, "/?", "/? set", "/help show", "/? shortcuts")
-    for word in ("/load", "/save", "/clear", "/bye", "/set nothink", "/show template", "Ctrl-D"):
+    for word in ("/load", "/clear", "/bye", "/set nothink", "/show template", "Ctrl-D"):
         assert word.removeprefix("/set ") in out
 
 

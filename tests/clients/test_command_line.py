@@ -1,0 +1,75 @@
+"""The `outrider` command against a running daemon, as a user types it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from daemons import Daemon
+
+SMOL = "smollm2:135m"
+
+
+def outrider(daemon: Daemon, *args: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "outrider.daemon", *args],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "OUTRIDER_HOST": daemon.url},
+    )
+
+
+def test_run_answers_once(daemon: Daemon) -> None:
+    result = outrider(daemon, "run", SMOL, "Why is the sky blue?", "--verbose")
+    assert result.returncode == 0, result.stderr
+    assert len(result.stdout.split()) > 5
+    assert "eval rate:" in result.stderr
+
+
+def test_run_reads_standard_input(daemon: Daemon) -> None:
+    result = outrider(daemon, "run", SMOL, "Repeat this word:", stdin="violin")
+    assert result.returncode == 0
+    assert "violin" in result.stdout.lower()
+
+
+def test_the_tables_show_the_model(daemon: Daemon) -> None:
+    outrider(daemon, "run", SMOL, "Hi")
+    for verb, header in (("list", "NAME"), ("ps", "PROCESSOR"), ("show", "architecture")):
+        result = outrider(daemon, verb, *([SMOL] if verb == "show" else []))
+        assert header in result.stdout
+        assert verb == "show" or SMOL in result.stdout
+
+
+def test_copy_stop_and_remove(daemon: Daemon) -> None:
+    assert outrider(daemon, "cp", "tiny", "tiny-2").stdout == "copied 'tiny' to 'tiny-2'\n"
+    assert outrider(daemon, "stop", SMOL).returncode == 0
+    assert SMOL not in outrider(daemon, "ps").stdout
+    assert outrider(daemon, "rm", "tiny-2").stdout == "deleted 'tiny-2'\n"
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("show", "nobody"),
+        ("rm", "nobody"),
+        ("run", "a//b", "x"),
+        ("pull", "nobody"),
+        ("cp", "x", "y"),
+    ],
+)
+def test_a_mistake_is_one_plain_line(daemon: Daemon, args: tuple[str, ...]) -> None:
+    result = outrider(daemon, *args)
+    assert result.returncode == 1
+    *_, last = result.stderr.strip().splitlines()
+    assert last.startswith("Error: ")
+    assert "Traceback" not in result.stderr
+
+
+def test_the_version_is_in_every_answer(daemon: Daemon) -> None:
+    result = outrider(daemon, "--version")
+    assert result.stdout.startswith("outrider version is ")
+    assert "Warning" not in result.stderr
