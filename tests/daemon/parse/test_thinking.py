@@ -1,0 +1,105 @@
+"""Thinking: the rules of contract section 8.2, however the answer arrives."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from itertools import pairwise
+
+import pytest
+from outrider.daemon.parse.thinking import ThinkingParser
+
+CASES = [
+    # opened, text, thinking, content
+    (False, "<think>hm</think>yes", "hm", "yes"),
+    (False, " \n<think>\n hm </think>\n\n yes ", "hm ", "yes "),
+    (False, "yes", "", "yes"),
+    (False, "  yes", "", "  yes"),
+    (False, "yes <think>no</think> yes", "", "yes <think>no</think> yes"),
+    (False, "<thinking>yes", "", "<thinking>yes"),
+    (False, "<thi", "", "<thi"),
+    (False, "  <thi", "", "  <thi"),
+    (False, "< think>hm", "", "< think>hm"),
+    (False, "", "", ""),
+    (False, " \n ", "", " \n "),
+    (False, "<think>", "", ""),
+    (False, "<think>\n \n", "", ""),
+    (False, "<think></think>", "", ""),
+    (False, "<think> </think> ", "", ""),
+    (False, "<think></think>yes", "", "yes"),
+    (False, "<think>hm", "hm", ""),
+    (False, "<think>hm</thi", "hm</thi", ""),
+    (False, "<think>hm</</think>yes", "hm</", "yes"),
+    (False, "<think>a</thin</think>b", "a</thin", "b"),
+    (False, "<think>a<think>b</think>c", "a<think>b", "c"),
+    (False, "<think>a</think>b</think>c", "a", "b</think>c"),
+    (False, "<think>a</think>b<think>c</think>d", "a", "b<think>c</think>d"),
+    (False, "<think>a</think> <think>c</think>d", "a", "<think>c</think>d"),
+    (False, "</think>yes", "", "</think>yes"),
+    (False, "<think>ü👋</think>\u00a0ü👋", "ü👋", "ü👋"),
+    (True, "hm</think>yes", "hm", "yes"),
+    (True, " \n hm </think> \nyes", "hm ", "yes"),
+    (True, "hm", "hm", ""),
+    (True, "", "", ""),
+    (True, "</think>yes", "", "yes"),
+    (True, "\n</think>\n\nyes", "", "yes"),
+    (True, "hm <", "hm <", ""),
+]
+
+
+def split(pieces: Iterable[str], *, opened: bool) -> tuple[str, str]:
+    parser = ThinkingParser(opened=opened)
+    pairs = [*[parser.push(piece) for piece in pieces], parser.finish()]
+    assert parser.finish() == ("", ""), "nothing may come twice"
+    return "".join(thinking for thinking, _ in pairs), "".join(content for _, content in pairs)
+
+
+@pytest.mark.parametrize(("opened", "text", "thinking", "content"), CASES)
+def test_the_rules(opened: bool, text: str, thinking: str, content: str) -> None:
+    assert split([text], opened=opened) == (thinking, content)
+
+
+@pytest.mark.parametrize(("opened", "text", "thinking", "content"), CASES)
+def test_two_cuts_anywhere_change_nothing(
+    opened: bool, text: str, thinking: str, content: str
+) -> None:
+    for first in range(len(text) + 1):
+        for second in range(first, len(text) + 1):
+            pieces = [text[:first], text[first:second], text[second:]]
+            assert split(pieces, opened=opened) == (thinking, content), pieces
+
+
+@pytest.mark.parametrize(("opened", "text", "thinking", "content"), CASES)
+def test_one_character_at_a_time_changes_nothing(
+    opened: bool, text: str, thinking: str, content: str
+) -> None:
+    assert split(text, opened=opened) == (thinking, content)
+
+
+def test_random_texts_cut_at_random_places() -> None:
+    rng = random.Random(1)
+    words = ["<think>", "</think>", "<", "</", "think>", " ", "\n", "a", "</thi", "<think"]
+    for _ in range(500):
+        text = "".join(rng.choice(words) for _ in range(rng.randrange(12)))
+        opened = rng.random() < 0.3
+        whole = split([text], opened=opened)
+        for _ in range(5):
+            cuts = sorted(rng.randrange(len(text) + 1) for _ in range(rng.randrange(6)))
+            edges = [0, *cuts, len(text)]
+            pieces = [text[a:b] for a, b in pairwise(edges)]
+            assert split(pieces, opened=opened) == whole, (text, pieces, opened)
+
+
+def test_nothing_is_held_back_that_is_certain() -> None:
+    parser = ThinkingParser(opened=False)
+    assert parser.push("<think>") == ("", "")
+    assert parser.push("one") == ("one", "")
+    assert parser.push(" two<") == (" two", "")
+    assert parser.push("3") == ("<3", "")
+    assert parser.push("</think>") == ("", "")
+    assert parser.push("a <") == ("", "a <")
+    assert parser.push("think> ") == ("", "think> ")
+
+
+def test_a_border_inside_a_piece_gives_both_parts() -> None:
+    assert ThinkingParser(opened=True).push("hm</think>yes") == ("hm", "yes")

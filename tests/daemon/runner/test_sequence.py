@@ -1,0 +1,73 @@
+"""Sequences: where one ends, and what is forgotten when its context is full."""
+
+from __future__ import annotations
+
+import pytest
+from outrider.daemon.protocol import Limits, Sampling
+from outrider.daemon.runner.sequence import Sequence, cut_middle
+
+
+def sequence(tokens: int = 3, *, num_ctx: int = 16, limits: Limits | None = None) -> Sequence:
+    return Sequence(0, list(range(tokens)), Sampling(), limits or Limits(), num_ctx)
+
+
+@pytest.mark.parametrize("num_ctx", [*range(4, 40), 64, 127, 512])
+@pytest.mark.parametrize("num_keep", [-5, -1, 0, 1, 2, 3, 4, 5, 17, 126, 510, 512, 10_000])
+def test_what_is_kept_is_as_long_as_the_contract_says(num_ctx: int, num_keep: int) -> None:
+    for length in (num_ctx, num_ctx + 1, 3 * num_ctx):
+        tokens = list(range(length))
+        kept = cut_middle(tokens, num_keep, num_ctx)
+        keep = min(max(num_keep, 0), num_ctx - 2)
+        assert len(kept) == num_ctx - max((num_ctx - keep) // 2, 1)
+        assert len(kept) < num_ctx, "there is room for the next token"
+        assert kept[:keep] == tokens[:keep], "the beginning stays"
+        assert kept[-1] == tokens[-1], "the last token stays"
+        assert kept[keep:] == tokens[length - (len(kept) - keep) :], "and so does an unbroken tail"
+
+
+def test_the_example_of_a_full_context_of_64() -> None:
+    tokens = list(range(64))
+    assert cut_middle(tokens, 4, 64) == [*range(4), *range(34, 64)]
+    assert tokens == list(range(64)), "the list that was given stays as it is"
+
+
+@pytest.mark.parametrize(
+    ("num_predict", "limit"),
+    [(0, 0), (1, 1), (159, 159), (160, 160), (161, 160), (10**9, 160), (-1, 160), (-2, 160)],
+)
+def test_a_sequence_is_spent_after_num_predict_or_ten_contexts(
+    num_predict: int, limit: int
+) -> None:
+    seq = sequence(num_ctx=16, limits=Limits(num_predict=num_predict))
+    for token in range(limit):
+        assert not seq.is_spent
+        seq.append(token)
+    assert seq.is_spent
+
+
+def test_a_sequence_is_full_when_no_token_has_a_place() -> None:
+    seq = sequence(14, num_ctx=16)
+    seq.append(1)
+    assert not seq.is_full
+    seq.append(2)
+    assert seq.is_full
+
+
+def test_what_is_pending_has_not_been_evaluated() -> None:
+    seq = sequence(5)
+    assert (seq.pending, seq.num_prompt, seq.drawn) == (5, 5, [])
+    seq.cached = 5
+    seq.append(9)
+    assert (seq.pending, seq.num_prompt, seq.drawn) == (1, 5, [9])
+    assert seq.tokens == [0, 1, 2, 3, 4, 9]
+
+
+def test_a_shift_makes_room_and_forgets_what_was_evaluated() -> None:
+    seq = sequence(16, num_ctx=16, limits=Limits(num_keep=2))
+    seq.cached, seq.drawn = 16, [14, 15]
+    seq.shift()
+    assert seq.tokens == [0, 1, *range(9, 16)]
+    assert (seq.cached, seq.pending) == (0, 9)
+    assert not seq.is_full
+    assert seq.drawn == [14, 15], "what the client got still counts"
+    assert seq.num_prompt == 16

@@ -1,0 +1,220 @@
+"""One runner process as the front sees it: a real one, on a tiny model."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import psutil
+import pytest
+from engines import ask, load_spec, run_alone
+from outrider.daemon.child import DIED, Child
+from outrider.daemon.errors import BadRequest, LoadFailed, RunnerDied
+from outrider.daemon.protocol import Delta, Load, Submit
+from tiny import write_llama
+
+ENDLESS = 1 << 20
+HANG_S = 60.0  # far above what any of this takes
+
+PARENT = """
+import asyncio, pathlib, sys
+from outrider.daemon.child import Child
+from outrider.daemon.protocol import Load
+
+async def main():
+    child = await Child.start(Load(sys.argv[1], num_ctx=64, cells=256, slots=1, batch=32))
+    print(child.pid, flush=True)
+    await asyncio.sleep(3600)
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture(scope="module")
+def gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_llama(tmp_path_factory.mktemp("gguf") / "tiny.gguf", seed=1)
+
+
+@asynccontextmanager
+async def started(load: Load) -> AsyncIterator[Child]:
+    """A child that is gone when the block is left."""
+    child = await Child.start(load)
+    try:
+        yield child
+    finally:
+        await child.stop()
+        assert not psutil.pid_exists(child.pid)
+        assert not child.is_alive
+
+
+async def collect(child: Child, request: Submit) -> list[Delta]:
+    return [delta async for delta in child.submit(request)]
+
+
+async def text_of(child: Child, request: Submit) -> str:
+    return "".join(delta.text for delta in await collect(child, request))
+
+
+async def kill(child: Child, number: signal.Signals) -> None:
+    """End the process while it streams; raises what its reader is told."""
+    async with aclosing(child.submit(ask(0, "endless", ENDLESS))) as deltas:
+        await anext(deltas)
+        os.kill(child.pid, number)
+        async for _ in deltas:
+            pass
+
+
+def children() -> set[int]:
+    return {child.pid for child in psutil.Process().children(recursive=True)}
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def spacious(gguf: Path, **changes: int) -> Load:
+    """Room enough that an endless request does not end while a test runs."""
+    return load_spec(gguf, num_ctx=16384, cells=16384, **changes)
+
+
+async def test_requests_side_by_side_each_get_their_own_text(gguf: Path) -> None:
+    requests = [ask(0, prompt, 12) for prompt in ("one", "two words", "three and more")]
+    async with started(load_spec(gguf)) as child:
+        assert child.is_alive
+        assert child.ready.size_bytes > 0
+        texts = await asyncio.gather(*(text_of(child, request) for request in requests))
+        last = (await collect(child, requests[0]))[-1]
+    assert last.done is not None
+    assert (last.done.reason, last.done.eval_tokens) == ("length", 12)
+    renumbered = [msgspec.structs.replace(request, id=i) for i, request in enumerate(requests)]
+    assert texts == list(run_alone(load_spec(gguf), renumbered).values())
+
+
+async def test_a_bad_request_fails_alone(gguf: Path) -> None:
+    bad = msgspec.structs.replace(ask(0, "x"), context=(10**6,))
+    async with started(load_spec(gguf)) as child:
+        good = asyncio.create_task(text_of(child, ask(0, "good", 30)))
+        with pytest.raises(BadRequest, match="context"):
+            await collect(child, bad)
+        assert await good
+        assert await text_of(child, ask(0, "after", 3))
+
+
+async def test_leaving_a_stream_early_frees_its_slot(gguf: Path) -> None:
+    async with started(spacious(gguf, slots=1)) as child:
+        async with aclosing(child.submit(ask(0, "endless", ENDLESS))) as deltas:
+            async for delta in deltas:
+                assert delta.done is None
+                break
+        async with asyncio.timeout(HANG_S):
+            assert await text_of(child, ask(0, "next", 3))
+
+
+async def test_a_cancelled_reader_frees_its_slot(gguf: Path) -> None:
+    async with started(spacious(gguf, slots=1)) as child:
+        reader = asyncio.create_task(collect(child, ask(0, "endless", ENDLESS)))
+        waiting = asyncio.create_task(collect(child, ask(0, "waiting", ENDLESS)))
+        await asyncio.sleep(0.05)
+        for task in (waiting, reader):
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        async with asyncio.timeout(HANG_S):
+            assert await text_of(child, ask(0, "next", 3))
+
+
+async def test_death_ends_every_stream_with_the_contracts_text(gguf: Path) -> None:
+    async with started(spacious(gguf, slots=2)) as child:
+        readers = [
+            asyncio.create_task(collect(child, ask(0, "endless", ENDLESS))) for _ in range(3)
+        ]
+        with pytest.raises(RunnerDied) as caught:
+            await kill(child, signal.SIGKILL)
+        errors = await asyncio.gather(*readers, return_exceptions=True)
+        for error in (caught.value, *errors):
+            assert isinstance(error, RunnerDied)
+            assert str(error).startswith(DIED)
+        assert not child.is_alive
+        with pytest.raises(RunnerDied, match="unexpectedly stopped"):
+            await collect(child, ask(0, "too late"))
+
+
+async def test_an_abort_is_named_in_the_error(gguf: Path) -> None:
+    async with started(spacious(gguf)) as child:
+        with pytest.raises(RunnerDied, match=f"^{DIED}: Fatal Python error: Aborted$"):
+            await kill(child, signal.SIGABRT)
+
+
+async def test_stopping_ends_a_stream_that_runs(gguf: Path) -> None:
+    async with started(spacious(gguf)) as child:
+        reader = asyncio.create_task(collect(child, ask(0, "endless", ENDLESS)))
+        await asyncio.sleep(0.05)
+        await asyncio.gather(child.stop(), child.stop())
+        with pytest.raises(RunnerDied):
+            await reader
+
+
+async def test_a_cancelled_stop_goes_on(gguf: Path) -> None:
+    child = await Child.start(load_spec(gguf))
+    for _ in range(3):
+        stop = asyncio.create_task(child.stop())
+        await asyncio.sleep(0)
+        stop.cancel()
+    await child.stop()
+    assert not psutil.pid_exists(child.pid)
+
+
+@pytest.mark.parametrize("content", [b"GGUF" + bytes(100), b"", None])
+async def test_a_file_that_cannot_be_loaded_leaves_no_process(
+    tmp_path: Path, content: bytes | None
+) -> None:
+    path = tmp_path / "bad.gguf"
+    if content is not None:
+        path.write_bytes(content)
+    before = children()
+    with pytest.raises(LoadFailed, match=r"bad\.gguf"):
+        await Child.start(load_spec(path))
+    assert children() == before
+
+
+async def test_a_broken_chat_template_is_told_at_load(tmp_path: Path) -> None:
+    gguf = write_llama(tmp_path / "tiny.gguf", template="{% if %}")
+    before = children()
+    with pytest.raises(LoadFailed, match="chat template cannot be read"):
+        await Child.start(load_spec(gguf))
+    assert children() == before
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.001, 0.01])
+async def test_a_start_that_is_cancelled_leaves_no_process(gguf: Path, delay_s: float) -> None:
+    before = children()
+    start = asyncio.create_task(Child.start(load_spec(gguf)))
+    await asyncio.sleep(delay_s)
+    start.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await start
+    assert children() == before
+
+
+def test_a_runner_does_not_outlive_its_front(gguf: Path) -> None:
+    command = [sys.executable, "-c", PARENT, str(gguf)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as front:
+        assert front.stdout
+        pid = int(front.stdout.readline())
+        assert not is_gone(pid)
+        front.kill()
+    deadline_s = time.monotonic() + HANG_S
+    while not is_gone(pid):
+        assert time.monotonic() < deadline_s, "the runner lives on without its front"
+        time.sleep(0.01)

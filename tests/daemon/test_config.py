@@ -1,0 +1,267 @@
+"""Settings: who wins, what each variable accepts, and what a bad value is told."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from outrider.daemon.config import Settings, is_forever
+from outrider.daemon.errors import ConfigError
+
+# setting, its default, and three values as texts with what they mean
+TABLE: list[tuple[str, str, object, list[tuple[str, object]]]] = [
+    ("host", "host", "127.0.0.1", [("1.1.1.1", "1.1.1.1"), ("2.2.2.2", "2.2.2.2"), ("::1", "::1")]),
+    (
+        "models",
+        "models",
+        Path.home() / ".ollama/models",
+        [("/a", Path("/a")), ("/b", Path("/b")), ("~/c", Path.home() / "c")],
+    ),
+    ("keep_alive", "keep_alive_s", 300.0, [("1m", 60.0), ("2m", 120.0), ("3", 3.0)]),
+    ("num_parallel", "num_parallel", 4, [("1", 1), ("2", 2), ("3", 3)]),
+    ("context_length", "context_length", 0, [("1000", 1000), ("2000", 2000), ("3000", 3000)]),
+    ("max_loaded_models", "max_loaded_models", 0, [("1", 1), ("2", 2), ("3", 3)]),
+    ("kv_cache_type", "kv_cache_type", "f16", [("f32", "f32"), ("q8_0", "q8_0"), ("q4_0", "q4_0")]),
+    (
+        "origins",
+        "origins",
+        (),
+        [
+            ("https://a.example", ("https://a.example",)),
+            (
+                "https://b.example, https://*.c.example",
+                ("https://b.example", "https://*.c.example"),
+            ),
+            ("*", ("*",)),
+        ],
+    ),
+    ("debug", "debug", False, [("1", True), ("true", True), ("yes", True)]),
+]
+CASES = pytest.mark.parametrize(("setting", "attribute", "default", "values"), TABLE)
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.upper().startswith(("OUTRIDER_", "OLLAMA_")):
+            monkeypatch.delenv(name)
+
+
+def host_of(monkeypatch: pytest.MonkeyPatch, text: str) -> Settings:
+    monkeypatch.setenv("OLLAMA_HOST", text)
+    return Settings.load()
+
+
+@CASES
+def test_flags_win_over_our_variables_over_ollamas_over_defaults(
+    monkeypatch: pytest.MonkeyPatch,
+    setting: str,
+    attribute: str,
+    default: object,
+    values: list[tuple[str, object]],
+) -> None:
+    (flag, by_flag), (ours, by_ours), (ollamas, by_ollamas) = values
+    flags: dict[str, Any] = {setting: flag}
+    assert getattr(Settings.load(), attribute) == default
+    monkeypatch.setenv(f"OLLAMA_{setting.upper()}", ollamas)
+    assert getattr(Settings.load(), attribute) == by_ollamas
+    monkeypatch.setenv(f"OUTRIDER_{setting.upper()}", ours)
+    assert getattr(Settings.load(), attribute) == by_ours
+    assert getattr(Settings.load(**flags), attribute) == by_flag
+    assert getattr(Settings.load(**{setting: None}), attribute) == by_ours
+    monkeypatch.delenv(f"OLLAMA_{setting.upper()}")
+    assert getattr(Settings.load(**flags), attribute) == by_flag
+
+
+@CASES
+def test_variables_without_our_prefix_are_none_of_our_business(
+    monkeypatch: pytest.MonkeyPatch,
+    setting: str,
+    attribute: str,
+    default: object,
+    values: list[tuple[str, object]],
+) -> None:
+    for name in (setting, setting.upper(), attribute.upper(), "ADDRESS", "PORT", "PORT_OVERRIDE"):
+        monkeypatch.setenv(name, "1")
+    settings = Settings.load()
+    assert getattr(settings, attribute) == default
+    assert settings.port == 11434
+
+
+@CASES
+def test_blanks_and_quotes_around_a_value_are_trimmed(
+    monkeypatch: pytest.MonkeyPatch,
+    setting: str,
+    attribute: str,
+    default: object,
+    values: list[tuple[str, object]],
+) -> None:
+    text, meaning = values[0]
+    for wrapped in (f"  {text} ", f'"{text}"', f" '{text}'\t"):
+        monkeypatch.setenv(f"OUTRIDER_{setting.upper()}", wrapped)
+        assert getattr(Settings.load(), attribute) == meaning, wrapped
+    for empty in ("", "  ", '""', "''"):
+        monkeypatch.setenv(f"OUTRIDER_{setting.upper()}", empty)
+        assert getattr(Settings.load(), attribute) == default, repr(empty)
+
+
+def test_an_empty_variable_of_ours_leaves_ollamas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OUTRIDER_NUM_PARALLEL", "")
+    monkeypatch.setenv("OLLAMA_NUM_PARALLEL", "7")
+    assert Settings.load().num_parallel == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port", "url"),
+    [
+        ("1.2.3.4", "1.2.3.4", 11434, "http://1.2.3.4:11434"),
+        ("1.2.3.4:1234", "1.2.3.4", 1234, "http://1.2.3.4:1234"),
+        ("1.2.3.4:", "1.2.3.4", 11434, "http://1.2.3.4:11434"),
+        ("1.2.3.4:99999", "1.2.3.4", 11434, "http://1.2.3.4:11434"),
+        ("1.2.3.4:-1", "1.2.3.4", 11434, "http://1.2.3.4:11434"),
+        ("1.2.3.4:nine", "1.2.3.4", 11434, "http://1.2.3.4:11434"),
+        (":1234", "", 1234, "http://127.0.0.1:1234"),
+        ("0.0.0.0", "0.0.0.0", 11434, "http://127.0.0.1:11434"),
+        ("0.0.0.0:80", "0.0.0.0", 80, "http://127.0.0.1:80"),
+        ("[::1]:1337", "::1", 1337, "http://[::1]:1337"),
+        ("[::1]", "::1", 11434, "http://[::1]:11434"),
+        ("::1", "::1", 11434, "http://[::1]:11434"),
+        ("::", "::", 11434, "http://127.0.0.1:11434"),
+        ("[::]:1337", "::", 1337, "http://127.0.0.1:1337"),
+        ("http://x", "x", 80, "http://x:80"),
+        ("https://x", "x", 443, "https://x:443"),
+        ("http://x:1234", "x", 1234, "http://x:1234"),
+        ("http://x/path", "x", 80, "http://x:80/path"),
+        ("http://x:99/path/", "x", 99, "http://x:99/path"),
+        ("https://[::1]:8/p", "::1", 8, "https://[::1]:8/p"),
+        ("x/path", "x", 11434, "http://x:11434/path"),
+        ("x", "x", 11434, "http://x:11434"),
+        ("ollama.com", "ollama.com", 443, "https://ollama.com:443"),
+        ("localhost", "localhost", 11434, "http://localhost:11434"),
+        ("", "127.0.0.1", 11434, "http://127.0.0.1:11434"),
+        ('"1.2.3.4:1"', "1.2.3.4", 1, "http://1.2.3.4:1"),
+    ],
+)
+def test_every_form_of_the_host(
+    monkeypatch: pytest.MonkeyPatch, text: str, host: str, port: int, url: str
+) -> None:
+    settings = host_of(monkeypatch, text)
+    assert (settings.host, settings.port, settings.base_url) == (host, port, url)
+
+
+def test_the_port_flag_replaces_only_the_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OLLAMA_HOST", "http://1.2.3.4:5/p")
+    assert Settings.load(port=6).base_url == "http://1.2.3.4:6/p"
+    assert Settings.load(port=0).port == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "loopback"),
+    [
+        ("", True),
+        ("127.0.0.1", True),
+        ("127.9.9.9:80", True),
+        ("::1", True),
+        ("localhost", True),
+        ("LOCALHOST:99", True),
+        (":11434", False),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("192.168.1.2", False),
+        ("example.com", False),
+    ],
+)
+def test_what_counts_as_loopback(
+    monkeypatch: pytest.MonkeyPatch, text: str, loopback: bool
+) -> None:
+    assert host_of(monkeypatch, text).is_loopback is loopback
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("5m", 300),
+        ("1h30m", 5400),
+        ("90", 90),
+        ("0", 0),
+        ("0s", 0),
+        ("-1", math.inf),
+        ("-1m", math.inf),
+        ('"10m"', 600),
+    ],
+)
+def test_keep_alive_is_a_duration_or_seconds(
+    monkeypatch: pytest.MonkeyPatch, text: str, seconds: float
+) -> None:
+    monkeypatch.setenv("OLLAMA_KEEP_ALIVE", text)
+    keep_alive_s = Settings.load().keep_alive_s
+    assert keep_alive_s == seconds
+    assert is_forever(keep_alive_s) == (seconds == math.inf)
+
+
+@pytest.mark.parametrize(
+    ("text", "debug"),
+    [("0", False), ("f", False), ("FALSE", False), ("1", True), ("T", True), ("2", True)],
+)
+def test_a_flag_is_true_unless_it_says_no(
+    monkeypatch: pytest.MonkeyPatch, text: str, debug: bool
+) -> None:
+    monkeypatch.setenv("OLLAMA_DEBUG", text)
+    assert Settings.load().debug is debug
+
+
+def test_a_relative_store_is_made_absolute() -> None:
+    assert Settings.load(models=Path("m")).models == Path.cwd() / "m"
+
+
+@pytest.mark.parametrize(
+    ("setting", "text", "why"),
+    [
+        ("HOST", "two words", "not an address"),
+        ("HOST", "[::1", "not an address"),
+        ("HOST", "a:b:c", "not an address"),
+        ("MODELS", "~nobody-of-this-name/m", "home directory"),
+        ("KEEP_ALIVE", "soon", "invalid duration"),
+        ("KEEP_ALIVE", "5 minutes", "invalid duration"),
+        ("NUM_PARALLEL", "two", "integer"),
+        ("NUM_PARALLEL", "0", "greater than or equal to 1"),
+        ("NUM_PARALLEL", "65", "less than or equal to 64"),
+        ("NUM_PARALLEL", "1.5", "integer"),
+        ("CONTEXT_LENGTH", "-1", "greater than or equal to 0"),
+        ("CONTEXT_LENGTH", "4k", "integer"),
+        ("MAX_LOADED_MODELS", "-1", "greater than or equal to 0"),
+        ("KV_CACHE_TYPE", "q3_k", "'f16', 'q8_0' or 'q4_0'"),
+        ("ORIGINS", "example.com", "needs a scheme"),
+        ("ORIGINS", "https://a.example,b.example", "needs a scheme"),
+    ],
+)
+@pytest.mark.parametrize("prefix", ["OUTRIDER_", "OLLAMA_"])
+def test_a_bad_value_is_one_line_that_names_the_setting(
+    monkeypatch: pytest.MonkeyPatch, prefix: str, setting: str, text: str, why: str
+) -> None:
+    monkeypatch.setenv(prefix + setting, text)
+    with pytest.raises(ConfigError) as caught:
+        Settings.load()
+    message = str(caught.value)
+    assert message.startswith(f"{setting}={text!r}: ")
+    assert why in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("port", [-1, 65536])
+def test_a_bad_port_flag_names_the_port(port: int) -> None:
+    with pytest.raises(ConfigError, match=f"^PORT={port}: .*65535|^PORT={port}: .*0$"):
+        Settings.load(port=port)
+
+
+def test_a_bad_flag_names_its_setting() -> None:
+    with pytest.raises(ConfigError, match=r"^NUM_PARALLEL=0: "):
+        Settings.load(num_parallel=0)
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Settings.load().num_parallel = 9

@@ -1,0 +1,374 @@
+"""The fleet: who is loaded, who waits, who goes; with real runners on tiny models."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from pathlib import Path
+from typing import cast
+
+import psutil
+import pytest
+from engines import ask, load_spec
+from outrider.daemon import fleet as fleet_module
+from outrider.daemon.child import Child
+from outrider.daemon.errors import Busy, LoadFailed, RunnerDied
+from outrider.daemon.fleet import Berth, Fleet, Wanted, can_serve, choose_victim
+from outrider.daemon.protocol import Load
+from tiny import write_llama
+
+ENDLESS = 1 << 20
+HANG_S = 60.0  # far above what any of this takes
+
+LOAD = Load("/m.gguf", num_ctx=512, cells=2048, slots=4, batch=128)
+
+
+@pytest.fixture(scope="module")
+def ggufs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("gguf")
+    return [write_llama(folder / f"tiny{seed}.gguf", seed=seed) for seed in range(2)]
+
+
+@pytest.fixture
+def first(ggufs: list[Path]) -> Wanted:
+    return want(ggufs[0])
+
+
+@pytest.fixture
+def second(ggufs: list[Path]) -> Wanted:
+    return want(ggufs[1])
+
+
+def want(gguf: Path, **changes: int) -> Wanted:
+    return Wanted(gguf.stem, "digest", load_spec(gguf, **changes))
+
+
+def children() -> set[int]:
+    return {child.pid for child in psutil.Process().children(recursive=True)}
+
+
+@asynccontextmanager
+async def opened(*, max_loaded: int = 0, keep_alive_s: float = 300.0) -> AsyncIterator[Fleet]:
+    """A fleet that leaves no process behind."""
+    before = children()
+    fleet = Fleet(max_loaded=max_loaded, keep_alive_s=keep_alive_s)
+    try:
+        yield fleet
+    finally:
+        await fleet.close()
+    assert children() == before
+    assert fleet.berths == []
+
+
+async def use(fleet: Fleet, wanted: Wanted, keep_alive_s: float | None = None) -> int:
+    """Lease, ask for three tokens, release; the pid of the runner that answered."""
+    async with fleet.lease(wanted, keep_alive_s) as child:
+        deltas = [delta async for delta in child.submit(ask(0, "hello", 3))]
+        assert deltas[-1].done
+        return child.pid
+
+
+async def kill(child: Child) -> None:
+    """End the process while it streams; raises what its reader is told."""
+    async with aclosing(child.submit(ask(0, "endless", ENDLESS))) as deltas:
+        await anext(deltas)
+        os.kill(child.pid, signal.SIGKILL)
+        async for _ in deltas:
+            pass
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(HANG_S):
+        while not holds():  # noqa: ASYNC110 - processes come and go without telling
+            await asyncio.sleep(0.005)
+
+
+def names(fleet: Fleet) -> list[str]:
+    return [berth.name for berth in fleet.berths]
+
+
+def berth(
+    name: str, *, users: int = 0, keep_alive_s: float = 300.0, idle_since_s: float = 0
+) -> Berth:
+    child = cast(Child, None)  # the decision does not look at it
+    return Berth(name, "", LOAD, child, keep_alive_s, users, idle_since_s=idle_since_s)
+
+
+@pytest.mark.parametrize(
+    ("changes", "serves"),
+    [
+        ({}, True),
+        ({"num_ctx": 256}, False),
+        ({"slots": 1}, False),
+        ({"cells": 4096}, False),
+        ({"batch": 64}, False),
+        ({"threads": 1}, False),
+        ({"main_gpu": 1}, False),
+        ({"use_mmap": False}, False),
+        ({"kv_type": "q8_0"}, False),
+        ({"gpu_layers": 3}, False),
+    ],
+)
+def test_a_load_option_that_differs_needs_a_reload(
+    changes: dict[str, object], serves: bool
+) -> None:
+    facts = {name: getattr(LOAD, name) for name in LOAD.__struct_fields__}
+    assert can_serve(LOAD, Load(**{**facts, **changes})) is serves
+
+
+@pytest.mark.parametrize(
+    ("loaded", "wanted", "serves"), [(7, -1, True), (-1, 7, False), (0, 0, True)]
+)
+def test_automatic_gpu_layers_take_whatever_is_there(
+    loaded: int, wanted: int, serves: bool
+) -> None:
+    there, asked = (
+        Load("/m", num_ctx=4, cells=256, slots=1, batch=32, gpu_layers=layers)
+        for layers in (loaded, wanted)
+    )
+    assert can_serve(there, asked) is serves
+
+
+async def test_idle_ones_go_before_busy_ones_and_short_stays_before_long_ones() -> None:
+    busy = berth("busy", users=1, keep_alive_s=1)
+    forever = berth("forever", keep_alive_s=math.inf)
+    old, young = berth("old", idle_since_s=1), berth("young", idle_since_s=2)
+    order = [old, young, forever, busy]
+    for start in range(len(order)):
+        for rest in (order[start:], order[:start:-1], order[start::-1]):
+            if rest:
+                assert choose_victim(rest) is min(rest, key=order.index)
+    assert choose_victim([]) is None
+
+
+async def test_clients_that_come_together_share_one_runner(first: Wanted) -> None:
+    async with opened() as fleet:
+        pids = await asyncio.gather(*(use(fleet, first) for _ in range(5)))
+        assert len(set(pids)) == 1
+        assert names(fleet) == ["tiny0"]
+        assert await use(fleet, first) == pids[0]
+        async with fleet.lease(first, None) as one, fleet.lease(first, None) as two:
+            assert one is two
+            assert fleet.berths[0].users == 2
+        assert fleet.berths[0].users == 0
+
+
+async def test_two_models_stay_side_by_side(first: Wanted, second: Wanted) -> None:
+    async with opened() as fleet:
+        pids = await asyncio.gather(use(fleet, first, 500.0), use(fleet, second, math.inf))
+        assert pids[0] != pids[1]
+        assert names(fleet) == ["tiny1", "tiny0"], "the one that stays longest comes first"
+        assert fleet.berths[0].expires_in_s == math.inf
+        assert 0 < fleet.berths[1].expires_in_s <= 500.0
+
+
+async def test_an_idle_model_goes_when_its_time_is_over(first: Wanted) -> None:
+    async with opened(keep_alive_s=0.05) as fleet:
+        async with fleet.lease(first, None) as child:
+            await asyncio.sleep(0.15)
+            assert child.is_alive, "no clock runs while somebody uses it"
+            assert fleet.berths[0].expires_in_s == 0.05
+        assert child.is_alive
+        await until(lambda: not psutil.pid_exists(child.pid))
+        assert names(fleet) == []
+
+
+async def test_keep_alive_0_lets_a_model_go_after_its_last_user(first: Wanted) -> None:
+    async with opened() as fleet:
+        async with fleet.lease(first, None) as child, fleet.lease(first, 0.0):
+            pass
+        await until(lambda: not psutil.pid_exists(child.pid))
+        assert await use(fleet, first) != child.pid
+
+
+async def test_the_last_keep_alive_that_was_given_holds(first: Wanted) -> None:
+    async with opened(keep_alive_s=300.0) as fleet:
+        for given, holds in ((None, 300.0), (60.0, 60.0), (None, 60.0), (math.inf, math.inf)):
+            await use(fleet, first, given)
+            assert fleet.berths[0].keep_alive_s == holds
+
+
+async def test_an_idle_model_is_unloaded_at_once(first: Wanted) -> None:
+    async with opened() as fleet:
+        pid = await use(fleet, first)
+        await fleet.unload("/no/such/model")
+        assert names(fleet) == ["tiny0"]
+        await fleet.unload(first.load.model)
+        await until(lambda: not psutil.pid_exists(pid))
+        assert names(fleet) == []
+        await fleet.unload(first.load.model)
+
+
+async def test_a_busy_model_is_unloaded_after_its_request(first: Wanted) -> None:
+    async with opened() as fleet:
+        async with fleet.lease(first, None) as child:
+            await fleet.unload(first.load.model)
+            deltas = [delta async for delta in child.submit(ask(0, "still here", 40))]
+            assert deltas[-1].done
+            assert deltas[-1].done.eval_tokens == 40
+        await until(lambda: not psutil.pid_exists(child.pid))
+
+
+async def test_a_full_fleet_lets_the_idle_one_go_first(first: Wanted, second: Wanted) -> None:
+    async with opened(max_loaded=1) as fleet:
+        pid = await use(fleet, first)
+        async with fleet.lease(second, None):
+            assert not psutil.pid_exists(pid), "there are never two at a time"
+            assert names(fleet) == ["tiny1"]
+
+
+async def test_a_full_fleet_waits_for_a_busy_one(first: Wanted, second: Wanted) -> None:
+    async with opened(max_loaded=1) as fleet:
+        async with fleet.lease(first, None) as child:
+            waiting = asyncio.create_task(use(fleet, second))
+            await asyncio.sleep(0.05)
+            deltas = [delta async for delta in child.submit(ask(0, "undisturbed", 40))]
+            assert deltas[-1].done
+            assert not waiting.done()
+            assert names(fleet) == ["tiny0"]
+        await waiting
+        assert not psutil.pid_exists(child.pid)
+        assert names(fleet) == ["tiny1"]
+
+
+async def test_the_place_of_one_that_leaves_is_free_only_when_it_is_gone(
+    first: Wanted, second: Wanted
+) -> None:
+    async with opened(max_loaded=1) as fleet:
+        pid = await use(fleet, first, 0.0)
+        async with fleet.lease(second, None):
+            assert not psutil.pid_exists(pid)
+
+
+async def test_another_context_length_reloads_after_the_users_are_done(ggufs: list[Path]) -> None:
+    short, long = want(ggufs[0], num_ctx=256), want(ggufs[0], num_ctx=512)
+    async with opened() as fleet:
+        await use(fleet, short)
+        async with fleet.lease(short, None) as child:
+            waiting = [asyncio.create_task(use(fleet, long)) for _ in range(2)]
+            await asyncio.sleep(0.05)
+            assert not any(task.done() for task in waiting)
+            assert child.is_alive
+        pids = await asyncio.gather(*waiting)
+        assert pids[0] == pids[1] != child.pid
+        assert not psutil.pid_exists(child.pid)
+        assert [berth.load.num_ctx for berth in fleet.berths] == [512]
+
+
+async def test_a_client_that_leaves_during_a_load_breaks_nothing(first: Wanted) -> None:
+    async with opened() as fleet:
+        before = children()
+        leaving = asyncio.create_task(use(fleet, first))
+        await until(lambda: children() != before)
+        loading = children() - before
+        staying = asyncio.create_task(use(fleet, first))
+        await asyncio.sleep(0)
+        leaving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+        pid = await staying
+        assert {pid} == loading, "what was loaded half is not thrown away"
+        assert fleet.berths[0].users == 0
+        assert await use(fleet, first) == pid
+
+
+async def test_a_load_that_nobody_waits_for_any_more_starts_its_clock(first: Wanted) -> None:
+    async with opened(keep_alive_s=0.05) as fleet:
+        before = children()
+        leaving = asyncio.create_task(use(fleet, first))
+        await until(lambda: children() != before)
+        leaving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+        await until(lambda: children() == before)
+        await until(lambda: names(fleet) == [])
+
+
+async def test_a_runner_that_died_idle_is_replaced(first: Wanted) -> None:
+    async with opened() as fleet:
+        pid = await use(fleet, first)
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: names(fleet) == [])
+        assert await use(fleet, first) != pid
+        assert names(fleet) == ["tiny0"]
+
+
+async def test_a_runner_that_died_under_its_users_is_replaced(first: Wanted) -> None:
+    async with opened() as fleet:
+        async with AsyncExitStack() as stack:
+            child = await stack.enter_async_context(fleet.lease(first, None))
+            await stack.enter_async_context(fleet.lease(first, None))
+            with pytest.raises(RunnerDied):
+                await kill(child)
+            replacement = asyncio.create_task(use(fleet, first))
+            await asyncio.sleep(0.02)
+        assert await replacement != child.pid
+
+
+async def test_too_many_that_wait_are_refused(
+    ggufs: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = map(want, ggufs)
+    monkeypatch.setattr(fleet_module, "MAX_QUEUE", 2)
+    async with opened() as fleet:
+        queued = [asyncio.create_task(use(fleet, wanted)) for wanted in (first, second)]
+        await asyncio.sleep(0)
+        with pytest.raises(Busy) as caught:
+            await use(fleet, first)
+        assert str(caught.value) == (
+            "server busy, please try again.  maximum pending requests exceeded"
+        )
+        await asyncio.gather(*queued)
+        await use(fleet, want(ggufs[1], num_ctx=256))  # there is room in the queue again
+        monkeypatch.setattr(fleet_module, "MAX_QUEUE", 0)
+        await use(fleet, first)  # what is loaded needs no queue
+
+
+async def test_a_model_that_cannot_be_loaded_leaves_nothing(first: Wanted, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(b"GGUF" + bytes(100))
+    async with opened() as fleet:
+        before = children()
+        for _ in range(2):
+            with pytest.raises(LoadFailed, match=r"broken\.gguf"):
+                await use(fleet, want(broken))
+        assert children() == before
+        assert names(fleet) == []
+        await use(fleet, first)
+
+
+async def test_close_ends_busy_runners(first: Wanted, second: Wanted) -> None:
+    async with opened() as fleet:
+        leases = AsyncExitStack()
+        busy = await leases.enter_async_context(fleet.lease(first, None))
+        idle = await use(fleet, second)
+        async with aclosing(busy.submit(ask(0, "endless", ENDLESS))) as deltas:
+            await anext(deltas)
+            await fleet.close()
+        assert not psutil.pid_exists(busy.pid)
+        assert not psutil.pid_exists(idle)
+        await leases.aclose()
+
+
+@pytest.mark.parametrize("has_begun", [False, True])
+async def test_close_ends_a_load(first: Wanted, has_begun: bool) -> None:
+    async with opened() as fleet:
+        before = children()
+        loading = asyncio.create_task(use(fleet, first))
+        await asyncio.sleep(0)
+        await until(lambda: not has_begun or children() != before)
+        await fleet.close()
+        with pytest.raises(asyncio.CancelledError):
+            await loading
+
+
+async def test_close_waits_for_one_that_leaves(first: Wanted) -> None:
+    async with opened() as fleet:
+        pid = await use(fleet, first, 0.0)
+        await asyncio.sleep(0)
+        await fleet.close()
+        assert not psutil.pid_exists(pid)

@@ -1,0 +1,189 @@
+"""The inventory: what is known of a model on disk, and how it is loaded for a request."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import psutil
+import pytest
+from outrider.daemon.config import Settings
+from outrider.daemon.errors import NotFound
+from outrider.daemon.inventory import Inventory, Known, plan_load
+from outrider.daemon.options import Options
+from outrider.daemon.protocol import Load
+from outrider.models.store import Store
+from tiny import CHATML, write_llama
+from weights import import_gguf
+
+THINKING = "{{ messages[0].content }}<think></think>"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root, folder = tmp_path_factory.mktemp("models"), tmp_path_factory.mktemp("gguf")
+    import_gguf(root, "plain", write_llama(folder / "plain.gguf", template=CHATML))
+    import_gguf(root, "thinker", write_llama(folder / "thinker.gguf", template=THINKING))
+    embedder = write_llama(folder / "embedder.gguf", extra={"llama.pooling_type": 1})
+    import_gguf(root, "embedder", embedder)
+    return root
+
+
+@pytest.fixture
+async def known(root: Path) -> Known:
+    return await Inventory(Store(root)).find("plain", "gone")
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NUM_PARALLEL", "CONTEXT_LENGTH", "KV_CACHE_TYPE"):
+        monkeypatch.delenv(f"OUTRIDER_{name}", raising=False)
+        monkeypatch.delenv(f"OLLAMA_{name}", raising=False)
+
+
+def trained_for(known: Known, context: int | None) -> Known:
+    """The same model with another train context; None: the file does not say."""
+    values = {k: v for k, v in known.header.values.items() if k != "llama.context_length"}
+    if context is not None:
+        values["llama.context_length"] = context
+    return dataclasses.replace(known, header=dataclasses.replace(known.header, values=values))
+
+
+def plan(known: Known, *, parallel: int = 4, length: int = 0, **options: object) -> Load:
+    settings = Settings.load(num_parallel=parallel, context_length=length)
+    return plan_load(known, Options.merge(options), settings)
+
+
+def test_the_context_is_the_requests_then_the_settings_then_4096(known: Known) -> None:
+    big = trained_for(known, 131072)
+    assert plan(big).num_ctx == 4096
+    assert plan(big, length=9000).num_ctx == 9000
+    assert plan(big, length=9000, num_ctx=700).num_ctx == 700
+    assert plan(big, num_ctx=700).num_ctx == 700
+
+
+@pytest.mark.parametrize(("num_ctx", "expected"), [(1, 4), (3, 4), (-7, 4), (4, 4), (5, 5)])
+def test_the_context_is_at_least_4(known: Known, num_ctx: int, expected: int) -> None:
+    assert plan(known, num_ctx=num_ctx).num_ctx == expected
+
+
+def test_the_context_is_at_most_what_the_model_was_trained_for(known: Known) -> None:
+    small = trained_for(known, 2048)
+    assert plan(small).num_ctx == 2048
+    assert plan(small, length=3000).num_ctx == 2048
+    assert plan(small, num_ctx=999_999).num_ctx == 2048
+    assert plan(small, num_ctx=2047).num_ctx == 2047
+
+
+def test_a_model_that_states_no_context_gets_what_is_asked_for(known: Known) -> None:
+    mute = trained_for(known, None)
+    assert plan(mute).num_ctx == 4096
+    assert plan(mute, num_ctx=50_000).num_ctx == 50_000
+
+
+@pytest.mark.parametrize(
+    ("num_ctx", "parallel", "cells"),
+    [
+        (4096, 4, 16384),  # a whole context for each slot
+        (4096, 1, 4096),
+        (4096, 8, 32768),
+        (4096, 64, 32768),  # more than the pool: shared
+        (20_000, 4, 32768),
+        (32768, 4, 32768),
+        (50_000, 4, 50_176),  # one long context is never cut
+        (131_072, 2, 131_072),
+        (1000, 1, 1024),  # llama.cpp wants steps of 256
+        (1000, 3, 3072),
+        (4, 1, 256),
+    ],
+)
+def test_the_pool_of_cells(known: Known, num_ctx: int, parallel: int, cells: int) -> None:
+    load = plan(trained_for(known, 131072), parallel=parallel, num_ctx=num_ctx)
+    assert (load.num_ctx, load.slots, load.cells) == (num_ctx, parallel, cells)
+
+
+@pytest.mark.parametrize(
+    ("num_batch", "parallel", "batch"),
+    [
+        (512, 4, 512),
+        (1, 4, 32),
+        (-9, 4, 32),
+        (40, 4, 40),
+        (1, 64, 64),  # every slot has a row of its own
+        (1_000_000, 4, 2048),  # never more rows than cells
+    ],
+)
+def test_the_rows_of_a_batch(known: Known, num_batch: int, parallel: int, batch: int) -> None:
+    load = plan(known, parallel=parallel, num_ctx=512, num_batch=num_batch)
+    assert load.batch == batch
+
+
+@pytest.mark.parametrize("num_ctx", [1, 4, 255, 257, 4096, 33_000])
+@pytest.mark.parametrize("parallel", [1, 3, 64])
+@pytest.mark.parametrize("num_batch", [-1, 1, 512, 10**6])
+def test_every_plan_can_be_carried_out(
+    known: Known, num_ctx: int, parallel: int, num_batch: int
+) -> None:
+    big = trained_for(known, 131072)
+    load = plan(big, parallel=parallel, num_ctx=num_ctx, num_batch=num_batch)
+    assert 4 <= load.num_ctx <= load.cells
+    assert load.cells % 256 == 0
+    assert load.slots <= load.batch <= load.cells
+
+
+def test_the_other_load_options_reach_the_runner(known: Known) -> None:
+    load = plan(known, num_gpu=7, main_gpu=1, num_thread=3, use_mmap=False)
+    assert (load.gpu_layers, load.main_gpu, load.threads, load.use_mmap) == (7, 1, 3, False)
+    assert load.model == str(known.path)
+    assert plan(known).gpu_layers == -1
+    assert plan(known).use_mmap is None
+    assert 1 <= plan(known).threads <= (psutil.cpu_count() or 1)
+
+
+def test_the_type_of_the_cache_is_a_setting(known: Known) -> None:
+    assert plan(known).kv_type == "f16"
+    settings = Settings.load(kv_cache_type="q8_0")
+    assert plan_load(known, Options(), settings).kv_type == "q8_0"
+
+
+def test_the_same_request_gives_the_same_plan(known: Known) -> None:
+    assert plan(known, num_ctx=100) == plan(known, num_ctx=100)
+    assert plan(known, num_ctx=100) != plan(known, num_ctx=101)
+    assert plan(known, temperature=0.1) == plan(known, temperature=0.9)
+
+
+@pytest.mark.parametrize(
+    ("name", "capabilities"),
+    [
+        ("plain", ["completion"]),
+        ("thinker", ["completion", "thinking"]),
+        ("embedder", ["embedding"]),
+    ],
+)
+async def test_what_a_client_may_ask_of_a_model(
+    root: Path, name: str, capabilities: list[str]
+) -> None:
+    found = await Inventory(Store(root)).find(f" {name} ", "gone")
+    assert found.capabilities == capabilities
+    assert found.can(capabilities[0])
+    assert not found.can("vision")
+
+
+async def test_an_unknown_model_is_told_in_the_words_of_its_route(root: Path) -> None:
+    with pytest.raises(NotFound, match=r"^model 'x' is not here$"):
+        await Inventory(Store(root)).find("x", "model 'x' is not here")
+
+
+async def test_a_header_is_read_once(root: Path) -> None:
+    inventory = Inventory(Store(root))
+    assert (await inventory.find("plain", "")).header is (await inventory.find("plain", "")).header
+
+
+async def test_a_model_that_cannot_be_read_is_listed_without_a_header(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(b"GGUF" + bytes(100))
+    import_gguf(tmp_path / "models", "broken", broken)
+    import_gguf(tmp_path / "models", "whole", write_llama(tmp_path / "whole.gguf"))
+    listed = await Inventory(Store(tmp_path / "models")).list()
+    headers = {model.name.short: known and known.header.architecture for model, known in listed}
+    assert headers == {"broken:latest": None, "whole:latest": "llama"}

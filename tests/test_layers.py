@@ -1,0 +1,170 @@
+"""The house plan: who may import whom, and what a module looks like from outside."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ("daemon", "models", "quant")
+THIRD_PARTY = ("llama_cpp", "aiohttp", "click")
+FRONT = "daemon front"
+
+# Whoever is not named here belongs to the front; the longest name that fits counts.
+LAYERS = {
+    "quant": "quant",
+    "models": "models",
+    "daemon.errors": "errors",
+    "daemon.protocol": "protocol",
+    "daemon.duration": "duration",
+    "daemon.prompt": "prompt",
+    "daemon.parse": "parse",
+    "daemon.runner": "runner",
+    "daemon": FRONT,
+}
+MAY_IMPORT = {
+    "quant": {"quant"},
+    "models": {"models", "quant"},
+    "errors": set(),
+    "protocol": set(),
+    "duration": set(),
+    "prompt": {"prompt", "errors"},
+    "parse": {"parse", "errors"},
+    "runner": {"runner", "quant", "errors", "protocol", "prompt", "parse"},
+    FRONT: {FRONT, "quant", "models", "errors", "protocol", "duration", "prompt"},
+}
+MAY_USE = {
+    "llama_cpp": {"runner", "quant"},
+    "aiohttp": {FRONT, "models"},
+    "click": {FRONT},
+}
+CLICK_MODULE = "daemon.cli"
+LAZY_FUNCTION = ("daemon.cli", "serve")  # the other verbs start without the server
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    name: str  # such as "daemon.runner.engine"; a package by its folder
+    path: Path
+    tree: ast.Module
+
+    @property
+    def package(self) -> list[str]:
+        """What its relative imports start from."""
+        parts = self.name.split(".")
+        return parts if self.path.name == "__init__.py" else parts[:-1]
+
+
+def _read(path: Path) -> Module:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+    return Module(name, path, ast.parse(path.read_text(), str(path)))
+
+
+MODULES: Mapping[str, Module] = {
+    module.name: module
+    for room in ROOMS
+    for module in map(_read, sorted((ROOT / room).rglob("*.py")))
+}
+EVERY_MODULE = pytest.mark.parametrize("module", MODULES.values(), ids=MODULES.keys())
+
+
+def imports(module: Module, nodes: Iterator[ast.AST] | None = None) -> Iterator[str]:
+    """Full names of what is imported; ours without the namespace, like "daemon.errors"."""
+    for node in nodes or ast.walk(module.tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name.removeprefix("outrider.")
+        elif isinstance(node, ast.ImportFrom):
+            yield from _from(module, node)
+
+
+def _from(module: Module, node: ast.ImportFrom) -> Iterator[str]:
+    if node.level:
+        base = module.package[: len(module.package) - node.level + 1]
+        source = ".".join([*base, *([node.module] if node.module else [])])
+    else:
+        source = (node.module or "").removeprefix("outrider.")
+    for alias in node.names:  # `from . import wire` names a module, `from .wire import read` not
+        submodule = f"{source}.{alias.name}"
+        yield submodule if submodule in MODULES else source
+
+
+def is_ours(name: str) -> bool:
+    return name.split(".")[0] in ROOMS
+
+
+def layer(name: str) -> str:
+    fitting = [key for key in LAYERS if name == key or name.startswith(f"{key}.")]
+    return LAYERS[max(fitting, key=len)]
+
+
+def test_the_plan_is_about_real_modules() -> None:
+    assert len(MODULES) > 40
+    assert {layer(name) for name in MODULES} == set(MAY_IMPORT)
+    used = {name.split(".")[0] for module in MODULES.values() for name in imports(module)}
+    assert set(THIRD_PARTY) <= used
+    assert CLICK_MODULE in MODULES
+
+
+@EVERY_MODULE
+def test_what_is_imported_exists(module: Module) -> None:
+    ours = {name for name in imports(module) if is_ours(name)}
+    assert ours <= MODULES.keys()
+
+
+@EVERY_MODULE
+def test_imports_point_one_way(module: Module) -> None:
+    ours = {name for name in imports(module) if is_ours(name)}
+    allowed = MAY_IMPORT[layer(module.name)]
+    assert {name for name in ours if layer(name) not in allowed} == set()
+
+
+@EVERY_MODULE
+def test_libraries_stay_in_their_rooms(module: Module) -> None:
+    used = {name.split(".")[0] for name in imports(module)} & set(THIRD_PARTY)
+    assert {library for library in used if layer(module.name) not in MAY_USE[library]} == set()
+    assert "click" not in used or module.name == CLICK_MODULE
+
+
+@EVERY_MODULE
+def test_imports_stand_at_the_top(module: Module) -> None:
+    lazy = {
+        (module.name, function.name)
+        for function in ast.walk(module.tree)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        if any(imports(module, ast.walk(function)))
+    }
+    assert lazy <= {LAZY_FUNCTION}
+
+
+@EVERY_MODULE
+def test_a_module_says_first_which_question_it_answers(module: Module) -> None:
+    assert not module.tree.body or ast.get_docstring(module.tree)
+
+
+def test_between_our_folders_imports_are_relative() -> None:
+    absolute = {
+        (module.name, node.lineno)
+        for module in MODULES.values()
+        for node in ast.walk(module.tree)
+        if (isinstance(node, ast.ImportFrom) and not node.level and node.module)
+        and node.module.split(".")[0] == "outrider"
+    }
+    assert absolute == set()
+
+
+def test_there_are_no_cycles() -> None:
+    graph = {
+        module.name: {name for name in imports(module) if is_ours(name)} - {module.name}
+        for module in MODULES.values()
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"these import each other: {' -> '.join(error.args[1])}")
