@@ -5,6 +5,7 @@ OutriderError                    500
 ├── BadRequest                   400
 ├── NotFound                     404
 ├── TooLarge                     413
+├── InvalidFormat                500, as Ollama has it
 ├── Busy                         503
 ├── Unsupported                  501
 └── RunnerError                  500
@@ -54,6 +55,10 @@ class Unsupported(OutriderError):
     status = 501
 
 
+class InvalidFormat(OutriderError):
+    """The format of an answer is neither "json" nor a JSON schema (contract section 1.4)."""
+
+
 class Busy(OutriderError):
     """Too many requests wait for a model to load."""
 
@@ -78,5 +83,5 @@ class DecodeFailed(RunnerError):
 
 def revive(kind: str, text: str) -> OutriderError:
     """The error that a runner named by its class; an unknown name stays a plain RunnerError."""
-    known = {cls.__name__: cls for cls in (BadRequest, LoadFailed, DecodeFailed)}
+    known = {cls.__name__: cls for cls in (BadRequest, InvalidFormat, LoadFailed, DecodeFailed)}
     return known.get(kind, RunnerError)(text)

@@ -58,7 +58,8 @@ class Options:
         return cls(**values)  # type: ignore[arg-type]
 
     def sampling(self) -> Sampling:
-        return Sampling(**{name: getattr(self, name) for name in Sampling.__struct_fields__})
+        names = {field.name for field in fields(self)} & set(Sampling.__struct_fields__)
+        return Sampling(**{name: getattr(self, name) for name in names})
 
     def limits(self, *, truncate: bool, shift: bool) -> Limits:
         return Limits(self.num_predict, self.num_keep, self.stop, truncate, shift)

@@ -77,6 +77,10 @@ class Sampling(msgspec.Struct, frozen=True):
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     seed: int = -1
+    mirostat: int = 0  # 1 or 2: its version
+    mirostat_tau: float = 5.0  # bits of surprise to aim at
+    mirostat_eta: float = 0.1  # learning rate
+    logit_bias: tuple[tuple[int, float], ...] = ()  # (token, added to its logit)
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -97,6 +101,8 @@ class Submit(msgspec.Struct, frozen=True, tag=True):
     sampling: Sampling = Sampling()
     limits: Limits = Limits()
     context: tuple[int, ...] = ()  # tokens of an earlier answer, put before the prompt
+    schema: str = ""  # JSON schema that the answer follows
+    num_logprobs: int | None = None  # alternatives to tell with each token; None: tell nothing
     render_only: bool = False
 
 
@@ -122,12 +128,29 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
 class Done(msgspec.Struct, frozen=True):
     """How a sequence ended, and what it cost."""
 
-    reason: str  # "stop", "length" or "cancel"
-    prompt_tokens: int
-    prompt_ns: int
-    eval_tokens: int
-    eval_ns: int
+    reason: str  # "stop", "length", "cancel" or "render"
+    prompt_tokens: int = 0
+    cached_tokens: int = 0  # of the prompt; the KV cache had them already
+    queue_ns: int = 0
+    prompt_ns: int = 0
+    eval_tokens: int = 0
+    eval_ns: int = 0
     context: tuple[int, ...] = ()
+
+
+class Alternative(msgspec.Struct, frozen=True):
+    """A token that could have been drawn."""
+
+    piece: bytes
+    logprob: float  # natural, over the whole vocabulary
+
+
+class Logprob(msgspec.Struct, frozen=True):
+    """A token that was drawn, and the best ones that could have been."""
+
+    piece: bytes
+    logprob: float
+    top: tuple[Alternative, ...] = ()
 
 
 class Delta(msgspec.Struct, frozen=True):
@@ -136,13 +159,29 @@ class Delta(msgspec.Struct, frozen=True):
     id: int
     text: str = ""
     thinking: str = ""
+    logprobs: tuple[Logprob, ...] = ()
     done: Done | None = None
+
+
+class Stats(msgspec.Struct):
+    """What the runner has done since it started, and how full it is now."""
+
+    steps: int = 0
+    step_ns: int = 0
+    decode_ns: int = 0  # of step_ns, inside llama.cpp
+    prompt_tokens: int = 0  # evaluated
+    cached_tokens: int = 0  # not evaluated, because the KV cache had them
+    decoded_tokens: int = 0
+    slots_busy: int = 0
+    waiting: int = 0
+    cells_used: int = 0
 
 
 class Step(msgspec.Struct, frozen=True, tag=True):
     """What one step of the engine added to all its sequences."""
 
     deltas: tuple[Delta, ...]
+    stats: Stats | None = None
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):

@@ -30,7 +30,7 @@ GREEDY = Sampling(temperature=0.0)
 
 def load_spec(gguf: Path, **changes: int) -> Load:
     """Four slots of 512 tokens over one pool, unless told otherwise."""
-    facts = {"num_ctx": 512, "cells": 2048, "slots": 4, "batch": 128, "threads": 2} | changes
+    facts = {"num_ctx": 512, "cells": 2048, "slots": 4, "batch": 128, "threads": 1} | changes
     return Load(model=str(gguf), kv_type="f32", **facts)
 
 

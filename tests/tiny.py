@@ -1,13 +1,19 @@
-"""How tests get a GGUF file: tiny llama models made on the fly, which llama.cpp really loads."""
+"""How tests get a GGUF file: tiny llama models made on the fly, which llama.cpp really loads.
+
+What any architecture needs is here too; the others are in tiny_gemma, tiny_recurrent, tiny_bert.
+"""
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from gguf import GGUFValueType, GGUFWriter, TokenType
 from numpy.typing import NDArray
+
+Tensors: TypeAlias = Iterable[tuple[str, NDArray[np.float32]]]  # by name, rows by columns
 
 CHATML = (
     "{% for message in messages %}"
@@ -57,14 +63,25 @@ def write_llama(
     written as u32).
     """
     shape = Shape(layers, embd, heads, heads_kv, ffn, context)
-    tokens, types = _vocabulary(vocab)
-    metadata = {"general.name": path.stem} | _llama(shape) | _tokenizer(tokens, types)
-    if template is not None:
-        metadata["tokenizer.chat_template"] = template
-    writer = GGUFWriter(path, "llama")
-    for key, value in (metadata | dict(extra or {})).items():
-        _add(writer, key, value)
-    for name, tensor in _weights(np.random.default_rng(seed), tokens, shape, scale):
+    tokens, types = vocabulary(vocab)
+    metadata = named("llama", _llama(shape) | {"vocab_size": len(tokens)})
+    metadata |= tokenizer(tokens, types, template) | dict(extra or {})
+    return write_gguf(path, metadata, _weights(Draws(seed), tokens, shape, scale))
+
+
+def named(architecture: str, hyperparameters: Mapping[str, object]) -> dict[str, object]:
+    """Metadata of an architecture; its hyperparameters get its name as a prefix."""
+    general = {"general.architecture": architecture, "general.file_type": 0}
+    return general | {f"{architecture}.{key}": value for key, value in hyperparameters.items()}
+
+
+def write_gguf(path: Path, metadata: Mapping[str, object], tensors: Tensors) -> Path:
+    """A GGUF file with these metadata and tensors; its model is called after its path."""
+    writer = GGUFWriter(path, str(metadata["general.architecture"]))
+    for key, value in ({"general.name": path.stem} | dict(metadata)).items():
+        if key != "general.architecture":  # the writer has put it first
+            _add(writer, key, value)
+    for name, tensor in tensors:
         writer.add_tensor(name, tensor)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -95,22 +112,23 @@ def write_gguf_header(path: Path, *, tokens: int, merges: int) -> Path:
 
 def _llama(shape: Shape) -> dict[str, object]:
     return {
-        "general.file_type": 0,
-        "llama.context_length": shape.context,
-        "llama.embedding_length": shape.embd,
-        "llama.block_count": shape.layers,
-        "llama.feed_forward_length": shape.ffn,
-        "llama.attention.head_count": shape.heads,
-        "llama.attention.head_count_kv": shape.heads_kv,
-        "llama.attention.layer_norm_rms_epsilon": 1e-5,
-        "llama.rope.dimension_count": shape.embd // shape.heads,
-        "llama.rope.freq_base": 10000.0,
+        "context_length": shape.context,
+        "embedding_length": shape.embd,
+        "block_count": shape.layers,
+        "feed_forward_length": shape.ffn,
+        "attention.head_count": shape.heads,
+        "attention.head_count_kv": shape.heads_kv,
+        "attention.layer_norm_rms_epsilon": 1e-5,
+        "rope.dimension_count": shape.embd // shape.heads,
+        "rope.freq_base": 10000.0,
     }
 
 
-def _tokenizer(tokens: list[str], types: list[int]) -> dict[str, object]:
+def tokenizer(
+    tokens: list[str], types: list[int], template: str | None = CHATML
+) -> dict[str, object]:
+    """Metadata of a byte-level tokenizer and, unless None, of a chat template."""
     return {
-        "llama.vocab_size": len(tokens),
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": "gpt-2",
         "tokenizer.ggml.tokens": tokens,
@@ -119,10 +137,11 @@ def _tokenizer(tokens: list[str], types: list[int]) -> dict[str, object]:
         "tokenizer.ggml.bos_token_id": tokens.index("<|endoftext|>"),
         "tokenizer.ggml.eos_token_id": tokens.index("<|im_end|>"),
         "tokenizer.ggml.add_bos_token": False,
-    }
+    } | ({} if template is None else {"tokenizer.chat_template": template})
 
 
-def _vocabulary(size: int | None) -> tuple[list[str], list[int]]:
+def vocabulary(size: int | None = None) -> tuple[list[str], list[int]]:
+    """Tokens and their types: bytes, some merges, control tokens, unused ones up to that size."""
     normal = [*_byte_alphabet(), *(merge.replace(" ", "") for merge in MERGES)]
     tokens = [*normal, *SPECIALS]
     types = [int(TokenType.NORMAL)] * len(normal) + [int(TokenType.CONTROL)] * len(SPECIALS)
@@ -145,28 +164,41 @@ def _is_printable(token: str) -> bool:
     return token.replace("Ġ", "").isascii() and not token.startswith("<|")
 
 
-def _weights(
-    rng: np.random.Generator, tokens: list[str], shape: Shape, scale: float
-) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    """Names and tensors. Inputs have RMS 1 (they are normalised), outputs have RMS `spread`."""
+class Draws:
+    """Random tensors. Inputs have RMS 1 (they are normalised), outputs have RMS `spread`."""
 
-    def matrix(rows: int, columns: int, spread: float = 1.0) -> NDArray[np.float32]:
-        return rng.normal(0.0, spread / np.sqrt(columns), (rows, columns)).astype(np.float32)
+    def __init__(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
 
-    embd, kv = shape.embd, shape.embd // shape.heads * shape.heads_kv
-    common = np.array([_is_printable(token) for token in tokens])
+    def matrix(self, rows: int, columns: int, spread: float = 1.0) -> NDArray[np.float32]:
+        drawn = self.rng.normal(0.0, spread / np.sqrt(columns), (rows, columns))
+        return drawn.astype(np.float32)
+
+    def output(self, tokens: list[str], embd: int, scale: float) -> NDArray[np.float32]:
+        """The matrix of the logits: those of printable ASCII spread by `scale`, others less."""
+        common = np.array([_is_printable(token) for token in tokens])
+        output = self.matrix(len(tokens), embd, scale)
+        return np.where(common[:, None], output, np.float32(RARE) * output)
+
+
+def constant(size: int, value: float = 1.0) -> NDArray[np.float32]:
+    """A vector of equal values, such as the weights of a norm."""
+    return np.full(size, value, np.float32)
+
+
+def _weights(draws: Draws, tokens: list[str], shape: Shape, scale: float) -> Tensors:
+    matrix, embd, kv = draws.matrix, shape.embd, shape.embd // shape.heads * shape.heads_kv
     yield "token_embd.weight", matrix(len(tokens), embd, 0.5 * np.sqrt(embd))
-    yield "output_norm.weight", np.ones(embd, np.float32)
-    output = matrix(len(tokens), embd, scale)
-    yield "output.weight", np.where(common[:, None], output, np.float32(RARE) * output)
+    yield "output_norm.weight", constant(embd)
+    yield "output.weight", draws.output(tokens, embd, scale)
     for layer in range(shape.layers):
         block = f"blk.{layer}"
-        yield f"{block}.attn_norm.weight", np.ones(embd, np.float32)
+        yield f"{block}.attn_norm.weight", constant(embd)
         yield f"{block}.attn_q.weight", matrix(embd, embd, ATTENTION_SHARPNESS)
         yield f"{block}.attn_k.weight", matrix(kv, embd, ATTENTION_SHARPNESS)
         yield f"{block}.attn_v.weight", matrix(kv, embd)
         yield f"{block}.attn_output.weight", matrix(embd, embd)
-        yield f"{block}.ffn_norm.weight", np.ones(embd, np.float32)
+        yield f"{block}.ffn_norm.weight", constant(embd)
         yield f"{block}.ffn_gate.weight", matrix(shape.ffn, embd)
         yield f"{block}.ffn_up.weight", matrix(shape.ffn, embd)
         yield f"{block}.ffn_down.weight", matrix(embd, shape.ffn)

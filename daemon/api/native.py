@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
@@ -10,14 +11,16 @@ from datetime import UTC, datetime
 
 from aiohttp import web
 
-from ..errors import BadRequest, NotFound, OutriderError, Unsupported
+from ..errors import BadRequest, InvalidFormat, NotFound, Unsupported
 from ..fleet import Wanted
 from ..inventory import Known, plan_load
 from ..options import Options
-from ..protocol import Chat, Delta, Done, Message, Submit, Text, ToolCall
+from ..protocol import Chat, Delta, Done, Logprob, Message, Submit, Text, ToolCall
 from . import wire
 from .house import HOUSE, House
 from .stream import Line, respond
+
+ANY_OBJECT = '{"type":"object"}'
 
 # (text, thinking, is_last) -> the part of a line that differs between generate and chat
 Shape = Callable[[str, str], Line]
@@ -53,7 +56,7 @@ async def generate(request: web.Request) -> web.StreamResponse:
         raise BadRequest(f"{known.model.name.full} does not support insert")
     if body.template:
         raise Unsupported("a template in the request is not supported yet; leave it out")
-    _check_support(body, has_images=bool(body.images))
+    _check_support(has_images=bool(body.images))
     job = _job(house, known, body, _generate_prompt(known, body), _generate_shape, start_ns)
     return await _answer(request, house, job)
 
@@ -72,7 +75,7 @@ async def chat(request: web.Request) -> web.StreamResponse:
     _check_capabilities(known, body, "chat")
     if body.tools:
         raise BadRequest(f"{known.model.name.full} does not support tools")
-    _check_support(body, has_images=any(message.images for message in body.messages))
+    _check_support(has_images=any(message.images for message in body.messages))
     job = _job(house, known, body, _chat_prompt(known, body), _chat_shape, start_ns)
     return await _answer(request, house, job)
 
@@ -89,19 +92,24 @@ def _check_capabilities(known: Known, body: wire.Common, verb: str) -> None:
         raise BadRequest(f'"{body.model}" does not support {verb}')
 
 
-def _check_support(body: wire.Common, *, has_images: bool) -> None:
+def _check_support(*, has_images: bool) -> None:
     """Refuse what this version would otherwise silently leave out."""
-    if isinstance(body.format, str) and body.format not in ("", "json"):
-        quoted = f'"\\"{body.format}\\""'
-        raise OutriderError(
-            f'invalid format: {quoted}; expected "json" or a valid JSON Schema object'
-        )
-    if body.format:
-        raise Unsupported("structured output is not supported yet; leave format out")
-    if body.logprobs:
-        raise Unsupported("logprobs are not supported yet; leave them out")
     if has_images:
         raise Unsupported("images are not supported yet; leave them out")
+
+
+def _schema(body: wire.Common) -> str:
+    """The JSON schema that `format` asks for, or ""."""
+    if isinstance(body.format, dict):
+        return json.dumps(body.format)
+    if body.format == "json":
+        return ANY_OBJECT
+    if body.format:
+        given = json.dumps(json.dumps(body.format))
+        raise InvalidFormat(
+            f'invalid format: {given}; expected "json" or a valid JSON Schema object'
+        )
+    return ""
 
 
 def _generate_prompt(known: Known, body: wire.GenerateRequest) -> Chat | Text | None:
@@ -168,6 +176,8 @@ def _job(
         sampling=options.sampling(),
         limits=options.limits(truncate=body.truncate, shift=body.shift),
         context=tuple(body.context) if isinstance(body, wire.GenerateRequest) else (),
+        schema=_schema(body),
+        num_logprobs=body.top_logprobs if body.logprobs else None,
         render_only=body.render_only,
     )
     shows_context = isinstance(body, wire.GenerateRequest) and not body.raw
@@ -199,8 +209,8 @@ async def _lines(house: House, job: Job) -> AsyncGenerator[Line, None]:
                 if delta.done and delta.done.reason == "render":
                     yield _rendered(job, delta)
                     return
-                if delta.text or delta.thinking:
-                    yield {**_line(job.body, job.shape(delta.text, delta.thinking)), "done": False}
+                if delta.text or delta.thinking or delta.logprobs:
+                    yield {**_line(job.body, job.shape(delta.text, delta.thinking)), **_rest(delta)}
                 if delta.done:
                     yield _last(job, delta.done, load_ns)
 
@@ -208,6 +218,24 @@ async def _lines(house: House, job: Job) -> AsyncGenerator[Line, None]:
 def _line(body: wire.Common, part: Line) -> Line:
     created_at = datetime.now(UTC).isoformat().replace("+00:00", "Z")
     return {"model": body.model, "created_at": created_at, **part}
+
+
+def _rest(delta: Delta) -> Line:
+    """What a line has beside its text."""
+    line: Line = {"done": False}
+    if delta.logprobs:
+        line["logprobs"] = [_logprob(entry) for entry in delta.logprobs]
+    return line
+
+
+def _logprob(entry: Logprob) -> Line:
+    """One token as contract section 1.8 has it."""
+    top = [_alternative(other.piece, other.logprob) for other in entry.top]
+    return _alternative(entry.piece, entry.logprob) | ({"top_logprobs": top} if top else {})
+
+
+def _alternative(piece: bytes, logprob: float) -> Line:
+    return {"token": piece.decode("utf-8", "replace"), "logprob": logprob, "bytes": list(piece)}
 
 
 def _last(job: Job, done: Done, load_ns: int) -> Line:
@@ -248,7 +276,12 @@ def _part(key: str, text: str, thinking: str) -> Line:
 
 def fold(lines: list[Line]) -> Line:
     """One object: the texts of all lines joined, everything else from the last."""
-    last = lines[-1]
+    last = dict(lines[-1])
+    logprobs = [
+        entry for line in lines if isinstance(part := line.get("logprobs"), list) for entry in part
+    ]
+    if logprobs:
+        last["logprobs"] = logprobs
     messages = [message for line in lines if isinstance(message := line.get("message"), dict)]
     if messages:
         return last | _chat_shape(_joined(messages, "content"), _joined(messages, "thinking"))

@@ -26,6 +26,11 @@ class ThinkingParser:
         self._held = ""
         self._is_first = True
 
+    @property
+    def is_thinking(self) -> bool:
+        """Whether the model is inside its thinking block."""
+        return self._state is _State.THINKING
+
     def push(self, text: str) -> tuple[str, str]:
         """(thinking, content) that are certain now."""
         self._held += text

@@ -102,8 +102,8 @@ class Runner:
     def _submit(self, submit: Submit) -> None:
         try:
             if submit.render_only:
-                done = Done("render", 0, 0, 0, 0)
-                self._wire.send(Step((Delta(submit.id, self._intake.render(submit), done=done),)))
+                rendered = Delta(submit.id, self._intake.render(submit), done=Done("render"))
+                self._wire.send(Step((rendered,)))
             else:
                 self._engine.submit(self._intake.prepare(submit))
         except OutriderError as error:

@@ -6,41 +6,17 @@ import logging
 import queue
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from ..errors import DecodeFailed
-from ..parse.thinking import ThinkingParser
-from ..protocol import Cancel, Delta, Done, Failed, Load, Step, ToFront
-from .llama import ABORTED, NO_CELLS, Context, Model, Rows, Sampler
-from .scheduler import Batch, Scheduler
+from ..protocol import Cancel, Delta, Failed, Load, Stats, Step, ToFront
+from .llama import ABORTED, NO_CELLS, Context, Model, Rows, num_seqs
+from .pace import Pace
+from .prefix import PrefixCache, Recall
+from .scheduler import Chunk, Scheduler
 from .sequence import Sequence
-from .text import TextStream
-
-PROMPT_ROWS = 128  # prompt tokens in a step beside decoding streams
+from .stream import Stream
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True, eq=False)
-class Stream:
-    """What turns a sequence's tokens into deltas."""
-
-    sequence: Sequence
-    sampler: Sampler
-    text: TextStream
-    thinking: ThinkingParser | None
-    started_ns: int
-    first_ns: int = 0
-
-    def delta(self, text: str, done: Done | None = None) -> Delta:
-        """The next delta; what the parser holds back comes with the last one."""
-        if self.thinking is None:
-            return Delta(self.sequence.id, text, done=done)
-        thinking, content = self.thinking.push(text)
-        if done:
-            more_thinking, more_content = self.thinking.finish()
-            thinking, content = thinking + more_thinking, content + more_content
-        return Delta(self.sequence.id, content, thinking, done)
 
 
 class Engine:
@@ -53,12 +29,19 @@ class Engine:
         self._context = context
         self._send = send
         self._rows = Rows(load.batch)
-        self._scheduler = Scheduler(
-            slots=load.slots, cells=load.cells, rows=load.batch, prompt_rows=PROMPT_ROWS
+        self._cache = PrefixCache(
+            context,
+            seqs=num_seqs(model, load),
+            cells=load.cells,
+            recall=recall_of(model),
+            window=model.window,
         )
+        self._scheduler = Scheduler(self._cache, slots=load.slots, rows=load.batch)
+        self._pace = Pace()
         self._inbox: queue.SimpleQueue[Sequence | Cancel] = queue.SimpleQueue()
         self._streams: dict[int, Stream] = {}
         self._prefilling: frozenset[int] = frozenset()
+        self._stats = Stats()
 
     def submit(self, sequence: Sequence) -> None:
         """Queue a sequence; callable from any thread."""
@@ -89,23 +72,28 @@ class Engine:
         """Take in what has arrived (waiting for it if there is nothing else to do), then step."""
         self._receive()
         if self._scheduler and (deltas := self.step()):
-            self._send(Step(tuple(deltas)))
+            self._send(Step(tuple(deltas), self._count()))
 
     def step(self) -> list[Delta]:
         """One batch: what it added to each of its sequences."""
-        batch = self._scheduler.next_batch()
-        for slot in batch.freed:
-            self._context.clear(slot)
-        outputs = self._fill(batch)
+        start_ns = time.perf_counter_ns()
+        streams = sum(seq.pending == 1 for seq in self._scheduler.running)
+        chunks = self._scheduler.next_batch(self._pace.prompt_rows(streams))
+        if not chunks:
+            return self._give_way()
+        outputs = self._fill(chunks)
+        decode_ns = time.perf_counter_ns()
         rc = self._context.decode(self._rows)
+        took_ns = time.perf_counter_ns() - decode_ns
         self._prefilling = frozenset()
         if rc == ABORTED:
-            return self._retry(batch)
+            return self._retry(chunks)
         if rc == NO_CELLS:
             return self._give_way()
-        for chunk in batch.chunks:
-            chunk.sequence.cached += chunk.count
-        return [delta for stream, row in outputs if (delta := self._advance(stream, row))]
+        self._settle(chunks, took_ns)
+        deltas = [delta for stream, row in outputs if (delta := self._advance(stream, row))]
+        self._stats.step_ns += time.perf_counter_ns() - start_ns
+        return deltas
 
     def _receive(self) -> None:
         """Take in what has arrived; wait only when there is nothing to decode."""
@@ -115,85 +103,93 @@ class Engine:
             except queue.Empty:
                 return
             if isinstance(item, Sequence):
-                self._open(item)
+                self._streams[item.id] = Stream(item, self._model)
+                self._scheduler.add(item)
             elif stream := self._streams.get(item.id):
                 self._context.disarm()
-                self._send(Step((self._close(stream, "cancel"),)))
+                self._send(Step((self._close(stream, "cancel"),), self._count()))
 
-    def _fill(self, batch: Batch) -> list[tuple[Stream, int]]:
-        """Lay the batch's chunks into rows; the streams that will draw, each with its row."""
+    def _fill(self, chunks: list[Chunk]) -> list[tuple[Stream, int]]:
+        """Lay the chunks into rows; the streams that will draw, each with its row."""
         self._rows.clear()
         outputs = []
-        for chunk in batch.chunks:
-            seq, end = chunk.sequence, chunk.sequence.cached + chunk.count
-            assert seq.slot is not None
-            tokens, is_last = seq.tokens[seq.cached : end], chunk.is_last
-            row = self._rows.add(seq.slot, seq.cached, tokens, output=is_last)
+        for chunk in chunks:
+            seq, stream = chunk.sequence, self._streams[chunk.sequence.id]
+            stream.start()
+            cached, is_last = seq.cached, chunk.is_last
+            tokens = seq.tokens[cached : cached + chunk.count]
+            assert seq.holding
+            row = self._rows.add(seq.holding.seq, cached, tokens, output=is_last)
             if is_last:
-                outputs.append((self._streams[seq.id], row))
-        self._prefilling = frozenset(c.sequence.id for c in batch.chunks if c.count > 1)
+                outputs.append((stream, row))
+        self._prefilling = frozenset(c.sequence.id for c in chunks if c.count > 1)
         return outputs
+
+    def _settle(self, chunks: list[Chunk], took_ns: int) -> None:
+        """The decode is done: its tokens are in the cache, and we know what they cost."""
+        prompt_rows = 0
+        for chunk in chunks:
+            seq, cached = chunk.sequence, chunk.sequence.cached
+            assert seq.holding
+            is_prompt = seq.pending > 1 or not seq.drawn
+            prompt_rows += chunk.count if is_prompt else 0
+            self._cache.extend(seq.holding, seq.tokens[cached : cached + chunk.count])
+            if seq.cached in seq.marks:
+                self._cache.checkpoint(seq.holding)
+        streams = self._rows.count - prompt_rows
+        self._pace.observe(streams=streams, prompt_rows=prompt_rows, took_s=took_ns / 1e9)
+        self._stats.steps += 1
+        self._stats.decode_ns += took_ns
+        self._stats.prompt_tokens += prompt_rows
 
     def _advance(self, stream: Stream, row: int) -> Delta | None:
         """Draw the next token of a stream whose tokens are all evaluated."""
         seq = stream.sequence
-        stream.first_ns = stream.first_ns or time.monotonic_ns()
         if seq.is_spent:
             return self._close(stream, "length")
-        token = stream.sampler.draw(self._context, row)
-        if self._model.is_end(token):
-            return self._close(stream, "stop")
-        seq.append(token)
-        text = stream.text.push(self._model.piece(token))
-        if stream.text.stopped:
-            return self._close(stream, "stop", text)
-        if seq.is_spent or (seq.is_full and not seq.limits.shift):
-            return self._close(stream, "length", text)
+        reason = stream.draw(self._context.logits(row))
+        self._stats.decoded_tokens += 1
+        if reason:
+            return self._close(stream, reason)
         if seq.is_full:
-            assert seq.slot is not None
-            self._context.clear(seq.slot)
             seq.shift()
-        delta = stream.delta(text)
-        return delta if delta.text or delta.thinking else None
+            self._scheduler.preempt(seq)
+        return stream.delta()
 
-    def _open(self, seq: Sequence) -> None:
-        sampler = Sampler(self._model, seq.sampling, seq.tokens)
-        thinking = ThinkingParser(opened=seq.opened) if seq.thinks else None
-        text = TextStream(seq.limits.stop)
-        self._streams[seq.id] = Stream(seq, sampler, text, thinking, time.monotonic_ns())
-        self._scheduler.add(seq)
-
-    def _close(self, stream: Stream, reason: str, text: str = "") -> Delta:
+    def _close(self, stream: Stream, reason: str) -> Delta:
         """The last delta of a stream; its slot is free from here on."""
-        seq = stream.sequence
-        self._scheduler.remove(seq)
-        del self._streams[seq.id]
-        stream.sampler.close()
-        now_ns = time.monotonic_ns()
-        first_ns = stream.first_ns or now_ns
-        done = Done(
-            reason=reason,
-            prompt_tokens=seq.num_prompt,
-            prompt_ns=first_ns - stream.started_ns,
-            eval_tokens=len(seq.drawn),
-            eval_ns=now_ns - first_ns,
-            context=tuple(seq.tokens),
-        )
-        return stream.delta(text + stream.text.finish(), done)
+        del self._streams[stream.sequence.id]
+        self._scheduler.remove(stream.sequence)
+        self._stats.cached_tokens += stream.sequence.num_reused
+        return stream.finish(reason)
 
-    def _retry(self, batch: Batch) -> list[Delta]:
+    def _retry(self, chunks: list[Chunk]) -> list[Delta]:
         """After an abort: whoever's cells are not as before starts again (guide 10.2)."""
         self._context.disarm()
-        for chunk in batch.chunks:
+        for chunk in chunks:
             seq = chunk.sequence
-            assert seq.slot is not None
-            if self._model.is_recurrent or self._context.num_cached(seq.slot) != seq.cached:
-                self._scheduler.preempt(seq)
+            assert seq.holding
+            if self._model.is_recurrent or self._context.num_cached(seq.holding.seq) != seq.cached:
+                self._scheduler.restart(seq)
         return []
 
     def _give_way(self) -> list[Delta]:
-        """After llama.cpp found no cells: the youngest starts again later, alone if need be."""
-        if len(self._scheduler.running) == 1:
-            raise DecodeFailed("the KV cache has no room for a single sequence")
-        self._scheduler.preempt(self._scheduler.running[-1])
+        """No cells: old prefixes are forgotten, then the youngest starts again later."""
+        if not self._cache.evict():
+            if len(self._scheduler.running) < 2:
+                raise DecodeFailed("the KV cache has no room for a single sequence")
+            self._scheduler.preempt(self._scheduler.running[-1])
         return []
+
+    def _count(self) -> Stats:
+        self._stats.slots_busy = len(self._scheduler.running)
+        self._stats.waiting = len(self._scheduler.waiting)
+        self._stats.cells_used = self._cache.num_cells_used
+        return self._stats
+
+
+def recall_of(model: Model) -> Recall:
+    """How far back the memory of this model can be cut."""
+    if model.is_recurrent:
+        return Recall.END
+    return Recall.WINDOW if model.window else Recall.ANYWHERE

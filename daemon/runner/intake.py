@@ -7,6 +7,7 @@ thread that reads the socket: a long prompt does not hold up the streams.
 from __future__ import annotations
 
 import random
+from array import array
 from bisect import bisect_left
 from collections.abc import Sequence as Seq
 
@@ -17,7 +18,9 @@ from ..errors import BadRequest, LoadFailed
 from ..parse.thinking import OPEN
 from ..prompt.jinja import ChatTemplate, PlainTemplate
 from ..protocol import Chat, Message, Submit
+from .grammar import GrammarMaker
 from .llama import Model
+from .sampling import check
 from .sequence import Sequence, cut_middle
 
 TOO_LONG = (
@@ -34,6 +37,7 @@ class Intake:
         self._num_ctx = num_ctx
         self._bos = model.piece(model.bos, special=True).decode() if model.bos >= 0 else ""
         self._template = self._compile()
+        self._grammars = GrammarMaker(model)
 
     def _compile(self) -> ChatTemplate | PlainTemplate:
         source = self._model.chat_template
@@ -53,7 +57,7 @@ class Intake:
     def prepare(self, submit: Submit) -> Sequence:
         """A sequence that fits the context. Raises BadRequest."""
         text = self.render(submit)
-        tokens = self._tokenize(text)
+        tokens = array("i", self._tokenize(text))
         if not tokens:
             raise BadRequest("the prompt is empty: there is nothing to continue")
         limits = submit.limits
@@ -63,6 +67,7 @@ class Intake:
                 raise BadRequest(TOO_LONG)
             tokens = cut_middle(tokens, num_keep, self._num_ctx)
         sampling = submit.sampling
+        check(sampling)
         if sampling.seed < 0:
             sampling = msgspec.structs.replace(sampling, seed=random.getrandbits(32))
         return Sequence(
@@ -71,6 +76,8 @@ class Intake:
             sampling=sampling,
             limits=msgspec.structs.replace(limits, num_keep=num_keep),
             num_ctx=self._num_ctx,
+            num_logprobs=submit.num_logprobs,
+            grammar=self._grammars.make(submit.schema) if submit.schema else None,
             thinks=self._thinks(submit),
             opened=text.rstrip().endswith(OPEN),
         )

@@ -16,9 +16,10 @@ from functools import cached_property
 import numpy as np
 from llama_cpp import llama_cpp as lib
 from llama_cpp import llama_cpp_ext as ext
+from numpy.typing import NDArray
 
 from ..errors import BadRequest, DecodeFailed, LoadFailed
-from ..protocol import Load, Sampling
+from ..protocol import Load
 
 # rc of llama_decode, guide section 10.2
 DECODED, NO_CELLS, ABORTED = 0, 1, 2
@@ -29,6 +30,8 @@ KV_TYPES = {
     "q8_0": lib.GGML_TYPE_Q8_0,
     "q4_0": lib.GGML_TYPE_Q4_0,
 }
+PARTIAL_ONLY = lib.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY
+MAX_PARKED = 16
 LOG_ERROR = 4
 BUFFER_SIZE = re.compile(r"(\S+) (?:model|KV|RS|compute|output) buffer size = +([\d.]+) MiB")
 ON_HOST = re.compile(r"CPU|_Host")
@@ -94,6 +97,11 @@ class Model:
         """Whether any layer keeps a state that cannot be cut back (guide 4.4)."""
         h = self.handle
         return bool(lib.llama_model_is_recurrent(h) or lib.llama_model_is_hybrid(h))
+
+    @cached_property
+    def window(self) -> int:
+        """Tokens that a sliding-window layer sees; 0 without such layers."""
+        return int(lib.llama_model_n_swa(self.handle))
 
     @cached_property
     def adds_bos(self) -> bool:
@@ -179,12 +187,12 @@ class Rows:
         self.count = 0
         self.num_outputs = 0
 
-    def add(self, slot: int, position: int, tokens: Sequence[int], *, output: bool) -> int:
-        """Append a run of tokens of one slot; returns the row of its last token."""
+    def add(self, seq: int, position: int, tokens: Sequence[int], *, output: bool) -> int:
+        """Append a run of tokens of one sequence; returns the row of its last token."""
         start, end = self.count, self.count + len(tokens)
         self._token[start:end] = tokens
         self._pos[start:end] = np.arange(position, position + len(tokens))
-        self._seq[start:end] = slot
+        self._seq[start:end] = seq
         self._output[start:end] = 0
         self._output[end - 1] = output
         self.count = self.batch.n_tokens = end
@@ -199,7 +207,7 @@ class Context:
         params = lib.llama_context_default_params()
         params.n_ctx = load.cells
         params.n_batch = params.n_ubatch = load.batch
-        params.n_seq_max = params.n_outputs_max = load.slots  # guide 0.2
+        params.n_seq_max = params.n_outputs_max = num_seqs(model, load)  # guide 0.2
         params.n_threads = params.n_threads_batch = load.threads  # guide 1.4
         params.type_k = params.type_v = KV_TYPES[load.kv_type]
         if load.kv_type == "f32":  # flash attention would round the cache to f16
@@ -215,8 +223,9 @@ class Context:
             )
         self.model = model
         self._memory = lib.llama_get_memory(self.handle)
-        self._num_slots = load.slots
+        self._num_seqs = num_seqs(model, load)
         self._abort = _arm_abort(self.handle)
+        self._logits_ith = _logits_getter()
         ext.llama_set_embeddings_nextn(self.handle, False, True)  # guide 0.7: prune prefill rows
 
     def close(self) -> None:
@@ -225,7 +234,7 @@ class Context:
     def decode(self, rows: Rows) -> int:
         """DECODED, NO_CELLS or ABORTED; anything else raises DecodeFailed."""
         assert 0 < rows.count <= rows.capacity, rows.count
-        assert rows.num_outputs <= self._num_slots, rows.num_outputs
+        assert rows.num_outputs <= self._num_seqs, rows.num_outputs
         rc = int(lib.llama_decode(self.handle, rows.batch))
         if rc not in (DECODED, NO_CELLS, ABORTED):
             raise DecodeFailed(f"llama_decode returned {rc} for {rows.count} rows")
@@ -239,60 +248,47 @@ class Context:
         """Forget an abort that was asked for."""
         self._abort[0] = b"\x00"
 
-    def logits(self, row: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+    def logits(self, row: int) -> NDArray[np.float32]:
         """A view of one output row, valid until the next decode (guide 0.14)."""
-        pointer = lib.llama_get_logits_ith(self.handle, row)
-        assert pointer, f"row {row} was not an output"
-        return np.ctypeslib.as_array(pointer, (self.model.num_tokens,))
+        address = self._logits_ith(self.handle, row)
+        assert address, f"row {row} was not an output"
+        data = (ctypes.c_float * self.model.num_tokens).from_address(address)
+        return np.frombuffer(memoryview(data), np.float32)
 
-    def clear(self, slot: int) -> None:
-        """Forget everything that a slot holds."""
-        lib.llama_memory_seq_rm(self._memory, slot, -1, -1)
+    def clear(self, seq: int) -> None:
+        """Forget everything that a sequence holds."""
+        lib.llama_memory_seq_rm(self._memory, seq, -1, -1)
 
-    def num_cached(self, slot: int) -> int:
-        """How many tokens of a slot are evaluated (guide 10.2: re-read after an abort)."""
-        return int(lib.llama_memory_seq_pos_max(self._memory, slot)) + 1
+    def copy(self, source: int, target: int, count: int) -> None:
+        """Let an empty sequence share the first tokens of another (guide 5.1)."""
+        lib.llama_memory_seq_cp(self._memory, source, target, 0, count)
 
+    def truncate(self, seq: int, count: int) -> None:
+        """Forget all but the first tokens. Raises DecodeFailed where the memory cannot (4.4)."""
+        if not lib.llama_memory_seq_rm(self._memory, seq, count, -1):
+            raise DecodeFailed(f"sequence {seq} cannot be cut back to {count} tokens")
 
-class Sampler:
-    """One sequence's llama.cpp sampler chain, in llama.cpp's own order (guide 3.5)."""
+    def first_position(self, seq: int) -> int:
+        """The oldest token that every layer still holds; -1 for an empty sequence."""
+        return int(lib.llama_memory_seq_pos_min(self._memory, seq))
 
-    def __init__(self, model: Model, sampling: Sampling, prompt: Sequence[int]) -> None:
-        """The penalties look back into the prompt too."""
-        self._model = model
-        self._chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
-        last_n = model.train_ctx if sampling.repeat_last_n < 0 else sampling.repeat_last_n
-        for stage in self._stages(sampling, last_n):
-            lib.llama_sampler_chain_add(self._chain, stage)
-        for token in prompt[len(prompt) - min(last_n, len(prompt)) :]:
-            lib.llama_sampler_accept(self._chain, token)
+    def save(self, seq: int) -> bytes:
+        """What cannot be cut back: the sliding window, or the recurrent state (guide 1.10)."""
+        size = lib.llama_state_seq_get_size_ext(self.handle, seq, PARTIAL_ONLY)
+        buffer = (ctypes.c_uint8 * size)()
+        written = lib.llama_state_seq_get_data_ext(self.handle, buffer, size, seq, PARTIAL_ONLY)
+        return bytes(buffer)[:written]
 
-    def _stages(self, s: Sampling, last_n: int) -> list[int]:
-        stages = [_suppress(self._model)] if self._model.suppressed else []
-        penalties = (s.repeat_penalty, s.frequency_penalty, s.presence_penalty)
-        if last_n and penalties != (1.0, 0.0, 0.0):
-            stages.append(
-                lib.llama_sampler_init_penalties(self._model.num_tokens, last_n, *penalties)
-            )
-        if s.temperature <= 0 or s.top_k == 1:
-            return [*stages, lib.llama_sampler_init_greedy()]
-        if s.top_k > 0:
-            stages.append(lib.llama_sampler_init_top_k(s.top_k))
-        if s.typical_p < 1:
-            stages.append(lib.llama_sampler_init_typical(s.typical_p, 1))
-        if s.top_p < 1:
-            stages.append(lib.llama_sampler_init_top_p(s.top_p, 1))
-        if s.min_p > 0:
-            stages.append(lib.llama_sampler_init_min_p(s.min_p, 1))
-        stages.append(lib.llama_sampler_init_temp(s.temperature))
-        return [*stages, lib.llama_sampler_init_dist(s.seed % 2**32)]
+    def restore(self, seq: int, state: bytes) -> None:
+        """Put a saved state back, in any sequence. Raises DecodeFailed if there are no cells."""
+        buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
+        args = (self.handle, buffer, len(state), seq, PARTIAL_ONLY)
+        if lib.llama_state_seq_set_data_ext(*args) != len(state):
+            raise DecodeFailed(f"the state of sequence {seq} cannot be restored")
 
-    def draw(self, context: Context, row: int) -> int:
-        """The next token from an output row of the last decode."""
-        return int(lib.llama_sampler_sample(self._chain, context.handle, row))
-
-    def close(self) -> None:
-        lib.llama_sampler_free(self._chain)
+    def num_cached(self, seq: int) -> int:
+        """How many tokens of a sequence are evaluated (guide 10.2: re-read after an abort)."""
+        return int(lib.llama_memory_seq_pos_max(self._memory, seq)) + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,11 +313,19 @@ def _pointer(array: np.ndarray, kind: type) -> object:
     return ctypes.cast(array.ctypes.data, kind)
 
 
-def _suppress(model: Model) -> int:
-    bias = (lib.llama_logit_bias * len(model.suppressed))()
-    for entry, token in zip(bias, model.suppressed, strict=True):
-        entry.token, entry.bias = token, float("-inf")
-    return int(lib.llama_sampler_init_logit_bias(model.num_tokens, len(bias), bias))
+def num_seqs(model: Model, load: Load) -> int:
+    """Sequence ids of a context: one for each slot, and some to remember old prefixes with.
+
+    They are free for plain attention; a window or a recurrent state takes memory for each (9.1).
+    """
+    is_free = not (model.window or model.is_recurrent)
+    return load.slots + (min(load.slots * 2, MAX_PARKED) if is_free else -(-load.slots // 2))
+
+
+def _logits_getter() -> Callable[[object, int], int | None]:
+    """llama_get_logits_ith with a plain address as result: half the price (guide 3.5)."""
+    prototype = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32)
+    return prototype(("llama_get_logits_ith", lib._lib))
 
 
 def _arm_abort(handle: object) -> ctypes.Array[ctypes.c_char]:

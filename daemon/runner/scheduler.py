@@ -1,15 +1,14 @@
-"""Who is in the next batch: admission to slots, prompt chunks, and who gives way for others.
-
-Pure bookkeeping: no llama.cpp, no clock. The engine carries out what a `Batch` says.
-"""
+"""Who is in the next batch: admission, prompt chunks, and who gives way for others."""
 
 from __future__ import annotations
 
-import heapq
 from collections import deque
 from dataclasses import dataclass
 
+from .prefix import PrefixCache, common_prefix
 from .sequence import Sequence
+
+WORTH_WAITING = 32  # tokens of a prefix that another request is just computing
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,24 +23,18 @@ class Chunk:
         return self.count == self.sequence.pending
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """One step: slots to clear first, then the rows to decode."""
-
-    freed: tuple[int, ...]
-    chunks: tuple[Chunk, ...]
-
-
 class Scheduler:
-    """Shares slots and KV cells among the requests, first come, first served."""
+    """Shares slots and KV cells among the requests, first come, first served.
 
-    def __init__(self, *, slots: int, cells: int, rows: int, prompt_rows: int) -> None:
-        """`rows`: of one decode; `prompt_rows`: prompt tokens beside decoding streams."""
-        self._cells = cells
+    No llama.cpp and no clock: what lies in the KV cache is the PrefixCache's business, how many
+    prompt rows go beside decoding streams is told with each batch.
+    """
+
+    def __init__(self, cache: PrefixCache, *, slots: int, rows: int) -> None:
+        """`slots`: sequences that run at a time; `rows`: of one decode."""
+        self._cache = cache
+        self._slots = slots
         self._rows = rows
-        self._prompt_rows = prompt_rows
-        self._free_slots = list(range(slots))
-        self._freed: list[int] = []
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []  # in order of admission
 
@@ -53,55 +46,100 @@ class Scheduler:
         self.waiting.append(sequence)
 
     def remove(self, sequence: Sequence) -> None:
-        """Take a sequence out, wherever it is; its slot is cleared with the next batch."""
-        if sequence.slot is None:
+        """Take a sequence out, wherever it is; what it computed stays for others."""
+        if sequence.holding is None:
             self.waiting.remove(sequence)
         else:
-            self._release(sequence)
+            self._park(sequence)
 
     def preempt(self, sequence: Sequence) -> None:
-        """Back to the front of the queue; its tokens stay, its cells are given away."""
-        self._release(sequence)
+        """Back to the front of the queue; its tokens stay, its cells may be taken."""
+        self._park(sequence)
         self.waiting.appendleft(sequence)
 
-    def next_batch(self) -> Batch:
-        """The rows of the next step: every stream's own row first, then prompt chunks."""
-        self._make_room()
+    def restart(self, sequence: Sequence) -> None:
+        """Back to the front of the queue, because what its sequence id holds is not sound."""
+        assert sequence.holding is not None
+        self._cache.drop(sequence.holding)
+        sequence.holding = None
+        self.running.remove(sequence)
+        self.waiting.appendleft(sequence)
+
+    def next_batch(self, prompt_rows: int) -> list[Chunk]:
+        """The rows of the next step: every stream's own row first, then prompt chunks.
+
+        `prompt_rows` bounds the prompt tokens if there are decoding streams at all.
+        """
         self._admit()
+        self._make_room()
         decoding = [Chunk(seq, 1) for seq in self.running if seq.pending == 1]
-        room = min(self._rows - len(decoding), self._num_free_cells() - len(decoding))
+        room = self._rows - len(decoding)
         if decoding:
-            room = min(room, self._prompt_rows)
-        chunks = decoding
+            room = min(room, prompt_rows)
+        return decoding + self._prompt_chunks(room, len(decoding))
+
+    def _prompt_chunks(self, room: int, num_reserved: int) -> list[Chunk]:
+        chunks: list[Chunk] = []
         for seq in self.running:
-            if seq.pending > 1 and room > 0:
-                chunks.append(Chunk(seq, min(seq.pending, room)))
-                room -= chunks[-1].count
-        freed, self._freed = tuple(self._freed), []
-        return Batch(freed, tuple(chunks))
+            if seq.pending == 1 or room <= 0:
+                continue
+            count = seq.next_chunk(room)
+            if not self._cache.reserve(num_reserved + count):
+                break
+            chunks.append(Chunk(seq, count))
+            room -= count
+            num_reserved += count
+        return chunks
 
     def _make_room(self) -> None:
         """The youngest give way until every running stream can take one more row."""
-        while len(self.running) > 1 and self._num_free_cells() < len(self.running):
+        while not self._cache.reserve(len(self.running)) and len(self.running) > 1:
             self.preempt(self.running[-1])
 
     def _admit(self) -> None:
-        """Give free slots to those whose whole prompt, and one token of everybody, fits."""
-        claimed = sum(len(seq.tokens) + 1 for seq in self.running)
-        while self.waiting and self._free_slots:
-            seq = self.waiting[0]
-            claimed += len(seq.tokens) + 1
-            if self.running and claimed > self._cells:
+        """Start those whose whole prompt, and one token of everybody, fits.
+
+        One whose prefix another is just computing waits for it, and lets others pass.
+        """
+        if not self.waiting or len(self.running) >= self._slots:
+            return
+        room = self._cache.num_available() - sum(seq.pending + 1 for seq in self.running)
+        for seq in list(self.waiting):
+            if len(self.running) >= self._slots:
                 return
-            seq.slot = heapq.heappop(self._free_slots)
-            self.running.append(self.waiting.popleft())
+            if self._is_being_computed(seq):
+                continue
+            room -= len(seq.tokens) + 1
+            if self.running and room < 0:
+                return
+            self._start(seq)
 
-    def _release(self, sequence: Sequence) -> None:
-        assert sequence.slot is not None
+    def _start(self, seq: Sequence) -> None:
+        self.waiting.remove(seq)
+        if self._cache.needs_checkpoints:
+            seq.marks += [self._cache.shared(seq.tokens), len(seq.tokens) - 1]
+        seq.holding = self._cache.open(seq.tokens)
+        if not seq.drawn:
+            seq.num_reused = seq.cached
+        self.running.append(seq)
+
+    def _is_being_computed(self, seq: Sequence) -> bool:
+        """Whether a running prompt will soon have more of this one's prefix than there is now."""
+        computing = [other for other in self.running if other.pending > 1]
+        if not computing:
+            return False
+        match = self._cache.match(seq.tokens)
+        have = match.count if match else 0
+        for other in computing:
+            common = min(common_prefix(seq.tokens, other.tokens), len(seq.tokens) - 1)
+            if common >= have + WORTH_WAITING and other.cached < common:
+                if self._cache.needs_checkpoints and common not in other.marks:
+                    other.marks.append(common)
+                return True
+        return False
+
+    def _park(self, sequence: Sequence) -> None:
+        assert sequence.holding is not None
         self.running.remove(sequence)
-        self._freed.append(sequence.slot)
-        heapq.heappush(self._free_slots, sequence.slot)
-        sequence.slot, sequence.cached = None, 0
-
-    def _num_free_cells(self) -> int:
-        return self._cells - sum(seq.cached for seq in self.running)
+        self._cache.park(sequence.holding)
+        sequence.holding = None

@@ -2,39 +2,55 @@
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass, field
 
 from ..protocol import Limits, Sampling
+from .grammar import Grammar
+from .prefix import Holding
 
 
 @dataclass(slots=True, eq=False)
 class Sequence:
     """A prompt and what was drawn after it.
 
-    Invariant: 0 <= cached <= len(tokens) <= num_ctx. A running sequence has a slot, and the KV
-    cache holds its first `cached` tokens; the others are `pending`. Nothing tells a prompt chunk
+    Invariant: 0 <= cached <= len(tokens) <= num_ctx. A running sequence has a holding in the KV
+    cache with its first `cached` tokens; the others are `pending`. Nothing tells a prompt chunk
     from a decode row but the number of pending tokens.
     """
 
     id: int
-    tokens: list[int]
+    tokens: array[int]
     sampling: Sampling
     limits: Limits
     num_ctx: int
+    num_logprobs: int | None = None  # None: not asked for
+    grammar: Grammar | None = None
     thinks: bool = False  # the answer may begin with a thinking block
     opened: bool = False  # the prompt already opened it
     num_prompt: int = 0
-    cached: int = 0
-    slot: int | None = None
+    num_reused: int = 0  # prompt tokens that the KV cache had already
     drawn: list[int] = field(default_factory=list)
+    marks: list[int] = field(default_factory=list)  # where a checkpoint is worth its memory
+    holding: Holding | None = None
 
     def __post_init__(self) -> None:
         self.num_prompt = len(self.tokens)
 
     @property
+    def cached(self) -> int:
+        """Tokens that the KV cache holds."""
+        return len(self.holding.tokens) if self.holding else 0
+
+    @property
     def pending(self) -> int:
         """Tokens that the model has not seen yet."""
         return len(self.tokens) - self.cached
+
+    @property
+    def position(self) -> int:
+        """Where the next token stands in the whole text, shifted or not."""
+        return self.num_prompt + len(self.drawn)
 
     @property
     def is_full(self) -> bool:
@@ -54,6 +70,12 @@ class Sequence:
         self.tokens.append(token)
         self.drawn.append(token)
 
+    def next_chunk(self, room: int) -> int:
+        """How many pending tokens go into the next batch: at most `room`, and not across a mark."""
+        cached = self.cached
+        ahead = (mark - cached for mark in self.marks if mark > cached)
+        return min(self.pending, room, min(ahead, default=room))
+
     def shift(self) -> None:
         """Forget the middle: keep the first tokens and the newer half of the rest.
 
@@ -61,10 +83,10 @@ class Sequence:
         (a shifted KV cache would only approximate that, guide 5.3).
         """
         self.tokens = cut_middle(self.tokens, self.limits.num_keep, self.num_ctx)
-        self.cached = 0
+        self.marks = []
 
 
-def cut_middle(tokens: list[int], num_keep: int, num_ctx: int) -> list[int]:
+def cut_middle(tokens: array[int], num_keep: int, num_ctx: int) -> array[int]:
     """The first `num_keep` tokens and a tail, as Ollama cuts: at most half of the rest stays free.
 
     Total = num_ctx - max((num_ctx - keep) / 2, 1) (contract section 1.4).

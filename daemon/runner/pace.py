@@ -1,0 +1,45 @@
+"""How many prompt tokens may go beside decoding streams without making them stutter."""
+
+from __future__ import annotations
+
+STRETCH = 2.2  # how much longer than a step without prompt rows a step may take
+MIN_ROWS, MAX_ROWS = 4, 256
+MEMORY = 0.2  # weight of the newest measurement
+
+
+class Pace:
+    """Learns what rows cost on this machine, from the steps themselves."""
+
+    def __init__(self) -> None:
+        self._base_s: dict[int, float] = {}  # by number of decoding streams
+        self._row_s = 0.0
+
+    def observe(self, *, streams: int, prompt_rows: int, took_s: float) -> None:
+        """A step is over. Steps of prompts alone say nothing about stutter."""
+        if streams == 0:
+            return
+        if prompt_rows == 0:
+            self._base_s[streams] = _blend(self._base_s.get(streams, took_s), took_s)
+        elif base_s := self._base(streams):
+            row_s = max(took_s - base_s, 0.0) / prompt_rows
+            self._row_s = _blend(self._row_s or row_s, row_s)
+
+    def prompt_rows(self, streams: int) -> int:
+        """Prompt tokens for the next step beside so many streams; MAX_ROWS beside none.
+
+        Quantised to powers of two, so that graph shapes recur (guide 6.4).
+        """
+        base_s = self._base(streams)
+        if not base_s or not self._row_s:
+            return MIN_ROWS * 4 if streams else MAX_ROWS
+        rows = int((STRETCH - 1) * base_s / self._row_s)
+        return 1 << (max(MIN_ROWS, min(rows, MAX_ROWS)).bit_length() - 1)
+
+    def _base(self, streams: int) -> float:
+        """Step time of the nearest number of streams that was seen."""
+        nearest = min(self._base_s, key=lambda known: abs(known - streams), default=None)
+        return self._base_s[nearest] if nearest is not None else 0.0
+
+
+def _blend(old: float, new: float) -> float:
+    return old + MEMORY * (new - old)

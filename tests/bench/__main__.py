@@ -1,0 +1,218 @@
+"""`python -m bench`: Outrider and llama-server in turn on one model, and how they compare.
+
+Run from `tests/`, or with it on the path: `make bench` does so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import psutil
+from outrider.daemon.app import ensure
+from outrider.daemon.child import RUNNER_ENV
+from outrider.daemon.config import Settings
+from outrider.daemon.inventory import Inventory, plan_load
+from outrider.daemon.options import Options
+from outrider.daemon.protocol import Load
+from outrider.models.store import Store
+
+from . import overhead
+from .failure import BenchFailed
+from .load import Client
+from .peer import ensure_peer
+from .plot import write_plot
+from .report import Fact, Results, Run, find, read, save, table
+from .scenarios import FULL, QUICK, SCENARIOS, SLOTS, Prompts, Size, Trial, Values, warm_up
+from .servers import Server, start_outrider, start_peer
+
+MODEL = "smollm2:135m"
+NUM_CTX = 8192
+BATCH = 512
+OVERHEAD = "overhead"
+NAMES = (*SCENARIOS, OVERHEAD)
+QUIET_LOAD = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be measured, and with what."""
+
+    names: Sequence[str]
+    size: Size
+    num_runs: int
+    store_root: Path
+    load: Load
+    peer: Path
+    peer_env: dict[str, str]
+
+
+def main() -> None:
+    args = _parse(sys.argv[1:])
+    try:
+        _show(args.show) if args.show else _show(_bench(args))
+    except BenchFailed as error:
+        sys.exit(f"bench: {error}")
+    except KeyboardInterrupt:
+        sys.exit("bench: stopped")
+
+
+def _parse(words: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="bench", description="Outrider beside llama-server")
+    parser.add_argument("--runs", type=_positive, help="measure both so often (default 3)")
+    parser.add_argument("--only", type=_names, default=NAMES, help=f"some of {','.join(NAMES)}")
+    parser.add_argument("--quick", action="store_true", help="one run of shorter measurements")
+    parser.add_argument("--out", type=Path, default=Path(".cache/bench"), help="where results go")
+    parser.add_argument(
+        "--peer-env",
+        choices=("same", "default"),
+        default="same",
+        help="whether llama-server gets the environment of our runner, with its OpenMP setting",
+    )
+    parser.add_argument("--show", type=Path, help="table and plot of results that were saved")
+    return parser.parse_args(words)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of runs")
+    return int(text)
+
+
+def _names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    if unknown := [name for name in names if name not in NAMES]:
+        raise argparse.ArgumentTypeError(
+            f"no scenario {unknown[0]!r}; there are {', '.join(NAMES)}"
+        )
+    return names
+
+
+def _bench(args: argparse.Namespace) -> Path:
+    """Measure, saving after every run; the file with the results."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "outrider"
+    peer = ensure_peer(cache)
+    store_root = cache / "test-models"
+    load = asyncio.run(_plan_load(store_root))
+    num_runs = args.runs or (1 if args.quick else 3)
+    size = QUICK if args.quick else FULL
+    env = RUNNER_ENV if args.peer_env == "same" else {}
+    plan = Plan(args.only, size, num_runs, store_root, load, peer, env)
+    results = Results(datetime.now(UTC), _machine(), _settings(plan, args), [])
+    for number in range(1, num_runs + 1):
+        results.runs.append(_run(plan, number))
+        path = save(results, args.out)
+    return path
+
+
+async def _plan_load(store_root: Path) -> Load:
+    """The daemon's own plan for these settings, which the peer is then given too."""
+    store = Store(store_root)
+    await ensure(store, MODEL)
+    known = await Inventory(store).find(MODEL, f"{MODEL} is not in {store_root}")
+    threads = psutil.cpu_count(logical=False) or os.cpu_count() or 1
+    options = Options(num_batch=BATCH, num_thread=threads)
+    settings = Settings.load(num_parallel=SLOTS, context_length=NUM_CTX, kv_cache_type="f16")
+    return plan_load(known, options, settings)
+
+
+def _run(plan: Plan, number: int) -> Run:
+    """The peer, then Outrider."""
+    load_average = os.getloadavg()[0]
+    if load_average > QUIET_LOAD:
+        _tell(f"the machine is busy (load average {load_average:.1f}): the figures will be noisy")
+    with tempfile.TemporaryDirectory(prefix="outrider-bench-") as name:
+        folder = Path(name)
+        peer = start_peer(plan.peer, plan.load, folder, plan.peer_env)
+        theirs = _measure(plan, number, "llama-server", peer)
+        outrider = start_outrider(plan.store_root, MODEL, plan.load, folder)
+        ours = _measure(plan, number, "Outrider", outrider)
+    if OVERHEAD in plan.names:
+        _tell(f"run {number} of {plan.num_runs}: the engine's overhead")
+        ours |= overhead.measure(Path(plan.load.model), plan.load.threads)
+    return Run(round(load_average, 2), ours, theirs)
+
+
+def _measure(
+    plan: Plan, number: int, name: str, starting: AbstractContextManager[Server]
+) -> Values:
+    if not set(plan.names) & set(SCENARIOS):
+        return {}
+    with starting as server:
+        _tell(f"run {number} of {plan.num_runs}: {name}")
+        return asyncio.run(_scenarios(plan, number, server))
+
+
+async def _scenarios(plan: Plan, number: int, server: Server) -> Values:
+    values: Values = {}
+    async with Client(server.url, server.api) as client:
+        await warm_up(Trial(server, client, Prompts("warm-up"), plan.size))
+        for name in (name for name in SCENARIOS if name in plan.names):
+            start_s = time.monotonic()
+            trial = Trial(server, client, Prompts(f"{number} {name}"), plan.size)
+            values |= await SCENARIOS[name](trial)
+            _tell(f"  {name:<14} {time.monotonic() - start_s:6.1f} s")
+    return values
+
+
+def _settings(plan: Plan, args: argparse.Namespace) -> dict[str, Fact]:
+    load = plan.load
+    return {
+        "model": MODEL,
+        "slots": load.slots,
+        "num_ctx": load.num_ctx,
+        "cells": load.cells,
+        "batch": load.batch,
+        "threads": load.threads,
+        "kv_type": load.kv_type,
+        "peer_env": args.peer_env,
+        "size": "quick" if args.quick else "full",
+    }
+
+
+def _machine() -> dict[str, Fact]:
+    packages = ("outrider", "llama-cpp-python", "aiohttp")
+    return {
+        "cpu": _cpu(),
+        "cores": psutil.cpu_count(logical=False) or 0,
+        "threads": psutil.cpu_count() or 0,
+        "memory_mib": psutil.virtual_memory().total >> 20,
+        "load_average": round(os.getloadavg()[0], 2),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        **{package: version(package) for package in packages},
+    }
+
+
+def _cpu() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+def _show(path: Path) -> None:
+    """Table and plot from the JSON alone."""
+    results = read(path)
+    picture = path.with_suffix(".svg")
+    write_plot(results, picture)
+    print(f"\n{table(find(results))}\n\nresults: {path}\nplot:    {picture}")
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,225 @@
+"""One streaming client for both servers: when did each piece of text arrive, and how many tokens?
+
+The two APIs differ only in their adapter. Lines are stamped as they come and read after the last
+one, so that the client takes little of the processor that it measures.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import ClassVar, Protocol
+
+import aiohttp
+
+from .failure import BenchFailed
+
+ANSWER_TIMEOUT_S = 180.0
+LINE_BYTES = 1 << 20
+
+Json = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A prompt that reaches the tokenizer as it is, answered greedily."""
+
+    prompt: str
+    num_predict: int
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one line of an answer holds."""
+
+    text: str
+    usage: tuple[int, int] | None  # tokens of the prompt and of the answer; on the last line
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A finished answer. Times are those of one monotonic clock."""
+
+    start_s: float
+    arrivals_s: tuple[float, ...]  # of the lines that hold text
+    prompt_tokens: int
+    tokens: int
+
+    @property
+    def ttft_s(self) -> float:
+        return self.arrivals_s[0] - self.start_s
+
+    @property
+    def decode_rate(self) -> float:
+        """Tokens per second after the first."""
+        return (self.tokens - 1) / (self.arrivals_s[-1] - self.arrivals_s[0])
+
+    @property
+    def gaps_s(self) -> list[float]:
+        return [later - earlier for earlier, later in pairwise(self.arrivals_s)]
+
+
+class Api(Protocol):
+    """How a server is asked, and how its lines are read."""
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def opening(self) -> bytes:
+        """How a line with data begins; others are pauses or signs of life."""
+        ...
+
+    def body(self, ask: Ask) -> Json: ...
+
+    def read(self, line: bytes) -> Part: ...
+
+
+@dataclass(frozen=True, slots=True)
+class OutriderApi:
+    """Ollama's raw generate (contract section 1.2)."""
+
+    model: str
+    options: Json  # how the model is to be loaded
+
+    path: ClassVar[str] = "/api/generate"
+    opening: ClassVar[bytes] = b"{"
+
+    def body(self, ask: Ask) -> Json:
+        drawing = {"temperature": 0, "top_k": 1, "num_predict": ask.num_predict}
+        options = {**self.options, **drawing}
+        return {"model": self.model, "prompt": ask.prompt, "raw": True, "options": options}
+
+    def read(self, line: bytes) -> Part:
+        data = json.loads(line)
+        _check(data)
+        counts = (data.get("prompt_eval_count", 0), data.get("eval_count", 0))
+        return Part(data["response"], counts if data["done"] else None)
+
+
+@dataclass(frozen=True, slots=True)
+class PeerApi:
+    """llama-server's own completion route; its prompt cache stays as it is by default."""
+
+    path: ClassVar[str] = "/completion"
+    opening: ClassVar[bytes] = b"data:"
+    fields: ClassVar[tuple[str, ...]] = ("content", "stop", "tokens_evaluated", "tokens_predicted")
+
+    def body(self, ask: Ask) -> Json:
+        drawing = {"temperature": 0, "top_k": 1, "n_predict": ask.num_predict}
+        return {
+            "prompt": ask.prompt,
+            "stream": True,
+            "response_fields": self.fields,
+            **drawing,
+        }
+
+    def read(self, line: bytes) -> Part:
+        data = json.loads(line.removeprefix(self.opening))
+        _check(data)
+        counts = (data["tokens_evaluated"], data["tokens_predicted"])
+        return Part(data["content"], counts if data["stop"] else None)
+
+
+class Stream:
+    """One request under way."""
+
+    def __init__(self, session: aiohttp.ClientSession, api: Api, ask: Ask, mark: int) -> None:
+        self._session = session
+        self._api = api
+        self._ask = ask
+        self._mark = mark
+        self._lines: list[tuple[float, bytes]] = []
+        self._marked = asyncio.Event()
+        self._start_s = time.perf_counter()
+        self._task = asyncio.create_task(self._receive())
+
+    async def marked(self) -> None:
+        """Until so many lines have come as were marked, or the answer is over."""
+        await self._marked.wait()
+
+    async def reply(self) -> Reply:
+        """The whole answer. Raises BenchFailed."""
+        try:
+            await self._task
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise BenchFailed(f"{self._api.path} broke off: {error!r}") from error
+        parts = [(at_s, self._api.read(line)) for at_s, line in self._lines]
+        usage = parts[-1][1].usage if parts else None
+        arrivals_s = tuple(at_s for at_s, part in parts if part.text)
+        if usage is None or not arrivals_s:
+            raise BenchFailed(f"{self._api.path} gave no text or no token counts")
+        return Reply(self._start_s, arrivals_s, *usage)
+
+    def first_s(self) -> float:
+        """Seconds to the first text, of a request that may still be under way."""
+        for at_s, line in self._lines:
+            if self._api.read(line).text:
+                return at_s - self._start_s
+        raise BenchFailed(f"{self._api.path} gave no text")
+
+    async def cancel(self) -> None:
+        """Hang up."""
+        self._task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._task
+
+    async def _receive(self) -> None:
+        try:
+            async with self._session.post(
+                self._api.path, json=self._api.body(self._ask)
+            ) as response:
+                if response.status != 200:
+                    text = await response.text()
+                    raise BenchFailed(f"{self._api.path}: status {response.status}: {text}")
+                async for line in response.content:
+                    if line.startswith(self._api.opening):
+                        self._take(line)
+        finally:
+            self._marked.set()
+
+    def _take(self, line: bytes) -> None:
+        self._lines.append((time.perf_counter(), line))
+        if len(self._lines) == self._mark:
+            self._marked.set()
+
+
+class Client:
+    """Asks one server; to be used as a context."""
+
+    def __init__(self, url: str, api: Api) -> None:
+        self._api = api
+        self._session = aiohttp.ClientSession(
+            url,
+            connector=aiohttp.TCPConnector(limit=0, force_close=True),
+            timeout=aiohttp.ClientTimeout(total=ANSWER_TIMEOUT_S),
+            read_bufsize=LINE_BYTES,
+        )
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._session.close()
+
+    def start(self, ask: Ask, *, mark: int = 1) -> Stream:
+        """Send a request; `mark` is the number of the line that `Stream.marked` waits for."""
+        return Stream(self._session, self._api, ask, mark)
+
+    async def ask(self, ask: Ask) -> Reply:
+        return await self.start(ask).reply()
+
+    async def ask_together(self, asks: Iterable[Ask]) -> Sequence[Reply]:
+        """Answers to requests that are sent at the same time."""
+        streams = [self.start(ask) for ask in asks]
+        return await asyncio.gather(*(stream.reply() for stream in streams))
+
+
+def _check(data: Json) -> None:
+    if "error" in data:
+        raise BenchFailed(f"the server answered with an error: {data['error']}")

@@ -1,0 +1,121 @@
+"""Where does the peer come from: llama-server, built once from the source of the installed package.
+
+The sdist of llama-cpp-python holds the very llama.cpp that Outrider decodes with, so with the same
+flags both run the same kernels (guide section 12.4).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections import deque
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from outrider.models.lock import locked
+
+from .failure import BenchFailed
+
+PACKAGE = "llama-cpp-python"
+FLAGS = (
+    "-DCMAKE_BUILD_TYPE=Release",
+    "-DLLAMA_BUILD_TESTS=OFF",
+    "-DLLAMA_BUILD_EXAMPLES=OFF",
+    "-DLLAMA_BUILD_UI=OFF",
+    "-DLLAMA_USE_PREBUILT_UI=OFF",
+    "-DLLAMA_OPENSSL=OFF",
+)
+NINJA_STEP = re.compile(r"\[(\d+)/(\d+)\]")
+SHOWN_LINES = 15
+
+
+def ensure_peer(cache: Path) -> Path:
+    """The llama-server of the installed version; built now if need be. Raises BenchFailed.
+
+    CMAKE_ARGS holds for the peer as it does for the installation of Outrider.
+    """
+    folder = cache / "peer" / version(PACKAGE)
+    folder.mkdir(parents=True, exist_ok=True)
+    flags = (*FLAGS, *shlex.split(os.environ.get("CMAKE_ARGS", "")))
+    binary, stamp = folder / "build/bin/llama-server", folder / "flags"
+    with locked(folder):
+        if not binary.exists() or _read(stamp) != shlex.join(flags):
+            stamp.unlink(missing_ok=True)
+            _build(_source(folder), folder, flags)
+            stamp.write_text(shlex.join(flags))
+    return binary
+
+
+def _source(folder: Path) -> Path:
+    """The unpacked sdist."""
+    target = folder / "source"
+    if target.exists():
+        return target
+    wanted = f"{PACKAGE}=={version(PACKAGE)}"
+    print(f"fetching the source of {wanted}", file=sys.stderr)
+    pip = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--no-deps"]
+    _run([*pip, "--no-binary", PACKAGE, "--dest", str(folder), wanted], folder / "download.log")
+    archive = next(folder.glob("*.tar.gz"))
+    fresh = folder / "unpacked"
+    shutil.rmtree(fresh, ignore_errors=True)
+    with tarfile.open(archive) as tar:
+        tar.extractall(fresh, filter="data")
+    next(fresh.iterdir()).rename(target)
+    fresh.rmdir()
+    archive.unlink()
+    return target
+
+
+def _build(source: Path, folder: Path, flags: Sequence[str]) -> None:
+    cmake, ninja = _tool("cmake"), _tool("ninja")
+    build, log = folder / "build", folder / "build.log"
+    print("building llama-server; about 10 minutes on 2 cores, once", file=sys.stderr)
+    places = ["-S", str(source / "vendor/llama.cpp"), "-B", str(build)]
+    _run([cmake, *places, "-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}", *flags], log)
+    jobs = str(os.cpu_count() or 1)
+    _run([cmake, "--build", str(build), "-j", jobs, "--target", "llama-server"], log)
+
+
+def _tool(name: str) -> str:
+    """A build tool from the PATH, or the one of the `bench` extra beside this Python."""
+    found = shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
+    if found is None:
+        raise BenchFailed(
+            f"{name} is not installed; `make bench` installs it, or: pip install {name}"
+        )
+    return found
+
+
+def _run(command: Sequence[str], log: Path) -> None:
+    """Run a command, show how far it is, and keep what it says. Raises BenchFailed."""
+    last: deque[str] = deque(maxlen=SHOWN_LINES)
+    with (
+        log.open("w") as out,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        ) as process,
+    ):
+        assert process.stdout
+        for line in process.stdout:
+            out.write(line)
+            last.append(line)
+            _show(line)
+    if process.returncode:
+        said = "".join(last)
+        raise BenchFailed(f"{shlex.join(command[:2])} failed; all of {log} ends with:\n{said}")
+
+
+def _show(line: str) -> None:
+    if step := NINJA_STEP.match(line):
+        end = "\n" if step[1] == step[2] else ""
+        print(f"\r  {step[1]} of {step[2]}", end=end, file=sys.stderr, flush=True)
+
+
+def _read(path: Path) -> str | None:
+    return path.read_text() if path.exists() else None

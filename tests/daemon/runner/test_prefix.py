@@ -1,0 +1,208 @@
+"""Reused prefixes on real contexts of every memory kind: logits equal a from-scratch run's."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from engines import load_spec
+from numpy.typing import NDArray
+from outrider.daemon.runner.engine import recall_of
+from outrider.daemon.runner.llama import Context, Loaded, Rows, load_model, num_seqs
+from outrider.daemon.runner.prefix import Holding, PrefixCache, common_prefix
+from tiny import write_llama
+from tiny_gemma import write_gemma3, write_gemma4
+from tiny_recurrent import write_mamba, write_qwen35
+
+Builder = Callable[[Path], Path]
+MODELS: dict[str, Builder] = {
+    "llama": write_llama,
+    "gemma3": write_gemma3,
+    "gemma4": write_gemma4,
+    "gemma4-shared-kv": lambda path: write_gemma4(path, shared_kv_layers=2, per_layer_embd=16),
+    "gemma4-moe": lambda path: write_gemma4(path, experts=4),
+    "qwen35-hybrid": write_qwen35,
+    "mamba": write_mamba,
+}
+CELLS = 4096
+TOLERANCE = 2e-3  # of the logits' spread: another layout adds in another order
+
+
+@dataclass
+class Desk:
+    """A context, the cache over it, and a second context that starts from scratch each time."""
+
+    loaded: Loaded
+    cache: PrefixCache
+    scratch: Context
+
+    def evaluate(self, tokens: list[int], *, marks: tuple[int, ...] = ()) -> tuple[Holding, int]:
+        """Open the text and compute what is missing; checks the logits. Returns the reused part."""
+        holding = self.cache.open(tokens)
+        reused = len(holding.tokens)
+        assert reused == common_prefix(tokens, holding.tokens)
+        logits = self.feed(holding, tokens[reused:], marks)
+        assert_same(logits, self.from_scratch(tokens))
+        return holding, reused
+
+    def feed(
+        self, holding: Holding, tokens: list[int], marks: tuple[int, ...] = ()
+    ) -> NDArray[np.float32]:
+        """Evaluate further tokens, in chunks that end at the marks."""
+        rows, start = Rows(256), len(holding.tokens)
+        ends = {m - start for m in marks if start < m < start + len(tokens)}
+        cuts = sorted(ends | set(range(256, len(tokens), 256)) | {len(tokens)})
+        done = 0
+        for cut in cuts:
+            rows.clear()
+            last = rows.add(holding.seq, start + done, tokens[done:cut], output=True)
+            assert self.cache.reserve(cut - done)
+            assert self.loaded.context.decode(rows) == 0
+            self.cache.extend(holding, tokens[done:cut])
+            if start + cut in marks:
+                self.cache.checkpoint(holding)
+            done = cut
+        return np.array(self.loaded.context.logits(last))
+
+    def from_scratch(self, tokens: list[int]) -> NDArray[np.float32]:
+        rows = Rows(256)
+        self.scratch.clear(0)
+        for start in range(0, len(tokens), 256):
+            rows.clear()
+            last = rows.add(0, start, tokens[start : start + 256], output=True)
+            assert self.scratch.decode(rows) == 0
+        return np.array(self.scratch.logits(last))
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def gguf(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return MODELS[request.param](tmp_path_factory.mktemp("gguf") / f"{request.param}.gguf")
+
+
+@pytest.fixture
+def desk(gguf: Path) -> Iterator[Desk]:
+    with open_desk(gguf) as desk:
+        yield desk
+
+
+@contextmanager
+def open_desk(gguf: Path) -> Iterator[Desk]:
+    load = load_spec(gguf, cells=CELLS, num_ctx=1024, batch=256)
+    loaded = load_model(load, lambda _fraction: None)
+    model = loaded.model
+    cache = PrefixCache(
+        loaded.context,
+        seqs=num_seqs(model, load),
+        cells=CELLS,
+        recall=recall_of(model),
+        window=model.window,
+    )
+    scratch = Context(model, load)
+    yield Desk(loaded, cache, scratch)
+    scratch.close()
+    loaded.context.close()
+    model.close()
+
+
+def text(seed: int, length: int) -> list[int]:
+    return random.Random(seed).choices(range(33, 127), k=length)
+
+
+def assert_same(logits: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
+    difference = float(np.abs(logits - expected).max() / expected.std())
+    assert difference < TOLERANCE, difference
+
+
+def test_a_continuation_computes_only_what_is_new(desk: Desk) -> None:
+    first = text(1, 200)
+    holding, reused = desk.evaluate(first)
+    assert reused == 0
+    desk.cache.park(holding)
+    _, reused = desk.evaluate(first + text(2, 50))
+    assert reused == 200
+
+
+def test_a_repeated_prompt_computes_one_token(desk: Desk) -> None:
+    prompt = text(3, 150)
+    holding, _ = desk.evaluate(prompt, marks=(149,))
+    desk.feed(holding, text(4, 200))  # the answer: more than the window cache has cells for
+    desk.feed(holding, text(5, 200))
+    desk.cache.park(holding)
+    _, reused = desk.evaluate(prompt, marks=(149,))
+    assert reused == 149
+
+
+def test_a_shared_prefix_is_computed_once_from_the_second_branch_on(desk: Desk) -> None:
+    system = text(5, 160)
+    reused = []
+    for branch in range(4):
+        prompt = system + text(10 + branch, 250)
+        shared = desk.cache.shared(prompt)
+        holding, count = desk.evaluate(prompt, marks=(shared, len(prompt) - 1))
+        reused.append(count)
+        desk.feed(holding, text(branch, 200))
+        desk.cache.park(holding)
+    assert reused[0] == 0
+    assert min(reused[2:]) >= 160
+
+
+def test_two_branches_go_on_side_by_side_past_the_window(desk: Desk) -> None:
+    system = text(6, 100)
+    first, _ = desk.evaluate(system, marks=(99,))
+    second, reused = desk.evaluate(system, marks=(99,))
+    assert reused == 99
+    texts = {first.seq: list(system), second.seq: list(system)}
+    for step in range(8):
+        for holding in (first, second):
+            more = text(100 * holding.seq + step, 40)
+            texts[holding.seq] += more
+            logits = desk.feed(holding, more)
+    assert_same(logits, desk.from_scratch(texts[second.seq]))
+    assert_same(desk.feed(first, [50]), desk.from_scratch([*texts[first.seq], 50]))
+
+
+def test_a_copy_outlives_its_original(desk: Desk) -> None:
+    system = text(7, 120)
+    first, _ = desk.evaluate(system, marks=(119,))
+    second, _ = desk.evaluate(system)
+    desk.cache.drop(first)
+    more = text(8, 90)
+    assert_same(desk.feed(second, more), desk.from_scratch(system + more))
+
+
+def test_what_is_evicted_is_computed_again(desk: Desk) -> None:
+    prompt = text(9, 140)
+    holding, _ = desk.evaluate(prompt)
+    desk.cache.park(holding)
+    assert desk.cache.reserve(CELLS)
+    assert desk.cache.num_cells_used == 0
+    assert desk.evaluate(prompt)[1] == 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_happens_the_logits_are_those_of_a_fresh_run(gguf: Path, seed: int) -> None:
+    rng = random.Random(seed)
+    stems = [text(20 + i, 300) for i in range(3)]
+    with open_desk(gguf) as desk:
+        busy: list[tuple[Holding, list[int]]] = []
+        for step in range(40):
+            if busy and (len(busy) == 4 or rng.random() < 0.5):
+                holding, so_far = busy.pop(rng.randrange(len(busy)))
+                if rng.random() < 0.5:
+                    more = text(rng.randrange(10**6), rng.randrange(1, 250))
+                    if desk.cache.reserve(len(more)):
+                        assert_same(desk.feed(holding, more), desk.from_scratch(so_far + more))
+                desk.cache.park(holding)
+                continue
+            stem = rng.choice(stems)
+            tokens = stem[: rng.randrange(20, 300)] + text(rng.randrange(4) + step % 3, 60)
+            if desk.cache.num_available() < len(tokens):
+                continue
+            shared = desk.cache.shared(tokens)
+            holding, _ = desk.evaluate(tokens, marks=(shared, len(tokens) - 1))
+            busy.append((holding, tokens))
