@@ -26,6 +26,7 @@ from .config import Settings
 from .errors import BadRequest, ConfigError, OutriderError
 from .fleet import Fleet
 from .inventory import Inventory
+from .metrics import Metrics
 from .notify import Notifier
 from .progress import follow
 
@@ -47,9 +48,10 @@ def build_app(settings: Settings, store: Store, fleet: Fleet) -> web.Application
             answer_errors,
         ],
     )
-    app[HOUSE] = House(settings, Inventory(store), fleet)
+    app[HOUSE] = House(settings, Inventory(store), fleet, Metrics(fleet))
     app[MAX_BODY] = MAX_BODY_BYTES
     app.router.add_get("/", library.root)
+    app.router.add_get("/metrics", library.metrics)
     app.router.add_get("/api/version", library.version)
     app.router.add_get("/api/tags", library.tags)
     app.router.add_get("/api/ps", library.ps)

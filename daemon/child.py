@@ -24,6 +24,7 @@ from .protocol import (
     Load,
     Loading,
     Ready,
+    Stats,
     Step,
     Submit,
     ToFront,
@@ -67,6 +68,7 @@ class Child:
         self._tasks = [asyncio.create_task(self._keep_stderr())]
         self._stopping: asyncio.Task[None] | None = None
         self.ready = Ready(0, 0)
+        self.stats = Stats()
         self.is_alive = True
 
     @classmethod
@@ -185,6 +187,7 @@ class Child:
         cause = ""
         async for message in self._messages():
             if isinstance(message, Step):
+                self.stats = message.stats or self.stats
                 for delta in message.deltas:
                     self._put(delta.id, delta)
             elif isinstance(message, Failed) and message.id is not None:

@@ -9,6 +9,7 @@ from aiohttp import web
 from ..config import Settings
 from ..fleet import Fleet
 from ..inventory import Inventory
+from ..metrics import Metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +17,7 @@ class House:
     settings: Settings
     inventory: Inventory
     fleet: Fleet
+    metrics: Metrics
 
 
 HOUSE = web.AppKey("house", House)

@@ -21,6 +21,7 @@ from ...quant.types import format_parameters
 from ..errors import BadRequest, NotFound, OutriderError
 from ..fleet import Berth
 from ..inventory import Known
+from ..metrics import CONTENT_TYPE_LATEST
 from ..options import Options
 from . import wire
 from .house import HOUSE
@@ -38,6 +39,12 @@ async def root(_request: web.Request) -> web.Response:
 async def version(_request: web.Request) -> web.Response:
     """GET /api/version"""
     return web.json_response({"version": API_VERSION})
+
+
+async def metrics(request: web.Request) -> web.Response:
+    """GET /metrics"""
+    body = request.app[HOUSE].metrics.render()
+    return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 async def tags(request: web.Request) -> web.Response:

@@ -212,6 +212,7 @@ async def _lines(house: House, job: Job) -> AsyncGenerator[Line, None]:
                 if delta.text or delta.thinking or delta.logprobs:
                     yield {**_line(job.body, job.shape(delta.text, delta.thinking)), **_rest(delta)}
                 if delta.done:
+                    house.metrics.count(job.wanted.name, delta.done)
                     yield _last(job, delta.done, load_ns)
 
 

@@ -50,10 +50,20 @@ class GrammarMaker:
             self._tokenizer = lltokenizer_from_vocab(self._model.vocab)
         grammar = LLMatcher.grammar_from_json_schema(_bounded(schema))
         if problem := LLMatcher.validate_grammar(grammar, self._tokenizer):
-            raise InvalidFormat(f'invalid format: {problem}; expected "json" or {SCHEMA}')
+            raise _invalid(problem)
         return Grammar(LLMatcher(self._tokenizer, grammar), self._model.num_tokens)
 
 
 def _bounded(schema: str) -> str:
     guidance = {"whitespace_flexible": True, "whitespace_pattern": WHITESPACE}
-    return json.dumps({**json.loads(schema), "x-guidance": guidance})
+    try:
+        parsed = json.loads(schema)
+    except (ValueError, RecursionError) as error:
+        raise _invalid(str(error)) from error
+    if not isinstance(parsed, dict):
+        raise _invalid("it is no JSON object")
+    return json.dumps({**parsed, "x-guidance": guidance})
+
+
+def _invalid(reason: str) -> InvalidFormat:
+    return InvalidFormat(f'invalid format: {reason}; expected "json" or {SCHEMA}')

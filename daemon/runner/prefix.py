@@ -3,8 +3,8 @@
 A sequence id keeps what it holds when its request is over (it is parked), until its id or its cells
 are needed. A new request starts from the longest prefix that any id holds, parked or busy: a pure
 continuation takes the id over, anything else gets a copy, which costs no cells in the unified cache
-(guide 5.1). Plain attention can be cut anywhere. A sliding window or a recurrent state is only valid
-near its own end; there, checkpoints at the places where texts part make a cut possible (guide 4).
+(guide 5.1). Plain attention can be cut anywhere. A window or a recurrent state is only valid near
+its own end; there, checkpoints at the places where texts part make a cut possible (guide 4).
 """
 
 from __future__ import annotations

@@ -1,0 +1,87 @@
+"""What the daemon tells Prometheus about itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST as CONTENT_TYPE_LATEST,
+)
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from .fleet import Berth, Fleet
+from .protocol import Done
+
+WAITS_S = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+NS = 1e-9
+
+# field of Stats: (metric, help, factor to the metric's unit)
+TOTALS = {
+    "steps": ("outrider_steps", "Batches that were decoded", 1),
+    "step_ns": ("outrider_step_seconds", "Time in steps of the engine", NS),
+    "decode_ns": ("outrider_decode_seconds", "Of it, time inside llama.cpp", NS),
+    "prompt_tokens": ("outrider_evaluated_prompt_tokens", "Prompt tokens that were evaluated", 1),
+    "cached_tokens": ("outrider_cached_prompt_tokens", "Prompt tokens taken from the cache", 1),
+    "decoded_tokens": ("outrider_decoded_tokens", "Tokens that were drawn", 1),
+}
+LEVELS = {
+    "slots_busy": ("outrider_slots_busy", "Requests that are being decoded"),
+    "waiting": ("outrider_requests_waiting", "Requests that wait for a slot"),
+    "cells_used": ("outrider_kv_cells_used", "KV cells that hold a token"),
+}
+
+
+class Metrics:
+    """Counts finished requests; asks the runners for the rest when somebody looks."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(_Runners(fleet))
+        label = ("model",)
+        self._requests = Counter(
+            "outrider_requests",
+            "Answers by how they ended",
+            ("model", "reason"),
+            registry=self._registry,
+        )
+        self._queue_s = self._histogram("outrider_queue_seconds", "Wait for a slot", label)
+        self._first_s = self._histogram("outrider_prompt_seconds", "Slot to first token", label)
+
+    def _histogram(self, name: str, text: str, labels: Iterable[str]) -> Histogram:
+        return Histogram(name, text, labels, buckets=WAITS_S, registry=self._registry)
+
+    def count(self, model: str, done: Done) -> None:
+        """A request has ended."""
+        self._requests.labels(model, done.reason).inc()
+        self._queue_s.labels(model).observe(done.queue_ns * NS)
+        self._first_s.labels(model).observe(done.prompt_ns * NS)
+
+    def render(self) -> bytes:
+        """The text that Prometheus reads."""
+        return generate_latest(self._registry)
+
+
+class _Runners(Collector):
+    """What each loaded model's runner last said of itself."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+
+    def collect(self) -> Iterator[Metric]:
+        berths = self._fleet.berths
+        for field, (name, text, factor) in TOTALS.items():
+            total = CounterMetricFamily(name, text, labels=("model",))
+            for berth in berths:
+                total.add_metric((berth.name,), _value(berth, field) * factor)
+            yield total
+        for field, (name, text) in LEVELS.items():
+            level = GaugeMetricFamily(name, text, labels=("model",))
+            for berth in berths:
+                level.add_metric((berth.name,), _value(berth, field))
+            yield level
+
+
+def _value(berth: Berth, field: str) -> float:
+    return float(getattr(berth.child.stats, field))
