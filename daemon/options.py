@@ -30,6 +30,9 @@ class Options:
     repeat_penalty: float = 1.0
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
+    mirostat: int = 0  # 1 or 2 take the place of top_k, top_p, min_p and typical_p
+    mirostat_tau: float = 5.0
+    mirostat_eta: float = 0.1
     seed: int = -1
     stop: tuple[str, ...] = ()
     num_predict: int = -1
