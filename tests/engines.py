@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 from outrider.daemon.protocol import (
     Cancel,
     Chat,
@@ -14,8 +16,10 @@ from outrider.daemon.protocol import (
     Done,
     Limits,
     Load,
+    Logprob,
     Message,
     Sampling,
+    Stats,
     Step,
     Submit,
     Text,
@@ -23,15 +27,15 @@ from outrider.daemon.protocol import (
 )
 from outrider.daemon.runner.engine import Engine
 from outrider.daemon.runner.intake import Intake
-from outrider.daemon.runner.llama import Loaded, load_model
+from outrider.daemon.runner.llama import Context, Loaded, load_model
 
 GREEDY = Sampling(temperature=0.0)
 
 
 def load_spec(gguf: Path, **changes: int) -> Load:
     """Four slots of 512 tokens over one pool, unless told otherwise."""
-    facts = {"num_ctx": 512, "cells": 2048, "slots": 4, "batch": 128, "threads": 1} | changes
-    return Load(model=str(gguf), kv_type="f32", **facts)
+    plain = Load(str(gguf), 512, cells=2048, slots=4, batch=128, threads=1, kv_type="f32")
+    return msgspec.structs.replace(plain, **changes)
 
 
 def ask(
@@ -41,6 +45,8 @@ def ask(
     *,
     sampling: Sampling = GREEDY,
     limits: Limits | None = None,
+    schema: str = "",
+    num_logprobs: int | None = None,
 ) -> Submit:
     """A request for a plain continuation."""
     return Submit(
@@ -48,6 +54,8 @@ def ask(
         prompt=Text(prompt),
         sampling=sampling,
         limits=limits or Limits(num_predict=num_predict),
+        schema=schema,
+        num_logprobs=num_logprobs,
     )
 
 
@@ -62,10 +70,11 @@ def chat(request_id: int, *texts: str, limits: Limits) -> Submit:
 class Bench:
     """An engine, its intake, and everything that it said."""
 
-    loaded: Loaded
+    loaded: Loaded[Context]
     intake: Intake
     engine: Engine
     deltas: list[Delta] = field(default_factory=list)
+    stats: list[Stats] = field(default_factory=list)  # as they were after each message
     num_turns: int = 0
 
     def submit(self, *requests: Submit) -> None:
@@ -100,20 +109,26 @@ class Bench:
         ids = {delta.id for delta in self.deltas}
         return {i: "".join(d.text for d in self.deltas if d.id == i) for i in ids}
 
+    def logprobs(self, request_id: int) -> list[Logprob]:
+        """One for each token of a request, as far as it asked for them."""
+        return [lp for delta in self.deltas if delta.id == request_id for lp in delta.logprobs]
+
 
 @contextmanager
 def open_bench(load: Load) -> Iterator[Bench]:
     """An engine on a freshly loaded model; freed at the end."""
     loaded = load_model(load, lambda _fraction: None)
     deltas: list[Delta] = []
+    stats: list[Stats] = []
 
     def take(message: ToFront) -> None:
         assert isinstance(message, Step), message
         deltas.extend(message.deltas)
+        stats.append(copy.copy(message.stats or Stats()))
 
     engine = Engine(loaded.model, loaded.context, load, take)
     try:
-        yield Bench(loaded, Intake(loaded.model, load.num_ctx), engine, deltas)
+        yield Bench(loaded, Intake(loaded.model, load.num_ctx), engine, deltas, stats)
     finally:
         loaded.context.close()
         loaded.model.close()

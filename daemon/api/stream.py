@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
+import msgspec
 from aiohttp import web
 
 from ..errors import OutriderError
@@ -42,4 +42,4 @@ async def respond(
 
 
 def _encode(line: Line) -> bytes:
-    return json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    return msgspec.json.encode(line) + b"\n"

@@ -87,7 +87,7 @@ class Engine:
         took_ns = time.perf_counter_ns() - decode_ns
         self._prefilling = frozenset()
         if rc == ABORTED:
-            return self._retry(chunks)
+            return self._retry()
         if rc == NO_CELLS:
             return self._give_way()
         self._settle(chunks, took_ns)
@@ -163,14 +163,20 @@ class Engine:
         self._stats.cached_tokens += stream.sequence.num_reused
         return stream.finish(reason)
 
-    def _retry(self, chunks: list[Chunk]) -> list[Delta]:
-        """After an abort: whoever's cells are not as before starts again (guide 10.2)."""
+    def _retry(self) -> list[Delta]:
+        """After an abort: whoever's cells are not as before starts again (guide 10.2).
+
+        Recurrent states move between cells while they are computed, so a step that was cut short
+        may spoil any of them, also of those that were not in the batch.
+        """
         self._context.disarm()
-        for chunk in chunks:
-            seq = chunk.sequence
+        is_recurrent = self._model.is_recurrent
+        for seq in reversed(self._scheduler.running[:]):
             assert seq.holding
-            if self._model.is_recurrent or self._context.num_cached(seq.holding.seq) != seq.cached:
+            if is_recurrent or self._context.num_cached(seq.holding.seq) != seq.cached:
                 self._scheduler.restart(seq)
+        while is_recurrent and self._cache.evict():
+            pass
         return []
 
     def _give_way(self) -> list[Delta]:

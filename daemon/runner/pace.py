@@ -29,9 +29,11 @@ class Pace:
 
         Quantised to powers of two, so that graph shapes recur (guide 6.4).
         """
+        if streams == 0:
+            return MAX_ROWS
         base_s = self._base(streams)
         if not base_s or not self._row_s:
-            return MIN_ROWS * 4 if streams else MAX_ROWS
+            return MIN_ROWS * 4
         rows = int((STRETCH - 1) * base_s / self._row_s)
         return 1 << (max(MIN_ROWS, min(rows, MAX_ROWS)).bit_length() - 1)
 

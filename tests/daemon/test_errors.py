@@ -12,6 +12,7 @@ STATUSES = {
     "BadRequest": 400,
     "NotFound": 404,
     "TooLarge": 413,
+    "InvalidFormat": 500,
     "Busy": 503,
     "Unsupported": 501,
     "RunnerError": 500,
@@ -34,7 +35,7 @@ def test_the_tree_is_the_one_that_is_drawn() -> None:
         assert issubclass(CLASSES[name], RunnerError)
 
 
-@pytest.mark.parametrize("kind", ["BadRequest", "LoadFailed", "DecodeFailed"])
+@pytest.mark.parametrize("kind", ["BadRequest", "InvalidFormat", "LoadFailed", "DecodeFailed"])
 def test_a_known_error_comes_back_as_itself(kind: str) -> None:
     error = revive(kind, "why")
     assert type(error) is CLASSES[kind]

@@ -10,18 +10,23 @@ import pytest
 from outrider.daemon.protocol import (
     LENGTH,
     MAX_FRAME_BYTES,
+    Alternative,
     Cancel,
     Chat,
     Delta,
     Done,
+    Embed,
+    Embedded,
     Failed,
     Frames,
     Limits,
     Load,
     Loading,
+    Logprob,
     Message,
     Ready,
     Sampling,
+    Stats,
     Step,
     Submit,
     Text,
@@ -49,14 +54,27 @@ TO_RUNNER: list[ToRunner] = [
         context=(1, 2, 3),
         render_only=True,
     ),
+    Submit(4, Text("x"), schema='{"type": "object"}', num_logprobs=0),
+    Submit(5, Text("x"), Sampling(mirostat=2, logit_bias=((7, -1.5), (8, 2.0))), num_logprobs=20),
     Submit(3, Chat((), think=False)),
+    Embed(6, ("a", "Grüße", ""), num_ctx=512),
+    Embed(7, (), 8, truncate=False),
     Cancel(7),
 ]
+DONE = Done("stop", 10, 9, queue_ns=3, prompt_ns=4, eval_tokens=2, eval_ns=5, context=(5, 6))
+LOGPROBS = (
+    Logprob(b"\xf0\x9f", -0.5, (Alternative(b"\xf0\x9f", -0.5), Alternative(b"", -1.25))),
+    Logprob(b"a", 0.0),
+)
+STATS = Stats(*range(1, 10))
 TO_FRONT: list[ToFront] = [
     Loading(0.25),
     Ready(2**40, 0),
     Step(()),
-    Step((Delta(1, "a"), Delta(2, "", "hm"), Delta(3, "z", done=Done("stop", 1, 2, 3, 4, (5, 6))))),
+    Step((Delta(1, "a"), Delta(2, "", "hm", LOGPROBS), Delta(3, "z", done=DONE)), STATS),
+    Step((Delta(1, logprobs=LOGPROBS[1:]),)),
+    Embedded(6, b"\0\x80\xff" * 4, width=3, prompt_tokens=9),
+    Embedded(7, b"", 3, 0),
     Failed(None, "DecodeFailed", "why"),
     Failed(3, "BadRequest", ""),
 ]

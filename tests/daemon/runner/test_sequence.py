@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+from array import array
+
 import pytest
 from outrider.daemon.protocol import Limits, Sampling
+from outrider.daemon.runner.prefix import Holding
 from outrider.daemon.runner.sequence import Sequence, cut_middle
 
 
 def sequence(tokens: int = 3, *, num_ctx: int = 16, limits: Limits | None = None) -> Sequence:
-    return Sequence(0, list(range(tokens)), Sampling(), limits or Limits(), num_ctx)
+    return Sequence(0, numbers(tokens), Sampling(), limits or Limits(), num_ctx)
+
+
+def numbers(count: int) -> array[int]:
+    return array("i", range(count))
+
+
+def evaluate(seq: Sequence, count: int) -> None:
+    """Make its first `count` tokens those that the KV cache holds."""
+    seq.holding = Holding(0, seq.tokens[:count])
 
 
 @pytest.mark.parametrize("num_ctx", [*range(4, 40), 64, 127, 512])
 @pytest.mark.parametrize("num_keep", [-5, -1, 0, 1, 2, 3, 4, 5, 17, 126, 510, 512, 10_000])
 def test_what_is_kept_is_as_long_as_the_contract_says(num_ctx: int, num_keep: int) -> None:
     for length in (num_ctx, num_ctx + 1, 3 * num_ctx):
-        tokens = list(range(length))
+        tokens = numbers(length)
         kept = cut_middle(tokens, num_keep, num_ctx)
         keep = min(max(num_keep, 0), num_ctx - 2)
         assert len(kept) == num_ctx - max((num_ctx - keep) // 2, 1)
@@ -26,9 +38,9 @@ def test_what_is_kept_is_as_long_as_the_contract_says(num_ctx: int, num_keep: in
 
 
 def test_the_example_of_a_full_context_of_64() -> None:
-    tokens = list(range(64))
-    assert cut_middle(tokens, 4, 64) == [*range(4), *range(34, 64)]
-    assert tokens == list(range(64)), "the list that was given stays as it is"
+    tokens = numbers(64)
+    assert list(cut_middle(tokens, 4, 64)) == [*range(4), *range(34, 64)]
+    assert tokens == numbers(64), "the tokens that were given stay as they are"
 
 
 @pytest.mark.parametrize(
@@ -55,19 +67,54 @@ def test_a_sequence_is_full_when_no_token_has_a_place() -> None:
 
 def test_what_is_pending_has_not_been_evaluated() -> None:
     seq = sequence(5)
-    assert (seq.pending, seq.num_prompt, seq.drawn) == (5, 5, [])
-    seq.cached = 5
+    assert (seq.cached, seq.pending, seq.num_prompt, seq.drawn) == (0, 5, 5, [])
+    evaluate(seq, 5)
     seq.append(9)
-    assert (seq.pending, seq.num_prompt, seq.drawn) == (1, 5, [9])
-    assert seq.tokens == [0, 1, 2, 3, 4, 9]
+    assert (seq.cached, seq.pending, seq.num_prompt, seq.drawn) == (5, 1, 5, [9])
+    assert list(seq.tokens) == [0, 1, 2, 3, 4, 9]
 
 
-def test_a_shift_makes_room_and_forgets_what_was_evaluated() -> None:
+def test_a_position_counts_every_token_that_was_drawn_shifted_or_not() -> None:
+    seq = sequence(14, num_ctx=16)
+    positions = []
+    for token in range(20):
+        positions.append(seq.position)
+        seq.append(token)
+        if seq.is_full:
+            seq.shift()
+    assert positions == list(range(14, 34))
+
+
+@pytest.mark.parametrize(
+    ("cached", "marks", "room", "count"),
+    [
+        (0, [], 100, 20),
+        (0, [], 8, 8),
+        (15, [], 8, 5),
+        (0, [6, 12], 100, 6),
+        (0, [12, 6], 100, 6),
+        (0, [12, 6], 4, 4),
+        (6, [12, 6], 100, 6),
+        (7, [12, 6], 100, 5),
+        (12, [12, 6], 100, 8),
+        (0, [0, 20, 300], 100, 20),
+    ],
+)
+def test_a_chunk_goes_to_the_next_mark_at_most(
+    cached: int, marks: list[int], room: int, count: int
+) -> None:
+    seq = sequence(20, num_ctx=64)
+    seq.marks = marks
+    evaluate(seq, cached)
+    assert seq.next_chunk(room) == count
+
+
+def test_a_shift_makes_room_and_forgets_where_the_old_text_was_marked() -> None:
     seq = sequence(16, num_ctx=16, limits=Limits(num_keep=2))
-    seq.cached, seq.drawn = 16, [14, 15]
+    seq.drawn, seq.marks = [14, 15], [8]
     seq.shift()
-    assert seq.tokens == [0, 1, *range(9, 16)]
-    assert (seq.cached, seq.pending) == (0, 9)
+    assert list(seq.tokens) == [0, 1, *range(9, 16)]
+    assert seq.marks == []
     assert not seq.is_full
     assert seq.drawn == [14, 15], "what the client got still counts"
     assert seq.num_prompt == 16

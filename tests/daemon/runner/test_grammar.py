@@ -1,0 +1,155 @@
+"""Grammars: whatever a model prefers, what is allowed leads to JSON that follows the schema."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from engines import load_spec
+from outrider.daemon.errors import InvalidFormat
+from outrider.daemon.runner.grammar import Grammar, GrammarMaker
+from outrider.daemon.runner.llama import Model, load_model
+from tiny import write_llama
+
+pytestmark = pytest.mark.filterwarnings("ignore:llama_token_get_attr")  # llguidance calls it
+PERSON = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "maxLength": 8},
+        "age": {"type": "integer"},
+        "tags": {"type": "array", "items": {"enum": ["red", "blue"]}, "maxItems": 2},
+    },
+    "required": ["name", "age"],
+    "additionalProperties": False,
+}
+DEEP = '{"const": ' + "[" * 100_000 + "]" * 100_000 + "}"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
+    gguf = write_llama(tmp_path_factory.mktemp("gguf") / "tiny.gguf", seed=1)
+    loaded = load_model(load_spec(gguf), lambda _fraction: None)
+    yield loaded.model
+    loaded.context.close()
+    loaded.model.close()
+
+
+@pytest.fixture(scope="module")
+def maker(model: Model) -> GrammarMaker:
+    return GrammarMaker(model)
+
+
+def walk(grammar: Grammar, model: Model, rng: random.Random) -> object:
+    """What random allowed tokens say by the first place where the answer may end."""
+    text = b""
+    for _ in range(5000):
+        allowed = np.flatnonzero(grammar.allowed()).tolist()
+        assert allowed, f"nothing may come after {text!r}"
+        if any(model.is_end(token) for token in allowed):
+            return json.loads(text)
+        token = rng.choice(allowed)
+        grammar.accept(token)
+        text += model.piece(token)
+    pytest.fail(f"without an end: {text!r}")
+
+
+def spell(grammar: Grammar, model: Model, text: str) -> None:
+    """Accept a text, token by token. Raises AssertionError where it is not allowed."""
+    for token in model.tokenize(text, add_bos=False):
+        assert grammar.allowed()[token], f"{model.piece(token)!r} of {text!r}"
+        grammar.accept(token)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_every_walk_follows_the_schema(maker: GrammarMaker, model: Model, seed: int) -> None:
+    answer = walk(maker.make(json.dumps(PERSON)), model, random.Random(seed))
+    assert isinstance(answer, dict)
+    assert {"name", "age"} <= answer.keys() <= PERSON["properties"].keys()  # type: ignore[attr-defined]
+    assert isinstance(answer["name"], str)
+    assert len(answer["name"]) <= 8
+    assert isinstance(answer["age"], int)
+    assert set(answer.get("tags", [])) <= {"red", "blue"}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_any_object_will_do_for_plain_json(maker: GrammarMaker, model: Model, seed: int) -> None:
+    assert isinstance(walk(maker.make('{"type": "object"}'), model, random.Random(seed)), dict)
+
+
+def test_walks_differ(maker: GrammarMaker, model: Model) -> None:
+    answers = {
+        json.dumps(walk(maker.make(json.dumps(PERSON)), model, random.Random(seed)))
+        for seed in range(5)
+    }
+    assert len(answers) == 5
+
+
+def test_a_complete_answer_can_only_end(maker: GrammarMaker, model: Model) -> None:
+    grammar = maker.make('{"enum": [{"a": 1}]}')
+    spell(grammar, model, '{"a": 1}')
+    allowed = np.flatnonzero(grammar.allowed()).tolist()
+    assert allowed
+    assert all(model.is_end(token) for token in allowed)
+
+
+def test_what_contradicts_the_schema_is_not_allowed(maker: GrammarMaker, model: Model) -> None:
+    for text in ("[", '{"age": "', '{"name": "123456789', '{"other"', "{\n}", '{"name": "a"}'):
+        with pytest.raises(AssertionError, match="of"):
+            spell(maker.make(json.dumps(PERSON)), model, text)
+    spell(maker.make(json.dumps(PERSON)), model, '{"name": "a", "age": -5, "tags": ["red"]}')
+
+
+def test_whitespace_is_bounded(maker: GrammarMaker, model: Model) -> None:
+    (newline,) = model.tokenize("\n", add_bos=False)
+    grammar = maker.make('{"type": "object"}')
+    spell(grammar, model, "{")
+    count = 0
+    while grammar.allowed()[newline]:
+        grammar.accept(newline)
+        count += 1
+        assert count < 100
+    assert count > 1
+    spell(grammar, model, "}")
+
+
+def test_two_answers_to_one_schema_are_apart(maker: GrammarMaker, model: Model) -> None:
+    first, second = (maker.make(json.dumps(PERSON)) for _ in range(2))
+    spell(first, model, '{"name": "')
+    spell(second, model, '{"name": "a", "age": 1}')
+    spell(first, model, 'b", "age": 2}')
+
+
+@pytest.mark.parametrize(
+    ("schema", "reason"),
+    [
+        ('{"type": "banana"}', "banana"),
+        ('{"type": 3}', "type must be a string"),
+        ('{"allOf": 3}', "allOf must be an array"),
+        ('{"$ref": "#/nowhere"}', "nowhere"),
+        ('{"type": "string", "pattern": "("}', "unclosed group"),
+        ('{"type": "string", "minLength": 5, "maxLength": 2}', "Unsatisfiable"),
+        ('{"minimum": NaN}', "expected value"),
+        ("yaml", "Expecting value"),
+        ("[1]", "no JSON object"),
+        ('"json"', "no JSON object"),
+        ("null", "no JSON object"),
+        (DEEP, "recursion"),
+    ],
+    ids=lambda text: text[:40],
+)
+def test_a_schema_that_cannot_be_followed_is_one_clear_error(
+    maker: GrammarMaker, schema: str, reason: str
+) -> None:
+    with pytest.raises(InvalidFormat, match=reason) as caught:
+        maker.make(schema)
+    assert str(caught.value).startswith("invalid format: ")
+    assert "expected" in str(caught.value)
+
+
+def test_a_bad_schema_spoils_nothing(maker: GrammarMaker, model: Model) -> None:
+    with pytest.raises(InvalidFormat):
+        maker.make('{"type": "banana"}')
+    assert isinstance(walk(maker.make('{"type": "object"}'), model, random.Random(1)), dict)
