@@ -1,4 +1,4 @@
-# The verbs of this house: run, test, check, clean. Each does all the set-up it needs.
+# The verbs of this house: run, test, bench, check, clean. Each does all the set-up it needs.
 VENV   ?= .venv
 PYTHON ?= python3.11
 PORT   ?= 11434
@@ -11,13 +11,16 @@ SETTINGS := HOST MODELS KEEP_ALIVE NUM_PARALLEL CONTEXT_LENGTH MAX_LOADED_MODELS
 # `make run NUM_PARALLEL=8` means OUTRIDER_NUM_PARALLEL=8 for the daemon.
 $(foreach s,$(SETTINGS),$(if $(filter command line,$(origin $(s))),$(eval export OUTRIDER_$(s) := $($(s)))))
 
-.PHONY: run test check types clean
+.PHONY: run test bench check types clean
 
 run: $(VENV)/.installed
 	@$(BIN)/outrider serve $(if $(filter command line,$(origin PORT)),--port $(PORT)) --pull $(MODEL)
 
 test: $(VENV)/.installed-test
 	@$(BIN)/python -m pytest $(ARGS)
+
+bench: $(VENV)/.installed-bench
+	@PYTHONPATH=tests $(BIN)/python -m bench $(ARGS)
 
 check: $(VENV)/.installed-check types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy -p outrider

@@ -18,7 +18,7 @@ from ..models.errors import InvalidName, ModelError
 from ..models.name import Name
 from ..models.store import Store
 from ..quant.gguf import GGUFError
-from .api import library, native
+from .api import embed, library, native
 from .api.guard import Handler, Origins, build_guard, cross_origin
 from .api.house import HOUSE, House
 from .api.wire import MAX_BODY
@@ -61,6 +61,8 @@ def build_app(settings: Settings, store: Store, fleet: Fleet) -> web.Application
     app.router.add_post("/api/pull", library.pull)
     app.router.add_post("/api/generate", native.generate)
     app.router.add_post("/api/chat", native.chat)
+    app.router.add_post("/api/embed", embed.embed)
+    app.router.add_post("/api/embeddings", embed.embeddings)
     outrider_version = package_version("outrider")
 
     async def sign(request: web.Request, response: web.StreamResponse) -> None:

@@ -10,7 +10,7 @@ import os
 import socket
 import sys
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import Self
 
 import msgspec
@@ -19,6 +19,8 @@ from .errors import LoadFailed, OutriderError, RunnerDied, revive
 from .protocol import (
     Cancel,
     Delta,
+    Embed,
+    Embedded,
     Failed,
     Frames,
     Load,
@@ -50,6 +52,25 @@ FATAL = "Fatal Python error"  # how faulthandler begins
 log = logging.getLogger(__name__)
 
 
+class Inbox:
+    """What the runner says about one request."""
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[Delta | Embedded | OutriderError] = asyncio.Queue()
+        self.is_finished = False
+
+    def put(self, item: Delta | Embedded | OutriderError) -> None:
+        self._queue.put_nowait(item)
+
+    async def get(self) -> Delta | Embedded:
+        """The next answer. Raises the error that the runner has sent instead."""
+        item = await self._queue.get()
+        self.is_finished = not isinstance(item, Delta) or item.done is not None
+        if isinstance(item, OutriderError):
+            raise item
+        return item
+
+
 class Child:
     """A runner that is up; `start` makes one, `stop` ends it."""
 
@@ -63,7 +84,7 @@ class Child:
         self._reader = reader
         self._writer = writer
         self._ids = itertools.count(1)
-        self._inboxes: dict[int, asyncio.Queue[Delta | OutriderError]] = {}
+        self._inboxes: dict[int, Inbox] = {}
         self._stderr: deque[str] = deque(maxlen=20)
         self._tasks = [asyncio.create_task(self._keep_stderr())]
         self._stopping: asyncio.Task[None] | None = None
@@ -112,22 +133,32 @@ class Child:
 
         `request.id` is replaced by a fresh one. Raises BadRequest and RunnerDied.
         """
+        with self._ask(request) as inbox:
+            while not inbox.is_finished:
+                delta = await inbox.get()
+                assert isinstance(delta, Delta)
+                yield delta
+
+    async def embed(self, request: Embed) -> Embedded:
+        """The vectors of one request, under a fresh id. Raises BadRequest and RunnerDied."""
+        with self._ask(request) as inbox:
+            embedded = await inbox.get()
+            assert isinstance(embedded, Embedded)
+            return embedded
+
+    @contextlib.contextmanager
+    def _ask(self, request: Submit | Embed) -> Iterator[Inbox]:
+        """Send a request under a fresh id; whoever leaves before its end cancels it."""
         if not self.is_alive:
             raise RunnerDied(self._obituary())
         request = msgspec.structs.replace(request, id=next(self._ids))
-        inbox = self._inboxes[request.id] = asyncio.Queue()
-        finished = False
+        inbox = self._inboxes[request.id] = Inbox()
         try:
             self._write(encode(request))
-            while not finished:
-                item = await inbox.get()
-                finished = isinstance(item, OutriderError) or item.done is not None
-                if isinstance(item, OutriderError):
-                    raise item
-                yield item
+            yield inbox
         finally:
             del self._inboxes[request.id]
-            if not finished:
+            if not inbox.is_finished:
                 self._write(encode(Cancel(request.id)))
 
     async def stop(self) -> None:
@@ -190,6 +221,8 @@ class Child:
                 self.stats = message.stats or self.stats
                 for delta in message.deltas:
                     self._put(delta.id, delta)
+            elif isinstance(message, Embedded):
+                self._put(message.id, message)
             elif isinstance(message, Failed) and message.id is not None:
                 self._put(message.id, revive(message.kind, message.text))
             elif isinstance(message, Failed):
@@ -197,9 +230,9 @@ class Child:
         if self.is_alive:
             await self._bury(cause)
 
-    def _put(self, request_id: int, item: Delta | OutriderError) -> None:
+    def _put(self, request_id: int, item: Delta | Embedded | OutriderError) -> None:
         if inbox := self._inboxes.get(request_id):
-            inbox.put_nowait(item)
+            inbox.put(item)
 
     async def _bury(self, cause: str) -> None:
         self.is_alive = False
@@ -211,7 +244,7 @@ class Child:
 
     def _fail_all(self) -> None:
         for inbox in self._inboxes.values():
-            inbox.put_nowait(RunnerDied(self._obituary()))
+            inbox.put(RunnerDied(self._obituary()))
 
     def _obituary(self) -> str:
         words = self._last_words()

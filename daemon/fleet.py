@@ -24,6 +24,7 @@ MAX_QUEUED = "server busy, please try again.  maximum pending requests exceeded"
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Place = tuple[str, bool]  # path of the model blob, whether it is loaded for embeddings
 
 
 @dataclass(slots=True, eq=False)
@@ -68,6 +69,11 @@ class Wanted:
     load: Load
 
 
+def place_of(load: Load) -> Place:
+    """Where its berth lies: a model may be there once for text and once for embeddings."""
+    return load.model, load.embedding
+
+
 def can_serve(loaded: Load, wanted: Load) -> bool:
     """Whether a loaded model fits a request; num_gpu -1 takes whatever is there."""
     if wanted.gpu_layers == -1:
@@ -86,7 +92,7 @@ class Fleet:
     def __init__(self, *, max_loaded: int, keep_alive_s: float) -> None:
         self._max_loaded = max_loaded or AUTO_MAX_LOADED
         self._keep_alive_s = keep_alive_s
-        self._berths: dict[str, Berth] = {}  # by path of the model blob
+        self._berths: dict[Place, Berth] = {}
         self._loading = asyncio.Lock()
         self._num_queued = 0
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -116,7 +122,7 @@ class Fleet:
 
     async def unload(self, model: str) -> None:
         """Let a model (by blob path) go when its requests are done; a no-op if it is not loaded."""
-        if berth := self._berths.get(model):
+        for berth in [berth for berth in self._berths.values() if berth.load.model == model]:
             berth.keep_alive_s = 0.0
             self._rest(berth)
 
@@ -132,7 +138,7 @@ class Fleet:
         await asyncio.gather(*(berth.child.stop() for berth in berths))
 
     def _find(self, wanted: Wanted) -> Berth | None:
-        berth = self._berths.get(wanted.load.model)
+        berth = self._berths.get(place_of(wanted.load))
         if berth is None or berth.is_leaving or not berth.child.is_alive:
             return None
         return berth if can_serve(berth.load, wanted.load) else None
@@ -159,7 +165,7 @@ class Fleet:
             return berth
 
     async def _berth(self, wanted: Wanted) -> Berth:
-        if old := self._berths.get(wanted.load.model):
+        if old := self._berths.get(place_of(wanted.load)):
             await self._dismiss(old)
         while len(self._berths) >= self._max_loaded:
             victim = choose_victim(self._berths.values())
@@ -169,7 +175,7 @@ class Fleet:
         child = await Child.start(wanted.load)
         log.info("loaded %s in %.2f s", wanted.name, time.monotonic() - start_s)
         berth = Berth(wanted.name, wanted.digest, wanted.load, child, self._keep_alive_s)
-        self._berths[wanted.load.model] = berth
+        self._berths[place_of(wanted.load)] = berth
         return berth
 
     def _abandon(self, task: asyncio.Task[Berth]) -> None:
@@ -203,8 +209,8 @@ class Fleet:
         await berth.idle.wait()
         berth.stop_clock()
         await berth.child.stop()
-        if self._berths.get(berth.load.model) is berth:
-            del self._berths[berth.load.model]
+        if self._berths.get(place_of(berth.load)) is berth:
+            del self._berths[place_of(berth.load)]
             log.info("unloaded %s", berth.name)
 
     def _spawn(self, work: Coroutine[object, object, T]) -> asyncio.Task[T]:

@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import psutil
 
 from ..models.errors import ModelNotFound
@@ -21,6 +22,8 @@ from .protocol import Load
 
 DEFAULT_NUM_CTX = 4096  # contract section 5.4
 POOL_CELLS = 32768
+TEXTS_PER_BATCH = 32  # a sequence id each; those of an encoder cost nothing
+LAST_POOLING = 3  # llama.cpp's number for "the last token is the vector"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +114,21 @@ def plan_load(known: Known, options: Options, settings: Settings) -> Load:
         use_mmap=options.use_mmap,
         kv_type=settings.kv_cache_type,
         threads=options.num_thread or psutil.cpu_count(logical=False) or os.cpu_count() or 1,
+    )
+
+
+def plan_embedding(known: Known, options: Options, settings: Settings) -> Load:
+    """How a model is to be loaded for embeddings; texts leave nothing behind in its cache.
+
+    An encoder reads a text as a whole, so one batch has to hold the longest (guide 1.13). Where
+    the last token is the vector, or pooling is an afterthought, a text may come in pieces.
+    """
+    load = plan_load(known, options, settings)
+    is_whole = known.header.pooling not in (None, LAST_POOLING)
+    rows = max(TEXTS_PER_BATCH, load.batch, load.num_ctx if is_whole else 0)
+    cells = _round_up(max(load.num_ctx, rows), 256)
+    return msgspec.structs.replace(
+        load, embedding=True, slots=TEXTS_PER_BATCH, batch=rows, cells=cells
     )
 
 

@@ -73,15 +73,19 @@ class _Runners(Collector):
         berths = self._fleet.berths
         for field, (name, text, factor) in TOTALS.items():
             total = CounterMetricFamily(name, text, labels=("model",))
-            for berth in berths:
-                total.add_metric((berth.name,), _value(berth, field) * factor)
+            for model, value in _by_model(berths, field).items():
+                total.add_metric((model,), value * factor)
             yield total
         for field, (name, text) in LEVELS.items():
             level = GaugeMetricFamily(name, text, labels=("model",))
-            for berth in berths:
-                level.add_metric((berth.name,), _value(berth, field))
+            for model, value in _by_model(berths, field).items():
+                level.add_metric((model,), value)
             yield level
 
 
-def _value(berth: Berth, field: str) -> float:
-    return float(getattr(berth.child.stats, field))
+def _by_model(berths: Iterable[Berth], field: str) -> dict[str, float]:
+    """A model that is loaded for text and for embeddings is one series: Prometheus takes no two."""
+    sums: dict[str, float] = {}
+    for berth in berths:
+        sums[berth.name] = sums.get(berth.name, 0) + float(getattr(berth.child.stats, field))
+    return sums

@@ -3,7 +3,8 @@
 A frame is a 4-byte little-endian length and one msgpack-encoded message. The first frame to a
 runner is `Load`; it answers `Loading` until `Ready` or `Failed`. After that the front sends
 `Submit` and `Cancel`, the runner one `Step` for each step of its engine. Every submitted id ends
-with exactly one `Delta` that has `done`, or one `Failed`.
+with exactly one `Delta` that has `done`, or one `Failed`. A runner that was loaded for embeddings
+gets `Embed` instead of `Submit`; such an id ends with one `Embedded`, or one `Failed`.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class Load(msgspec.Struct, frozen=True, tag=True):
     use_mmap: bool | None = None
     threads: int = 0  # 0: one for each physical core
     kv_type: str = "f16"  # of the KV cache, by ggml's name
+    embedding: bool = False  # vectors instead of text; `slots` is the texts of one decode
 
 
 class ToolCall(msgspec.Struct, frozen=True):
@@ -104,6 +106,15 @@ class Submit(msgspec.Struct, frozen=True, tag=True):
     schema: str = ""  # JSON schema that the answer follows
     num_logprobs: int | None = None  # alternatives to tell with each token; None: tell nothing
     render_only: bool = False
+
+
+class Embed(msgspec.Struct, frozen=True, tag=True):
+    """A request for the vectors of texts."""
+
+    id: int
+    texts: tuple[str, ...]
+    num_ctx: int  # tokens of one text at most, with those that the tokenizer puts around it
+    truncate: bool = True  # cut what is longer; otherwise it is refused
 
 
 class Cancel(msgspec.Struct, frozen=True, tag=True):
@@ -184,6 +195,15 @@ class Step(msgspec.Struct, frozen=True, tag=True):
     stats: Stats | None = None
 
 
+class Embedded(msgspec.Struct, frozen=True, tag=True):
+    """The vectors of one request, as the model pools them: not normalised."""
+
+    id: int
+    vectors: bytes  # float32, little-endian, a row for each text in the order of the request
+    width: int  # floats of one row
+    prompt_tokens: int  # evaluated, all texts together
+
+
 class Failed(msgspec.Struct, frozen=True, tag=True):
     """A request (or, with no id, the runner itself) failed."""
 
@@ -192,8 +212,8 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     text: str
 
 
-ToRunner = Load | Submit | Cancel
-ToFront = Loading | Ready | Step | Failed
+ToRunner = Load | Submit | Embed | Cancel
+ToFront = Loading | Ready | Step | Embedded | Failed
 
 
 def encode(message: ToRunner | ToFront) -> bytes:

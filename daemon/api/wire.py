@@ -31,8 +31,18 @@ def _think(value: object) -> object:
     return value
 
 
+def _texts(value: object) -> object:
+    """One text or several; an empty one that stands alone is none (contract section 1.10)."""
+    if isinstance(value, str):
+        return [value] if value else []
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return value
+    raise ValueError("invalid input type")
+
+
 KeepAlive = Annotated[float | None, BeforeValidator(_seconds)]
 Think = Annotated[bool | str | None, BeforeValidator(_think)]
+Texts = Annotated[list[str], BeforeValidator(_texts)]
 JsonObject = dict[str, object]
 
 
@@ -100,6 +110,24 @@ class GenerateRequest(Common):
 class ChatRequest(Common):
     messages: list[Message] = []
     tools: list[JsonObject] = []
+
+
+class EmbedRequest(Wire):
+    model: str = ""
+    input: Texts = []
+    truncate: bool = True
+    dimensions: int = 0  # 0: all that the model has
+    keep_alive: KeepAlive = None
+    options: JsonObject = {}
+
+
+class EmbeddingsRequest(Wire):
+    """The older way to ask, for one vector."""
+
+    model: str = ""
+    prompt: str = ""
+    keep_alive: KeepAlive = None
+    options: JsonObject = {}
 
 
 class ShowRequest(Wire):

@@ -8,15 +8,16 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 
-from ..errors import OutriderError
+from ..errors import BadRequest, OutriderError
 from ..protocol import (
     Cancel,
     Delta,
     Done,
+    Embed,
     Failed,
     Frames,
     Load,
@@ -28,9 +29,12 @@ from ..protocol import (
     ToRunner,
     encode,
 )
+from .embedder import Embedder
 from .engine import Engine
 from .intake import Intake
-from .llama import load_model
+from .llama import Context, Loaded, Log, load_embedding_model, load_model
+
+Send = Callable[[ToFront], None]
 
 log = logging.getLogger("outrider.runner")
 
@@ -56,6 +60,27 @@ class Wire:
                 yield decoder.decode(body)
 
 
+class Writer:
+    """What a runner does for text: the intake makes sequences, the engine decodes them."""
+
+    def __init__(self, loaded: Loaded[Context], load: Load, send: Send) -> None:
+        self._intake = Intake(loaded.model, load.num_ctx)
+        self._engine = Engine(loaded.model, loaded.context, load, send)
+        self._send = send
+        self.cancel = self._engine.cancel
+        self.run = self._engine.run
+
+    def submit(self, request: Submit | Embed) -> None:
+        """Callable from any thread. Raises BadRequest."""
+        if not isinstance(request, Submit):
+            raise BadRequest("this model was loaded for text")
+        if request.render_only:
+            rendered = Delta(request.id, self._intake.render(request), done=Done("render"))
+            self._send(Step((rendered,)))
+        else:
+            self._engine.submit(self._intake.prepare(request))
+
+
 class Runner:
     """Two threads: this one decodes, the other takes in requests."""
 
@@ -68,27 +93,38 @@ class Runner:
         assert isinstance(load, Load)
         threading.Thread(target=self._take_in, name="intake", daemon=True).start()
         try:
-            loaded = load_model(load, lambda fraction: self._wire.send(Loading(fraction)))
-            self._intake = Intake(loaded.model, load.num_ctx)
+            self._worker, ready = self._start(load)
         except OutriderError as error:
             self._wire.send(Failed(None, type(error).__name__, str(error)))
             return
-        self._engine = Engine(loaded.model, loaded.context, load, self._wire.send)
-        self._wire.send(Ready(loaded.log.size_bytes, loaded.log.size_vram_bytes))
-        self._engine.run()
+        self._wire.send(ready)
+        self._worker.run()
+
+    def _start(self, load: Load) -> tuple[Writer | Embedder, Ready]:
+        """Load, and make what will work with it. Raises LoadFailed."""
+
+        def report(fraction: float) -> None:
+            self._wire.send(Loading(fraction))
+
+        send = self._wire.send
+        if load.embedding:
+            encoder = load_embedding_model(load, report)
+            return Embedder(encoder.model, encoder.context, load, send), _ready(encoder.log)
+        loaded = load_model(load, report)
+        return Writer(loaded, load, send), _ready(loaded.log)
 
     def _take_in(self) -> None:
         """Until the front is gone; then nobody needs this process, whatever it is doing.
 
-        The front sends nothing between `Load` and `Ready`, so engine and intake are there.
+        The front sends nothing between `Load` and `Ready`, so the worker is there.
         """
         code = 1
         try:
             for message in self._messages:
-                if isinstance(message, Submit):
+                if isinstance(message, Submit | Embed):
                     self._submit(message)
                 elif isinstance(message, Cancel):
-                    self._engine.cancel(message)
+                    self._worker.cancel(message)
             code = 0
         except ConnectionError:
             code = 0
@@ -96,18 +132,17 @@ class Runner:
             log.exception("a request could not be taken in")
             self._wire.send(Failed(None, type(error).__name__, str(error)))
         finally:
-            sys.stderr.flush()
             os._exit(code)
 
-    def _submit(self, submit: Submit) -> None:
+    def _submit(self, request: Submit | Embed) -> None:
         try:
-            if submit.render_only:
-                rendered = Delta(submit.id, self._intake.render(submit), done=Done("render"))
-                self._wire.send(Step((rendered,)))
-            else:
-                self._engine.submit(self._intake.prepare(submit))
+            self._worker.submit(request)
         except OutriderError as error:
-            self._wire.send(Failed(submit.id, type(error).__name__, str(error)))
+            self._wire.send(Failed(request.id, type(error).__name__, str(error)))
+
+
+def _ready(log: Log) -> Ready:
+    return Ready(log.size_bytes, log.size_vram_bytes)
 
 
 def main() -> None:

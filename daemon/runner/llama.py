@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Generic, TypeVar
 
 import numpy as np
 from llama_cpp import llama_cpp as lib
@@ -30,6 +31,12 @@ KV_TYPES = {
     "q8_0": lib.GGML_TYPE_Q8_0,
     "q4_0": lib.GGML_TYPE_Q4_0,
 }
+MEAN, CLS, LAST, RANK = (
+    lib.LLAMA_POOLING_TYPE_MEAN,
+    lib.LLAMA_POOLING_TYPE_CLS,
+    lib.LLAMA_POOLING_TYPE_LAST,
+    lib.LLAMA_POOLING_TYPE_RANK,
+)
 PARTIAL_ONLY = lib.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY
 MAX_PARKED = 16
 LOG_ERROR = 4
@@ -81,6 +88,7 @@ class Model:
         self.handle = lib.llama_model_load_from_file(load.model.encode(), params)
         if not self.handle:
             raise LoadFailed(f"unable to load model {load.model}: {log.cause}")
+        self._log = log  # llama.cpp writes to it until the process ends
         self.vocab = lib.llama_model_get_vocab(self.handle)
         self.num_tokens: int = lib.llama_vocab_n_tokens(self.vocab)
         self._pieces: dict[int, bytes] = {}
@@ -102,6 +110,12 @@ class Model:
     def window(self) -> int:
         """Tokens that a sliding-window layer sees; 0 without such layers."""
         return int(lib.llama_model_n_swa(self.handle))
+
+    @cached_property
+    def pooling(self) -> int:
+        """How a sequence becomes one vector: MEAN, CLS, LAST or RANK; MEAN if it does not say."""
+        stated = self._metadata(f"{self._metadata('general.architecture')}.pooling_type")
+        return int(stated or 0) or MEAN
 
     @cached_property
     def adds_bos(self) -> bool:
@@ -129,6 +143,12 @@ class Model:
         source = lib.llama_model_chat_template(self.handle, None)
         return source.decode("utf-8", "replace") if source else None
 
+    def _metadata(self, key: str) -> str:
+        """A short value of the GGUF header as text; "" if the key is not there."""
+        buffer = ctypes.create_string_buffer(256)
+        lib.llama_model_meta_val_str(self.handle, key.encode(), buffer, len(buffer))
+        return buffer.value.decode("utf-8", "replace")
+
     def is_end(self, token: int) -> bool:
         """Whether this token ends the generation."""
         return bool(lib.llama_vocab_is_eog(self.vocab, token))
@@ -150,7 +170,10 @@ class Model:
             size = -n
 
     def tokenize(self, text: str, *, add_bos: bool) -> list[int]:
-        """Token ids of a text in which special tokens are recognised."""
+        """Token ids of a text in which special tokens are recognised.
+
+        With `add_bos` also what the tokenizer puts around a text: [CLS] and [SEP], BOS, EOS.
+        """
         data = text.encode("utf-8", "replace")
         room = len(data) // 2 + 16
         while True:
@@ -199,15 +222,20 @@ class Rows:
         self.num_outputs += output
         return end - 1
 
+    def output_all(self) -> None:
+        """Make every row an output, as pooling asks for (guide 1.13)."""
+        self._output[: self.count] = 1
+        self.num_outputs = self.count
 
-class Context:
-    """The KV cache of all slots, and the decode over it."""
 
-    def __init__(self, model: Model, load: Load) -> None:
+class Decoder:
+    """A llama.cpp context: what it takes whatever it is for, and the decode."""
+
+    def __init__(self, model: Model, load: Load, *, seqs: int, outputs: int, **more: object):
         params = lib.llama_context_default_params()
         params.n_ctx = load.cells
         params.n_batch = params.n_ubatch = load.batch
-        params.n_seq_max = params.n_outputs_max = num_seqs(model, load)  # guide 0.2
+        params.n_seq_max, params.n_outputs_max = seqs, outputs
         params.n_threads = params.n_threads_batch = load.threads  # guide 1.4
         params.type_k = params.type_v = KV_TYPES[load.kv_type]
         if load.kv_type == "f32":  # flash attention would round the cache to f16
@@ -215,6 +243,8 @@ class Context:
         params.kv_unified = True
         params.swa_full = False
         params.no_perf = True
+        for name, value in more.items():
+            setattr(params, name, value)
         self.handle = lib.llama_init_from_model(model.handle, params)
         if not self.handle:
             raise LoadFailed(
@@ -223,10 +253,8 @@ class Context:
             )
         self.model = model
         self._memory = lib.llama_get_memory(self.handle)
-        self._num_seqs = num_seqs(model, load)
+        self._max_outputs = outputs
         self._abort = _arm_abort(self.handle)
-        self._logits_ith = _logits_getter()
-        ext.llama_set_embeddings_nextn(self.handle, False, True)  # guide 0.7: prune prefill rows
 
     def close(self) -> None:
         lib.llama_free(self.handle)
@@ -234,7 +262,7 @@ class Context:
     def decode(self, rows: Rows) -> int:
         """DECODED, NO_CELLS or ABORTED; anything else raises DecodeFailed."""
         assert 0 < rows.count <= rows.capacity, rows.count
-        assert rows.num_outputs <= self._num_seqs, rows.num_outputs
+        assert rows.num_outputs <= self._max_outputs, rows.num_outputs
         rc = int(lib.llama_decode(self.handle, rows.batch))
         if rc not in (DECODED, NO_CELLS, ABORTED):
             raise DecodeFailed(f"llama_decode returned {rc} for {rows.count} rows")
@@ -247,6 +275,16 @@ class Context:
     def disarm(self) -> None:
         """Forget an abort that was asked for."""
         self._abort[0] = b"\x00"
+
+
+class Context(Decoder):
+    """The KV cache of all slots, for text."""
+
+    def __init__(self, model: Model, load: Load) -> None:
+        count = num_seqs(model, load)
+        super().__init__(model, load, seqs=count, outputs=count)  # guide 0.2
+        self._logits_ith = _logits_getter()
+        ext.llama_set_embeddings_nextn(self.handle, False, True)  # guide 0.7: prune prefill rows
 
     def logits(self, row: int) -> NDArray[np.float32]:
         """A view of one output row, valid until the next decode (guide 0.14)."""
@@ -291,22 +329,59 @@ class Context:
         return int(lib.llama_memory_seq_pos_max(self._memory, seq)) + 1
 
 
+class EmbeddingContext(Decoder):
+    """Texts in, a pooled vector for each out (guide 1.13)."""
+
+    def __init__(self, model: Model, load: Load) -> None:
+        if model.pooling == RANK:
+            raise LoadFailed(f"{load.model} is a reranker: it gives scores, not embeddings")
+        outputs = max(load.batch, load.slots)  # every row is one
+        facts = {"embeddings": True, "pooling_type": model.pooling}
+        super().__init__(model, load, seqs=load.slots, outputs=outputs, **facts)
+        self.width = int(lib.llama_model_n_embd_out(model.handle))
+        self.can_split = bool(self._memory) and bool(lib.llama_get_causal_attn(self.handle))
+
+    def vector(self, seq: int) -> NDArray[np.float32]:
+        """A copy of what the last decode made of a sequence."""
+        pointer = lib.llama_get_embeddings_seq(self.handle, seq)
+        assert pointer, f"sequence {seq} was not in the batch"
+        return np.ctypeslib.as_array(pointer, (self.width,)).copy()
+
+    def forget(self) -> None:
+        """Empty all sequences; an encoder has no memory that could be cleared (guide 1.5)."""
+        if self._memory:
+            lib.llama_memory_clear(self._memory, False)
+
+
+C = TypeVar("C", bound=Decoder)
+
+
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(Generic[C]):
     """A model that is ready to decode."""
 
     model: Model
-    context: Context
-    log: Log  # llama.cpp writes to it until the process ends
+    context: C
+    log: Log
 
 
-def load_model(load: Load, progress: Callable[[float], None]) -> Loaded:
+def load_model(load: Load, progress: Callable[[float], None]) -> Loaded[Context]:
     """Weights and context. Raises LoadFailed with llama.cpp's own reason."""
+    return _load(Context, load, progress)
+
+
+def load_embedding_model(load: Load, progress: Callable[[float], None]) -> Loaded[EmbeddingContext]:
+    """The same for embeddings."""
+    return _load(EmbeddingContext, load, progress)
+
+
+def _load(
+    kind: Callable[[Model, Load], C], load: Load, progress: Callable[[float], None]
+) -> Loaded[C]:
     log = Log()
     lib.llama_backend_init()
     model = Model(load, log, progress)
-    context = Context(model, load)
-    return Loaded(model, context, log)
+    return Loaded(model, kind(model, load), log)
 
 
 def _pointer(array: np.ndarray, kind: type) -> object:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-STRETCH = 2.2  # how much longer than a step without prompt rows a step may take
-MIN_ROWS, MAX_ROWS = 4, 256
+STRETCH = 2.4  # how much longer than a step without prompt rows a step may take
+SIZES = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+MIN_ROWS, MAX_ROWS = SIZES[0], SIZES[-1]
 MEMORY = 0.2  # weight of the newest measurement
 
 
@@ -27,7 +28,7 @@ class Pace:
     def prompt_rows(self, streams: int) -> int:
         """Prompt tokens for the next step beside so many streams; MAX_ROWS beside none.
 
-        Quantised to powers of two, so that graph shapes recur (guide 6.4).
+        Of few sizes, so that graph shapes recur (guide 6.4).
         """
         if streams == 0:
             return MAX_ROWS
@@ -35,7 +36,7 @@ class Pace:
         if not base_s or not self._row_s:
             return MIN_ROWS * 4
         rows = int((STRETCH - 1) * base_s / self._row_s)
-        return 1 << (max(MIN_ROWS, min(rows, MAX_ROWS)).bit_length() - 1)
+        return max(size for size in SIZES if size <= max(rows, MIN_ROWS))
 
     def _base(self, streams: int) -> float:
         """Step time of the nearest number of streams that was seen."""

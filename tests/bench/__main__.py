@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import os
 import platform
+import signal
 import sys
 import tempfile
 import time
@@ -60,6 +61,7 @@ class Plan:
 
 def main() -> None:
     args = _parse(sys.argv[1:])
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the servers, as Ctrl-C does
     try:
         _show(args.show) if args.show else _show(_bench(args))
     except BenchFailed as error:

@@ -10,7 +10,6 @@ import asyncio
 import json
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar, Protocol
@@ -155,19 +154,6 @@ class Stream:
         if usage is None or not arrivals_s:
             raise BenchFailed(f"{self._api.path} gave no text or no token counts")
         return Reply(self._start_s, arrivals_s, *usage)
-
-    def first_s(self) -> float:
-        """Seconds to the first text, of a request that may still be under way."""
-        for at_s, line in self._lines:
-            if self._api.read(line).text:
-                return at_s - self._start_s
-        raise BenchFailed(f"{self._api.path} gave no text")
-
-    async def cancel(self) -> None:
-        """Hang up."""
-        self._task.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._task
 
     async def _receive(self) -> None:
         try:

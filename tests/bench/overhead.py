@@ -100,7 +100,7 @@ def _time(gguf: Path, streams: int, threads: int, sampling: Sampling, name: str)
         watch.attach(bench)
         num_predict = STEPS + 2 * SKIPPED_STEPS
         for i in range(streams):
-            bench.submit(ask(i, prompts.story(), num_predict, sampling=sampling))
+            bench.submit(ask(i, prompts.count(), num_predict, sampling=sampling))
         while not bench.done and len(watch.steps_s) < STEPS + SKIPPED_STEPS:
             bench.turn()
     return watch.values(name)

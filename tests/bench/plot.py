@@ -14,7 +14,7 @@ from xml.sax.saxutils import escape
 
 from .report import Finding, Results, Spread, find
 
-WIDTH, LABELS, FIGURES = 960, 270, 150  # pixels: all, names on the left, numbers on the right
+WIDTH, LABELS, FIGURES = 1020, 290, 190  # pixels: all, names on the left, numbers on the right
 LINE, HEAD, FOOT = 24, 74, 30  # pixels: a row, above the rows of a panel, below them
 TOP = 62  # pixels: title
 TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
@@ -121,7 +121,7 @@ def _panel(panel: Panel, top: int) -> Iterator[str]:
     axis, first = _axis(panel.dots), top + HEAD
     bottom = first + LINE * len(panel.dots)
     yield _text(20, top + 32, panel.title, size=15, weight=600)
-    yield _text(20, top + 52, "bar: the goal, open towards what is wanted", fill=FAINT, size=11)
+    yield _text(20, top + 50, "bracket: the goal, open to its good side", fill=FAINT, size=11)
     for tick in (tick for tick in TICKS if axis.low <= tick <= axis.high):
         x, colour = axis.x(tick), FAINT if tick == 1 else GRID
         yield _rule(x, first - 8, x, bottom, colour)

@@ -65,17 +65,17 @@ def own(bound: float) -> Goal:
 
 ROWS = (
     *(
-        Row(f"rate-{n}", f"all tokens, {n} streams", "tok/s", Goal(1.0, at_least=True))
+        Row(f"rate-{n}", f"all tokens, streams: {n}", "tok/s", Goal(1.0, at_least=True))
         for n in STREAMS
     ),
-    *(Row(f"stream-rate-{n}", f"decode of each, {n} streams", "tok/s") for n in STREAMS),
+    *(Row(f"stream-rate-{n}", f"decode of each, streams: {n}", "tok/s") for n in STREAMS),
     Row("ttft-short", "first token, short prompt", "ms", Goal(1.05)),
     Row("ttft-long", "first token, 2,000 tokens", "ms"),
     Row("ttft-repeat", "first token, the same again", "ms", Goal(1.0)),
     Row("ttft-shared-idle", "shared prompt, one by one", "ms"),
-    Row("ttft-shared-busy", "shared prompt, others decode", "ms", Goal(0.35)),
     Row("ttft-shared-burst", "shared prompt, all at once", "ms", Goal(0.35)),
     Row("stall", "longest gap by median gap", "x", own(3.0)),
+    Row("stall-calm", "longest gap by undisturbed gap", "x"),
     Row("stall-ttft", "first token of who stalls", "ms"),
     Row("memory-loaded", "memory, loaded", "MiB"),
     Row("memory", "memory, after all", "MiB"),

@@ -5,7 +5,6 @@ Rates are tokens per second, times milliseconds, sizes MiB; `report.ROWS` says w
 
 from __future__ import annotations
 
-import asyncio
 import random
 import sys
 import time
@@ -25,14 +24,11 @@ WORDS = (
 )
 STREAMS = (1, 4, 8, 16)
 SLOTS = max(STREAMS)
-SHARERS = 8
 SHARED_TOKENS = 1500
 LONG_TOKENS = 2000
 STALL_STREAMS = 4
-STALL_TOKENS = 4000
 STALL_MARK = 16  # tokens of each stream before the long prompt arrives
 TTFT_PREDICT = 4
-SETTLE_S = 0.3  # after hanging up: the slots are free again
 
 Values = dict[str, float]
 
@@ -42,13 +38,14 @@ class Size:
     """How long to measure."""
 
     predict: int  # tokens of each stream
-    short_repeats: int
-    long_repeats: int
-    stall_predict: int
+    repeats: int  # of short measurements
+    sharers: int  # requests that share the start of their prompt
+    stall_predict: int  # tokens of each stream that a long prompt disturbs
+    stall_tokens: int  # of that prompt
 
 
-FULL = Size(predict=128, short_repeats=10, long_repeats=3, stall_predict=256)
-QUICK = Size(predict=48, short_repeats=5, long_repeats=1, stall_predict=160)
+FULL = Size(predict=128, repeats=10, sharers=8, stall_predict=192, stall_tokens=4000)
+QUICK = Size(predict=48, repeats=5, sharers=4, stall_predict=128, stall_tokens=2000)
 
 
 class Prompts:
@@ -58,18 +55,17 @@ class Prompts:
         self._random = random.Random(seed)
         self._words = WORDS.split()
 
-    def story(self) -> str:
-        """Under 20 tokens; what SmolLM2 says to it does not end soon."""
-        year = self._random.randrange(100, 10000)
-        hero, place = self._random.sample(self._words, 2)
-        return f"The {hero} of the {place}, in the year {year}, was known as"
+    def count(self) -> str:
+        """About 30 tokens; the model goes on counting for as long as it may."""
+        start = self._random.randrange(1000, 9000)
+        return f"Counting up from {start}: {start}, {start + 1}, {start + 2},"
 
     def words(self, count: int) -> str:
         """About `count` tokens."""
         return " ".join(self._random.choices(self._words, k=count))
 
     def long(self, tokens: int) -> str:
-        return f"{self.words(tokens - 20)}. {self.story()}"
+        return f"{self.words(tokens - 30)}. {self.count()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +84,14 @@ Scenario = Callable[[Trial], Awaitable[Values]]
 async def warm_up(trial: Trial) -> None:
     """Load the model and run the shapes of every batch once; nothing of it counts."""
     for count in STREAMS:
-        await trial.client.ask_together(Ask(trial.prompts.story(), 8) for _ in range(count))
+        await trial.client.ask_together(Ask(trial.prompts.count(), 8) for _ in range(count))
 
 
 async def streams(trial: Trial) -> Values:
     """All tokens by all time, HTTP and prompts included; and the rate inside each stream."""
     values: Values = {}
     for count in STREAMS:
-        asks = [Ask(trial.prompts.story(), trial.size.predict) for _ in range(count)]
+        asks = [Ask(trial.prompts.count(), trial.size.predict) for _ in range(count)]
         start_s = time.perf_counter()
         replies = await trial.client.ask_together(asks)
         took_s = time.perf_counter() - start_s
@@ -106,70 +102,51 @@ async def streams(trial: Trial) -> Values:
 
 
 async def ttft_short(trial: Trial) -> Values:
-    asks = [Ask(trial.prompts.story(), TTFT_PREDICT) for _ in range(trial.size.short_repeats)]
+    asks = [Ask(trial.prompts.count(), TTFT_PREDICT) for _ in range(trial.size.repeats)]
     return {"ttft-short": _ms(median(await _ttfts(trial.client, asks)))}
 
 
 async def ttft_long(trial: Trial) -> Values:
-    """Cold: each text is new from its first word on."""
-    texts = [trial.prompts.long(LONG_TOKENS) for _ in range(trial.size.long_repeats)]
-    asks = [Ask(text, TTFT_PREDICT) for text in texts]
-    return {"ttft-long": _ms(median(await _ttfts(trial.client, asks)))}
-
-
-async def ttft_repeat(trial: Trial) -> Values:
-    """The long prompt again, once it is known."""
+    """Cold, as the text is new from its first word on; then the same text again."""
     ask = Ask(trial.prompts.long(LONG_TOKENS), TTFT_PREDICT)
-    known = await _ttfts(trial.client, [ask] * (trial.size.short_repeats + 1))
-    return {"ttft-repeat": _ms(median(known[1:]))}
+    cold, *known = await _ttfts(trial.client, [ask] * (trial.size.repeats + 1))
+    return {"ttft-long": _ms(cold), "ttft-repeat": _ms(median(known))}
 
 
 async def ttft_shared(trial: Trial) -> Values:
-    """Eight requests share the start of their prompt: three ways for them to arrive."""
+    """Several requests share the start of their prompt: one by one, and all at once."""
     return {
         "ttft-shared-idle": _ms(await _shared_idle(trial)),
-        "ttft-shared-busy": _ms(await _shared_busy(trial)),
         "ttft-shared-burst": _ms(await _shared_burst(trial)),
     }
 
 
 async def _shared_idle(trial: Trial) -> float:
     """Each comes when the one before is answered: one slot could serve them all."""
-    asks = _sharers(trial.prompts, TTFT_PREDICT)
+    asks = _sharers(trial)
     return fmean((await _ttfts(trial.client, asks))[1:])
 
 
-async def _shared_busy(trial: Trial) -> float:
-    """Each comes while all before it still decode: every one needs a slot of its own."""
-    running = []
-    for ask in _sharers(trial.prompts, trial.size.stall_predict):
-        running.append(trial.client.start(ask))
-        await running[-1].marked()
-    ttfts_s = [stream.first_s() for stream in running]
-    for stream in running:
-        await stream.cancel()
-    await asyncio.sleep(SETTLE_S)
-    return fmean(ttfts_s[1:])
-
-
 async def _shared_burst(trial: Trial) -> float:
-    """All come at once; the one that is answered first does not count."""
-    replies = await trial.client.ask_together(_sharers(trial.prompts, TTFT_PREDICT))
+    """All come at once, each to a slot of its own; the one answered first does not count."""
+    replies = await trial.client.ask_together(_sharers(trial))
     return fmean(sorted(reply.ttft_s for reply in replies)[1:])
 
 
 async def stall(trial: Trial) -> Values:
     """A long prompt arrives while others decode: how much longer is their longest wait?"""
-    asks = [Ask(trial.prompts.story(), trial.size.stall_predict) for _ in range(STALL_STREAMS)]
+    asks = [Ask(trial.prompts.count(), trial.size.stall_predict) for _ in range(STALL_STREAMS)]
     running = [trial.client.start(ask, mark=STALL_MARK) for ask in asks]
     for stream in running:
         await stream.marked()
-    late = await trial.client.ask(Ask(trial.prompts.long(STALL_TOKENS), TTFT_PREDICT))
+    late = await trial.client.ask(Ask(trial.prompts.long(trial.size.stall_tokens), TTFT_PREDICT))
     replies = [await stream.reply() for stream in running]
     _warn_short(replies, trial.size.stall_predict)
     gaps = [reply.gaps_s[STALL_MARK // 2 :] for reply in replies]
+    calm = [reply.gaps_s[: STALL_MARK - 1] for reply in replies]
     return {
         "stall": max(max(of_stream) / median(of_stream) for of_stream in gaps),
+        "stall-calm": max(max(g) / median(c) for g, c in zip(gaps, calm, strict=True)),
         "stall-ttft": _ms(late.ttft_s),
     }
 
@@ -187,16 +164,16 @@ SCENARIOS: dict[str, Scenario] = {  # in the order of a run
     "streams": streams,
     "ttft-short": ttft_short,
     "ttft-long": ttft_long,
-    "ttft-repeat": ttft_repeat,
     "ttft-shared": ttft_shared,
     "stall": stall,
     "memory": memory,
 }
 
 
-def _sharers(prompts: Prompts, num_predict: int) -> list[Ask]:
-    system = prompts.words(SHARED_TOKENS)
-    return [Ask(f"{system}. {prompts.story()}", num_predict) for _ in range(SHARERS)]
+def _sharers(trial: Trial) -> list[Ask]:
+    system, count = trial.prompts.words(SHARED_TOKENS), trial.prompts.count
+    prompts = (f"{system}. {count()}" for _ in range(trial.size.sharers))
+    return [Ask(prompt, TTFT_PREDICT) for prompt in prompts]
 
 
 async def _ttfts(client: Client, asks: Sequence[Ask]) -> list[float]:

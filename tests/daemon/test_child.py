@@ -18,8 +18,9 @@ import pytest
 from engines import ask, load_spec, run_alone
 from outrider.daemon.child import DIED, Child
 from outrider.daemon.errors import BadRequest, LoadFailed, RunnerDied
-from outrider.daemon.protocol import Delta, Load, Submit
+from outrider.daemon.protocol import Delta, Embed, Load, Submit
 from tiny import write_llama
+from tiny_bert import write_bert
 
 ENDLESS = 1 << 20
 HANG_S = 60.0  # far above what any of this takes
@@ -99,6 +100,36 @@ async def test_requests_side_by_side_each_get_their_own_text(gguf: Path) -> None
     assert (last.done.reason, last.done.eval_tokens) == ("length", 12)
     renumbered = [msgspec.structs.replace(request, id=i) for i, request in enumerate(requests)]
     assert texts == list(run_alone(load_spec(gguf), renumbered).values())
+
+
+async def test_vectors_come_from_a_child_of_their_own_kind(tmp_path: Path) -> None:
+    load = load_spec(write_bert(tmp_path / "bert.gguf"), cells=512, batch=512, embedding=True)
+    async with started(load) as child:
+        requests = [Embed(0, ("a text", str(i)), 512) for i in range(5)]
+        answers = await asyncio.gather(*(child.embed(request) for request in requests))
+        assert len({answer.vectors for answer in answers}) == 5
+        assert all(len(answer.vectors) == 2 * 4 * answer.width for answer in answers)
+        with pytest.raises(BadRequest, match="for embeddings"):
+            await collect(child, ask(0, "no text here"))
+        with pytest.raises(BadRequest, match="exceeds the context length"):
+            await child.embed(Embed(0, ("too long",), 4, truncate=False))
+
+
+async def test_leaving_or_death_ends_a_wait_for_vectors(tmp_path: Path) -> None:
+    gguf = write_bert(tmp_path / "bert.gguf")
+    long = Embed(0, ("a long text " * 40,) * 2000, 512)
+    async with started(load_spec(gguf, cells=512, batch=512, embedding=True)) as child:
+        leaving = asyncio.create_task(child.embed(long))
+        await asyncio.sleep(0.05)
+        leaving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+        assert (await child.embed(Embed(0, ("next",), 512))).prompt_tokens == 6
+        waiting = asyncio.create_task(child.embed(long))
+        await asyncio.sleep(0.05)
+        os.kill(child.pid, signal.SIGKILL)
+        with pytest.raises(RunnerDied, match="unexpectedly stopped"):
+            await waiting
 
 
 async def test_a_bad_request_fails_alone(gguf: Path) -> None:

@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
 from typing import cast
 
+import msgspec
 import psutil
 import pytest
 from engines import ask, load_spec
@@ -18,7 +19,7 @@ from outrider.daemon import fleet as fleet_module
 from outrider.daemon.child import Child
 from outrider.daemon.errors import Busy, LoadFailed, RunnerDied
 from outrider.daemon.fleet import Berth, Fleet, Wanted, can_serve, choose_victim
-from outrider.daemon.protocol import Load
+from outrider.daemon.protocol import Embed, Load
 from tiny import write_llama
 
 ENDLESS = 1 << 20
@@ -111,6 +112,7 @@ def berth(
         ({"use_mmap": False}, False),
         ({"kv_type": "q8_0"}, False),
         ({"gpu_layers": 3}, False),
+        ({"embedding": True}, False),
     ],
 )
 def test_a_load_option_that_differs_needs_a_reload(
@@ -164,6 +166,20 @@ async def test_two_models_stay_side_by_side(first: Wanted, second: Wanted) -> No
         assert names(fleet) == ["tiny1", "tiny0"], "the one that stays longest comes first"
         assert fleet.berths[0].expires_in_s == math.inf
         assert 0 < fleet.berths[1].expires_in_s <= 500.0
+
+
+async def test_a_model_is_there_for_text_and_for_embeddings_until_both_go(first: Wanted) -> None:
+    vectors = Wanted(first.name, first.digest, msgspec.structs.replace(first.load, embedding=True))
+    async with opened() as fleet:
+        writer = await use(fleet, first)
+        async with fleet.lease(vectors, None) as embedder:
+            embedded = await embedder.embed(Embed(0, ("hello", "you"), 512))
+            assert len(embedded.vectors) == 2 * 4 * embedded.width
+        assert await use(fleet, first) == writer != embedder.pid
+        assert names(fleet) == ["tiny0", "tiny0"]
+        await fleet.unload(first.load.model)
+        await until(lambda: not psutil.pid_exists(writer) and not psutil.pid_exists(embedder.pid))
+        assert names(fleet) == []
 
 
 async def test_an_idle_model_goes_when_its_time_is_over(first: Wanted) -> None:

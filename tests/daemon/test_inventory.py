@@ -9,7 +9,7 @@ import psutil
 import pytest
 from outrider.daemon.config import Settings
 from outrider.daemon.errors import NotFound
-from outrider.daemon.inventory import Inventory, Known, plan_load
+from outrider.daemon.inventory import Inventory, Known, plan_embedding, plan_load
 from outrider.daemon.options import Options
 from outrider.daemon.protocol import Load
 from outrider.models.store import Store
@@ -47,6 +47,16 @@ def trained_for(known: Known, context: int | None) -> Known:
     if context is not None:
         values["llama.context_length"] = context
     return dataclasses.replace(known, header=dataclasses.replace(known.header, values=values))
+
+
+def with_pooling(known: Known, pooling: int | None) -> Known:
+    values = dict(known.header.values) | {"llama.pooling_type": pooling}
+    values = {k: v for k, v in values.items() if v is not None}
+    return dataclasses.replace(known, header=dataclasses.replace(known.header, values=values))
+
+
+def embedding_plan(known: Known, **options: object) -> Load:
+    return plan_embedding(known, Options.merge(options), Settings.load())
 
 
 def plan(known: Known, *, parallel: int = 4, length: int = 0, **options: object) -> Load:
@@ -129,6 +139,35 @@ def test_every_plan_can_be_carried_out(
     assert 4 <= load.num_ctx <= load.cells
     assert load.cells % 256 == 0
     assert load.slots <= load.batch <= load.cells
+
+
+def test_an_encoder_has_room_for_the_longest_text_in_one_batch(known: Known) -> None:
+    for context, rows in ((512, 512), (100, 512), (2048, 2048), (131_072, 4096)):
+        load = embedding_plan(with_pooling(trained_for(known, context), 1))
+        assert load.embedding
+        assert load.num_ctx == min(context, 4096)
+        assert (load.batch, load.cells) == (rows, rows)
+
+
+@pytest.mark.parametrize("pooling", [None, 3])
+def test_texts_that_may_come_in_pieces_take_small_batches(
+    known: Known, pooling: int | None
+) -> None:
+    load = embedding_plan(with_pooling(trained_for(known, 131_072), pooling))
+    assert (load.num_ctx, load.cells, load.batch) == (4096, 4096, 512)
+
+
+@pytest.mark.parametrize("num_ctx", [0, 1, 4, 700, 33_000])
+@pytest.mark.parametrize("pooling", [None, 1, 2, 3])
+@pytest.mark.parametrize("num_batch", [-1, 1, 512, 10**6])
+def test_every_plan_for_embeddings_can_be_carried_out(
+    known: Known, num_ctx: int, pooling: int | None, num_batch: int
+) -> None:
+    model = with_pooling(trained_for(known, 131_072), pooling)
+    load = embedding_plan(model, num_ctx=num_ctx, num_batch=num_batch)
+    assert 4 <= load.num_ctx <= load.cells
+    assert load.slots <= load.batch <= load.cells
+    assert load.cells % 256 == 0
 
 
 def test_the_other_load_options_reach_the_runner(known: Known) -> None:

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from engines import ask, load_spec
 from native import Native, embedding
 from numpy.typing import NDArray
 from outrider.daemon.errors import BadRequest, LoadFailed
-from outrider.daemon.protocol import Cancel, Embed, Embedded, Load, ToFront
+from outrider.daemon.protocol import Cancel, Embed, Embedded, Load, Stats, Step, ToFront
 from outrider.daemon.runner.embedder import (
     CANNOT_CUT,
     NO_ROOM,
@@ -52,7 +53,8 @@ class Bench:
 
     embedder: Embedder
     context: object
-    said: list[Embedded] = field(default_factory=list)
+    said: list[Embedded]
+    stats: list[Stats]
 
     def embed(self, *texts: str) -> Vectors:
         """One request, by itself."""
@@ -67,23 +69,27 @@ class Bench:
 def open_bench(load: Load) -> Iterator[Bench]:
     loaded = load_embedding_model(load, lambda _fraction: None)
     said: list[Embedded] = []
+    stats: list[Stats] = []
 
     def take(message: ToFront) -> None:
+        if isinstance(message, Step):
+            assert message.stats
+            stats.append(msgspec.structs.replace(message.stats))
+            return
         assert isinstance(message, Embedded), message
         said.append(message)
 
     embedder = Embedder(loaded.model, loaded.context, load, take)
     try:
-        yield Bench(embedder, loaded.context, said)
+        yield Bench(embedder, loaded.context, said, stats)
     finally:
         loaded.context.close()
         loaded.model.close()
 
 
 def spec(gguf: Path, **changes: int) -> Load:
-    return load_spec(
-        gguf, **({"cells": 512, "batch": 512, "slots": 8, "embedding": True} | changes)
-    )
+    facts = {"cells": 512, "batch": 512, "slots": 8, "embedding": True}
+    return load_spec(gguf, **(facts | changes))
 
 
 def request(request_id: int, *texts: str, num_ctx: int = 512, truncate: bool = True) -> Embed:
@@ -103,10 +109,8 @@ def same(left: Vectors, right: Vectors) -> bool:
 
 
 def job(request_id: int, *lengths: int) -> Job:
-    texts = [[0] * length for length in lengths]
-    return Job(
-        request_id, texts, np.zeros((0, 0), np.float32), deque(range(len(texts))), len(texts)
-    )
+    texts, count = [[0] * length for length in lengths], len(lengths)
+    return Job(request_id, texts, np.zeros((count, 1), np.float32), deque(range(count)), count)
 
 
 def packs(jobs: Sequence[Job], **limits: int) -> list[list[tuple[int, int]]]:
@@ -181,7 +185,15 @@ def test_the_tokens_are_counted_with_what_stands_around_them(tmp_path: Path) -> 
         assert bench.said[0].prompt_tokens == 4 + 3
         assert bench.embed("").shape == (1, 64)
         assert bench.said[0].prompt_tokens == 2
-        assert bench.embed().shape == (0, 64)
+
+
+def test_what_was_done_and_what_waits_is_told(tmp_path: Path) -> None:
+    with open_bench(spec(write_bert(tmp_path / "bert.gguf"), slots=2)) as bench:
+        bench.embed("a", "b", "c")
+        first, last = bench.stats
+    assert (first.steps, first.prompt_tokens, first.slots_busy, first.waiting) == (1, 6, 1, 1)
+    assert (last.steps, last.prompt_tokens, last.slots_busy, last.waiting) == (2, 9, 0, 0)
+    assert 0 < last.decode_ns <= last.step_ns
 
 
 def test_a_text_is_cut_to_what_fits(tmp_path: Path) -> None:
@@ -216,10 +228,11 @@ def test_an_encoder_does_not_take_a_text_in_pieces(tmp_path: Path) -> None:
             bench.embed("a" * 31)
 
 
-def test_nothing_at_all_has_no_vector(tmp_path: Path) -> None:
-    with open_bench(spec(write_llama(tmp_path / "tiny.gguf"))) as bench:
-        with pytest.raises(BadRequest, match="empty"):
-            bench.embed("")
+@pytest.mark.parametrize(("texts", "word"), [(("",), "empty"), (("a", ""), "empty"), ((), "no")])
+def test_nothing_at_all_has_no_vector(tmp_path: Path, texts: tuple[str, ...], word: str) -> None:
+    gguf = write_llama(tmp_path / "tiny.gguf")
+    with open_bench(spec(gguf)) as bench, pytest.raises(BadRequest, match=word):
+        bench.embed(*texts)
 
 
 def test_a_beginning_and_an_end_are_added_where_the_model_wants_them(tmp_path: Path) -> None:
@@ -262,6 +275,6 @@ def test_a_reranker_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_request_for_text_is_refused(tmp_path: Path) -> None:
-    with open_bench(spec(write_bert(tmp_path / "bert.gguf"))) as bench:
-        with pytest.raises(BadRequest, match="loaded for embeddings"):
-            bench.embedder.submit(ask(1, "hello"))
+    gguf = write_bert(tmp_path / "bert.gguf")
+    with open_bench(spec(gguf)) as bench, pytest.raises(BadRequest, match="for embeddings"):
+        bench.embedder.submit(ask(1, "hello"))

@@ -1,0 +1,263 @@
+"""How texts become vectors: tokenize, cut, evaluate several in one batch, read what is pooled.
+
+Texts of all requests wait in one place, and each request gives one in turn: a client with a
+thousand of them does not hold up one with a single question.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import time
+from collections import deque
+from collections.abc import Callable
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import BadRequest, DecodeFailed
+from ..protocol import Cancel, Embed, Embedded, Failed, Load, Stats, Step, Submit, ToFront
+from .llama import ABORTED, CLS, DECODED, LAST, EmbeddingContext, Model, Rows
+
+# llama.cpp keeps room for the logits of every row of a batch, even where nobody reads them: with
+# a vocabulary of 250,000 that is 1 MB each. So short texts are not piled up any higher than this.
+PACKED_ROWS = 512
+
+# contract section 1.10
+TOO_LONG = "the input length exceeds the context length"
+NO_ROOM = "input after truncation exceeds maximum context length"
+CANNOT_CUT = "input exceeds maximum context length and cannot be truncated further"
+
+Vector = NDArray[np.float32]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Wrap:
+    """What the tokenizer puts around a text."""
+
+    before: list[int]
+    after: list[int]
+
+    @classmethod
+    def of(cls, model: Model) -> Wrap:
+        """Seen on a short text: models differ in who adds what, and why."""
+        bare = model.tokenize("a", add_bos=False)
+        whole = model.tokenize("a", add_bos=True)
+        at = next(i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)
+        return cls(whole[:at], whole[at + len(bare) :])
+
+    @property
+    def count(self) -> int:
+        return len(self.before) + len(self.after)
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One request while it runs."""
+
+    id: int
+    texts: list[list[int]]  # tokens
+    vectors: Vector  # a row for each text
+    waiting: deque[int]  # texts that are in no batch yet
+    num_left: int  # texts without a vector
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One text of a job."""
+
+    job: Job
+    index: int
+
+    @property
+    def tokens(self) -> list[int]:
+        return self.job.texts[self.index]
+
+
+class Embedder:
+    """Owns the context; `run` is the only thread that decodes."""
+
+    def __init__(
+        self,
+        model: Model,
+        context: EmbeddingContext,
+        load: Load,
+        send: Callable[[ToFront], None],
+    ) -> None:
+        self._model = model
+        self._context = context
+        self._load = load
+        self._send = send
+        self._wrap = Wrap.of(model)
+        self._rows = Rows(load.batch)
+        self._packed_rows = min(PACKED_ROWS, load.batch)
+        self._inbox: queue.SimpleQueue[Job | Cancel] = queue.SimpleQueue()
+        self._jobs: deque[Job] = deque()
+        self._evaluating: frozenset[int] = frozenset()
+        self._stats = Stats()
+
+    def submit(self, request: Submit | Embed) -> None:
+        """Tokenize and queue a request; callable from any thread. Raises BadRequest."""
+        if not isinstance(request, Embed):
+            raise BadRequest("this model was loaded for embeddings")
+        if not request.texts:
+            raise BadRequest("there are no texts to embed")
+        texts = [self._tokenize(text, request) for text in request.texts]
+        vectors = np.zeros((len(texts), self._context.width), np.float32)
+        self._inbox.put(Job(request.id, texts, vectors, deque(range(len(texts))), len(texts)))
+
+    def cancel(self, cancel: Cancel) -> None:
+        """Forget a request; callable from any thread.
+
+        A batch with a text of it is cut short; the other texts in it are evaluated again.
+        """
+        self._inbox.put(cancel)
+        if cancel.id in self._evaluating:
+            self._context.abort()
+
+    def run(self) -> None:
+        """The guard: a failed batch fails every request, then the process ends."""
+        try:
+            while True:
+                self.turn()
+        except BrokenPipeError:
+            log.info("the front is gone")
+        except Exception as error:
+            self._send(Failed(None, type(error).__name__, str(error)))
+            raise
+
+    def turn(self) -> None:
+        """Take in what has arrived (waiting for it if nothing else is to do), then a batch."""
+        self._receive()
+        if not self._jobs:
+            return
+        items = next_pack(self._jobs, rows=self._packed_rows, seqs=self._load.slots)
+        self._evaluating = frozenset(item.job.id for item in items)
+        start_ns = time.perf_counter_ns()
+        vectors = self._evaluate([item.tokens for item in items])
+        self._stats.step_ns += time.perf_counter_ns() - start_ns
+        self._evaluating = frozenset()
+        self._context.forget()
+        if vectors is None:
+            self._context.disarm()
+            self._put_back(items)
+            return
+        for item, vector in zip(items, vectors, strict=True):
+            item.job.vectors[item.index] = vector
+            item.job.num_left -= 1
+        self._send(Step((), self._count(items)))
+        for job in {item.job.id: item.job for item in items}.values():
+            self._finish(job)
+
+    def _receive(self) -> None:
+        """Take in what has arrived; wait only when there is nothing to evaluate."""
+        while True:
+            try:
+                message = self._inbox.get(block=not self._jobs)
+            except queue.Empty:
+                return
+            if isinstance(message, Cancel):
+                self._context.disarm()
+                self._jobs = deque(job for job in self._jobs if job.id != message.id)
+            else:
+                self._jobs.append(message)
+
+    def _tokenize(self, text: str, request: Embed) -> list[int]:
+        """The tokens of a text, cut to what fits (contract section 1.10). Raises BadRequest."""
+        wrap = self._wrap
+        tokens = self._model.tokenize(text, add_bos=False)
+        room = min(request.num_ctx, self._load.num_ctx, self._model.train_ctx) - wrap.count
+        if len(tokens) > room:
+            if not request.truncate:
+                raise BadRequest(TOO_LONG)
+            if room <= 0:
+                raise BadRequest(NO_ROOM)
+        whole = [*wrap.before, *tokens[:room], *wrap.after]
+        if not whole:
+            raise BadRequest("a text is empty: there is nothing to embed")
+        if len(whole) > self._load.batch and not self._context.can_split:
+            raise BadRequest(CANNOT_CUT)
+        return whole
+
+    def _evaluate(self, texts: Seq[list[int]]) -> list[Vector] | None:
+        """The vector of each text; None if the batch was aborted.
+
+        Several texts fit one batch. A single one that does not is evaluated piece by piece, and
+        what is pooled of the pieces is put together.
+        """
+        vectors = [np.zeros(self._context.width, np.float32) for _ in texts]
+        longest = max(map(len, texts))
+        for start in range(0, longest, self._rows.capacity):
+            pieces = [tokens[start : start + self._rows.capacity] for tokens in texts]
+            if not self._decode(pieces, start):
+                return None
+            for seq, (piece, tokens) in enumerate(zip(pieces, texts, strict=True)):
+                if share := share_of(self._model.pooling, start, len(piece), len(tokens)):
+                    vectors[seq] += np.float32(share) * self._context.vector(seq)
+        return vectors
+
+    def _decode(self, pieces: Seq[list[int]], start: int) -> bool:
+        """Evaluate a piece of each sequence; False if that was aborted."""
+        self._rows.clear()
+        for seq, piece in enumerate(pieces):
+            self._rows.add(seq, start, piece, output=True)
+        self._rows.output_all()
+        start_ns = time.perf_counter_ns()
+        rc = self._context.decode(self._rows)
+        self._stats.decode_ns += time.perf_counter_ns() - start_ns
+        self._stats.steps += 1
+        if rc not in (DECODED, ABORTED):
+            raise DecodeFailed(f"the context has no room for {self._rows.count} rows")
+        return rc == DECODED
+
+    def _put_back(self, items: Seq[Item]) -> None:
+        """After an abort: these texts come first again."""
+        for item in reversed(items):
+            item.job.waiting.appendleft(item.index)
+            if item.job not in self._jobs:
+                self._jobs.appendleft(item.job)
+
+    def _count(self, items: Seq[Item]) -> Stats:
+        self._stats.prompt_tokens += sum(len(item.tokens) for item in items)
+        self._stats.slots_busy = len({item.job.id for item in items if item.job.num_left})
+        self._stats.waiting = sum(len(job.waiting) for job in self._jobs)
+        return self._stats
+
+    def _finish(self, job: Job) -> None:
+        """Send the vectors of a request that has them all."""
+        if job.num_left:
+            return
+        num_tokens = sum(map(len, job.texts))
+        self._send(Embedded(job.id, job.vectors.tobytes(), self._context.width, num_tokens))
+
+
+def next_pack(jobs: deque[Job], *, rows: int, seqs: int) -> list[Item]:
+    """Texts for the next batch, one of each job in turn, and at least one however long it is.
+
+    Jobs without waiting texts leave the queue.
+    """
+    pack: list[Item] = []
+    num_rows = 0
+    while jobs and len(pack) < seqs:
+        job = jobs[0]
+        num_rows += len(job.texts[job.waiting[0]])
+        if pack and num_rows > rows:
+            break
+        pack.append(Item(job, job.waiting.popleft()))
+        jobs.popleft()
+        if job.waiting:
+            jobs.append(job)
+    return pack
+
+
+def share_of(pooling: int, start: int, count: int, length: int) -> float:
+    """How much of a text's vector is what was pooled of `count` of its tokens from `start` on."""
+    if pooling == LAST:
+        return float(start + count == length)
+    if pooling == CLS:
+        return float(start == 0)
+    return count / length
