@@ -43,7 +43,7 @@ def test_it_follows_when_the_machine_becomes_slower() -> None:
     train(pace, 0.010, 0.0001)
     fast = pace.prompt_rows(2)
     train(pace, 0.010, 0.001)
-    assert (fast, pace.prompt_rows(2)) == (64, 8)
+    assert (fast, pace.prompt_rows(2)) == (128, 12)
 
 
 def test_without_streams_a_prompt_gets_all_rows() -> None:
