@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ MEASUREMENTS = pytest.StashKey[list[str]]()
 
 def pytest_configure(config: pytest.Config) -> None:
     os.environ.update(RUNNER_ENV)  # some tests run the engine in this process
+    # A shell's background job ignores SIGINT, and so would every process that the tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.stash[MEASUREMENTS] = []
 
 
