@@ -68,7 +68,7 @@ class Writer:
         self._engine = Engine(loaded.model, loaded.context, load, send)
         self._send = send
         self.cancel = self._engine.cancel
-        self.run = self._engine.run
+        self.turn = self._engine.turn
 
     def submit(self, request: Submit | Embed) -> None:
         """Callable from any thread. Raises BadRequest."""
@@ -98,7 +98,18 @@ class Runner:
             self._wire.send(Failed(None, type(error).__name__, str(error)))
             return
         self._wire.send(ready)
-        self._worker.run()
+        self._work()
+
+    def _work(self) -> None:
+        """The guard: a failed turn fails every request, then the process ends."""
+        try:
+            while True:
+                self._worker.turn()
+        except BrokenPipeError:
+            log.info("the front is gone")
+        except Exception as error:
+            self._wire.send(Failed(None, type(error).__name__, str(error)))
+            raise
 
     def _start(self, load: Load) -> tuple[Writer | Embedder, Ready]:
         """Load, and make what will work with it. Raises LoadFailed."""

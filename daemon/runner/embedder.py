@@ -6,7 +6,6 @@ thousand of them does not hold up one with a single question.
 
 from __future__ import annotations
 
-import logging
 import queue
 import time
 from collections import deque
@@ -18,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BadRequest, DecodeFailed
-from ..protocol import Cancel, Embed, Embedded, Failed, Load, Stats, Step, Submit, ToFront
+from ..protocol import Cancel, Embed, Embedded, Load, Stats, Step, Submit, ToFront
 from .llama import ABORTED, CLS, DECODED, LAST, EmbeddingContext, Model, Rows
 
 # llama.cpp keeps room for the logits of every row of a batch, even where nobody reads them: with
@@ -31,8 +30,6 @@ NO_ROOM = "input after truncation exceeds maximum context length"
 CANNOT_CUT = "input exceeds maximum context length and cannot be truncated further"
 
 Vector = NDArray[np.float32]
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +76,7 @@ class Item:
 
 
 class Embedder:
-    """Owns the context; `run` is the only thread that decodes."""
+    """Owns the context; only the thread of `turn` decodes."""
 
     def __init__(
         self,
@@ -118,17 +115,6 @@ class Embedder:
         self._inbox.put(cancel)
         if cancel.id in self._evaluating:
             self._context.abort()
-
-    def run(self) -> None:
-        """The guard: a failed batch fails every request, then the process ends."""
-        try:
-            while True:
-                self.turn()
-        except BrokenPipeError:
-            log.info("the front is gone")
-        except Exception as error:
-            self._send(Failed(None, type(error).__name__, str(error)))
-            raise
 
     def turn(self) -> None:
         """Take in what has arrived (waiting for it if nothing else is to do), then a batch."""

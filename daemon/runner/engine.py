@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import queue
 import time
 from collections.abc import Callable
 
 from ..errors import DecodeFailed
-from ..protocol import Cancel, Delta, Failed, Load, Stats, Step, ToFront
+from ..protocol import Cancel, Delta, Load, Stats, Step, ToFront
 from .llama import ABORTED, NO_CELLS, Context, Model, Rows, num_seqs
 from .pace import Pace
 from .prefix import PrefixCache, Recall
@@ -16,11 +15,9 @@ from .scheduler import Chunk, Scheduler
 from .sequence import Sequence
 from .stream import Stream
 
-log = logging.getLogger(__name__)
-
 
 class Engine:
-    """Owns the context; `run` is the only thread that decodes."""
+    """Owns the context; only the thread of `turn` decodes."""
 
     def __init__(
         self, model: Model, context: Context, load: Load, send: Callable[[ToFront], None]
@@ -56,17 +53,6 @@ class Engine:
         self._inbox.put(cancel)
         if cancel.id in self._prefilling:
             self._context.abort()
-
-    def run(self) -> None:
-        """The guard: a failed step fails every sequence, then the process ends."""
-        try:
-            while True:
-                self.turn()
-        except BrokenPipeError:
-            log.info("the front is gone")
-        except Exception as error:
-            self._send(Failed(None, type(error).__name__, str(error)))
-            raise
 
     def turn(self) -> None:
         """Take in what has arrived (waiting for it if there is nothing else to do), then step."""
