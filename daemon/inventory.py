@@ -22,6 +22,7 @@ from .protocol import Load
 
 DEFAULT_NUM_CTX = 4096  # contract section 5.4
 POOL_CELLS = 32768
+SHELF_SHARE = 16  # of the machine's memory one part is for prefixes
 TEXTS_PER_BATCH = 32  # a sequence id each; those of an encoder cost nothing
 LAST_POOLING = 3  # llama.cpp's number for "the last token is the vector"
 
@@ -113,6 +114,7 @@ def plan_load(known: Known, options: Options, settings: Settings) -> Load:
         main_gpu=options.main_gpu,
         use_mmap=options.use_mmap,
         kv_type=settings.kv_cache_type,
+        shelf_bytes=psutil.virtual_memory().total // SHELF_SHARE,
         threads=options.num_thread or psutil.cpu_count(logical=False) or os.cpu_count() or 1,
     )
 

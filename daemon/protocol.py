@@ -31,6 +31,7 @@ class Load(msgspec.Struct, frozen=True, tag=True):
     use_mmap: bool | None = None
     threads: int = 0  # 0: one for each physical core
     kv_type: str = "f16"  # of the KV cache, by ggml's name
+    shelf_bytes: int = 0  # of host memory, for prefixes that others took the cells of
     embedding: bool = False  # vectors instead of text; `slots` is the texts of one decode
 
 

@@ -6,6 +6,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+from outrider.daemon.runner.holding import State
 from outrider.daemon.runner.prefix import Recall
 
 
@@ -82,13 +84,22 @@ class FakeMemory:
         held = self._held[seq]
         return held.first if held.cells else -1
 
-    def save(self, seq: int) -> bytes:
+    def save(self, seq: int, *, whole: bool = False) -> State:
         held = self._held[seq]
-        return json.dumps([held.state, held.first]).encode()
+        tokens = self.tokens(seq) if whole else []
+        return np.frombuffer(json.dumps([held.state, held.first, tokens]).encode(), np.uint8)
 
-    def restore(self, seq: int, state: bytes) -> None:
+    def restore(self, seq: int, state: State, *, whole: bool = False) -> None:
         held = self._held[seq]
-        held.state, held.first = json.loads(state)
+        held.state, held.first, tokens = json.loads(state.tobytes())
+        if not whole:
+            return
+        if held.cells:
+            raise Refused(f"sequence {seq} is not empty")
+        if self.num_cells_used + len(tokens) > self._room:
+            raise Refused(f"{len(tokens)} tokens, but {self.num_cells_used} cells are used")
+        held.cells.extend(range(len(self._token_of), len(self._token_of) + len(tokens)))
+        self._token_of.extend(tokens)
 
     def _first_needed(self, position: int) -> int:
         """The oldest token that a window layer looks at for the token at this position."""

@@ -32,6 +32,7 @@ class Engine:
             cells=load.cells,
             recall=recall_of(model),
             window=model.window,
+            shelf_bytes=0 if model.is_on_gpu else load.shelf_bytes,
         )
         self._scheduler = Scheduler(self._cache, slots=load.slots, rows=load.batch)
         self._pace = Pace()
@@ -63,7 +64,7 @@ class Engine:
     def step(self) -> list[Delta]:
         """One batch: what it added to each of its sequences."""
         start_ns = time.perf_counter_ns()
-        streams = sum(seq.pending == 1 for seq in self._scheduler.running)
+        streams = sum(seq.is_flowing for seq in self._scheduler.running)
         chunks = self._scheduler.next_batch(self._pace.prompt_rows(streams))
         if not chunks:
             return self._give_way()
@@ -161,8 +162,8 @@ class Engine:
             assert seq.holding
             if is_recurrent or self._context.num_cached(seq.holding.seq) != seq.cached:
                 self._scheduler.restart(seq)
-        while is_recurrent and self._cache.evict():
-            pass
+        if is_recurrent:
+            self._cache.forget()
         return []
 
     def _give_way(self) -> list[Delta]:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from ..errors import BadRequest, DecodeFailed, LoadFailed
 from ..protocol import Load
+from .holding import State
 
 # rc of llama_decode, guide section 10.2
 DECODED, NO_CELLS, ABORTED = 0, 1, 2
@@ -37,6 +38,7 @@ MEAN, CLS, LAST, RANK = (
     lib.LLAMA_POOLING_TYPE_LAST,
     lib.LLAMA_POOLING_TYPE_RANK,
 )
+UINT8_P = ctypes.POINTER(ctypes.c_uint8)
 PARTIAL_ONLY = lib.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY
 MAX_PARKED = 16
 LOG_ERROR = 4
@@ -105,6 +107,11 @@ class Model:
         """Whether any layer keeps a state that cannot be cut back (guide 4.4)."""
         h = self.handle
         return bool(lib.llama_model_is_recurrent(h) or lib.llama_model_is_hybrid(h))
+
+    @property
+    def is_on_gpu(self) -> bool:
+        """Whether anything of it, or of its context, lies in a GPU's memory."""
+        return self._log.size_vram_bytes > 0
 
     @cached_property
     def window(self) -> int:
@@ -310,17 +317,19 @@ class Context(Decoder):
         """The oldest token that every layer still holds; -1 for an empty sequence."""
         return int(lib.llama_memory_seq_pos_min(self._memory, seq))
 
-    def save(self, seq: int) -> bytes:
-        """What cannot be cut back: the sliding window, or the recurrent state (guide 1.10)."""
-        size = lib.llama_state_seq_get_size_ext(self.handle, seq, PARTIAL_ONLY)
-        buffer = (ctypes.c_uint8 * size)()
-        written = lib.llama_state_seq_get_data_ext(self.handle, buffer, size, seq, PARTIAL_ONLY)
-        return bytes(buffer)[:written]
+    def save(self, seq: int, *, whole: bool = False) -> State:
+        """What cannot be cut back, that is the sliding window or the recurrent state; or all."""
+        flags = 0 if whole else PARTIAL_ONLY  # guide 1.10
+        size = lib.llama_state_seq_get_size_ext(self.handle, seq, flags)
+        state = np.empty(size, np.uint8)
+        target = _pointer(state, UINT8_P)
+        return state[: lib.llama_state_seq_get_data_ext(self.handle, target, size, seq, flags)]
 
-    def restore(self, seq: int, state: bytes) -> None:
+    def restore(self, seq: int, state: State, *, whole: bool = False) -> None:
         """Put a saved state back, in any sequence. Raises DecodeFailed if there are no cells."""
-        buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
-        args = (self.handle, buffer, len(state), seq, PARTIAL_ONLY)
+        flags = 0 if whole else PARTIAL_ONLY
+        source = _pointer(state, UINT8_P)
+        args = (self.handle, source, len(state), seq, flags)
         if lib.llama_state_seq_set_data_ext(*args) != len(state):
             raise DecodeFailed(f"the state of sequence {seq} cannot be restored")
 

@@ -5,22 +5,31 @@ are needed. A new request starts from the longest prefix that any id holds, park
 continuation takes the id over, anything else gets a copy, which costs no cells in the unified cache
 (guide 5.1). Plain attention can be cut anywhere. A window or a recurrent state is only valid near
 its own end; there, checkpoints at the places where texts part make a cut possible (guide 4).
+
+Every row of a decode pays for every cell in use, whoever holds it: 4,000 parked cells slow a small
+model on a CPU by a third. So what is parked while others run moves to the shelf, in host memory.
 """
 
 from __future__ import annotations
 
-from array import array
+import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Protocol
 
 import numpy as np
 
+from ..errors import DecodeFailed
 from .cells import CellPool
+from .holding import Checkpoint, Holding, Shelved, State, begins, common_prefix
+from .shelf import Shelf
 
 CHECKPOINT_BYTES = 1 << 30  # of all checkpoints together
 MIN_CHECKPOINT_TOKENS = 64  # a shorter prefix is computed again as fast as it is restored
+MIN_SHELVED_TOKENS = 32
+
+log = logging.getLogger("outrider.runner")
 
 
 class Recall(Enum):
@@ -38,28 +47,8 @@ class Memory(Protocol):
     def copy(self, source: int, target: int, count: int) -> None: ...
     def truncate(self, seq: int, count: int) -> None: ...
     def first_position(self, seq: int) -> int: ...
-    def save(self, seq: int) -> bytes: ...
-    def restore(self, seq: int, state: bytes) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """Window or recurrent state after `count` tokens."""
-
-    count: int
-    state: bytes
-
-
-@dataclass(slots=True, eq=False)
-class Holding:
-    """What one sequence id of the KV cache holds."""
-
-    seq: int
-    tokens: array[int] = field(default_factory=lambda: array("i"))
-    cells: array[int] = field(default_factory=lambda: array("i"))  # one for each token
-    checkpoints: list[Checkpoint] = field(default_factory=list)
-    is_busy: bool = True
-    used_at: int = 0
+    def save(self, seq: int, *, whole: bool = False) -> State: ...
+    def restore(self, seq: int, state: State, *, whole: bool = False) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,25 +60,27 @@ class Match:
     checkpoint: Checkpoint | None = None
 
 
-def common_prefix(first: Sequence[int] | array[int], second: Sequence[int] | array[int]) -> int:
-    """How many tokens two texts share from their start."""
-    length = min(len(first), len(second))
-    differs = np.asarray(first[:length], np.int32) != np.asarray(second[:length], np.int32)
-    return int(differs.argmax()) if differs.any() else length
-
-
 class PrefixCache:
     """The sequence ids and cells of one context, and what lies in them."""
 
     def __init__(
-        self, memory: Memory, *, seqs: int, cells: int, recall: Recall, window: int = 0
+        self,
+        memory: Memory,
+        *,
+        seqs: int,
+        cells: int,
+        recall: Recall,
+        window: int = 0,
+        shelf_bytes: int = 0,
     ) -> None:
+        """`shelf_bytes` of host memory for what gives its cells away; 0 where that is slow."""
         self._memory = memory
         self._recall = recall
         self._window = window
         self._pool = CellPool(cells)
         self._free_seqs = list(range(seqs - 1, -1, -1))
         self._holdings: list[Holding] = []
+        self._shelf = Shelf(shelf_bytes)
         self._clock = 0
 
     @property
@@ -101,16 +92,26 @@ class PrefixCache:
         return self._recall is not Recall.ANYWHERE
 
     def match(self, tokens: Sequence[int]) -> Match | None:
-        """The longest reusable prefix, short of the last token: that one gives the logits."""
+        """The longest prefix that some id holds, short of the last token: that one gives the
+        logits."""
         text = np.asarray(tokens[:-1], np.int32)
-        matches = (self._usable(h, common_prefix(text, h.tokens)) for h in self._holdings)  # type: ignore[arg-type]
+        matches = [
+            Match(h, *self._usable(h, common_prefix(text, h.tokens))) for h in self._holdings
+        ]
         found = [match for match in matches if match.count > 0]
         return max(found, key=lambda m: (m.count, _continues(m)), default=None)
 
+    def reusable(self, tokens: Sequence[int]) -> int:
+        """How many first tokens need not be computed, wherever they lie."""
+        match, (_, shelved) = self.match(tokens), self._on_shelf(tokens)
+        return max(match.count if match else 0, shelved)
+
     def shared(self, tokens: Sequence[int]) -> int:
-        """How many first tokens some holding has too, reusable or not: where texts part."""
+        """How many first tokens some other text has too, reusable or not: where texts part."""
         text = np.asarray(tokens[:-1], np.int32)
-        return max((common_prefix(text, h.tokens) for h in self._holdings), default=0)  # type: ignore[arg-type]
+        return max(
+            (common_prefix(text, h.tokens) for h in (*self._holdings, *self._shelf)), default=0
+        )
 
     def num_available(self) -> int:
         """Cells that no busy sequence holds; the parked ones give theirs when asked."""
@@ -122,6 +123,7 @@ class PrefixCache:
 
         The caller keeps the number of busy ids below the number of all ids.
         """
+        self._fetch(tokens)
         match = self.match(tokens)
         if match and (_continues(match) or not self._has_spare_seq(match.holding)):
             return self._take_over(match)
@@ -139,15 +141,27 @@ class PrefixCache:
         return True
 
     def evict(self) -> bool:
-        """Forget the parked holding that was not used for the longest time."""
+        """Free the cells of the parked holding that was not used for the longest time."""
         oldest = self._oldest_parked()
         if oldest:
-            self.drop(oldest)
+            self._put_away(oldest)
         return oldest is not None
+
+    def make_way(self) -> None:
+        """Leave the cells to those who run, if there is a shelf for all that is parked."""
+        if self._shelf.size_bytes:
+            while self.evict():
+                pass
+
+    def forget(self) -> None:
+        """Drop all that is parked in the cells, because it may not be sound."""
+        for holding in self._parked():
+            self.drop(holding)
 
     def extend(self, holding: Holding, tokens: Iterable[int]) -> None:
         """These tokens were evaluated; their cells were reserved."""
         before = len(holding.tokens)
+        holding.shelved = None
         holding.tokens.extend(tokens)
         holding.cells.extend(self._pool.take(len(holding.tokens) - before))
 
@@ -166,7 +180,7 @@ class PrefixCache:
         holding.is_busy = False
         self._touch(holding)
         for other in self._parked():
-            if other is not holding and _begins(holding, other):
+            if other is not holding and begins(holding.tokens, other.tokens):
                 known = {c.count for c in holding.checkpoints}
                 holding.checkpoints += [c for c in other.checkpoints if c.count not in known]
                 self.drop(other)
@@ -178,25 +192,72 @@ class PrefixCache:
         self._free_seqs.append(holding.seq)
         self._holdings.remove(holding)
 
-    def _usable(self, holding: Holding, count: int) -> Match:
-        """What of a common prefix can really be reused."""
-        if self._is_valid_at(holding, count):
-            return Match(holding, count)
-        fitting = [c for c in holding.checkpoints if c.count <= count]
-        best = max(fitting, key=lambda c: c.count, default=None)
-        return Match(holding, best.count if best else 0, best)
+    def _put_away(self, holding: Holding) -> None:
+        """To the shelf, if it is worth it."""
+        if self._shelf.size_bytes and len(holding.tokens) >= MIN_SHELVED_TOKENS:
+            self._shelf.put(holding.shelved or self._shelve(holding))
+        self.drop(holding)
 
-    def _is_valid_at(self, holding: Holding, count: int) -> bool:
-        if count == len(holding.tokens) or self._recall is Recall.ANYWHERE:
+    def _shelve(self, holding: Holding) -> Shelved:
+        return Shelved(
+            tokens=holding.tokens,
+            checkpoints=tuple(holding.checkpoints),
+            first_position=self._memory.first_position(holding.seq),
+            state=self._memory.save(holding.seq, whole=True),
+        )
+
+    def _on_shelf(self, tokens: Sequence[int]) -> tuple[Shelved | None, int]:
+        """The longest reusable prefix on the shelf, and how long it is."""
+        text = np.asarray(tokens[:-1], np.int32)
+        counts = [(s, self._usable(s, common_prefix(text, s.tokens))[0]) for s in self._shelf]
+        return max(counts, key=lambda found: found[1], default=(None, 0))
+
+    def _fetch(self, tokens: Sequence[int]) -> None:
+        """Bring back, as a parked holding, what on the shelf fits better than all in the cells."""
+        shelved, count = self._on_shelf(tokens)
+        match = self.match(tokens)
+        if shelved is None or count < MIN_SHELVED_TOKENS + (match.count if match else 0):
+            return
+        self._shelf.take(shelved)
+        if not self.reserve(len(shelved.tokens)):
+            return
+        seq = self._next_seq(keep=None)
+        try:
+            self._memory.restore(seq, shelved.state, whole=True)
+        except DecodeFailed as error:
+            log.warning("a prefix of %d tokens is computed again: %s", len(shelved.tokens), error)
+            self._memory.clear(seq)
+            self._free_seqs.append(seq)
+            return
+        holding = Holding(seq, tokens=shelved.tokens[:], is_busy=False, shelved=shelved)
+        holding.cells.extend(self._pool.take(len(shelved.tokens)))
+        holding.checkpoints = list(shelved.checkpoints)
+        self._holdings.append(holding)
+        self._touch(holding)
+
+    def _usable(self, held: Holding | Shelved, count: int) -> tuple[int, Checkpoint | None]:
+        """What of a common prefix can really be reused, by way of a checkpoint if need be."""
+        if self._is_valid_at(held, count):
+            return count, None
+        fitting = [c for c in held.checkpoints if c.count <= count]
+        best = max(fitting, key=lambda c: c.count, default=None)
+        return (best.count if best else 0), best
+
+    def _is_valid_at(self, held: Holding | Shelved, count: int) -> bool:
+        if count == len(held.tokens) or self._recall is Recall.ANYWHERE:
             return True
         if self._recall is Recall.END:
             return False
-        first = self._memory.first_position(holding.seq)
+        first = (
+            held.first_position
+            if isinstance(held, Shelved)
+            else self._memory.first_position(held.seq)
+        )
         return first == 0 or first <= count - self._window + 1  # guide 4.2
 
     def _take_over(self, match: Match) -> Holding:
         holding, count = match.holding, match.count
-        holding.is_busy = True
+        holding.is_busy, holding.shelved = True, None
         self._touch(holding)
         if match.checkpoint:
             self._memory.restore(holding.seq, match.checkpoint.state)
@@ -231,7 +292,7 @@ class PrefixCache:
         if not self._free_seqs:
             oldest = self._oldest_parked(but=keep)
             assert oldest, "every sequence id is busy"
-            self.drop(oldest)
+            self._put_away(oldest)
         return self._free_seqs.pop()
 
     def _parked(self) -> list[Holding]:
@@ -243,12 +304,14 @@ class PrefixCache:
 
     def _forget_checkpoints(self, size_bytes: int) -> None:
         """Make room for one of this size, the longest unused going first."""
-        kept = sorted(self._holdings, key=lambda h: h.used_at)
-        states = {id(c): len(c.state) for h in kept for c in h.checkpoints}
-        total = sum(states.values())
-        for holding in kept:
-            while holding.checkpoints and total + size_bytes > CHECKPOINT_BYTES:
-                total -= len(holding.checkpoints.pop(0).state)
+        for holding in sorted(self._holdings, key=lambda h: h.used_at):
+            while holding.checkpoints and self._checkpoint_bytes() + size_bytes > CHECKPOINT_BYTES:
+                holding.checkpoints.pop(0)
+
+    def _checkpoint_bytes(self) -> int:
+        """Copies share their checkpoints."""
+        states = {id(c): len(c.state) for h in self._holdings for c in h.checkpoints}
+        return sum(states.values())
 
     def _touch(self, holding: Holding) -> None:
         self._clock += 1
@@ -259,8 +322,3 @@ def _continues(match: Match) -> bool:
     """Whether the match is all that a parked sequence holds: its id can simply go on."""
     holding = match.holding
     return not holding.is_busy and match.count == len(holding.tokens)
-
-
-def _begins(whole: Holding, part: Holding) -> bool:
-    length = len(part.tokens)
-    return length <= len(whole.tokens) and part.tokens == whole.tokens[:length]

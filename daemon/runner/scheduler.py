@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from .prefix import PrefixCache, common_prefix
+from .holding import common_prefix
+from .prefix import PrefixCache
 from .sequence import Sequence
 
 WORTH_WAITING = 32  # tokens of a prefix that another request is just computing
@@ -71,6 +72,8 @@ class Scheduler:
         `prompt_rows` bounds the prompt tokens if there are decoding streams at all.
         """
         self._admit()
+        if self.running:
+            self._cache.make_way()
         self._make_room()
         decoding = [Chunk(seq, 1) for seq in self.running if seq.pending == 1]
         room = self._rows - len(decoding)
@@ -128,8 +131,7 @@ class Scheduler:
         computing = [other for other in self.running if other.pending > 1]
         if not computing:
             return False
-        match = self._cache.match(seq.tokens)
-        have = match.count if match else 0
+        have = self._cache.reusable(seq.tokens)
         for other in computing:
             common = min(common_prefix(seq.tokens, other.tokens), len(seq.tokens) - 1)
             if common >= have + WORTH_WAITING and other.cached < common:

@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 
 from ..protocol import Limits, Sampling
 from .grammar import Grammar
-from .prefix import Holding
+from .holding import Holding
+
+
+YOUNG_TOKENS = 4
 
 
 @dataclass(slots=True, eq=False)
@@ -46,6 +49,14 @@ class Sequence:
     def pending(self) -> int:
         """Tokens that the model has not seen yet."""
         return len(self.tokens) - self.cached
+
+    @property
+    def is_flowing(self) -> bool:
+        """Whether a reader would see it stutter.
+
+        The requests of a burst arrive one by one; those first served let the others catch up.
+        """
+        return self.pending == 1 and len(self.drawn) >= YOUNG_TOKENS
 
     @property
     def position(self) -> int:
