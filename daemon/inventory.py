@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -63,10 +64,9 @@ class Inventory:
         """The model a client named. Raises NotFound with the text that its route uses."""
         name = Name.parse(text.strip())
         try:
-            model = await asyncio.to_thread(self.store.resolve, name)
+            return await asyncio.to_thread(lambda: self._know(self.store.resolve(name)))
         except ModelNotFound:
             raise NotFound(not_found) from None
-        return await asyncio.to_thread(self._know, model)
 
     async def list(self) -> list[tuple[Model, Known | None]]:
         """Every model, the newest first; without a header where that cannot be read."""
@@ -114,8 +114,8 @@ def plan_load(known: Known, options: Options, settings: Settings) -> Load:
         main_gpu=options.main_gpu,
         use_mmap=options.use_mmap,
         kv_type=settings.kv_cache_type,
-        shelf_bytes=psutil.virtual_memory().total // SHELF_SHARE,
-        threads=options.num_thread or psutil.cpu_count(logical=False) or os.cpu_count() or 1,
+        shelf_bytes=_memory_bytes() // SHELF_SHARE,
+        threads=options.num_thread or _num_cores(),
     )
 
 
@@ -132,6 +132,16 @@ def plan_embedding(known: Known, options: Options, settings: Settings) -> Load:
     return msgspec.structs.replace(
         load, embedding=True, slots=TEXTS_PER_BATCH, batch=rows, cells=cells
     )
+
+
+@cache
+def _num_cores() -> int:
+    return psutil.cpu_count(logical=False) or os.cpu_count() or 1
+
+
+@cache
+def _memory_bytes() -> int:
+    return int(psutil.virtual_memory().total)
 
 
 def _round_up(value: int, step: int) -> int:

@@ -10,6 +10,7 @@ import random
 from array import array
 from bisect import bisect_left
 from collections.abc import Sequence as Seq
+from functools import lru_cache
 
 import jinja2
 import msgspec
@@ -23,6 +24,7 @@ from .llama import Model
 from .sampling import check
 from .sequence import Sequence, cut_middle
 
+TEXTS_KEPT = 8  # with their tokens: a text is measured before it is used, and often comes again
 TOO_LONG = (
     "the prompt is longer than the context length currently available to the model; shorten the "
     "prompt, adjust the context length in settings, or use a model with a longer context length"
@@ -38,6 +40,7 @@ class Intake:
         self._bos = model.piece(model.bos, special=True).decode() if model.bos >= 0 else ""
         self._template = self._compile()
         self._grammars = GrammarMaker(model)
+        self._tokenize = lru_cache(TEXTS_KEPT)(self._tokenize_anew)
 
     def _compile(self) -> ChatTemplate | PlainTemplate:
         source = self._model.chat_template
@@ -109,7 +112,7 @@ class Intake:
     def _render(self, messages: Seq[Message], think: bool | str | None) -> str:
         return self._template.render([_as_dict(m) for m in messages], think=think)
 
-    def _tokenize(self, text: str) -> list[int]:
+    def _tokenize_anew(self, text: str) -> list[int]:
         """A template often writes the BOS itself; it must not stand there twice (guide 8.2)."""
         has_bos = bool(self._bos) and text.startswith(self._bos)
         return self._model.tokenize(text, add_bos=self._model.adds_bos and not has_bos)

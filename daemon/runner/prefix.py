@@ -28,6 +28,7 @@ from .shelf import Shelf
 CHECKPOINT_BYTES = 1 << 30  # of all checkpoints together
 MIN_CHECKPOINT_TOKENS = 64  # a shorter prefix is computed again as fast as it is restored
 MIN_SHELVED_TOKENS = 32
+REST_SHARE = 8
 
 log = logging.getLogger("outrider.runner")
 
@@ -125,7 +126,7 @@ class PrefixCache:
         """
         self._fetch(tokens)
         match = self.match(tokens)
-        if match and (_continues(match) or not self._has_spare_seq(match.holding)):
+        if match and (self._is_ours(match) or not self._has_spare_seq(match.holding)):
             return self._take_over(match)
         holding = Holding(self._next_seq(keep=match.holding if match else None))
         self._holdings.append(holding)
@@ -254,6 +255,11 @@ class PrefixCache:
             else self._memory.first_position(held.seq)
         )
         return first == 0 or first <= count - self._window + 1  # guide 4.2
+
+    def _is_ours(self, match: Match) -> bool:
+        """Whether to go on with a parked id itself, as little lies beyond."""
+        rest = len(match.holding.tokens) - match.count
+        return not match.holding.is_busy and rest <= match.count // REST_SHARE
 
     def _take_over(self, match: Match) -> Holding:
         holding, count = match.holding, match.count

@@ -9,7 +9,6 @@ from ..protocol import Limits, Sampling
 from .grammar import Grammar
 from .holding import Holding
 
-
 YOUNG_TOKENS = 4
 
 
