@@ -14,7 +14,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -130,42 +129,43 @@ async def _plan_load(store_root: Path) -> Load:
 
 
 def _run(plan: Plan, number: int) -> Run:
-    """The peer, then Outrider."""
+    """Both servers are up, and take turns within every scenario: a machine that gets slower or
+    faster meanwhile does so for both."""
     load_average = os.getloadavg()[0]
     if load_average > QUIET_LOAD:
         _tell(f"the machine is busy (load average {load_average:.1f}): the figures will be noisy")
-    with tempfile.TemporaryDirectory(prefix="outrider-bench-") as name:
-        folder = Path(name)
-        peer = start_peer(plan.peer, plan.load, folder, plan.peer_env)
-        theirs = _measure(plan, number, "llama-server", peer)
-        outrider = start_outrider(plan.store_root, MODEL, plan.load, folder)
-        ours = _measure(plan, number, "Outrider", outrider)
+    _tell(f"run {number} of {plan.num_runs}")
+    ours: Values = {}
+    theirs: Values = {}
+    if set(plan.names) & set(SCENARIOS):
+        with tempfile.TemporaryDirectory(prefix="outrider-bench-") as name:
+            folder = Path(name)
+            with (
+                start_peer(plan.peer, plan.load, folder, plan.peer_env) as peer,
+                start_outrider(plan.store_root, MODEL, plan.load, folder) as outrider,
+            ):
+                ours, theirs = asyncio.run(_take_turns(plan, number, outrider, peer))
     if OVERHEAD in plan.names:
-        _tell(f"run {number} of {plan.num_runs}: the engine's overhead")
+        _tell("  the engine's overhead")
         ours |= overhead.measure(Path(plan.load.model), plan.load.threads)
     return Run(round(load_average, 2), ours, theirs)
 
 
-def _measure(
-    plan: Plan, number: int, name: str, starting: AbstractContextManager[Server]
-) -> Values:
-    if not set(plan.names) & set(SCENARIOS):
-        return {}
-    with starting as server:
-        _tell(f"run {number} of {plan.num_runs}: {name}")
-        return asyncio.run(_scenarios(plan, number, server))
-
-
-async def _scenarios(plan: Plan, number: int, server: Server) -> Values:
-    values: Values = {}
-    async with Client(server.url, server.api) as client:
-        await warm_up(Trial(server, client, Prompts("warm-up"), plan.size))
+async def _take_turns(
+    plan: Plan, number: int, outrider: Server, peer: Server
+) -> tuple[Values, Values]:
+    """The values of Outrider and of the peer; every other run the peer goes first."""
+    async with Client(outrider.url, outrider.api) as ours, Client(peer.url, peer.api) as theirs:
+        sides = [(outrider, ours, Values()), (peer, theirs, Values())]
+        for server, client, _ in sides:
+            await warm_up(Trial(server, client, Prompts("warm-up"), plan.size))
         for name in (name for name in SCENARIOS if name in plan.names):
             start_s = time.monotonic()
-            trial = Trial(server, client, Prompts(f"{number} {name}"), plan.size)
-            values |= await SCENARIOS[name](trial)
+            for server, client, values in sides if number % 2 else reversed(sides):
+                trial = Trial(server, client, Prompts(f"{number} {name}"), plan.size)
+                values |= await SCENARIOS[name](trial)
             _tell(f"  {name:<14} {time.monotonic() - start_s:6.1f} s")
-    return values
+        return sides[0][2], sides[1][2]
 
 
 def _settings(plan: Plan, args: argparse.Namespace) -> dict[str, Fact]:

@@ -87,18 +87,21 @@ async def warm_up(trial: Trial) -> None:
         await trial.client.ask_together(Ask(trial.prompts.count(), 8) for _ in range(count))
 
 
-async def streams(trial: Trial) -> Values:
+def streams(count: int) -> Scenario:
     """All tokens by all time, HTTP and prompts included; and the rate inside each stream."""
-    values: Values = {}
-    for count in STREAMS:
+
+    async def measure(trial: Trial) -> Values:
         asks = [Ask(trial.prompts.count(), trial.size.predict) for _ in range(count)]
         start_s = time.perf_counter()
         replies = await trial.client.ask_together(asks)
         took_s = time.perf_counter() - start_s
         _warn_short(replies, trial.size.predict)
-        values[f"rate-{count}"] = sum(reply.tokens for reply in replies) / took_s
-        values[f"stream-rate-{count}"] = fmean(reply.decode_rate for reply in replies)
-    return values
+        return {
+            f"rate-{count}": sum(reply.tokens for reply in replies) / took_s,
+            f"stream-rate-{count}": fmean(reply.decode_rate for reply in replies),
+        }
+
+    return measure
 
 
 async def ttft_short(trial: Trial) -> Values:
@@ -161,7 +164,7 @@ async def memory(trial: Trial) -> Values:
 
 SCENARIOS: dict[str, Scenario] = {  # in the order of a run
     "memory-loaded": memory_loaded,
-    "streams": streams,
+    **{f"streams-{count}": streams(count) for count in STREAMS},
     "ttft-short": ttft_short,
     "ttft-long": ttft_long,
     "ttft-shared": ttft_shared,
