@@ -151,8 +151,13 @@ def survivors(row: Row, sampling: Sampling) -> tuple[Ids, Row]:
     Tokens at -inf are no candidates, where llama.cpp keeps them with probability 0.
     """
     s = sampling
-    _check_peak(float(row.max()))
-    ids = largest(row, s.top_k) if 0 < s.top_k < row.size else None
+    ids = None
+    if 0 < s.top_k < row.size:
+        ids = largest(row, s.top_k)
+    else:
+        _check_peak(float(row.max()))
+    if ids is not None and s.typical_p >= 1:
+        return _leading(ids, row[ids], s)
     for truncate, p, is_on in (
         (_typical, s.typical_p, s.typical_p < 1),
         (_top_p, s.top_p, s.top_p < 1),
@@ -164,6 +169,19 @@ def survivors(row: Row, sampling: Sampling) -> tuple[Ids, Row]:
     if ids is None:
         ids = np.flatnonzero(row > -np.inf)
     return ids, row[ids]
+
+
+def _leading(ids: Ids, logits: Row, s: Sampling) -> tuple[Ids, Row]:
+    """What top_p and min_p leave of candidates that are sorted, best first: the first few."""
+    count = logits.size
+    if s.top_p < 1:
+        sums = np.cumsum(np.exp(logits - logits[0]), dtype=np.float64)
+        mass = math.nextafter(s.top_p * float(sums[-1]), -math.inf)  # to reach it is enough
+        count = min(int(sums.searchsorted(mass, "right")) + 1, count)
+    if s.min_p > 0:
+        floor = logits[0] + np.float32(math.log(min(s.min_p, 1.0)))
+        count = min(int(np.count_nonzero(logits >= floor)), count)
+    return ids[:count], logits[:count]
 
 
 def surprising(row: Row, sampling: Sampling, mu: float) -> tuple[Ids, Row]:
@@ -202,17 +220,29 @@ def largest(row: Row, count: int) -> Ids:
     """
     block = min(max(row.size // (4 * count), 1), BLOCK)
     peaks = np.maximum.reduceat(row, np.arange(0, row.size, block))
+    _check_peak(float(peaks.max()))
     floor = np.float32(-np.inf)
     if count < peaks.size:
         floor = np.partition(peaks, -count)[-count]
-    blocks = np.flatnonzero(peaks >= floor)
-    ids = (blocks[:, np.newaxis] * block + np.arange(block)).ravel()
-    ids = ids[: np.searchsorted(ids, row.size)]  # the last block may be a short one
+    ids = _not_below(row, floor, np.flatnonzero(peaks >= floor), block)
     logits = row[ids]
-    high = (logits >= floor) & (logits > -np.inf)
-    ids, logits = ids[high], logits[high]
+    if floor == -np.inf:
+        ids = ids[logits > floor]
+        logits = row[ids]
     best_first = np.argsort(-logits, kind="stable")[:count]
     return np.asarray(ids[best_first])
+
+
+def _not_below(row: Row, floor: np.float32, blocks: Ids, block: int) -> Ids:
+    """Ids in these blocks whose logit is not below the floor; the last block may be a short one."""
+    num_whole = row.size // block
+    start = num_whole * block
+    rest = np.flatnonzero(row[start:] >= floor) + start
+    whole = blocks[:-1] if blocks.size and blocks[-1] == num_whole else blocks
+    places = np.flatnonzero(row[:start].reshape(num_whole, block)[whole] >= floor)
+    nth, offset = np.divmod(places, block)
+    ids = whole[nth] * block + offset
+    return np.concatenate((ids, rest)) if rest.size else ids
 
 
 def penalise(row: Row, history: Sequence[int], sampling: Sampling) -> None:
@@ -231,7 +261,7 @@ def gumbel(seed: int, position: int, ids: Ids) -> NDArray[np.float64]:
     The bits are output number `id` of a SplitMix64 generator (Steele, Lea and Flood 2014) that
     starts from output number `position` of the one that starts from `seed`.
     """
-    start = int(_split(seed, np.array([position], np.int64))[0])
+    start = _mix((seed + (position + 1) * GOLDEN) % 2**64)
     uniform = ((_split(start, ids) >> np.uint64(12)) + 0.5) * 2.0**-52  # never 0 or 1
     return np.asarray(-np.log(-np.log(uniform)), np.float64)
 
@@ -360,6 +390,13 @@ def _log_ratio(excess: float, log_size: float) -> float:
     if abs(excess) < 1e-9:
         return -math.log(log_size)
     return math.log(excess / -math.expm1(-excess * log_size))
+
+
+def _mix(z: int) -> int:
+    """The output of SplitMix64 in the state z, in plain numbers; `_split` does arrays."""
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64
+    return z ^ (z >> 31)
 
 
 def _split(state: int, steps: Ids) -> NDArray[np.uint64]:
