@@ -31,6 +31,7 @@ MODELS: dict[str, Builder] = {
     "mamba": write_mamba,
 }
 CELLS = 4096
+SHELF_BYTES = 1 << 26
 TOLERANCE = 2e-3  # of the logits' spread: another layout adds in another order
 
 
@@ -92,7 +93,7 @@ def desk(gguf: Path) -> Iterator[Desk]:
 
 
 @contextmanager
-def open_desk(gguf: Path) -> Iterator[Desk]:
+def open_desk(gguf: Path, *, shelf_bytes: int = SHELF_BYTES) -> Iterator[Desk]:
     load = load_spec(gguf, cells=CELLS, num_ctx=1024, batch=256)
     loaded = load_model(load, lambda _fraction: None)
     model = loaded.model
@@ -102,6 +103,7 @@ def open_desk(gguf: Path) -> Iterator[Desk]:
         cells=CELLS,
         recall=recall_of(model),
         window=model.window,
+        shelf_bytes=shelf_bytes,
     )
     scratch = Context(model, load)
     yield Desk(loaded, cache, scratch)
@@ -176,13 +178,14 @@ def test_a_copy_outlives_its_original(desk: Desk) -> None:
     assert_same(desk.feed(second, more), desk.from_scratch(system + more))
 
 
-def test_what_is_evicted_is_computed_again(desk: Desk) -> None:
-    prompt = text(9, 140)
-    holding, _ = desk.evaluate(prompt)
-    desk.cache.park(holding)
-    assert desk.cache.reserve(CELLS)
-    assert desk.cache.num_cells_used == 0
-    assert desk.evaluate(prompt)[1] == 0
+def test_what_is_evicted_is_computed_again(gguf: Path) -> None:
+    with open_desk(gguf, shelf_bytes=0) as desk:
+        prompt = text(9, 140)
+        holding, _ = desk.evaluate(prompt)
+        desk.cache.park(holding)
+        assert desk.cache.reserve(CELLS)
+        assert desk.cache.num_cells_used == 0
+        assert desk.evaluate(prompt)[1] == 0
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -207,3 +210,43 @@ def test_whatever_happens_the_logits_are_those_of_a_fresh_run(gguf: Path, seed: 
             shared = desk.cache.shared(tokens)
             holding, _ = desk.evaluate(tokens, marks=(shared, len(tokens) - 1))
             busy.append((holding, tokens))
+
+
+def test_what_gave_its_cells_away_comes_back_from_host_memory(desk: Desk) -> None:
+    first, second = text(70, 200), text(71, 150)
+    holding, _ = desk.evaluate(first)
+    desk.cache.park(holding)
+    desk.cache.make_way()
+    assert desk.cache.num_cells_used == 0
+    other, _ = desk.evaluate(second)
+    _, reused = desk.evaluate(first + text(72, 40))
+    assert reused == 200
+    desk.feed(other, text(73, 30))  # the one beside it is still whole
+
+
+def test_a_returned_prefix_can_leave_again_and_serve_two(desk: Desk) -> None:
+    prompt = text(74, 180)
+    holding, _ = desk.evaluate(prompt, marks=(120, 179))
+    desk.feed(holding, text(75, 60))
+    desk.cache.park(holding)
+    for number in range(2):
+        desk.cache.make_way()
+        branch, reused = desk.evaluate(prompt[:121] + text(76 + number, 50), marks=(120,))
+        assert reused >= 120
+        desk.cache.park(branch)
+
+
+def test_the_shelf_forgets_the_longest_unused_when_it_is_full(tmp_path: Path) -> None:
+    with open_desk(write_llama(tmp_path / "m.gguf"), shelf_bytes=1) as small:
+        holding, _ = small.evaluate(text(80, 100))
+        small.cache.park(holding)
+        small.cache.make_way()
+        assert small.cache.reusable(text(80, 100)) == 0
+
+
+def test_without_a_shelf_the_parked_keep_their_cells(tmp_path: Path) -> None:
+    with open_desk(write_llama(tmp_path / "m.gguf"), shelf_bytes=0) as desk:
+        holding, _ = desk.evaluate(text(81, 100))
+        desk.cache.park(holding)
+        desk.cache.make_way()
+        assert desk.cache.num_cells_used == 100
