@@ -23,6 +23,7 @@ from .duration import parse_duration
 from .errors import ConfigError
 
 DEFAULT_PORT = 11434
+MAX_DRAFTS = 16
 FALSE = {"", "0", "f", "false"}
 
 
@@ -34,6 +35,18 @@ def _clean(value: object) -> object:
 def _flag(value: object) -> object:
     """Go's ParseBool; a non-empty value that it does not know counts as true."""
     return value.lower() not in FALSE if isinstance(value, str) else value
+
+
+def _drafting(value: object) -> object:
+    """`auto`, `off`, or a number of tokens."""
+    words = {"auto": None, "off": 0}
+    if not isinstance(value, str):
+        return value
+    if value.lower() in words:
+        return words[value.lower()]
+    if value.isdecimal() and int(value) <= MAX_DRAFTS:
+        return int(value)
+    raise ValueError(f"must be auto, off, or a number of tokens up to {MAX_DRAFTS}")
 
 
 def _env(name: str) -> AliasChoices:
@@ -55,6 +68,10 @@ class Settings(BaseSettings):
     kv_cache_type: Literal["f32", "f16", "q8_0", "q4_0"] = Field(
         "f16", validation_alias=_env("KV_CACHE_TYPE")
     )
+    speculation: Annotated[int | None, BeforeValidator(_drafting)] = Field(
+        0, validation_alias=_env("SPECULATION")
+    )
+    """Tokens to draft at a time; None: as many as pay; 0: none."""
     origins: Annotated[tuple[str, ...], NoDecode] = Field((), validation_alias=_env("ORIGINS"))
     debug: Annotated[bool, BeforeValidator(_flag)] = Field(False, validation_alias=_env("DEBUG"))
 

@@ -114,6 +114,7 @@ def plan_load(known: Known, options: Options, settings: Settings) -> Load:
         main_gpu=options.main_gpu,
         use_mmap=options.use_mmap,
         kv_type=settings.kv_cache_type,
+        speculation=settings.speculation,
         shelf_bytes=_memory_bytes() // SHELF_SHARE,
         threads=options.num_thread or _num_cores(),
     )

@@ -24,6 +24,8 @@ TOTALS = {
     "decode_ns": ("outrider_decode_seconds", "Of it, time inside llama.cpp", NS),
     "prompt_tokens": ("outrider_evaluated_prompt_tokens", "Prompt tokens that were evaluated", 1),
     "cached_tokens": ("outrider_cached_prompt_tokens", "Prompt tokens taken from the cache", 1),
+    "drafted_tokens": ("outrider_drafted_tokens", "Tokens that were guessed and verified", 1),
+    "accepted_tokens": ("outrider_accepted_tokens", "Of them, those that were right", 1),
     "decoded_tokens": ("outrider_decoded_tokens", "Tokens that were drawn", 1),
 }
 LEVELS = {

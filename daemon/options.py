@@ -37,6 +37,7 @@ class Options:
     stop: tuple[str, ...] = ()
     num_predict: int = -1
     num_keep: int = 4
+    draft_num_predict: int | None = None  # tokens to draft at a time at most; None: as many as pay
     num_ctx: int = 0  # 0: the daemon's default
     num_batch: int = 512
     num_gpu: int = -1  # -1: as many layers as fit
@@ -70,7 +71,7 @@ class Options:
 
 def _convert(name: str, kind: str, value: object) -> object:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if kind == "int" and is_number:
+    if kind.startswith("int") and is_number:
         return _clamp(value)  # type: ignore[arg-type]
     if kind == "float" and is_number:
         with suppress(OverflowError):  # JSON's integers have no bounds
@@ -81,7 +82,12 @@ def _convert(name: str, kind: str, value: object) -> object:
         if all(isinstance(item, str) for item in value):
             return tuple(value)
         raise OptionError(f'option "{name}" must be of an array of strings')
-    names = {"int": "integer", "float": "float32", "bool | None": "boolean"}
+    names = {
+        "int": "integer",
+        "int | None": "integer",
+        "float": "float32",
+        "bool | None": "boolean",
+    }
     raise OptionError(f'option "{name}" must be of type {names.get(kind, "array")}')
 
 

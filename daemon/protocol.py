@@ -31,6 +31,7 @@ class Load(msgspec.Struct, frozen=True, tag=True):
     use_mmap: bool | None = None
     threads: int = 0  # 0: one for each physical core
     kv_type: str = "f16"  # of the KV cache, by ggml's name
+    speculation: int | None = None  # tokens to draft at a time; None: as many as pay; 0: none
     shelf_bytes: int = 0  # of host memory, for prefixes that others took the cells of
     embedding: bool = False  # vectors instead of text; `slots` is the texts of one decode
 
@@ -107,6 +108,8 @@ class Submit(msgspec.Struct, frozen=True, tag=True):
     schema: str = ""  # JSON schema that the answer follows
     num_logprobs: int | None = None  # alternatives to tell with each token; None: tell nothing
     render_only: bool = False
+    draft_limit: int | None = None  # tokens to draft at a time; None: as many as pay; 0: none
+    draft_fixed: int | None = None  # so many, whether they pay or not
 
 
 class Embed(msgspec.Struct, frozen=True, tag=True):
@@ -137,6 +140,16 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
     size_vram_bytes: int
 
 
+class Speculated(msgspec.Struct, frozen=True):
+    """What reading ahead did for one request."""
+
+    drafter: str
+    drafted: int
+    accepted: int
+    mean_length: float  # of the drafts that were made
+    speedup: float  # against plain decoding on this machine, estimated
+
+
 class Done(msgspec.Struct, frozen=True):
     """How a sequence ended, and what it cost."""
 
@@ -148,6 +161,7 @@ class Done(msgspec.Struct, frozen=True):
     eval_tokens: int = 0
     eval_ns: int = 0
     context: tuple[int, ...] = ()
+    speculated: Speculated | None = None  # None: nothing was drafted
 
 
 class Alternative(msgspec.Struct, frozen=True):
@@ -184,6 +198,8 @@ class Stats(msgspec.Struct):
     prompt_tokens: int = 0  # evaluated
     cached_tokens: int = 0  # not evaluated, because the KV cache had them
     decoded_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
     slots_busy: int = 0
     waiting: int = 0
     cells_used: int = 0

@@ -25,6 +25,7 @@ from outrider.daemon.protocol import (
     Text,
     ToFront,
 )
+from outrider.daemon.runner.calibration import prepare
 from outrider.daemon.runner.engine import Engine
 from outrider.daemon.runner.intake import Intake
 from outrider.daemon.runner.llama import Context, Loaded, load_model
@@ -35,7 +36,7 @@ GREEDY = Sampling(temperature=0.0)
 def load_spec(gguf: Path, **changes: int | str) -> Load:
     """Four slots of 512 tokens over one pool, unless told otherwise."""
     plain = Load(str(gguf), 512, cells=2048, slots=4, batch=128, threads=1)
-    changes = {"kv_type": "f32", "shelf_bytes": 1 << 26, **changes}
+    changes = {"kv_type": "f32", "shelf_bytes": 1 << 26, "speculation": 0, **changes}
     return msgspec.structs.replace(plain, **changes)
 
 
@@ -127,7 +128,8 @@ def open_bench(load: Load) -> Iterator[Bench]:
         deltas.extend(message.deltas)
         stats.append(copy.copy(message.stats or Stats()))
 
-    engine = Engine(loaded.model, loaded.context, load, take)
+    speculation = prepare(loaded.model, loaded.context, load)
+    engine = Engine(loaded.model, loaded.context, load, take, speculation)
     try:
         yield Bench(loaded, Intake(loaded.model, load.num_ctx), engine, deltas, stats)
     finally:

@@ -236,7 +236,7 @@ def _prefill(context: Context, slot: int, tokens: Sequence[int], step: int) -> F
     rows = Rows(step)
     for start in range(0, len(tokens), step):
         rows.clear()
-        last = rows.add(slot, start, tokens[start : start + step], output=True)
+        last = rows.add(slot, start, tokens[start : start + step], outputs=1)
         assert context.decode(rows) == 0
     return np.array(context.logits(last))
 

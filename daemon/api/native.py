@@ -15,7 +15,7 @@ from ..errors import BadRequest, InvalidFormat, NotFound, Unsupported
 from ..fleet import Wanted
 from ..inventory import Known, plan_load
 from ..options import Options
-from ..protocol import Chat, Delta, Done, Logprob, Message, Submit, Text, ToolCall
+from ..protocol import Chat, Delta, Done, Logprob, Message, Speculated, Submit, Text, ToolCall
 from . import wire
 from .house import HOUSE, House
 from .stream import Line, respond
@@ -179,6 +179,7 @@ def _job(
         schema=_schema(body),
         num_logprobs=body.top_logprobs if body.logprobs else None,
         render_only=body.render_only,
+        draft_limit=options.draft_num_predict,
     )
     shows_context = isinstance(body, wire.GenerateRequest) and not body.raw
     return Job(body, wanted, submit or None, shape, shows_context, start_ns)
@@ -249,9 +250,23 @@ def _last(job: Job, done: Done, load_ns: int) -> Line:
         "prompt_eval_duration": done.prompt_ns,
         "eval_count": done.eval_tokens,
         "eval_duration": done.eval_ns,
+        "speculation": _speculation(done.speculated),
     }
     line = {**_line(job.body, job.shape("", "")), "done": True, "done_reason": done.reason}
     return line | {key: value for key, value in metrics.items() if value}
+
+
+def _speculation(speculated: Speculated | None) -> Line | None:
+    """What reading ahead did; a field that Ollama does not have."""
+    if speculated is None:
+        return None
+    return {
+        "drafter": speculated.drafter,
+        "drafted": speculated.drafted,
+        "accepted": speculated.accepted,
+        "mean_length": round(speculated.mean_length, 2),
+        "estimated_speedup": round(speculated.speedup, 3),
+    }
 
 
 def _rendered(job: Job, delta: Delta) -> Line:

@@ -29,6 +29,7 @@ from ..protocol import (
     ToRunner,
     encode,
 )
+from .calibration import prepare
 from .embedder import Embedder
 from .engine import Engine
 from .intake import Intake
@@ -65,7 +66,8 @@ class Writer:
 
     def __init__(self, loaded: Loaded[Context], load: Load, send: Send) -> None:
         self._intake = Intake(loaded.model, load.num_ctx)
-        self._engine = Engine(loaded.model, loaded.context, load, send)
+        speculation = prepare(loaded.model, loaded.context, load)
+        self._engine = Engine(loaded.model, loaded.context, load, send, speculation)
         self._send = send
         self.cancel = self._engine.cancel
         self.turn = self._engine.turn

@@ -190,7 +190,7 @@ class Embedder:
         """Evaluate a piece of each sequence; False if that was aborted."""
         self._rows.clear()
         for seq, piece in enumerate(pieces):
-            self._rows.add(seq, start, piece, output=True)
+            self._rows.add(seq, start, piece, outputs=1)
         self._rows.output_all()
         start_ns = time.perf_counter_ns()
         rc = self._context.decode(self._rows)

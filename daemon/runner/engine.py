@@ -5,22 +5,39 @@ from __future__ import annotations
 import queue
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from ..errors import DecodeFailed
 from ..protocol import Cancel, Delta, Load, Stats, Step, ToFront
+from .accept import accept
 from .llama import ABORTED, NO_CELLS, Context, Model, Rows, num_seqs
 from .pace import Pace
 from .prefix import PrefixCache, Recall
 from .scheduler import Chunk, Scheduler
 from .sequence import Sequence
+from .speculation import Speculation
 from .stream import Stream
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A stream that will draw: its first row with logits, and the guesses in the rows after it."""
+
+    stream: Stream
+    row: int
+    drafts: list[int]
 
 
 class Engine:
     """Owns the context; only the thread of `turn` decodes."""
 
     def __init__(
-        self, model: Model, context: Context, load: Load, send: Callable[[ToFront], None]
+        self,
+        model: Model,
+        context: Context,
+        load: Load,
+        send: Callable[[ToFront], None],
+        speculation: Speculation,
     ) -> None:
         self._model = model
         self._context = context
@@ -36,6 +53,7 @@ class Engine:
         )
         self._scheduler = Scheduler(self._cache, slots=load.slots, rows=load.batch)
         self._pace = Pace()
+        self._speculation = speculation
         self._inbox: queue.SimpleQueue[Sequence | Cancel] = queue.SimpleQueue()
         self._streams: dict[int, Stream] = {}
         self._prefilling: frozenset[int] = frozenset()
@@ -68,7 +86,7 @@ class Engine:
         chunks = self._scheduler.next_batch(self._pace.prompt_rows(streams))
         if not chunks:
             return self._give_way()
-        outputs = self._fill(chunks)
+        outputs = self._fill(chunks, self._draft(chunks))
         decode_ns = time.perf_counter_ns()
         rc = self._context.decode(self._rows)
         took_ns = time.perf_counter_ns() - decode_ns
@@ -78,7 +96,7 @@ class Engine:
         if rc == NO_CELLS:
             return self._give_way()
         self._settle(chunks, took_ns)
-        deltas = [delta for stream, row in outputs if (delta := self._advance(stream, row))]
+        deltas = [delta for output in outputs if (delta := self._advance(output))]
         self._stats.step_ns += time.perf_counter_ns() - start_ns
         return deltas
 
@@ -96,19 +114,33 @@ class Engine:
                 self._context.disarm()
                 self._send(Step((self._close(stream, "cancel"),), self._count()))
 
-    def _fill(self, chunks: list[Chunk]) -> list[tuple[Stream, int]]:
-        """Lay the chunks into rows; the streams that will draw, each with its row."""
+    def _draft(self, chunks: list[Chunk]) -> dict[int, list[int]]:
+        """Guesses for those who decode, by id, as far as rows, outputs and cells allow."""
+        streams = [self._streams[c.sequence.id] for c in chunks if c.sequence.is_decoding]
+        rows = sum(chunk.count for chunk in chunks)
+        outputs = sum(chunk.is_last for chunk in chunks)
+        room = min(self._rows.capacity - rows, self._context.max_outputs - outputs)
+        drafts = self._speculation.propose(streams, others=rows - len(streams), room=room)
+        if drafts and not self._cache.reserve(rows + sum(map(len, drafts.values()))):
+            self._speculation.drop()
+            return {}
+        return drafts
+
+    def _fill(self, chunks: list[Chunk], drafts: dict[int, list[int]]) -> list[Output]:
+        """Lay the chunks into rows, each with the guesses after it; who will draw, and where."""
         self._rows.clear()
         outputs = []
         for chunk in chunks:
             seq, stream = chunk.sequence, self._streams[chunk.sequence.id]
             stream.start()
-            cached, is_last = seq.cached, chunk.is_last
+            cached, guesses = seq.cached, drafts.get(seq.id, [])
             tokens = seq.tokens[cached : cached + chunk.count]
+            tokens.extend(guesses)
             assert seq.holding
-            row = self._rows.add(seq.holding.seq, cached, tokens, output=is_last)
-            if is_last:
-                outputs.append((stream, row))
+            num_outputs = chunk.is_last + len(guesses)
+            row = self._rows.add(seq.holding.seq, cached, tokens, outputs=num_outputs)
+            if chunk.is_last:
+                outputs.append(Output(stream, row, guesses))
         self._prefilling = frozenset(c.sequence.id for c in chunks if c.count > 1)
         return outputs
 
@@ -124,31 +156,45 @@ class Engine:
             if seq.cached in seq.marks:
                 self._cache.checkpoint(seq.holding)
         streams = self._rows.count - prompt_rows
+        self._speculation.observe_step(
+            rows=self._rows.count, prompt_rows=prompt_rows, took_s=took_ns / 1e9
+        )
         self._pace.observe(streams=streams, prompt_rows=prompt_rows, took_s=took_ns / 1e9)
         self._stats.steps += 1
         self._stats.decode_ns += took_ns
         self._stats.prompt_tokens += prompt_rows
 
-    def _advance(self, stream: Stream, row: int) -> Delta | None:
-        """Draw the next token of a stream whose tokens are all evaluated."""
+    def _advance(self, output: Output) -> Delta | None:
+        """Draw the next tokens of a stream whose tokens are all evaluated."""
+        stream, drafts = output.stream, output.drafts
         seq = stream.sequence
         if seq.is_spent:
             return self._close(stream, "length")
-        reason = stream.draw(self._context.logits(row))
-        self._stats.decoded_tokens += 1
-        if reason:
-            return self._close(stream, reason)
+        verdict = accept(stream, drafts, lambda i: self._context.logits(output.row + i))
+        self._stats.decoded_tokens += verdict.accepted + 1
+        self._stats.drafted_tokens += len(drafts)
+        self._stats.accepted_tokens += verdict.accepted
+        if drafts:
+            assert seq.holding
+            self._cache.extend(seq.holding, drafts[: verdict.accepted])
+            self._cache.retract(seq.holding)
+        if verdict.reason:
+            return self._close(stream, verdict.reason, verdict.accepted)
+        self._speculation.observe_stream(
+            stream, accepted=verdict.accepted, row=output.row + verdict.accepted
+        )
         if seq.is_full:
             seq.shift()
             self._scheduler.preempt(seq)
         return stream.delta()
 
-    def _close(self, stream: Stream, reason: str) -> Delta:
+    def _close(self, stream: Stream, reason: str, accepted: int = 0) -> Delta:
         """The last delta of a stream; its slot is free from here on."""
+        speculated = self._speculation.finish(stream, accepted=accepted)
         del self._streams[stream.sequence.id]
         self._scheduler.remove(stream.sequence)
         self._stats.cached_tokens += stream.sequence.num_reused
-        return stream.finish(reason)
+        return stream.finish(reason, speculated)
 
     def _retry(self) -> list[Delta]:
         """After an abort: whoever's cells are not as before starts again (guide 10.2).

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import numpy as np
 from llguidance import LLMatcher, LLTokenizer
@@ -30,6 +31,10 @@ class Grammar:
         self._matcher.unsafe_compute_mask_ptr(self._mask.ctypes.data, self._mask.nbytes)
         bits = np.unpackbits(self._mask.view(np.uint8), bitorder="little")
         return bits[: self._num_tokens].view(np.bool_)
+
+    def num_possible(self, tokens: Sequence[int]) -> int:
+        """How many of these tokens could come next, one after the other."""
+        return int(self._matcher.validate_tokens(list(tokens)))
 
     def accept(self, token: int) -> None:
         """The token was drawn; it was allowed."""

@@ -80,6 +80,8 @@ class Intake:
             limits=msgspec.structs.replace(limits, num_keep=num_keep),
             num_ctx=self._num_ctx,
             num_logprobs=submit.num_logprobs,
+            draft_limit=submit.draft_limit,
+            draft_fixed=submit.draft_fixed,
             grammar=self._grammars.make(submit.schema) if submit.schema else None,
             thinks=self._thinks(submit),
             opened=text.rstrip().endswith(OPEN),

@@ -41,6 +41,8 @@ MEAN, CLS, LAST, RANK = (
 UINT8_P = ctypes.POINTER(ctypes.c_uint8)
 PARTIAL_ONLY = lib.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY
 MAX_PARKED = 16
+MAX_DRAFTS = 16  # of one stream in one step
+MAX_OUTPUTS = 64  # of one step; each takes a float for every token of the vocabulary
 LOG_ERROR = 4
 BUFFER_SIZE = re.compile(r"(\S+) (?:model|KV|RS|compute|output) buffer size = +([\d.]+) MiB")
 ON_HOST = re.compile(r"CPU|_Host")
@@ -217,17 +219,18 @@ class Rows:
         self.count = 0
         self.num_outputs = 0
 
-    def add(self, seq: int, position: int, tokens: Sequence[int], *, output: bool) -> int:
-        """Append a run of tokens of one sequence; returns the row of its last token."""
+    def add(self, seq: int, position: int, tokens: Sequence[int], *, outputs: int) -> int:
+        """Append a run of tokens of one sequence, the last `outputs` of them with logits; returns
+        the row of the first of these."""
         start, end = self.count, self.count + len(tokens)
         self._token[start:end] = tokens
         self._pos[start:end] = np.arange(position, position + len(tokens))
         self._seq[start:end] = seq
         self._output[start:end] = 0
-        self._output[end - 1] = output
+        self._output[end - outputs : end] = 1
         self.count = self.batch.n_tokens = end
-        self.num_outputs += output
-        return end - 1
+        self.num_outputs += outputs
+        return end - outputs
 
     def output_all(self) -> None:
         """Make every row an output, as pooling asks for (guide 1.13)."""
@@ -289,7 +292,9 @@ class Context(Decoder):
 
     def __init__(self, model: Model, load: Load) -> None:
         count = num_seqs(model, load)
-        super().__init__(model, load, seqs=count, outputs=count)  # guide 0.2
+        outputs = max(count, min(load.slots * (1 + MAX_DRAFTS), MAX_OUTPUTS, load.batch))
+        super().__init__(model, load, seqs=count, outputs=outputs)  # guide 0.2
+        self.max_outputs = outputs
         self._logits_ith = _logits_getter()
         ext.llama_set_embeddings_nextn(self.handle, False, True)  # guide 0.7: prune prefill rows
 

@@ -166,6 +166,10 @@ class PrefixCache:
         holding.tokens.extend(tokens)
         holding.cells.extend(self._pool.take(len(holding.tokens) - before))
 
+    def retract(self, holding: Holding) -> None:
+        """More was evaluated than the holding was extended by: guesses that were wrong."""
+        self._memory.truncate(holding.seq, len(holding.tokens))
+
     def checkpoint(self, holding: Holding) -> None:
         """Keep the state that the sequence has now, unless there is no room for it."""
         count = len(holding.tokens)

@@ -27,6 +27,8 @@ class Sequence:
     limits: Limits
     num_ctx: int
     num_logprobs: int | None = None  # None: not asked for
+    draft_limit: int | None = None  # guesses at a time; None: as many as pay
+    draft_fixed: int | None = None  # so many guesses, whether they pay or not
     grammar: Grammar | None = None
     thinks: bool = False  # the answer may begin with a thinking block
     opened: bool = False  # the prompt already opened it
@@ -50,6 +52,11 @@ class Sequence:
         return len(self.tokens) - self.cached
 
     @property
+    def is_decoding(self) -> bool:
+        """Whether its next step evaluates one token that was drawn."""
+        return self.pending == 1 and bool(self.drawn)
+
+    @property
     def is_flowing(self) -> bool:
         """Whether a reader would see it stutter.
 
@@ -68,12 +75,17 @@ class Sequence:
         return len(self.tokens) >= self.num_ctx
 
     @property
-    def is_spent(self) -> bool:
-        """Whether the number of tokens that the client asked for is drawn."""
+    def num_left(self) -> int:
+        """Tokens that may still be drawn."""
         limit = 10 * self.num_ctx  # contract section 1.4
         if 0 <= self.limits.num_predict < limit:
             limit = self.limits.num_predict
-        return len(self.drawn) >= limit
+        return limit - len(self.drawn)
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether the number of tokens that the client asked for is drawn."""
+        return self.num_left <= 0
 
     def append(self, token: int) -> None:
         """Take a token that was drawn."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence as Seq
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..parse.thinking import ThinkingParser
-from ..protocol import Alternative, Delta, Done, Logprob
+from ..protocol import Alternative, Delta, Done, Logprob, Speculated
+from .grammar import Grammar
 from .llama import Model
 from .sampling import Drawn, Sampler
 from .sequence import Sequence
@@ -21,7 +23,7 @@ class Stream:
     def __init__(self, sequence: Sequence, model: Model) -> None:
         self.sequence = sequence
         self._model = model
-        self._sampler = Sampler(
+        self.sampler = Sampler(
             sequence.sampling,
             num_tokens=model.num_tokens,
             suppressed=model.suppressed,
@@ -43,9 +45,9 @@ class Stream:
         """Draw a token; the reason why it was the last one, or ""."""
         seq = self.sequence
         self._first_ns = self._first_ns or time.monotonic_ns()
-        grammar = seq.grammar if not (self._thinking and self._thinking.is_thinking) else None
+        grammar = self._grammar
         allowed = grammar.allowed() if grammar else None
-        drawn = self._sampler.draw(logits, seq.tokens, seq.position, allowed)
+        drawn = self.sampler.draw(logits, seq.tokens, seq.position, allowed)
         if self._model.is_end(drawn.token):
             return "stop"
         if grammar:
@@ -59,6 +61,17 @@ class Stream:
             return "length"
         return ""
 
+    @property
+    def _grammar(self) -> Grammar | None:
+        """What binds the next token; a thinking block is free."""
+        is_thinking = self._thinking is not None and self._thinking.is_thinking
+        return None if is_thinking else self.sequence.grammar
+
+    def num_possible(self, tokens: Seq[int]) -> int:
+        """How many of these tokens, from the first on, the grammar lets through."""
+        grammar = self._grammar
+        return grammar.num_possible(tokens) if grammar else len(tokens)
+
     def delta(self) -> Delta | None:
         """What is certain since the last delta; None if that is nothing."""
         thinking, text = self._split(last=False)
@@ -66,11 +79,11 @@ class Stream:
             return None
         return self._word(text, thinking, None)
 
-    def finish(self, reason: str) -> Delta:
+    def finish(self, reason: str, speculated: Speculated | None) -> Delta:
         """The last delta, with all that was held back."""
         self._new += self._text.finish()
         thinking, text = self._split(last=True)
-        return self._word(text, thinking, self._done(reason))
+        return self._word(text, thinking, self._done(reason, speculated))
 
     def _split(self, *, last: bool) -> tuple[str, str]:
         new, self._new = self._new, ""
@@ -93,7 +106,7 @@ class Stream:
         piece = self._model.piece(drawn.token)
         self._logprobs.append(Logprob(piece, drawn.logprob, top))
 
-    def _done(self, reason: str) -> Done:
+    def _done(self, reason: str, speculated: Speculated | None) -> Done:
         seq, now_ns = self.sequence, time.monotonic_ns()
         started_ns = self._started_ns or now_ns
         first_ns = self._first_ns or now_ns
@@ -106,4 +119,5 @@ class Stream:
             eval_tokens=len(seq.drawn),
             eval_ns=now_ns - first_ns,
             context=tuple(seq.tokens),
+            speculated=speculated,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
@@ -31,9 +32,15 @@ def test_run_answers_once(daemon: Daemon) -> None:
 
 
 def test_run_reads_standard_input(daemon: Daemon) -> None:
-    result = outrider(daemon, "run", SMOL, "Repeat this word:", stdin="violin")
-    assert result.returncode == 0
-    assert "violin" in result.stdout.lower()
+    words = ("run", SMOL, "--verbose", "--format", '{"enum":["yes"]}', "Repeat these words:")
+    lengths = []
+    for stdin in ("", "violin " * 40):
+        result = outrider(daemon, *words, stdin=stdin)
+        assert result.returncode == 0
+        count = re.search(r"prompt eval count: +(\d+)", result.stdout + result.stderr)
+        assert count
+        lengths.append(int(count[1]))
+    assert lengths[1] > lengths[0] + 30
 
 
 def test_the_tables_show_the_model(daemon: Daemon) -> None:

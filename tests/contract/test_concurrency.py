@@ -128,7 +128,7 @@ def gap_at_difference(loaded: Loaded, first: Sequence[int], second: Sequence[int
     if at is None:
         return None
     rows = Rows(512)
-    rows.add(0, 0, first[:at], output=True)
+    rows.add(0, 0, first[:at], outputs=1)
     loaded.context.clear(0)
     assert loaded.context.decode(rows) == 0
     logits = np.array(loaded.context.logits(at - 1))

@@ -25,6 +25,7 @@ TABLE: list[tuple[str, str, object, list[tuple[str, object]]]] = [
     ("context_length", "context_length", 0, [("1000", 1000), ("2000", 2000), ("3000", 3000)]),
     ("max_loaded_models", "max_loaded_models", 0, [("1", 1), ("2", 2), ("3", 3)]),
     ("kv_cache_type", "kv_cache_type", "f16", [("f32", "f32"), ("q8_0", "q8_0"), ("q4_0", "q4_0")]),
+    ("speculation", "speculation", 0, [("auto", None), ("off", 0), ("4", 4)]),
     (
         "origins",
         "origins",

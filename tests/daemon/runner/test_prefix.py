@@ -62,7 +62,7 @@ class Desk:
         done = 0
         for cut in cuts:
             rows.clear()
-            last = rows.add(holding.seq, start + done, tokens[done:cut], output=True)
+            last = rows.add(holding.seq, start + done, tokens[done:cut], outputs=1)
             assert self.cache.reserve(cut - done)
             assert self.loaded.context.decode(rows) == 0
             self.cache.extend(holding, tokens[done:cut])
@@ -76,7 +76,7 @@ class Desk:
         self.scratch.clear(0)
         for start in range(0, len(tokens), 256):
             rows.clear()
-            last = rows.add(0, start, tokens[start : start + 256], output=True)
+            last = rows.add(0, start, tokens[start : start + 256], outputs=1)
             assert self.scratch.decode(rows) == 0
         return np.array(self.scratch.logits(last))
 

@@ -1,0 +1,78 @@
+"""What every drafter can do: guess the next tokens of many streams at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ..sampling import Sampler
+from ..sequence import Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A guessed token, and how sure the drafter is: a probability between 0 and 1."""
+
+    token: int
+    confidence: float
+
+
+@dataclass(slots=True, eq=False)
+class Ask:
+    """A stream that wants up to `length` guesses; all its tokens but the last are evaluated."""
+
+    sequence: Sequence
+    sampler: Sampler  # the stream's own, so that drafter and target draw with the same noise
+    length: int
+    drafts: list[Draft] = field(default_factory=list)
+
+    @property
+    def tokens(self) -> list[int]:
+        """The guesses so far."""
+        return [draft.token for draft in self.drafts]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A decode of the drafter for so many streams."""
+
+    streams: int
+    took_s: float
+
+
+GoOn = Callable[[Ask], bool]  # whether one more guess would still pay, asked after each
+
+
+class Drafter(Protocol):
+    """One kind of reading ahead. All calls come from the engine's thread."""
+
+    @property
+    def name(self) -> str:
+        """As metrics and `ps` call it."""
+        ...
+
+    @property
+    def max_length(self) -> int:
+        """Guesses at most, for one stream and step."""
+        ...
+
+    @property
+    def is_free(self) -> bool:
+        """Whether guessing takes no decode, so that it costs next to nothing."""
+        ...
+
+    def draft(self, asks: Seq[Ask], go_on: GoOn) -> list[Call]:
+        """Append guesses to the asks, one decode for each depth, all streams together; those
+        decodes, without any that only took in tokens of a prompt."""
+        ...
+
+    def observe(self, sequence: Sequence, row: int) -> None:
+        """The target has evaluated all tokens of this sequence but the last, which was drawn from
+        output row `row` of its last decode. Called before the next decode."""
+        ...
+
+    def forget(self, sequence: Sequence) -> None:
+        """The sequence is over, or starts again."""
+        ...

@@ -1,0 +1,73 @@
+"""How a text goes on, judged by how it went on before: lookup in prompt and answer, no weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass, field
+
+from ..sequence import Sequence
+from .drafter import Ask, Call, Draft, GoOn
+
+SIZES = (8, 5, 3)  # tokens that must be the same; the longer, the surer
+CONFIDENCE = {8: 0.8, 5: 0.6, 3: 0.4}  # of a match of that size, until experience says more
+MAX_LENGTH = 16
+
+Gram = tuple[int, ...]
+
+
+@dataclass(slots=True)
+class Index:
+    """Where each run of tokens was last followed by another one."""
+
+    places: dict[Gram, int] = field(default_factory=dict)
+    count: int = 0  # tokens that were taken in
+
+    def take_in(self, tokens: Seq[int]) -> None:
+        """The tokens since the last call. The run that ends the text is not followed yet."""
+        if len(tokens) < self.count:  # the middle was forgotten
+            self.places, self.count = {}, 0
+        for size in SIZES:
+            for end in range(max(self.count, size), len(tokens)):
+                self.places[tuple(tokens[end - size : end])] = end
+        self.count = len(tokens)
+
+    def find(self, tokens: Seq[int]) -> tuple[int, int]:
+        """The place after the last run like the one that ends the text, and that run's size."""
+        for size in SIZES:
+            if place := self.places.get(tuple(tokens[len(tokens) - size :])):
+                return place, size
+        return 0, 0
+
+
+class NgramDrafter:
+    """Remembers the texts that run now; each learns from itself alone."""
+
+    name = "ngram"
+    max_length = MAX_LENGTH
+    is_free = True
+
+    def __init__(self) -> None:
+        self._indexes: dict[int, Index] = {}
+
+    def draft(self, asks: Seq[Ask], go_on: GoOn) -> list[Call]:
+        for ask in asks:
+            tokens = ask.sequence.tokens
+            index = self._indexes.setdefault(ask.sequence.id, Index())
+            index.take_in(tokens)
+            place, size = index.find(tokens)
+            if place:
+                self._copy(ask, place, CONFIDENCE[size])
+        return []
+
+    def _copy(self, ask: Ask, place: int, confidence: float) -> None:
+        """What followed; a run that overlaps the end of the text repeats itself."""
+        tokens = ask.sequence.tokens
+        period = len(tokens) - place
+        for i in range(ask.length):
+            ask.drafts.append(Draft(tokens[place + i % period], confidence))
+
+    def observe(self, sequence: Sequence, row: int) -> None:
+        """Reads the text itself when it is asked."""
+
+    def forget(self, sequence: Sequence) -> None:
+        self._indexes.pop(sequence.id, None)

@@ -1,0 +1,276 @@
+"""Which guesses go into a step, and what became of them: here drafters, tuner and engine meet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass, field
+
+from ..protocol import Speculated
+from .drafters.drafter import Ask, Drafter, GoOn
+from .stream import Stream
+from .tune import MAX_LENGTH, Acceptance, Curve, Option, Purse, best_alone, choose
+
+PROBE_LENGTH = 2
+NO_OPTION = Option(())
+
+
+@dataclass(slots=True)
+class Learned:
+    """What is known about this machine with these models; it outlives the process."""
+
+    verify: Curve = field(default_factory=Curve)  # by rows of the target
+    draft: Curve = field(default_factory=Curve)  # by streams of the drafter
+    acceptance: Acceptance = field(default_factory=Acceptance)
+
+
+@dataclass(slots=True)
+class Tally:
+    """What speculation did for one stream."""
+
+    drafter: str = ""
+    drafted: int = 0
+    accepted: int = 0
+    times: int = 0  # that something was drafted
+    took_s: float = 0.0  # steps, with their drafting
+    plain_s: float = 0.0  # what the same tokens would have taken without
+
+    def report(self) -> Speculated:
+        return Speculated(
+            drafter=self.drafter,
+            drafted=self.drafted,
+            accepted=self.accepted,
+            mean_length=self.drafted / self.times if self.times else 0.0,
+            speedup=self.plain_s / self.took_s if self.took_s else 1.0,
+        )
+
+
+@dataclass(slots=True, eq=False)
+class Guess:
+    """What is drafted for one stream in the step that is being made."""
+
+    stream: Stream
+    bound: int  # guesses at most
+    fixed: bool  # as many as that, whether it pays or not
+    drafter: str = ""
+    ask: Ask | None = None
+    option: Option = NO_OPTION  # how likely the guesses are right
+    length: int = 0  # of those that are verified
+
+    @property
+    def tokens(self) -> list[int]:
+        return self.ask.tokens[: self.length] if self.ask else []
+
+    @property
+    def confidences(self) -> list[float]:
+        return [draft.confidence for draft in self.ask.drafts] if self.ask else []
+
+
+class Speculation:
+    """Decides, for all streams together, how far each is drafted ahead."""
+
+    def __init__(
+        self, drafters: Seq[Drafter], learned: Learned, *, fixed: int | None = None
+    ) -> None:
+        """At most one drafter is not free. `fixed`: so many guesses whenever they can be had;
+        None: as many as pay."""
+        self._drafters = drafters
+        self._free = [drafter for drafter in drafters if drafter.is_free]
+        self._model = next((drafter for drafter in drafters if not drafter.is_free), None)
+        self._fixed = fixed
+        self._learned = learned
+        self._purse = Purse()
+        self._guesses: dict[int, Guess] = {}
+        self._tallies: dict[int, Tally] = {}
+        self._drafting_s = 0.0
+        self._step_s = 0.0
+        self._plain_s = 0.0
+
+    @property
+    def name(self) -> str:
+        """Of the drafter that reads ahead with weights, or else of the one without."""
+        return self._model.name if self._model else "".join(d.name for d in self._free)
+
+    def propose(self, streams: Seq[Stream], *, others: int, room: int) -> dict[int, list[int]]:
+        """Drafts by id, for streams that are about to decode; together at most `room`.
+
+        `others`: rows of the step that are not theirs.
+        """
+        self._drafting_s = 0.0
+        self._guesses = {stream.sequence.id: self._begin(stream) for stream in streams}
+        if not self._drafters or not self._learned.verify.is_known:
+            return {}
+        asking = [guess for guess in self._guesses.values() if guess.bound > 0]
+        for guess in asking:
+            self._look_up(guess)
+        if self._model:
+            self._read_ahead(self._model, asking, others)
+        self._settle(asking, others, room)
+        return {id_: guess.tokens for id_, guess in self._guesses.items() if guess.length}
+
+    def drop(self) -> None:
+        """The step has no room for drafts after all."""
+        for guess in self._guesses.values():
+            guess.length = 0
+
+    def observe_step(self, *, rows: int, prompt_rows: int, took_s: float) -> None:
+        """The target's decode is over."""
+        if not prompt_rows:
+            self._learned.verify.observe(rows, took_s)
+        self._purse.earn(took_s)
+        self._step_s = took_s + self._drafting_s
+        drafted = sum(guess.length for guess in self._guesses.values())
+        self._plain_s = took_s
+        if drafted and self._learned.verify.is_known:
+            verify = self._learned.verify
+            self._plain_s *= verify.seconds(rows - drafted) / verify.seconds(rows)
+
+    def observe_stream(self, stream: Stream, *, accepted: int, row: int) -> None:
+        """So many of its drafts were right; its newest token was drawn from `row`.
+
+        The first guess that was not verified is judged as well: the newest token says what it
+        should have been.
+        """
+        seq = stream.sequence
+        guess = self._guesses.get(seq.id)
+        if guess is None:
+            guess = self._guesses[seq.id] = self._begin(stream)
+        right = accepted
+        judged = guess.confidences[: guess.length + 1]
+        if accepted == guess.length and accepted < len(judged):
+            assert guess.ask
+            right += guess.ask.drafts[accepted].token == seq.tokens[-1]
+        self._learned.acceptance.observe(guess.drafter, seq.id, judged, right)
+        self._count(guess, accepted)
+        for drafter in self._drafters:
+            drafter.observe(seq, row)
+
+    def finish(self, stream: Stream, *, accepted: int) -> Speculated | None:
+        """The stream is over; what speculation did for it, if it was asked to."""
+        id_ = stream.sequence.id
+        if guess := self._guesses.get(id_):
+            self._count(guess, accepted)
+        self.forget(stream)
+        tally = self._tallies.pop(id_, None)
+        self._learned.acceptance.forget(id_)
+        return tally.report() if tally else None
+
+    def forget(self, stream: Stream) -> None:
+        """The stream is over, or is computed again."""
+        self._guesses.pop(stream.sequence.id, None)
+        for drafter in self._drafters:
+            drafter.forget(stream.sequence)
+
+    def _begin(self, stream: Stream) -> Guess:
+        """With as many guesses as are of use: neither context nor num_predict ends before them."""
+        seq = stream.sequence
+        fixed = self._fixed if seq.draft_fixed is None else seq.draft_fixed
+        bounds = [MAX_LENGTH, seq.num_ctx - len(seq.tokens) - 1, seq.num_left - 1]
+        bounds += [bound for bound in (seq.draft_limit, fixed) if bound is not None]
+        return Guess(stream, max(min(bounds), 0), fixed is not None)
+
+    def _look_up(self, guess: Guess) -> None:
+        """The guesses that cost nothing."""
+        for drafter in self._free:
+            ask = Ask(guess.stream.sequence, guess.stream.sampler, guess.bound)
+            drafter.draft([ask], _always)
+            if ask.drafts:
+                self._take(guess, drafter, ask)
+                return
+
+    def _take(self, guess: Guess, drafter: Drafter, ask: Ask) -> None:
+        del ask.drafts[guess.stream.num_possible(ask.tokens) :]
+        guess.drafter, guess.ask = drafter.name, ask
+        guess.option = self._learned.acceptance.judged(
+            drafter.name, ask.sequence.id, guess.confidences
+        )
+
+    def _read_ahead(self, model: Drafter, asking: Seq[Guess], others: int) -> None:
+        """Let the drafter with weights guess, where that is expected to pay."""
+        lengths = self._plan(model, asking, others)
+        asks = {
+            id(guess): Ask(guess.stream.sequence, guess.stream.sampler, length)
+            for guess, length in zip(asking, lengths, strict=True)
+            if length
+        }
+        if not asks:
+            return
+        rows = len(self._guesses) + others + sum(lengths)
+        calls = model.draft(list(asks.values()), self._pays(model, len(asks), rows))
+        for call in calls:
+            self._learned.draft.observe(call.streams, call.took_s)
+            self._drafting_s += call.took_s
+        for guess in asking:
+            if (ask := asks.get(id(guess))) and ask.drafts:
+                self._take(guess, model, ask)
+
+    def _plan(self, model: Drafter, asking: Seq[Guess], others: int) -> list[int]:
+        """How far to read ahead with weights: 0 where what was looked up is as good."""
+        learned = self._learned
+        if not learned.draft.is_known:
+            return [min(guess.bound, PROBE_LENGTH) for guess in asking]
+        options = []
+        for guess in asking:
+            length = min(guess.bound, model.max_length)
+            if guess.fixed:
+                options.append(Option((1.0,) * length, is_free=False))
+                continue
+            own = learned.acceptance.expected(model.name, guess.stream.sequence.id, length)
+            values = [
+                best_alone(option, learned.verify, learned.draft, others=others)
+                for option in (own, guess.option)
+            ]
+            options.append(own if values[0] > values[1] else guess.option)
+        lengths = choose(options, learned.verify, others=others, draft=learned.draft)
+        for i, option in enumerate(options):
+            if asking[i].fixed:
+                lengths[i] = len(option.chances)
+            elif option.is_free:
+                lengths[i] = 0
+        if asking and not any(lengths) and self._can_probe(len(self._guesses) + others):
+            lengths[0] = min(asking[0].bound, PROBE_LENGTH)
+        return lengths
+
+    def _can_probe(self, rows: int) -> bool:
+        verify, draft = self._learned.verify, self._learned.draft
+        loss_s = verify.seconds(rows + PROBE_LENGTH) - verify.seconds(rows)
+        return self._purse.pay(loss_s + PROBE_LENGTH * draft.seconds(1))
+
+    def _pays(self, model: Drafter, streams: int, rows: int) -> GoOn:
+        """Whether one more guess brings more tokens a second than the step has without it."""
+        learned = self._learned
+        if not learned.draft.is_known:
+            return _always
+        row_s = learned.verify.seconds(rows + 1) - learned.verify.seconds(rows)
+        price_s = row_s + learned.draft.seconds(streams) / streams
+        floor = price_s / learned.verify.seconds(len(self._guesses))
+
+        def pays(ask: Ask) -> bool:
+            if self._guesses[ask.sequence.id].fixed:
+                return True
+            confidences = [draft.confidence for draft in ask.drafts]
+            judged = learned.acceptance.judged(model.name, ask.sequence.id, confidences)
+            return judged.reach[-1] > floor
+
+        return pays
+
+    def _settle(self, asking: Seq[Guess], others: int, room: int) -> None:
+        """Which of the guesses are verified."""
+        others += len(self._guesses) - len(asking)
+        options = [guess.option for guess in asking]
+        lengths = choose(options, self._learned.verify, others=others, draft=None)
+        for guess, length in zip(asking, lengths, strict=True):
+            guess.length = min(len(guess.option.chances) if guess.fixed else length, room)
+            room -= guess.length
+
+    def _count(self, guess: Guess, accepted: int) -> None:
+        tally = self._tallies.setdefault(guess.stream.sequence.id, Tally())
+        tally.drafter = guess.drafter or tally.drafter
+        tally.drafted += guess.length
+        tally.accepted += accepted
+        tally.times += guess.length > 0
+        tally.took_s += self._step_s
+        tally.plain_s += self._plain_s * (accepted + 1)
+
+
+def _always(_ask: Ask) -> bool:
+    return True

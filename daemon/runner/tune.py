@@ -1,0 +1,201 @@
+"""How far to draft: what rows cost here, how often guesses are right, and what maximises goodput.
+
+Goodput is the expected number of accepted tokens of the whole batch by the time that drafting and
+verifying take. Nothing is assumed about the machine: every figure comes from the steps themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+LENGTHS = (0, 1, 2, 3, 4, 6, 8, 12, 16)  # few, so that graph shapes recur (guide 6.4)
+MAX_LENGTH = LENGTHS[-1]
+MAX_ROWS = 64  # of a step whose cost is remembered by itself
+GAIN = 1.05  # expected at least of a draft, so that noise does not start one
+SHAPE_MEMORY = 0.1  # weight of the newest measurement in the cost of so many rows, ...
+SCALE_MEMORY = 0.2  # ... and in how fast the machine is just now
+OUTLIER = 3.0  # a step that took so many times what was expected counts as so many
+DECAY = 0.97  # of what is known about acceptance, by guess
+PRIOR_GUESSES = 4.0  # that a new stream's prior counts for
+FIRST_CHANCE = 0.6  # of a guess of which nothing is known
+PROBE_SHARE = 0.01  # of the time may be lost by trying what seems not to pay
+BUCKETS = 8  # of a drafter's confidence
+
+
+@dataclass(slots=True)
+class Curve:
+    """Seconds of a call by its number of rows: a shape that is learnt once, times the speed of the
+    machine just now. The shape is relative, so what heat, neighbours or a longer context slow
+    down is forgotten fast, and what the kernels are like is not."""
+
+    shape: dict[int, float] = field(default_factory=dict)  # by rows
+    scale: float = 1.0
+
+    @property
+    def is_known(self) -> bool:
+        return bool(self.shape)
+
+    def observe(self, rows: int, took_s: float) -> None:
+        """A call with so many rows is over."""
+        if not self.shape:
+            self.shape[rows], self.scale = took_s, 1.0
+            return
+        known = self.seconds(rows)
+        took_s = min(took_s, OUTLIER * known)
+        if rows not in self.shape:
+            self.shape[rows] = took_s / self.scale
+            return
+        self.shape[rows] += SHAPE_MEMORY * (took_s / self.scale - self.shape[rows])
+        self.scale *= (took_s / known) ** SCALE_MEMORY
+
+    def seconds(self, rows: int) -> float:
+        """Expected: on the line between the nearest row counts that were seen, and beyond them on
+        the line through the outermost two. More rows never cost less."""
+        counts = sorted(self.shape)
+        costs = np.maximum.accumulate([self.shape[count] for count in counts])
+        if rows > counts[-1]:
+            return self.scale * _beyond(counts, costs.tolist(), rows)
+        return self.scale * float(np.interp(rows, counts, costs))
+
+
+def _beyond(counts: Sequence[int], costs: Sequence[float], rows: int) -> float:
+    if len(counts) == 1:
+        return costs[0] * rows / counts[0]
+    slope = (costs[-1] - costs[-2]) / (counts[-1] - counts[-2])
+    return costs[-1] + slope * (rows - counts[-1])
+
+
+@dataclass(slots=True)
+class Record:
+    """How often something was right; old guesses count less and less."""
+
+    right: float = 0.0
+    total: float = 0.0
+
+    def observe(self, is_right: bool) -> None:
+        self.right = DECAY * self.right + is_right
+        self.total = DECAY * self.total + 1
+
+    def chance(self, prior: float) -> float:
+        return (self.right + PRIOR_GUESSES * prior) / (self.total + PRIOR_GUESSES)
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """What one stream could be given: the chance of each guess, given those before it."""
+
+    chances: tuple[float, ...]
+    is_free: bool = True  # nobody has to compute these guesses any more
+
+    @property
+    def reach(self) -> tuple[float, ...]:
+        """The chance that a guess and all before it are right, by depth."""
+        return tuple(np.cumprod(self.chances).tolist())
+
+
+Kind = tuple[str, int]  # what a guess is like: ("depth", d), or ("sure", bucket of confidence)
+
+
+class Acceptance:
+    """How likely a guess is right, if those before it were.
+
+    A stream's own record is drawn towards what all streams have seen of such guesses.
+    """
+
+    def __init__(self) -> None:
+        self._all: dict[tuple[str, Kind], Record] = {}  # by drafter
+        self._streams: dict[int, dict[tuple[str, Kind], Record]] = {}
+
+    def observe(
+        self, drafter: str, stream: int, confidences: Sequence[float], accepted: int
+    ) -> None:
+        """The first `accepted` guesses were right; the next one, if any, was wrong."""
+        own = self._streams.setdefault(stream, {})
+        for depth, confidence in enumerate(confidences[: accepted + 1]):
+            for kind in (("depth", depth), _sure(confidence)):
+                for table in (self._all, own):
+                    table.setdefault((drafter, kind), Record()).observe(depth < accepted)
+
+    def expected(self, drafter: str, stream: int, length: int) -> Option:
+        """Of guesses that are not made yet."""
+        kinds = (("depth", depth) for depth in range(length))
+        chances = tuple(self._chance(drafter, stream, kind, FIRST_CHANCE) for kind in kinds)
+        return Option(chances, is_free=False)
+
+    def judged(self, drafter: str, stream: int, confidences: Sequence[float]) -> Option:
+        """Of guesses whose confidence is known."""
+        return Option(tuple(self._chance(drafter, stream, _sure(c), c) for c in confidences))
+
+    def forget(self, stream: int) -> None:
+        self._streams.pop(stream, None)
+
+    def _chance(self, drafter: str, stream: int, kind: Kind, prior: float) -> float:
+        for table in (self._all, self._streams.get(stream, {})):
+            if record := table.get((drafter, kind)):
+                prior = record.chance(prior)
+        return prior
+
+
+def _sure(confidence: float) -> Kind:
+    return "sure", min(int(confidence * BUCKETS), BUCKETS - 1)
+
+
+def choose(
+    options: Sequence[Option], verify: Curve, *, others: int, draft: Curve | None
+) -> list[int]:
+    """Draft lengths of all streams together, those of the highest expected goodput.
+
+    Guesses are added in the order of their chance, which respects their depth, and the best
+    number of them wins. `others`: rows that are in the step anyhow, beside one for each stream.
+    `draft`: what a decode of the drafter costs by streams; None if all options are free.
+    """
+    base = len(options) + others
+    ranked = sorted(
+        ((-chance, depth, i) for i, o in enumerate(options) for depth, chance in enumerate(o.reach))
+    )
+    lengths, best = [0] * len(options), [0] * len(options)
+    tokens, draft_s = float(len(options)), 0.0
+    goal = GAIN * tokens / verify.seconds(base)
+    asking: dict[int, int] = {}  # streams by depth
+    for added, (chance, depth, i) in enumerate(ranked, 1):
+        tokens -= chance
+        lengths[i] = depth + 1
+        if draft and not options[i].is_free:
+            before = asking.get(depth, 0)
+            asking[depth] = before + 1
+            draft_s += draft.seconds(before + 1) - (draft.seconds(before) if before else 0.0)
+        goodput = tokens / (verify.seconds(base + added) + draft_s)
+        if goodput > goal and all(length in LENGTHS for length in lengths):
+            goal, best = goodput, lengths[:]
+    return best
+
+
+def best_alone(option: Option, verify: Curve, draft: Curve | None, *, others: int) -> float:
+    """The highest goodput that one stream's guesses could bring to a step of `others` rows."""
+    goodputs = [1 / verify.seconds(1 + others)]
+    tokens, draft_s = 1.0, 0.0
+    for depth, chance in enumerate(option.reach, 1):
+        tokens += chance
+        draft_s += draft.seconds(1) if draft and not option.is_free else 0.0
+        goodputs.append(tokens / (verify.seconds(1 + others + depth) + draft_s))
+    return max(goodputs)
+
+
+@dataclass(slots=True)
+class Purse:
+    """What may be lost by trying: a share of all the time spent."""
+
+    earned_s: float = 0.0
+
+    def earn(self, took_s: float) -> None:
+        self.earned_s += PROBE_SHARE * took_s
+
+    def pay(self, loss_s: float) -> bool:
+        """Whether a try that may lose so much can be afforded; it is paid at once."""
+        if loss_s > self.earned_s:
+            return False
+        self.earned_s -= loss_s
+        return True
