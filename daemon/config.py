@@ -21,9 +21,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from .duration import parse_duration
 from .errors import ConfigError
+from .protocol import MAX_DRAFTS
 
 DEFAULT_PORT = 11434
-MAX_DRAFTS = 16
 FALSE = {"", "0", "f", "false"}
 
 

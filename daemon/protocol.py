@@ -16,6 +16,7 @@ import msgspec
 
 LENGTH = struct.Struct("<I")
 MAX_FRAME_BYTES = 1 << 30
+MAX_DRAFTS = 16  # tokens that are guessed for one stream in one step
 
 
 class Load(msgspec.Struct, frozen=True, tag=True):

@@ -20,7 +20,7 @@ from llama_cpp import llama_cpp_ext as ext
 from numpy.typing import NDArray
 
 from ..errors import BadRequest, DecodeFailed, LoadFailed
-from ..protocol import Load
+from ..protocol import MAX_DRAFTS, Load
 from .holding import State
 
 # rc of llama_decode, guide section 10.2
@@ -41,7 +41,6 @@ MEAN, CLS, LAST, RANK = (
 UINT8_P = ctypes.POINTER(ctypes.c_uint8)
 PARTIAL_ONLY = lib.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY
 MAX_PARKED = 16
-MAX_DRAFTS = 16  # of one stream in one step
 MAX_OUTPUTS = 64  # of one step; each takes a float for every token of the vocabulary
 LOG_ERROR = 4
 BUFFER_SIZE = re.compile(r"(\S+) (?:model|KV|RS|compute|output) buffer size = +([\d.]+) MiB")

@@ -220,8 +220,10 @@ class PrefixCache:
     def _fetch(self, tokens: Sequence[int]) -> None:
         """Bring back, as a parked holding, what on the shelf fits better than all in the cells."""
         shelved, count = self._on_shelf(tokens)
+        if shelved is None:
+            return
         match = self.match(tokens)
-        if shelved is None or count < MIN_SHELVED_TOKENS + (match.count if match else 0):
+        if count < MIN_SHELVED_TOKENS + (match.count if match else 0):
             return
         self._shelf.take(shelved)
         if not self.reserve(len(shelved.tokens)):

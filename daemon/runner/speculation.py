@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 
-from ..protocol import Speculated
+from ..protocol import MAX_DRAFTS, Speculated
 from .drafters.drafter import Ask, Drafter, GoOn
 from .stream import Stream
-from .tune import MAX_LENGTH, Acceptance, Curve, Option, Purse, best_alone, choose
+from .tune import Acceptance, Curve, Option, Purse, best_alone, choose
 
 PROBE_LENGTH = 2
 NO_OPTION = Option(())
@@ -85,19 +85,16 @@ class Speculation:
         self._step_s = 0.0
         self._plain_s = 0.0
 
-    @property
-    def name(self) -> str:
-        """Of the drafter that reads ahead with weights, or else of the one without."""
-        return self._model.name if self._model else "".join(d.name for d in self._free)
-
     def propose(self, streams: Seq[Stream], *, others: int, room: int) -> dict[int, list[int]]:
         """Drafts by id, for streams that are about to decode; together at most `room`.
 
         `others`: rows of the step that are not theirs.
         """
+        if not self._drafters:
+            return {}
         self._drafting_s = 0.0
         self._guesses = {stream.sequence.id: self._begin(stream) for stream in streams}
-        if not self._drafters or not self._learned.verify.is_known:
+        if not self._learned.verify.is_known:
             return {}
         asking = [guess for guess in self._guesses.values() if guess.bound > 0]
         for guess in asking:
@@ -114,6 +111,8 @@ class Speculation:
 
     def observe_step(self, *, rows: int, prompt_rows: int, took_s: float) -> None:
         """The target's decode is over."""
+        if not self._drafters:
+            return
         if not prompt_rows:
             self._learned.verify.observe(rows, took_s)
         self._purse.earn(took_s)
@@ -130,6 +129,8 @@ class Speculation:
         The first guess that was not verified is judged as well: the newest token says what it
         should have been.
         """
+        if not self._drafters:
+            return
         seq = stream.sequence
         guess = self._guesses.get(seq.id)
         if guess is None:
@@ -164,7 +165,7 @@ class Speculation:
         """With as many guesses as are of use: neither context nor num_predict ends before them."""
         seq = stream.sequence
         fixed = self._fixed if seq.draft_fixed is None else seq.draft_fixed
-        bounds = [MAX_LENGTH, seq.num_ctx - len(seq.tokens) - 1, seq.num_left - 1]
+        bounds = [MAX_DRAFTS, seq.num_ctx - len(seq.tokens) - 1, seq.num_left - 1]
         bounds += [bound for bound in (seq.draft_limit, fixed) if bound is not None]
         return Guess(stream, max(min(bounds), 0), fixed is not None)
 

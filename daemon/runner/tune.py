@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 LENGTHS = (0, 1, 2, 3, 4, 6, 8, 12, 16)  # few, so that graph shapes recur (guide 6.4)
-MAX_LENGTH = LENGTHS[-1]
-MAX_ROWS = 64  # of a step whose cost is remembered by itself
 GAIN = 1.05  # expected at least of a draft, so that noise does not start one
 SHAPE_MEMORY = 0.1  # weight of the newest measurement in the cost of so many rows, ...
 SCALE_MEMORY = 0.2  # ... and in how fast the machine is just now

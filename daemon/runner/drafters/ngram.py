@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 
+from ...protocol import MAX_DRAFTS
 from ..sequence import Sequence
 from .drafter import Ask, Call, Draft, GoOn
 
 SIZES = (8, 5, 3)  # tokens that must be the same; the longer, the surer
 CONFIDENCE = {8: 0.8, 5: 0.6, 3: 0.4}  # of a match of that size, until experience says more
-MAX_LENGTH = 16
 
 Gram = tuple[int, ...]
 
@@ -43,7 +43,7 @@ class NgramDrafter:
     """Remembers the texts that run now; each learns from itself alone."""
 
     name = "ngram"
-    max_length = MAX_LENGTH
+    max_length = MAX_DRAFTS
     is_free = True
 
     def __init__(self) -> None:
