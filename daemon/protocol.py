@@ -32,6 +32,7 @@ class Load(msgspec.Struct, frozen=True, tag=True):
     use_mmap: bool | None = None
     threads: int = 0  # 0: one for each physical core
     kv_type: str = "f16"  # of the KV cache, by ggml's name
+    draft: str = ""  # weights of a drafter; "" if there are none
     speculation: int | None = None  # tokens to draft at a time; None: as many as pay; 0: none
     shelf_bytes: int = 0  # of host memory, for prefixes that others took the cells of
     embedding: bool = False  # vectors instead of text; `slots` is the texts of one decode
@@ -139,6 +140,8 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
 
     size_bytes: int  # weights, KV cache and compute buffers on all devices
     size_vram_bytes: int
+    drafters: tuple[str, ...] = ()  # who reads ahead
+    refusal: str = ""  # why the drafter that was asked for does not
 
 
 class Speculated(msgspec.Struct, frozen=True):

@@ -128,11 +128,12 @@ def open_bench(load: Load) -> Iterator[Bench]:
         deltas.extend(message.deltas)
         stats.append(copy.copy(message.stats or Stats()))
 
-    speculation = prepare(loaded.model, loaded.context, load)
+    speculation = prepare(loaded, load)
     engine = Engine(loaded.model, loaded.context, load, take, speculation)
     try:
         yield Bench(loaded, Intake(loaded.model, load.num_ctx), engine, deltas, stats)
     finally:
+        speculation.close()
         loaded.context.close()
         loaded.model.close()
 

@@ -66,7 +66,8 @@ class Writer:
 
     def __init__(self, loaded: Loaded[Context], load: Load, send: Send) -> None:
         self._intake = Intake(loaded.model, load.num_ctx)
-        speculation = prepare(loaded.model, loaded.context, load)
+        speculation = prepare(loaded, load)
+        self.drafters, self.refusal = speculation.names, speculation.refusal
         self._engine = Engine(loaded.model, loaded.context, load, send, speculation)
         self._send = send
         self.cancel = self._engine.cancel
@@ -124,7 +125,8 @@ class Runner:
             encoder = load_embedding_model(load, report)
             return Embedder(encoder.model, encoder.context, load, send), _ready(encoder.log)
         loaded = load_model(load, report)
-        return Writer(loaded, load, send), _ready(loaded.log)
+        writer = Writer(loaded, load, send)
+        return writer, _ready(loaded.log, writer.drafters, writer.refusal)
 
     def _take_in(self) -> None:
         """Until the front is gone; then nobody needs this process, whatever it is doing.
@@ -154,8 +156,8 @@ class Runner:
             self._wire.send(Failed(request.id, type(error).__name__, str(error)))
 
 
-def _ready(log: Log) -> Ready:
-    return Ready(log.size_bytes, log.size_vram_bytes)
+def _ready(log: Log, drafters: tuple[str, ...] = (), refusal: str = "") -> Ready:
+    return Ready(log.size_bytes, log.size_vram_bytes, drafters, refusal)
 
 
 def main() -> None:

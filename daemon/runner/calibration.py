@@ -1,28 +1,60 @@
-"""How a runner learns, before its first request, what rows cost on this machine."""
+"""How a runner learns, before its first request, what rows and guesses cost on this machine."""
 
 from __future__ import annotations
 
+import logging
 import time
+from array import array
 
-from ..protocol import Load
+from ..errors import LoadFailed
+from ..protocol import Limits, Load, Sampling
+from .drafters.drafter import Ask, Drafter, always
 from .drafters.ngram import NgramDrafter
-from .llama import DECODED, Context, Model, Rows
+from .holding import Holding
+from .llama import DECODED, Context, Loaded, Rows
+from .pairing import load_drafter
+from .sampling import Sampler
+from .sequence import Sequence
 from .speculation import Learned, Speculation
 
 ROWS = (1, 2, 4, 8)  # the others lie between, or are met on the way
+STREAMS = (1, 2, 4, 8)
 ROUNDS = 3  # the first of them builds the graphs
+GREEDY = Sampling(temperature=0.0)
+
+log = logging.getLogger("outrider.runner")
 
 
-def prepare(model: Model, context: Context, load: Load) -> Speculation:
+def prepare(loaded: Loaded[Context], load: Load) -> Speculation:
     """The drafters that fit this model, and a first measurement of what their guesses cost.
 
     A recurrent state cannot be cut back, so such a model reads ahead with nobody.
     """
     learned = Learned()
-    if load.speculation == 0 or model.is_recurrent:
+    if load.speculation == 0:
         return Speculation((), learned)
-    _measure(context, load, learned)
-    return Speculation((NgramDrafter(),), learned, fixed=load.speculation)
+    drafter, refusal = _find_drafter(loaded, load)
+    if loaded.model.is_recurrent:
+        return Speculation((), learned, refusal=refusal)
+    _measure(loaded.context, load, learned)
+    if drafter:
+        _measure_drafter(drafter, loaded, load, learned)
+    drafters = (NgramDrafter(), drafter) if drafter else (NgramDrafter(),)
+    return Speculation(drafters, learned, fixed=load.speculation, refusal=refusal)
+
+
+def _find_drafter(loaded: Loaded[Context], load: Load) -> tuple[Drafter | None, str]:
+    """The drafter with weights, or why there is none."""
+    if not load.draft:
+        return None, ""
+    try:
+        if loaded.model.is_recurrent:
+            raise LoadFailed("guesses cannot be taken back from a recurrent model")
+        return load_drafter(loaded, load), ""
+    except LoadFailed as error:
+        refusal = f"no drafter: {load.draft} is not used: {error}"
+        log.warning("%s", refusal)
+        return None, refusal
 
 
 def _measure(context: Context, load: Load, learned: Learned) -> None:
@@ -38,3 +70,31 @@ def _measure(context: Context, load: Load, learned: Learned) -> None:
             context.clear(0)
             if number and rc == DECODED:
                 learned.verify.observe(count, took_s)
+
+
+def _measure_drafter(
+    drafter: Drafter, loaded: Loaded[Context], load: Load, learned: Learned
+) -> None:
+    """Draft after texts of one token that nobody asked for, then forget them."""
+    context, rows = loaded.context, Rows(load.batch)
+    for count in (c for c in STREAMS if c <= load.slots):
+        sequences = [_made_up(seq) for seq in range(count)]
+        rows.clear()
+        outputs = [rows.add(seq, 0, [0], outputs=1) for seq in range(count)]
+        if context.decode(rows) == DECODED:
+            for sequence, row in zip(sequences, outputs, strict=True):
+                drafter.observe(sequence, row)
+            sampler = Sampler(GREEDY, num_tokens=loaded.model.num_tokens)
+            calls = drafter.draft([Ask(s, sampler, ROUNDS + 1) for s in sequences], always)
+            for call in calls[2:]:  # the first builds the graph, and may take in more than a token
+                learned.draft.observe(call.streams, call.took_s)
+        for sequence in sequences:
+            drafter.forget(sequence)
+            context.clear(-sequence.id - 1)
+
+
+def _made_up(seq: int) -> Sequence:
+    """A text of two tokens, of which this sequence of the cache holds the first."""
+    sequence = Sequence(-seq - 1, array("i", [0, 0]), GREEDY, Limits(), num_ctx=ROUNDS + 4)
+    sequence.holding = Holding(seq, array("i", [0]))
+    return sequence

@@ -23,6 +23,8 @@ from ..errors import BadRequest, DecodeFailed, LoadFailed
 from ..protocol import MAX_DRAFTS, Load
 from .holding import State
 
+Hidden = NDArray[np.float32]  # what a model's last layer made of one token
+
 # rc of llama_decode, guide section 10.2
 DECODED, NO_CELLS, ABORTED = 0, 1, 2
 
@@ -75,9 +77,14 @@ class Log:
 class Model:
     """Weights and vocabulary."""
 
-    def __init__(self, load: Load, log: Log, progress: Callable[[float], None]) -> None:
+    def __init__(
+        self, path: str, load: Load, log: Log, progress: Callable[[float], None] | None = None
+    ) -> None:
+        """Raises LoadFailed with llama.cpp's own reason."""
+
         def report(fraction: float, _user: object) -> bool:
-            progress(fraction)
+            if progress:
+                progress(fraction)
             return True
 
         params = lib.llama_model_default_params()
@@ -88,9 +95,9 @@ class Model:
             params.load_mode = modes[load.use_mmap]
         callback = lib.llama_progress_callback(report)
         params.progress_callback = callback
-        self.handle = lib.llama_model_load_from_file(load.model.encode(), params)
+        self.handle = lib.llama_model_load_from_file(path.encode(), params)
         if not self.handle:
-            raise LoadFailed(f"unable to load model {load.model}: {log.cause}")
+            raise LoadFailed(f"unable to load model {path}: {log.cause}")
         self._log = log  # llama.cpp writes to it until the process ends
         self.vocab = lib.llama_model_get_vocab(self.handle)
         self.num_tokens: int = lib.llama_vocab_n_tokens(self.vocab)
@@ -120,9 +127,19 @@ class Model:
         return int(lib.llama_model_n_swa(self.handle))
 
     @cached_property
+    def architecture(self) -> str:
+        """As the GGUF header names it: "llama", "gemma4", "gemma4-assistant"."""
+        return self._metadata("general.architecture")
+
+    @cached_property
+    def hidden_width(self) -> int:
+        """Floats of a hidden row that leaves this model, or that its drafter takes in."""
+        return int(lib.llama_model_n_embd_out(self.handle))
+
+    @cached_property
     def pooling(self) -> int:
         """How a sequence becomes one vector: MEAN, CLS, LAST or RANK; MEAN if it does not say."""
-        stated = self._metadata(f"{self._metadata('general.architecture')}.pooling_type")
+        stated = self._metadata(f"{self.architecture}.pooling_type")
         return int(stated or 0) or MEAN
 
     @cached_property
@@ -197,8 +214,10 @@ class Model:
 class Rows:
     """The rows of one decode: numpy arrays behind a persistent llama_batch (guide 6.5)."""
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, *, hidden_width: int = 0) -> None:
+        """With a `hidden_width` every row has a hidden row of that many floats beside its token."""
         self.capacity = capacity
+        self._hidden = np.zeros((capacity, hidden_width), np.float32)
         self._token = np.zeros(capacity, np.int32)
         self._pos = np.zeros(capacity, np.int32)
         self._num_seq = np.ones(capacity, np.int32)
@@ -212,6 +231,8 @@ class Rows:
         self.batch.n_seq_id = _pointer(self._num_seq, int32_p)
         self.batch.seq_id = _pointer(self._seq_ptr, ctypes.POINTER(int32_p))
         self.batch.logits = _pointer(self._output, ctypes.POINTER(ctypes.c_int8))
+        if hidden_width:
+            self.batch.embd = _pointer(self._hidden, ctypes.POINTER(ctypes.c_float))
         self.clear()
 
     def clear(self) -> None:
@@ -231,6 +252,11 @@ class Rows:
         self.num_outputs += outputs
         return end - outputs
 
+    def add_hidden(self, seq: int, position: int, token: int, hidden: Hidden) -> int:
+        """Append a token with the hidden row that foretells its successor; returns its row."""
+        self._hidden[self.count] = hidden
+        return self.add(seq, position, [token], outputs=1)
+
     def output_all(self) -> None:
         """Make every row an output, as pooling asks for (guide 1.13)."""
         self._output[: self.count] = 1
@@ -249,6 +275,8 @@ class Decoder:
         params.type_k = params.type_v = KV_TYPES[load.kv_type]
         if load.kv_type == "f32":  # flash attention would round the cache to f16
             params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        elif load.draft:  # the contexts of a pair must agree, and each resolves AUTO alone
+            params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_ENABLED
         params.kv_unified = True
         params.swa_full = False
         params.no_perf = True
@@ -286,16 +314,25 @@ class Decoder:
         self._abort[0] = b"\x00"
 
 
-class Context(Decoder):
-    """The KV cache of all slots, for text."""
+class TextDecoder(Decoder):
+    """A context whose rows say which token comes next."""
 
-    def __init__(self, model: Model, load: Load) -> None:
-        count = num_seqs(model, load)
-        outputs = max(count, min(load.slots * (1 + MAX_DRAFTS), MAX_OUTPUTS, load.batch))
-        super().__init__(model, load, seqs=count, outputs=outputs)  # guide 0.2
+    def __init__(self, model: Model, load: Load, *, seqs: int, outputs: int, **more: object):
+        super().__init__(model, load, seqs=seqs, outputs=outputs, **more)
         self.max_outputs = outputs
         self._logits_ith = _logits_getter()
-        ext.llama_set_embeddings_nextn(self.handle, False, True)  # guide 0.7: prune prefill rows
+        self.keep_hidden(False)
+
+    def keep_hidden(self, is_kept: bool) -> None:
+        """Whether `hidden` can be asked. Either way masked: only output rows reach the last layer,
+        which prunes a prompt's (guide 0.7 and 2.2)."""
+        ext.llama_set_embeddings_nextn(self.handle, is_kept, True)
+
+    def hidden(self, row: int) -> Hidden:
+        """A copy of the hidden row of an output row, to be taken before the next decode."""
+        pointer = ext.llama_get_embeddings_nextn_ith(self.handle, row)
+        assert pointer, f"row {row} was not an output"
+        return np.ctypeslib.as_array(pointer, (self.model.hidden_width,)).copy()
 
     def logits(self, row: int) -> NDArray[np.float32]:
         """A view of one output row, valid until the next decode (guide 0.14)."""
@@ -303,6 +340,15 @@ class Context(Decoder):
         assert address, f"row {row} was not an output"
         data = (ctypes.c_float * self.model.num_tokens).from_address(address)
         return np.frombuffer(memoryview(data), np.float32)
+
+
+class Context(TextDecoder):
+    """The KV cache of all slots, for text."""
+
+    def __init__(self, model: Model, load: Load) -> None:
+        count = num_seqs(model, load)
+        outputs = max(count, min(load.slots * (1 + MAX_DRAFTS), MAX_OUTPUTS, load.batch))
+        super().__init__(model, load, seqs=count, outputs=outputs)  # guide 0.2
 
     def clear(self, seq: int) -> None:
         """Forget everything that a sequence holds."""
@@ -340,6 +386,30 @@ class Context(Decoder):
     def num_cached(self, seq: int) -> int:
         """How many tokens of a sequence are evaluated (guide 10.2: re-read after an abort)."""
         return int(lib.llama_memory_seq_pos_max(self._memory, seq)) + 1
+
+
+class AssistantContext(TextDecoder):
+    """What drafts with the target's KV cache, and has none of its own (guide 2.1).
+
+    Make it before the target's first decode, which it would undo. Nothing but decodes may be asked
+    of it.
+    """
+
+    def __init__(self, model: Model, target: Context, load: Load) -> None:
+        seqs = num_seqs(target.model, load)  # as the target has, or the cells would not match
+        rows = max(seqs, 32)
+        super().__init__(
+            model,
+            load,
+            seqs=seqs,
+            outputs=seqs,
+            n_batch=rows,
+            n_ubatch=rows,
+            ctx_other=target.handle,
+            ctx_type=lib.LLAMA_CONTEXT_TYPE_MTP,
+        )
+        self.keep_hidden(True)
+        target.keep_hidden(True)
 
 
 class EmbeddingContext(Decoder):
@@ -393,7 +463,7 @@ def _load(
 ) -> Loaded[C]:
     log = Log()
     lib.llama_backend_init()
-    model = Model(load, log, progress)
+    model = Model(load.model, load, log, progress)
     return Loaded(model, kind(model, load), log)
 
 

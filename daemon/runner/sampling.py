@@ -28,6 +28,7 @@ BLOCK = 256  # tokens that share a peak in the search for the largest logits
 CHUNK = 8192  # tokens whose noise is made at once: larger arrays leave the CPU's cache
 FEW = 2048  # so many may be sorted; also the size of a sample
 HEAD = 8  # of a sample
+RIVALS = 8  # of the likeliest token, in the measure of how sure a guess is
 MIROSTAT_HEAD = 100  # tokens from which mirostat 1 estimates the row's shape, as in llama-server
 MAX_LOGIT = 1e30  # no bias or penalty lifts a token beyond what float32 can subtract
 ZERO_TEMPERATURE = 1e-45  # below it llama.cpp's float32 is zero
@@ -97,6 +98,21 @@ class Sampler:
             return Drawn(token)
         return Drawn(token, *logprobs(logits, token, self._num_logprobs))
 
+    def guess(self, logits: Row, history: Sequence[int], position: int) -> tuple[int, float]:
+        """The token that `draw` would give if this row were the target's, and how sure that is: its
+        share of the candidates' probability. Changes nothing.
+
+        The noise is that of the draw, so a drafter whose row is like the target's says the same
+        also at a high temperature.
+        """
+        row = self.edited(logits, history, None)
+        if _is_greedy(self._sampling):
+            ids = largest(row, RIVALS)
+            return int(ids[0]), _share(row[ids], row[ids[0]], 1.0)
+        ids, left = self._candidates(row)
+        token = _noisiest(ids, left, self._sampling, position)
+        return token, _share(left, row[token], self._sampling.temperature)
+
     def edited(self, logits: Row, history: Sequence[int], allowed: NDArray[np.bool_] | None) -> Row:
         """A copy with biases, penalties and masks applied, or the very row if there are none."""
         s = self._sampling
@@ -114,17 +130,16 @@ class Sampler:
         return row
 
     def _pick(self, row: Row, position: int) -> int:
-        """The survivor whose noisy logit is the largest; of equal ones that of the smallest id."""
         s = self._sampling
-        if s.mirostat:
-            ids, logits = surprising(row, s, self._mu)
-        else:
-            ids, logits = survivors(row, s)
-        noisy = _noisy(ids, logits, s, position)
-        token = int(ids[noisy == noisy.max()].min())
+        ids, logits = self._candidates(row)
+        token = _noisiest(ids, logits, s, position)
         if s.mirostat:
             self._mu = adapted(self._mu, logits, float(row[token]), s)
         return token
+
+    def _candidates(self, row: Row) -> tuple[Ids, Row]:
+        s = self._sampling
+        return surprising(row, s, self._mu) if s.mirostat else survivors(row, s)
 
 
 def check(sampling: Sampling) -> None:
@@ -273,6 +288,17 @@ def logprobs(logits: Row, token: int, count: int) -> tuple[float, tuple[Logprob,
     ids = largest(logits, min(count, logits.size)) if count > 0 else np.empty(0, np.int64)
     top = (Logprob(int(i), float(logits[i]) - log_total) for i in ids)
     return float(logits[token]) - log_total, tuple(top)
+
+
+def _noisiest(ids: Ids, logits: Row, s: Sampling, position: int) -> int:
+    """The survivor whose noisy logit is the largest; of equal ones that of the smallest id."""
+    noisy = _noisy(ids, logits, s, position)
+    return int(ids[noisy == noisy.max()].min())
+
+
+def _share(logits: Row, own: np.float32, temperature: float) -> float:
+    """What part of these candidates' probability one of them has."""
+    return 1.0 / float(np.exp((logits.astype(np.float64) - own) / temperature).sum())
 
 
 def _noisy(ids: Ids, logits: Row, s: Sampling, position: int) -> NDArray[np.float64]:

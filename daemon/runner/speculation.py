@@ -6,7 +6,7 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 
 from ..protocol import MAX_DRAFTS, Speculated
-from .drafters.drafter import Ask, Drafter, GoOn
+from .drafters.drafter import Ask, Drafter, GoOn, always
 from .stream import Stream
 from .tune import Acceptance, Curve, Option, Purse, best_alone, choose
 
@@ -69,10 +69,16 @@ class Speculation:
     """Decides, for all streams together, how far each is drafted ahead."""
 
     def __init__(
-        self, drafters: Seq[Drafter], learned: Learned, *, fixed: int | None = None
+        self,
+        drafters: Seq[Drafter],
+        learned: Learned,
+        *,
+        fixed: int | None = None,
+        refusal: str = "",
     ) -> None:
         """At most one drafter is not free. `fixed`: so many guesses whenever they can be had;
-        None: as many as pay."""
+        None: as many as pay. `refusal`: why the drafter that was asked for is not among them."""
+        self.refusal = refusal
         self._drafters = drafters
         self._free = [drafter for drafter in drafters if drafter.is_free]
         self._model = next((drafter for drafter in drafters if not drafter.is_free), None)
@@ -84,6 +90,16 @@ class Speculation:
         self._drafting_s = 0.0
         self._step_s = 0.0
         self._plain_s = 0.0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the drafters."""
+        return tuple(drafter.name for drafter in self._drafters)
+
+    def close(self) -> None:
+        """Free what the drafters have loaded; before the target is freed."""
+        for drafter in self._drafters:
+            drafter.close()
 
     def propose(self, streams: Seq[Stream], *, others: int, room: int) -> dict[int, list[int]]:
         """Drafts by id, for streams that are about to decode; together at most `room`.
@@ -173,7 +189,7 @@ class Speculation:
         """The guesses that cost nothing."""
         for drafter in self._free:
             ask = Ask(guess.stream.sequence, guess.stream.sampler, guess.bound)
-            drafter.draft([ask], _always)
+            drafter.draft([ask], always)
             if ask.drafts:
                 self._take(guess, drafter, ask)
                 return
@@ -240,7 +256,7 @@ class Speculation:
         """Whether one more guess brings more tokens a second than the step has without it."""
         learned = self._learned
         if not learned.draft.is_known:
-            return _always
+            return always
         row_s = learned.verify.seconds(rows + 1) - learned.verify.seconds(rows)
         price_s = row_s + learned.draft.seconds(streams) / streams
         floor = price_s / learned.verify.seconds(len(self._guesses))
@@ -271,7 +287,3 @@ class Speculation:
         tally.times += guess.length > 0
         tally.took_s += self._step_s
         tally.plain_s += self._plain_s * (accepted + 1)
-
-
-def _always(_ask: Ask) -> bool:
-    return True

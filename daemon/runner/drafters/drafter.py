@@ -7,7 +7,7 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ..sampling import Sampler
+from ..sampling import Row, Sampler
 from ..sequence import Sequence
 
 
@@ -33,6 +33,14 @@ class Ask:
         """The guesses so far."""
         return [draft.token for draft in self.drafts]
 
+    def guess(self, logits: Row) -> Draft:
+        """Add the token that the stream would draw from this row, if it were the target's."""
+        seq = self.sequence
+        history = [*seq.tokens, *self.tokens]
+        guessed = self.sampler.guess(logits, history, seq.position + len(self.drafts))
+        self.drafts.append(Draft(*guessed))
+        return self.drafts[-1]
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -43,6 +51,11 @@ class Call:
 
 
 GoOn = Callable[[Ask], bool]  # whether one more guess would still pay, asked after each
+
+
+def always(_ask: Ask) -> bool:
+    """Go on, whatever was guessed."""
+    return True
 
 
 class Drafter(Protocol):
@@ -75,4 +88,8 @@ class Drafter(Protocol):
 
     def forget(self, sequence: Sequence) -> None:
         """The sequence is over, or starts again."""
+        ...
+
+    def close(self) -> None:
+        """Free what was loaded for it; before its target is freed."""
         ...

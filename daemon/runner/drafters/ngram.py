@@ -71,3 +71,6 @@ class NgramDrafter:
 
     def forget(self, sequence: Sequence) -> None:
         self._indexes.pop(sequence.id, None)
+
+    def close(self) -> None:
+        """Has loaded nothing."""

@@ -1,0 +1,80 @@
+"""Gemma 4's MTP drafter: reads the target's KV cache and its last hidden row (guide section 2.1)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+
+from ...protocol import MAX_DRAFTS
+from ..llama import DECODED, AssistantContext, Context, Hidden, Rows
+from ..sequence import Sequence
+from .drafter import Ask, Call, GoOn
+
+
+@dataclass(frozen=True, slots=True)
+class Tip:
+    """Where the guessing of one stream has come to: its newest token, and what led to that."""
+
+    ask: Ask
+    token: int
+    hidden: Hidden
+
+
+class AssistantDrafter:
+    """One decode for each depth, all streams together.
+
+    Drafting writes nothing into the cache, so there is nothing to catch up with or to cut back.
+    """
+
+    name = "assistant"
+    max_length = MAX_DRAFTS
+    is_free = False
+
+    def __init__(self, target: Context, context: AssistantContext) -> None:
+        self._target = target
+        self._context = context
+        self._rows = Rows(context.max_outputs, hidden_width=context.model.hidden_width)
+        self._hidden: dict[int, Hidden] = {}  # by id: the row that the newest token was drawn from
+
+    def draft(self, asks: Seq[Ask], go_on: GoOn) -> list[Call]:
+        calls: list[Call] = []
+        tips = [
+            Tip(ask, ask.sequence.tokens[-1], self._hidden[ask.sequence.id])
+            for ask in asks
+            if ask.sequence.id in self._hidden
+        ]
+        while tips:
+            self._lay(tips)
+            start_s = time.perf_counter()
+            if self._context.decode(self._rows) != DECODED:
+                break  # no free cells: this step goes without
+            tips = [tip for row, old in enumerate(tips) if (tip := self._advance(old, row, go_on))]
+            calls.append(Call(self._rows.count, time.perf_counter() - start_s))
+        return calls
+
+    def _lay(self, tips: Seq[Tip]) -> None:
+        """Every depth stands at the same position, that of the token which is not evaluated."""
+        self._rows.clear()
+        for tip in tips:
+            seq = tip.ask.sequence
+            assert seq.holding
+            self._rows.add_hidden(seq.holding.seq, seq.cached, tip.token, tip.hidden)
+
+    def _advance(self, tip: Tip, row: int, go_on: GoOn) -> Tip | None:
+        """One guess further; None if that was the last one."""
+        ask = tip.ask
+        token = ask.guess(self._context.logits(row)).token
+        if len(ask.drafts) >= ask.length or not go_on(ask):
+            return None
+        return Tip(ask, token, self._context.hidden(row))
+
+    def observe(self, sequence: Sequence, row: int) -> None:
+        self._hidden[sequence.id] = self._target.hidden(row)
+
+    def forget(self, sequence: Sequence) -> None:
+        self._hidden.pop(sequence.id, None)
+
+    def close(self) -> None:
+        self._context.close()
+        self._context.model.close()

@@ -1,0 +1,111 @@
+"""A small model with the target's vocabulary, in a KV cache of its own (guide section 2.6)."""
+
+from __future__ import annotations
+
+import time
+from array import array
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass, field
+
+from ...protocol import MAX_DRAFTS
+from ..holding import common_prefix
+from ..llama import DECODED, Context, Rows
+from ..sequence import Sequence
+from .drafter import Ask, Call, GoOn
+
+
+@dataclass(slots=True)
+class Memory:
+    """A sequence of the drafter's own cache, and the tokens in it."""
+
+    seq: int
+    tokens: array[int] = field(default_factory=lambda: array("i"))
+
+
+class ModelDrafter:
+    """Follows the text token by token, and reads ahead in one decode for each depth."""
+
+    name = "model"
+    max_length = MAX_DRAFTS
+    is_free = False
+
+    def __init__(self, context: Context, rows: int, slots: int) -> None:
+        """`rows`: of one decode at most."""
+        self._context = context
+        self._rows = Rows(rows)
+        self._free = list(range(slots))
+        self._memories: dict[int, Memory] = {}
+
+    def draft(self, asks: Seq[Ask], go_on: GoOn) -> list[Call]:
+        asks = [ask for ask in asks if self._follow(ask.sequence)]
+        calls: list[Call] = []
+        while asks:
+            self._rows.clear()
+            rows = [self._lay(ask) for ask in asks]
+            start_s = time.perf_counter()
+            if not self._decode([ask.sequence for ask in asks]):
+                break
+            streams = len(asks)
+            for ask, row in zip(asks, rows, strict=True):
+                ask.guess(self._context.logits(row))
+            asks = [ask for ask in asks if len(ask.drafts) < ask.length and go_on(ask)]
+            calls.append(Call(streams, time.perf_counter() - start_s))
+        return calls
+
+    def _lay(self, ask: Ask) -> int:
+        """What the cache does not have yet: the newest tokens, or the newest guess."""
+        memory = self._memories[ask.sequence.id]
+        tokens = [*ask.sequence.tokens, *ask.tokens][len(memory.tokens) :]
+        row = self._rows.add(memory.seq, len(memory.tokens), tokens, outputs=1)
+        memory.tokens.extend(tokens)
+        return row
+
+    def _follow(self, sequence: Sequence) -> bool:
+        """Bring the cache to the stream's text, but for so few tokens that a draft takes them in;
+        False if there is no room."""
+        memory = self._memories.get(sequence.id)
+        if memory is None:
+            if not self._free:
+                return False
+            memory = self._memories[sequence.id] = Memory(self._free.pop())
+        same = min(common_prefix(memory.tokens, sequence.tokens), len(sequence.tokens) - 1)
+        if same < len(memory.tokens) - MAX_DRAFTS:
+            same = 0  # a window may have lost what stood before (guide 4.2)
+        if same < len(memory.tokens):
+            self._cut(memory, same)
+        while len(sequence.tokens) - len(memory.tokens) > 1 + MAX_DRAFTS:
+            end = min(len(memory.tokens) + self._rows.capacity, len(sequence.tokens) - 1)
+            tokens = sequence.tokens[len(memory.tokens) : end]
+            self._rows.clear()
+            self._rows.add(memory.seq, len(memory.tokens), tokens, outputs=0)
+            memory.tokens.extend(tokens)
+            if not self._decode([sequence]):
+                return False
+        return True
+
+    def _cut(self, memory: Memory, count: int) -> None:
+        if count:
+            self._context.truncate(memory.seq, count)
+        else:
+            self._context.clear(memory.seq)
+        del memory.tokens[count:]
+
+    def _decode(self, sequences: Seq[Sequence]) -> bool:
+        """Whether it worked; if not, these sequences begin anew the next time."""
+        if self._context.decode(self._rows) == DECODED:
+            return True
+        for sequence in sequences:
+            self._cut(self._memories[sequence.id], 0)
+        return False
+
+    def observe(self, sequence: Sequence, row: int) -> None:
+        """Reads the text itself when it is asked."""
+
+    def forget(self, sequence: Sequence) -> None:
+        if memory := self._memories.pop(sequence.id, None):
+            self._cut(memory, 0)
+            self._free.append(memory.seq)
+
+    def close(self) -> None:
+        self._context.close()
+        self._context.model.close()
