@@ -67,6 +67,7 @@ def commands(ctx: click.Context, host: str | None, show_version: bool) -> None:
 @click.option("--max-loaded-models", type=int, help="Models in memory at a time.")
 @click.option("--kv-cache-type", help="f32, f16, q8_0 or q4_0.")
 @click.option("--speculation", help="Tokens to guess ahead: auto, off, or a number.")
+@click.option("--draft", metavar="FILE", help="A drafter's GGUF, for models that bring none.")
 @click.option("--origins", help="Further web origins that may call, separated by commas.")
 @click.option("--debug", is_flag=True, default=None, help="Log more.")
 @click.option("--pull", metavar="MODEL", help="Fetch this model first if it is missing.")

@@ -72,6 +72,8 @@ class Settings(BaseSettings):
         0, validation_alias=_env("SPECULATION")
     )
     """Tokens to draft at a time; None: as many as pay; 0: none."""
+    draft: Path | None = Field(None, validation_alias=_env("DRAFT"))
+    """Weights of a drafter for the models that bring none."""
     origins: Annotated[tuple[str, ...], NoDecode] = Field((), validation_alias=_env("ORIGINS"))
     debug: Annotated[bool, BeforeValidator(_flag)] = Field(False, validation_alias=_env("DEBUG"))
 
@@ -110,6 +112,16 @@ class Settings(BaseSettings):
         except RuntimeError:
             raise ValueError("there is no such home directory; write the path out") from None
 
+    @field_validator("draft")
+    @classmethod
+    def _find(cls, path: Path | None) -> Path | None:
+        if path is None:
+            return None
+        path = cls._expand(path)
+        if not path.is_file():
+            raise ValueError(f"there is no file {path}; name a drafter's GGUF file")
+        return path
+
     @field_validator("keep_alive_s", mode="before")
     @classmethod
     def _keep_alive(cls, value: object) -> float:
@@ -139,6 +151,11 @@ class Settings(BaseSettings):
     def port(self) -> int:
         """The TCP port to bind or to reach."""
         return _split_address(self.address)[2] if self.port_override is None else self.port_override
+
+    def drafting(self, *, has_drafter: bool) -> int | None:
+        """`speculation` for a model: whoever brings a drafter wants it used, unless told off."""
+        is_told = "speculation" in self.model_fields_set
+        return None if has_drafter and not is_told else self.speculation
 
     @property
     def base_url(self) -> str:

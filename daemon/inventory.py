@@ -104,6 +104,7 @@ def plan_load(known: Known, options: Options, settings: Settings) -> Load:
     num_ctx = max(4, min(wanted, known.header.context_length or wanted))
     slots = settings.num_parallel
     cells = _round_up(max(num_ctx, min(num_ctx * slots, POOL_CELLS)), 256)
+    draft = str(known.model.draft_path or settings.draft or "")
     return Load(
         model=str(known.path),
         num_ctx=num_ctx,
@@ -114,7 +115,8 @@ def plan_load(known: Known, options: Options, settings: Settings) -> Load:
         main_gpu=options.main_gpu,
         use_mmap=options.use_mmap,
         kv_type=settings.kv_cache_type,
-        speculation=settings.speculation,
+        draft=draft,
+        speculation=settings.drafting(has_drafter=bool(draft)),
         shelf_bytes=_memory_bytes() // SHELF_SHARE,
         threads=options.num_thread or _num_cores(),
     )
@@ -131,7 +133,7 @@ def plan_embedding(known: Known, options: Options, settings: Settings) -> Load:
     rows = max(TEXTS_PER_BATCH, load.batch, load.num_ctx if is_whole else 0)
     cells = _round_up(max(load.num_ctx, rows), 256)
     return msgspec.structs.replace(
-        load, embedding=True, slots=TEXTS_PER_BATCH, batch=rows, cells=cells
+        load, embedding=True, draft="", slots=TEXTS_PER_BATCH, batch=rows, cells=cells
     )
 
 

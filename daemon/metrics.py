@@ -26,6 +26,9 @@ TOTALS = {
     "cached_tokens": ("outrider_cached_prompt_tokens", "Prompt tokens taken from the cache", 1),
     "drafted_tokens": ("outrider_drafted_tokens", "Tokens that were guessed and verified", 1),
     "accepted_tokens": ("outrider_accepted_tokens", "Of them, those that were right", 1),
+    "drafts": ("outrider_drafts", "Times that something was guessed for a request", 1),
+    "speculated_ns": ("outrider_speculated_seconds", "Decoding time of all requests", NS),
+    "plain_ns": ("outrider_plain_seconds", "The same without guesses, estimated", NS),
     "decoded_tokens": ("outrider_decoded_tokens", "Tokens that were drawn", 1),
 }
 LEVELS = {

@@ -204,6 +204,9 @@ class Stats(msgspec.Struct):
     decoded_tokens: int = 0
     drafted_tokens: int = 0
     accepted_tokens: int = 0
+    drafts: int = 0  # times that something was drafted for a stream
+    speculated_ns: int = 0  # of all streams, in steps with drafters; ...
+    plain_ns: int = 0  # ... and what the same tokens would have taken without, estimated
     slots_busy: int = 0
     waiting: int = 0
     cells_used: int = 0

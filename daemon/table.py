@@ -10,6 +10,7 @@ from .client import Json
 
 GUTTER = " " * 4
 STORED = ("NAME", "ID", "SIZE", "MODIFIED")
+READS_AHEAD = "DRAFTER"  # a column only where somebody does, so that others see what they know
 LOADED = ("NAME", "ID", "SIZE", "PROCESSOR", "CONTEXT", "UNTIL")
 
 
@@ -31,7 +32,12 @@ def stored(answer: Json, prefix: str, now: datetime) -> str:
 
 def loaded(answer: Json, prefix: str, now: datetime) -> str:
     """`outrider ps`: the models of GET /api/ps whose name starts with prefix."""
-    return render([LOADED, *(_loaded_row(model, now) for model in _chosen(answer, prefix))])
+    models = _chosen(answer, prefix)
+    rows = [LOADED, *(_loaded_row(model, now) for model in models)]
+    if any("speculation" in model for model in models):
+        column = [READS_AHEAD, *(_drafting(model.get("speculation")) for model in models)]
+        rows = [(*row, cell) for row, cell in zip(rows, column, strict=True)]
+    return render(rows)
 
 
 def _chosen(answer: Json, prefix: str) -> list[Json]:
@@ -55,6 +61,19 @@ def _loaded_row(model: Json, now: datetime) -> Sequence[str]:
         str(model.get("context_length") or "-"),
         _time(model.get("expires_at"), now, quantities.until),
     )
+
+
+def _drafting(speculation: Json | None) -> str:
+    """Who reads ahead, how often rightly, how far, what it brings: "ngram 41% of 3.2, 1.20x"."""
+    if speculation is None:
+        return "-"
+    names = "+".join(speculation["drafters"]) or "none"
+    if refusal := speculation.get("refusal"):
+        names += f" ({refusal})"
+    if not (drafted := speculation["drafted"]):
+        return names
+    share, length = speculation["accepted"] / drafted, speculation["mean_length"]
+    return f"{names} {share:.0%} of {length:.1f}, {speculation['speedup']:.2f}x"
 
 
 def _short(model: Json) -> str:

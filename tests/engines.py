@@ -78,6 +78,7 @@ class Bench:
     deltas: list[Delta] = field(default_factory=list)
     stats: list[Stats] = field(default_factory=list)  # as they were after each message
     num_turns: int = 0
+    refusal: str = ""  # why the drafter that was asked for is not used
 
     def submit(self, *requests: Submit) -> None:
         for request in requests:
@@ -131,7 +132,9 @@ def open_bench(load: Load) -> Iterator[Bench]:
     speculation = prepare(loaded, load)
     engine = Engine(loaded.model, loaded.context, load, take, speculation)
     try:
-        yield Bench(loaded, Intake(loaded.model, load.num_ctx), engine, deltas, stats)
+        bench = Bench(loaded, Intake(loaded.model, load.num_ctx), engine, deltas, stats)
+        bench.refusal = speculation.refusal
+        yield bench
     finally:
         speculation.close()
         loaded.context.close()

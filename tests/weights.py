@@ -19,11 +19,14 @@ def import_gguf(
     *,
     params: Mapping[str, object] | None = None,
     system: str = "",
+    draft: Path | None = None,
 ) -> Path:
     """Make the file the model `name`; returns the blob's path."""
     store = Store(root)
     weights = store.blobs.add_file(gguf)
     layers = [weights.layer(media.MODEL)]
+    if draft:
+        layers.append(store.blobs.add_file(draft).layer(media.DRAFT))
     if params:
         layers.append(store.blobs.add_bytes(json.dumps(params).encode()).layer(media.PARAMS))
     if system:

@@ -23,6 +23,7 @@ from ..fleet import Berth
 from ..inventory import Known
 from ..metrics import CONTENT_TYPE_LATEST
 from ..options import Options
+from ..protocol import Ready, Stats
 from . import wire
 from .house import HOUSE
 from .stream import Line, last_line, respond
@@ -166,6 +167,23 @@ def _loaded(berth: Berth, details: Line | None, now: datetime) -> Line:
         "expires_at": expires.isoformat(),
         "size_vram": berth.child.ready.size_vram_bytes,
         "context_length": berth.load.num_ctx,
+        **_speculating(berth.child.ready, berth.child.stats),
+    }
+
+
+def _speculating(ready: Ready, stats: Stats) -> Line:
+    """What reading ahead has done for this model since it was loaded; nothing if nobody does."""
+    if not (ready.drafters or ready.refusal):
+        return {}
+    return {
+        "speculation": {
+            "drafters": list(ready.drafters),
+            **({"refusal": ready.refusal} if ready.refusal else {}),
+            "drafted": stats.drafted_tokens,
+            "accepted": stats.accepted_tokens,
+            "mean_length": stats.drafted_tokens / stats.drafts if stats.drafts else 0.0,
+            "speedup": stats.plain_ns / stats.speculated_ns if stats.speculated_ns else 1.0,
+        }
     }
 
 

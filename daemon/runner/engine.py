@@ -172,8 +172,6 @@ class Engine:
             return self._close(stream, "length")
         verdict = accept(stream, drafts, lambda i: self._context.logits(output.row + i))
         self._stats.decoded_tokens += verdict.accepted + 1
-        self._stats.drafted_tokens += len(drafts)
-        self._stats.accepted_tokens += verdict.accepted
         if drafts:
             assert seq.holding
             self._cache.extend(seq.holding, drafts[: verdict.accepted])
@@ -223,6 +221,11 @@ class Engine:
     def _count(self) -> Stats:
         self._stats.slots_busy = len(self._scheduler.running)
         self._stats.waiting = len(self._scheduler.waiting)
+        total = self._speculation.total
+        self._stats.drafts = total.times
+        self._stats.drafted_tokens, self._stats.accepted_tokens = total.drafted, total.accepted
+        self._stats.speculated_ns = int(total.took_s * 1e9)
+        self._stats.plain_ns = int(total.plain_s * 1e9)
         self._stats.cells_used = self._cache.num_cells_used
         return self._stats
 

@@ -34,6 +34,14 @@ class Tally:
     took_s: float = 0.0  # steps, with their drafting
     plain_s: float = 0.0  # what the same tokens would have taken without
 
+    def add(self, *, drafted: int, accepted: int, took_s: float, plain_s: float) -> None:
+        """A step of one stream."""
+        self.drafted += drafted
+        self.accepted += accepted
+        self.times += drafted > 0
+        self.took_s += took_s
+        self.plain_s += plain_s
+
     def report(self) -> Speculated:
         return Speculated(
             drafter=self.drafter,
@@ -79,6 +87,7 @@ class Speculation:
         """At most one drafter is not free. `fixed`: so many guesses whenever they can be had;
         None: as many as pay. `refusal`: why the drafter that was asked for is not among them."""
         self.refusal = refusal
+        self.total = Tally()  # of all streams
         self._drafters = drafters
         self._free = [drafter for drafter in drafters if drafter.is_free]
         self._model = next((drafter for drafter in drafters if not drafter.is_free), None)
@@ -282,8 +291,10 @@ class Speculation:
     def _count(self, guess: Guess, accepted: int) -> None:
         tally = self._tallies.setdefault(guess.stream.sequence.id, Tally())
         tally.drafter = guess.drafter or tally.drafter
-        tally.drafted += guess.length
-        tally.accepted += accepted
-        tally.times += guess.length > 0
-        tally.took_s += self._step_s
-        tally.plain_s += self._plain_s * (accepted + 1)
+        for each in (tally, self.total):
+            each.add(
+                drafted=guess.length,
+                accepted=accepted,
+                took_s=self._step_s,
+                plain_s=self._plain_s * (accepted + 1),
+            )

@@ -56,6 +56,26 @@ def host_of(monkeypatch: pytest.MonkeyPatch, text: str) -> Settings:
     return Settings.load()
 
 
+def test_a_drafter_is_used_unless_told_off(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert Settings.load().drafting(has_drafter=True) is None
+    assert Settings.load().drafting(has_drafter=False) == 0
+    assert Settings.load(speculation="off").drafting(has_drafter=True) == 0
+    monkeypatch.setenv("OUTRIDER_SPECULATION", "3")
+    assert Settings.load().drafting(has_drafter=True) == 3
+
+
+def test_the_drafter_must_be_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert Settings.load().draft is None
+    gguf = tmp_path / "mtp.gguf"
+    gguf.touch()
+    monkeypatch.setenv("OUTRIDER_DRAFT", str(gguf))
+    assert Settings.load().draft == gguf
+    with pytest.raises(ConfigError, match=r"there is no file .*gone\.gguf"):
+        Settings.load(draft=str(tmp_path / "gone.gguf"))
+
+
 @CASES
 def test_flags_win_over_our_variables_over_ollamas_over_defaults(
     monkeypatch: pytest.MonkeyPatch,

@@ -58,6 +58,22 @@ def test_ps() -> None:
     ]
 
 
+def test_ps_shows_who_reads_ahead() -> None:
+    model = {"name": "m:latest", "digest": "0123456789abcdef", "size": 100, "expires_at": ""}
+    busy = {"drafters": ["ngram", "assistant"], "drafted": 200, "accepted": 82}
+    refused = {"drafters": ["ngram"], "refusal": "no drafter: ...", "drafted": 0, "accepted": 0}
+    models = [
+        model,
+        {**model, "speculation": {**busy, "mean_length": 3.21, "speedup": 1.204}},
+        {**model, "speculation": {**refused, "mean_length": 0.0, "speedup": 1.0}},
+    ]
+    header, *rows = table.loaded({"models": models}, "", NOW).splitlines()
+    assert header.endswith("    UNTIL    DRAFTER")
+    assert rows[0].endswith("    -        -")
+    assert rows[1].endswith("    ngram+assistant 41% of 3.2, 1.20x")
+    assert rows[2].endswith("    ngram (no drafter: ...)")
+
+
 def test_a_time_that_cannot_be_read_is_a_dash() -> None:
     models = [{"name": "a", "modified_at": text} for text in ("yesterday", "2026-03-01T13:00:00")]
     for line in table.stored({"models": models}, "", NOW).splitlines()[1:]:

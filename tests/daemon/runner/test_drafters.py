@@ -1,0 +1,205 @@
+"""Drafters with weights: they change the speed, never the answer, and a wrong one is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import pytest
+from engines import GREEDY, Bench, ask, load_spec, open_bench
+from outrider.daemon.protocol import Limits, Sampling, Submit
+from tiny import write_llama
+from tiny_gemma import write_gemma3, write_gemma4, write_gemma4_assistant
+from tiny_recurrent import write_mamba
+
+PHRASE = "over the hills and far away, the quick brown fox jumps over the lazy dog, and then "
+SEEDED = Sampling(temperature=0.9, top_k=20, seed=8)
+PENALISED = Sampling(temperature=0.7, seed=11, repeat_penalty=1.2, presence_penalty=0.3)
+MIROSTAT = Sampling(mirostat=2, temperature=0.8, seed=5)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A target, who drafts for it, and what that one is called."""
+
+    target: Path
+    drafter: Path
+    name: str
+
+
+def with_assistant(**variant: int) -> Callable[[Path], Pair]:
+    def build(folder: Path) -> Pair:
+        target = write_gemma4(folder / "target.gguf", **variant)
+        return Pair(target, write_gemma4_assistant(folder / "mtp.gguf", target), "assistant")
+
+    return build
+
+
+def with_itself(write: Callable[[Path], Path]) -> Callable[[Path], Pair]:
+    def build(folder: Path) -> Pair:
+        target = write(folder / "target.gguf")
+        return Pair(target, target, "model")
+
+    return build
+
+
+def with_stranger(folder: Path) -> Pair:
+    """A drafter that has never heard of what its target says."""
+    target = write_llama(folder / "target.gguf")
+    return Pair(target, write_llama(folder / "other.gguf", seed=5), "model")
+
+
+PAIRS: dict[str, Callable[[Path], Pair]] = {
+    "assistant": with_assistant(),
+    "assistant-shared-kv": with_assistant(shared_kv_layers=2, per_layer_embd=16),
+    "assistant-moe": with_assistant(experts=4),
+    "llama-itself": with_itself(write_llama),
+    "gemma3-itself": with_itself(write_gemma3),
+    "stranger": with_stranger,
+}
+
+
+@pytest.fixture(scope="module", params=PAIRS)
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    return PAIRS[request.param](tmp_path_factory.mktemp(request.param))
+
+
+def requests() -> list[Submit]:
+    """Of every kind, for eight slots."""
+    kinds: list[tuple[Sampling, Limits | None, int | None]] = [
+        (GREEDY, None, None),
+        (SEEDED, None, 3),
+        (PENALISED, None, None),
+        (MIROSTAT, None, None),
+        (GREEDY, Limits(num_predict=60, stop=("q", "zz")), 0),
+        (GREEDY, Limits(num_predict=1), None),
+        (SEEDED, Limits(num_predict=150), None),
+        (GREEDY, Limits(num_predict=64), 2),
+    ]
+    return [
+        ask(i, PHRASE[i:], 48, sampling=sampling, limits=limits, num_logprobs=logprobs)
+        for i, (sampling, limits, logprobs) in enumerate(kinds)
+    ]
+
+
+def answers(bench: Bench) -> dict[int, object]:
+    """All that a client sees, but for times and the batches that text came in."""
+    return {
+        i: (
+            bench.texts[i],
+            done.reason,
+            done.eval_tokens,
+            done.context,
+            [entry.piece for entry in bench.logprobs(i)],
+        )
+        for i, done in bench.done.items()
+    }
+
+
+def plain(pair: Pair, slots: int) -> dict[int, object]:
+    with open_bench(load_spec(pair.target, slots=slots, cells=4096)) as bench:
+        bench.run(*requests())
+        return answers(bench)
+
+
+@pytest.mark.parametrize("slots", [1, 3, 8])
+def test_the_answers_are_those_of_plain_decoding(pair: Pair, slots: int) -> None:
+    expected = plain(pair, slots)
+    for length in (1, 4, 8):
+        load = load_spec(
+            pair.target, draft=str(pair.drafter), speculation=length, slots=slots, cells=4096
+        )
+        with open_bench(load) as bench:
+            bench.run(*requests())
+            assert answers(bench) == expected
+            told = bench.done[6].speculated
+            assert told
+            assert told.drafter == pair.name
+            assert told.drafted > 0
+            assert bench.stats[-1].accepted_tokens > 0
+
+
+def test_a_drafter_that_knows_the_target_is_always_right(tmp_path: Path) -> None:
+    """Also when tokens are drawn: both draw with the same noise."""
+    pair = with_itself(write_llama)(tmp_path)
+    for sampling in (GREEDY, SEEDED, PENALISED, MIROSTAT):
+        load = load_spec(pair.target, draft=str(pair.drafter), speculation=4)
+        with open_bench(load) as bench:
+            bench.run(ask(0, PHRASE, 100, sampling=sampling))
+            told = bench.done[0].speculated
+        assert told
+        if sampling.mirostat:  # whose mu only a drawn token moves
+            assert told.accepted > 0.5 * told.drafted
+        else:
+            assert told.accepted == told.drafted
+
+
+def test_the_second_turn_of_a_chat_is_drafted_like_the_first(pair: Pair) -> None:
+    """Its prefix comes from the cache, so the drafter sees only the end of it."""
+    texts = []
+    for changes in ({}, {"draft": str(pair.drafter), "speculation": 4}):
+        with open_bench(load_spec(pair.target, **changes)) as bench:
+            first = bench.run(ask(0, PHRASE, 40))[0]
+            second = bench.run(ask(1, PHRASE + first + "more", 40))[1]
+            assert bench.done[1].cached_tokens > 40
+            texts.append((first, second))
+            drafted = bench.stats[-1].drafted_tokens
+    assert texts[0] == texts[1]
+    assert drafted > 0
+
+
+def test_the_context_shifts_in_the_same_places(pair: Pair) -> None:
+    texts = []
+    for changes in ({}, {"draft": str(pair.drafter), "speculation": 4}):
+        with open_bench(load_spec(pair.target, num_ctx=128, **changes)) as bench:
+            texts.append(bench.run(ask(0, PHRASE, 300, sampling=SEEDED)))
+    assert texts[0] == texts[1]
+
+
+def test_a_full_cache_changes_nothing(pair: Pair) -> None:
+    """Five streams in cells for three: some start again, and drafting finds no cells at times."""
+    texts = []
+    for changes in ({}, {"draft": str(pair.drafter), "speculation": 4}):
+        with open_bench(load_spec(pair.target, cells=512, slots=5, **changes)) as bench:
+            texts.append(bench.run(*(ask(i, PHRASE[i:], 120) for i in range(5))))
+    assert texts[0] == texts[1]
+
+
+def test_adaptive_drafting_also_decides_against_it(tmp_path: Path) -> None:
+    """A stranger as large as its target never pays; what trying costs is bounded."""
+    pair = with_stranger(tmp_path)
+    load = msgspec.structs.replace(
+        load_spec(pair.target, draft=str(pair.drafter)), speculation=None
+    )
+    with open_bench(load) as bench:
+        bench.run(ask(0, PHRASE, 300, sampling=SEEDED))
+        assert bench.stats[-1].drafted_tokens < 60
+
+
+REFUSED: dict[str, tuple[Callable[[Path], Path], Callable[[Path], Path], str]] = {
+    "no such file": (write_llama, lambda path: path, "unable to load model"),
+    "other target": (
+        write_llama,
+        lambda path: write_gemma4_assistant(path, write_gemma4(path.with_suffix(".t"))),
+        "drafts for gemma4, and this is llama",
+    ),
+    "other vocabulary": (
+        lambda path: write_llama(path, vocab=700),
+        write_llama,
+        "its vocabulary has",
+    ),
+    "recurrent drafter": (write_llama, write_mamba, "a recurrent one cannot"),
+    "recurrent target": (write_mamba, write_llama, "cannot be taken back"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_wrong_drafter_is_refused_and_the_model_serves(name: str, tmp_path: Path) -> None:
+    write_target, write_drafter, words = REFUSED[name]
+    target, drafter = write_target(tmp_path / "t.gguf"), write_drafter(tmp_path / "d.gguf")
+    with open_bench(load_spec(target, draft=str(drafter), speculation=4)) as bench:
+        assert words in bench.refusal
+        assert str(drafter) in bench.refusal
+        assert bench.run(ask(0, PHRASE, 20))[0]
