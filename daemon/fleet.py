@@ -174,6 +174,8 @@ class Fleet:
         start_s = time.monotonic()
         child = await Child.start(wanted.load)
         log.info("loaded %s in %.2f s", wanted.name, time.monotonic() - start_s)
+        if child.ready.refusal:
+            log.warning("%s: %s", wanted.name, child.ready.refusal)
         berth = Berth(wanted.name, wanted.digest, wanted.load, child, self._keep_alive_s)
         self._berths[place_of(wanted.load)] = berth
         return berth

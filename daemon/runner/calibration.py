@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from array import array
 
@@ -21,8 +20,6 @@ ROWS = (1, 2, 4, 8)  # the others lie between, or are met on the way
 STREAMS = (1, 2, 4, 8)
 ROUNDS = 3  # the first of them builds the graphs
 GREEDY = Sampling(temperature=0.0)
-
-log = logging.getLogger("outrider.runner")
 
 
 def prepare(loaded: Loaded[Context], load: Load) -> Speculation:
@@ -52,9 +49,7 @@ def _find_drafter(loaded: Loaded[Context], load: Load) -> tuple[Drafter | None, 
             raise LoadFailed("guesses cannot be taken back from a recurrent model")
         return load_drafter(loaded, load), ""
     except LoadFailed as error:
-        refusal = f"no drafter: {load.draft} is not used: {error}"
-        log.warning("%s", refusal)
-        return None, refusal
+        return None, f"no drafter: {load.draft} is not used: {error}"
 
 
 def _measure(context: Context, load: Load, learned: Learned) -> None:

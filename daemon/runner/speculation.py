@@ -178,7 +178,7 @@ class Speculation:
         self.forget(stream)
         tally = self._tallies.pop(id_, None)
         self._learned.acceptance.forget(id_)
-        return tally.report() if tally else None
+        return tally.report() if tally and tally.drafter else None
 
     def forget(self, stream: Stream) -> None:
         """The stream is over, or is computed again."""

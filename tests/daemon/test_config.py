@@ -56,9 +56,7 @@ def host_of(monkeypatch: pytest.MonkeyPatch, text: str) -> Settings:
     return Settings.load()
 
 
-def test_a_drafter_is_used_unless_told_off(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_drafter_is_used_unless_told_off(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert Settings.load().drafting(has_drafter=True) is None
     assert Settings.load().drafting(has_drafter=False) == 0
     assert Settings.load(speculation="off").drafting(has_drafter=True) == 0

@@ -1,0 +1,71 @@
+"""A model that brings a drafter: as its clients and its owner see it (contract section 9)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from daemons import Daemon, Json, start_daemon
+from tiny import write_llama
+from tiny_gemma import write_gemma4, write_gemma4_assistant
+from weights import import_gguf
+
+PROMPT = "over the hills and far away, the quick brown fox jumps over the lazy dog, and then "
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root, folder = tmp_path_factory.mktemp("models"), tmp_path_factory.mktemp("gguf")
+    target = write_gemma4(folder / "target.gguf")
+    assistant = write_gemma4_assistant(folder / "mtp.gguf", target)
+    import_gguf(root, "pair", target, draft=assistant)
+    import_gguf(root, "fixed", target, draft=assistant, params={"draft_num_predict": 0})
+    import_gguf(root, "mismatch", write_llama(folder / "llama.gguf"), draft=assistant)
+    return root
+
+
+@pytest.fixture(scope="module")
+def drafting(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    env = {"OUTRIDER_SPECULATION": "3", "OUTRIDER_KV_CACHE_TYPE": "f32"}
+    with start_daemon(root, tmp_path_factory.mktemp("log"), env=env) as daemon:
+        yield daemon
+
+
+def generate(daemon: Daemon, model: str, **options: object) -> Json:
+    options = {"num_predict": 40, "temperature": 0, **options}
+    body = {"model": model, "prompt": PROMPT, "raw": True, "stream": False, "options": options}
+    status, answer = daemon.post("/api/generate", body)
+    assert status == 200, answer
+    return answer
+
+
+def speculating(daemon: Daemon, model: str) -> Json:
+    (row,) = [row for row in daemon.get("/api/ps")[1]["models"] if row["name"] == f"{model}:latest"]
+    return row["speculation"]
+
+
+def test_a_draft_layer_is_used(drafting: Daemon) -> None:
+    with_drafter = generate(drafting, "pair")
+    plain = generate(drafting, "pair", draft_num_predict=0)
+    assert with_drafter["response"] == plain["response"]
+    assert "speculation" not in plain
+    assert with_drafter["speculation"]["drafter"] == "assistant"
+    assert with_drafter["speculation"]["drafted"] > 0
+    told = speculating(drafting, "pair")
+    assert told["drafters"] == ["ngram", "assistant"]
+    assert told["drafted"] >= with_drafter["speculation"]["drafted"]
+    assert told["speedup"] > 0
+    assert "refusal" not in told
+
+
+def test_a_parameter_of_the_model_bounds_the_guesses(drafting: Daemon) -> None:
+    assert "speculation" not in generate(drafting, "fixed")
+    assert generate(drafting, "fixed", draft_num_predict=2)["speculation"]["mean_length"] <= 2
+
+
+def test_a_drafter_of_another_model_is_refused_aloud(drafting: Daemon) -> None:
+    assert generate(drafting, "mismatch")["response"]
+    refusal = speculating(drafting, "mismatch")["refusal"]
+    assert "a gemma4-assistant drafts for gemma4, and this is llama" in refusal
+    assert refusal in drafting.log.read_text()
