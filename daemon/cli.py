@@ -15,12 +15,15 @@ from pathlib import Path
 
 import click
 
-from . import card, errands, history, repl, table
+from . import bench as trials
+from . import bench_page, card, errands, history, progress, repl, table
+from . import verify as proofs
 from .answer import Answer, Look, footer
 from .chat import Chat
-from .client import Client, Json, MissingModelError
+from .client import Client, DaemonError, Json, MissingModelError
 from .config import Settings
 from .errors import ConfigError, OutriderError
+from .trial import reading_ahead
 
 INTERRUPTED = 130
 PARTS = ("license", "modelfile", "parameters", "system", "template")
@@ -29,6 +32,24 @@ THINK: dict[str, bool | str] = {
     "false": False,
     **{level: level for level in repl.THINK_LEVELS},
 }
+
+
+class Numbers(click.ParamType[tuple[float, ...]]):
+    """Several numbers, separated by commas."""
+
+    name = "numbers"
+
+    def convert(
+        self, value: str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...]:
+        """Raises click.BadParameter."""
+        try:
+            return tuple(float(part) for part in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a list of numbers such as 1,2,4", param, ctx)
+
+
+NUMBERS = Numbers()
 
 
 class BareThink(click.Command):
@@ -200,6 +221,72 @@ def show(address: str | None, /, model: str, verbose: bool, **parts: bool) -> No
 @commands.command()
 @click.argument("model")
 @click.pass_obj
+def verify(address: str | None, /, model: str) -> None:
+    """Compare MODEL's text with and without reading ahead."""
+
+    async def work(client: Client) -> None:
+        drafters = (await reading_ahead(client, model))["drafters"]
+        click.echo(f"{model}, drafted by {' and '.join(drafters)}:")
+        outcomes: list[proofs.Outcome] = []
+        for kind, temperature in proofs.cases():
+            for outcome in await proofs.verify(client, model, kind, temperature):
+                click.echo(str(outcome))
+                outcomes.append(outcome)
+        click.echo(proofs.sentence(outcomes))
+        if any(o.difference and not o.difference.is_near_tie for o in outcomes):
+            raise DaemonError(
+                f"{model} does not say the same with reading ahead; please report the lines above"
+            )
+
+    _talk(address, work)
+
+
+@commands.command()
+@click.argument("model")
+@click.option("--streams", type=NUMBERS, default="1,2,4,8", help="Requests at a time.")
+@click.option("--temperatures", type=NUMBERS, default="0,1", help="Of the answers.")
+@click.option("--runs", type=click.IntRange(1), default=3, help="Of which medians are taken.")
+@click.option("--num-predict", type=click.IntRange(8), default=128, help="Tokens of an answer.")
+@click.option(
+    "--html", type=click.Path(path_type=Path, dir_okay=False), help="Where the plots are written."
+)
+@click.pass_obj
+def bench(
+    address: str | None,
+    /,
+    model: str,
+    streams: Sequence[float],
+    temperatures: Sequence[float],
+    runs: int,
+    num_predict: int,
+    html: Path | None,
+) -> None:
+    """Measure what reading ahead brings MODEL here."""
+    page = html or Path(f"outrider-bench-{model.replace(':', '-').replace('/', '-')}.html")
+    numbers = [int(number) for number in streams if number >= 1]
+
+    async def work(client: Client) -> None:
+        names = " and ".join((await reading_ahead(client, model))["drafters"])
+        click.echo(f"{model}, drafted by {names}; ratios to plain decoding, and guesses accepted")
+        click.echo(trials.header())
+        results = []
+        for row in trials.rows(numbers, temperatures):
+            measured = []
+            for run in range(runs + 1):  # the first brings prompts into the cache
+                measured.append([await trials.measure(client, model, c, num_predict) for c in row])
+                _progress(f"{row[0].kind}: run {run} of {runs}")
+            results.append(trials.summarise(row, measured[1:]))
+            _progress("")
+            click.echo(trials.line(results[-1]))
+            page.write_text(bench_page.render(model, names, results), encoding="utf-8")
+        click.echo(f"plots: {page}")
+
+    _talk(address, work)
+
+
+@commands.command()
+@click.argument("model")
+@click.pass_obj
 def stop(address: str | None, /, model: str) -> None:
     """Take MODEL out of memory."""
 
@@ -288,6 +375,12 @@ def _fail_unexpectedly(error: Exception) -> int:
         f"unexpected {type(error).__name__}: {error}: please report this; "
         "run with OUTRIDER_DEBUG=1 for the traceback"
     )
+
+
+def _progress(text: str) -> None:
+    """What is being done, on a line of stderr that the next one replaces."""
+    if sys.stderr.isatty():
+        print(progress.ERASE + text, end="", file=sys.stderr, flush=True)
 
 
 def _talk(host: str | None, work: Callable[[Client], Awaitable[None]]) -> None:

@@ -38,6 +38,7 @@ class Options:
     num_predict: int = -1
     num_keep: int = 4
     draft_num_predict: int | None = None  # tokens to draft at a time at most; None: as many as pay
+    draft_fixed: int | None = None  # so many, whether they pay or not: for measurements
     num_ctx: int = 0  # 0: the daemon's default
     num_batch: int = 512
     num_gpu: int = -1  # -1: as many layers as fit

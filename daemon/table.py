@@ -73,7 +73,7 @@ def _drafting(speculation: Json | None) -> str:
     if not (drafted := speculation["drafted"]):
         return names
     share, length = speculation["accepted"] / drafted, speculation["mean_length"]
-    return f"{names} {share:.0%} of {length:.1f}, {speculation['speedup']:.2f}x"
+    return f"{names} {share:.0%} of {length:.1f}, {speculation['estimated_speedup']:.2f}x"
 
 
 def _short(model: Json) -> str:

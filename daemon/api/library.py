@@ -182,7 +182,9 @@ def _speculating(ready: Ready, stats: Stats) -> Line:
             "drafted": stats.drafted_tokens,
             "accepted": stats.accepted_tokens,
             "mean_length": stats.drafted_tokens / stats.drafts if stats.drafts else 0.0,
-            "speedup": stats.plain_ns / stats.speculated_ns if stats.speculated_ns else 1.0,
+            "estimated_speedup": stats.plain_ns / stats.speculated_ns
+            if stats.speculated_ns
+            else 1.0,
         }
     }
 

@@ -180,6 +180,7 @@ def _job(
         num_logprobs=body.top_logprobs if body.logprobs else None,
         render_only=body.render_only,
         draft_limit=options.draft_num_predict,
+        draft_fixed=options.draft_fixed,
     )
     shows_context = isinstance(body, wire.GenerateRequest) and not body.raw
     return Job(body, wanted, submit or None, shape, shows_context, start_ns)

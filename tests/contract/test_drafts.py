@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from daemons import Daemon, Json, start_daemon
+from outrider.daemon.cli import exit_code
 from tiny import write_llama
 from tiny_gemma import write_gemma4, write_gemma4_assistant
 from weights import import_gguf
@@ -55,7 +56,7 @@ def test_a_draft_layer_is_used(drafting: Daemon) -> None:
     told = speculating(drafting, "pair")
     assert told["drafters"] == ["ngram", "assistant"]
     assert told["drafted"] >= with_drafter["speculation"]["drafted"]
-    assert told["speedup"] > 0
+    assert told["estimated_speedup"] > 0
     assert "refusal" not in told
 
 
@@ -69,3 +70,39 @@ def test_a_drafter_of_another_model_is_refused_aloud(drafting: Daemon) -> None:
     refusal = speculating(drafting, "mismatch")["refusal"]
     assert "a gemma4-assistant drafts for gemma4, and this is llama" in refusal
     assert refusal in drafting.log.read_text()
+
+
+def run(daemon: Daemon, *words: str) -> int:
+    return exit_code(["--host", daemon.url, *words])
+
+
+def test_bench_shows_every_way(
+    drafting: Daemon, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "page.html"
+    words = ("--streams", "1,2", "--temperatures", "0", "--runs", "1", "--num-predict", "8")
+    assert run(drafting, "bench", "pair", *words, "--html", str(page)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("pair, drafted by ngram and assistant")
+    assert len(lines) == 2 + 2 * 3 + 1
+    assert all("x " in line for line in lines[2:-1])
+    assert page.read_text().count("<svg") == 6
+
+
+def test_verify_compares_token_by_token(
+    drafting: Daemon, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(drafting, "verify", "pair") == 0
+    *_, last = capsys.readouterr().out.splitlines()
+    assert last.startswith("18 answers with ")
+    assert last.endswith(" 0 are different")
+
+
+def test_without_a_drafter_both_say_what_to_do(
+    daemon: Daemon, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for verb in ("bench", "verify"):
+        assert run(daemon, verb, "smollm2:135m") == 1
+        assert "nobody reads ahead for smollm2:135m; start the daemon" in capsys.readouterr().err
+    assert run(daemon, "bench", "smollm2:135m", "--streams", "some") == 2
+    assert "'some' is not a list of numbers" in capsys.readouterr().err

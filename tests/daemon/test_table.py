@@ -64,8 +64,8 @@ def test_ps_shows_who_reads_ahead() -> None:
     refused = {"drafters": ["ngram"], "refusal": "no drafter: ...", "drafted": 0, "accepted": 0}
     models = [
         model,
-        {**model, "speculation": {**busy, "mean_length": 3.21, "speedup": 1.204}},
-        {**model, "speculation": {**refused, "mean_length": 0.0, "speedup": 1.0}},
+        {**model, "speculation": {**busy, "mean_length": 3.21, "estimated_speedup": 1.204}},
+        {**model, "speculation": {**refused, "mean_length": 0.0, "estimated_speedup": 1.0}},
     ]
     header, *rows = table.loaded({"models": models}, "", NOW).splitlines()
     assert header.endswith("    UNTIL    DRAFTER")

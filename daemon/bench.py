@@ -1,0 +1,105 @@
+"""What does reading ahead bring for a model on this machine: plain, fixed lengths, adaptive."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from .client import Client
+from .trial import ADAPTIVE, PLAIN, PROMPTS, Trial
+
+FIXED = ("1", "2", "4", "8")
+WAYS = (PLAIN, *FIXED, ADAPTIVE)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One place of the table."""
+
+    kind: str
+    temperature: float
+    streams: int
+    way: str
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One run of a cell; its streams together."""
+
+    tokens_per_s: float
+    drafted: int
+    accepted: int
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """All runs of one cell."""
+
+    cell: Cell
+    tokens_per_s: float  # median
+    ratio: float  # to plain decoding, median of the pairs
+    acceptance: float | None
+
+
+async def measure(client: Client, model: str, cell: Cell, num_predict: int) -> Measured:
+    """Tokens of all streams by the time from the first request to the last answer, less what the
+    prompts took. Raises DaemonError."""
+    trials = [
+        Trial(model, cell.kind, cell.way, number, cell.temperature, num_predict)
+        for number in range(cell.streams)
+    ]
+    start_s = time.perf_counter()
+    answers = await asyncio.gather(*(client.post("/api/chat", trial.body()) for trial in trials))
+    took_s = time.perf_counter() - start_s
+    prompt_s = max(answer.get("prompt_eval_duration", 0) for answer in answers) / 1e9
+    told = [answer.get("speculation") or {} for answer in answers]
+    return Measured(
+        sum(answer.get("eval_count", 0) for answer in answers) / max(took_s - prompt_s, 1e-6),
+        sum(entry.get("drafted", 0) for entry in told),
+        sum(entry.get("accepted", 0) for entry in told),
+    )
+
+
+def rows(streams: Sequence[int], temperatures: Sequence[float]) -> Iterator[list[Cell]]:
+    """The cells that are compared with each other, plain decoding first."""
+    for number in streams:
+        for kind in PROMPTS:
+            for temperature in temperatures:
+                yield [Cell(kind, temperature, number, way) for way in WAYS]
+
+
+def summarise(row: Sequence[Cell], runs: Sequence[Sequence[Measured]]) -> list[Result]:
+    """The medians of a row; `runs` has a list for each run, in the order of the cells. Ratios are
+    taken within a run, for the speed of a machine drifts."""
+    results = []
+    for i, cell in enumerate(row):
+        own = [run[i] for run in runs]
+        drafted = sum(each.drafted for each in own)
+        results.append(
+            Result(
+                cell,
+                median(each.tokens_per_s for each in own),
+                median(run[i].tokens_per_s / run[0].tokens_per_s for run in runs),
+                sum(each.accepted for each in own) / drafted if drafted else None,
+            )
+        )
+    return results
+
+
+def header() -> str:
+    """Of the lines of `line`."""
+    columns = "".join(f"{way if way in (PLAIN, ADAPTIVE) else f'draft {way}':>12}" for way in WAYS)
+    return f"{'streams':>7}  {'prompt':<6} {'temp':>4}{columns}"
+
+
+def line(results: Sequence[Result]) -> str:
+    """A row of the table: tokens a second plainly, then ratios to that, with what was accepted."""
+    cell = results[0].cell
+    figures = [f"{results[0].tokens_per_s:>12.1f}"]
+    for result in results[1:]:
+        share = "" if result.acceptance is None else f" {result.acceptance:.0%}"
+        figures.append(f"{f'{result.ratio:.2f}x{share}':>12}")
+    return f"{cell.streams:>7}  {cell.kind:<6} {cell.temperature:>4g}{''.join(figures)}"

@@ -1,0 +1,78 @@
+"""How the figures of `outrider bench` look: one HTML page with plots that needs nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from .bench import Result
+from .trial import ADAPTIVE, PLAIN
+
+WIDTH, LABEL, BAR, GAP = 760, 170, 16, 10  # pixels
+COLOURS = {PLAIN: "#8a97a3", ADAPTIVE: "#0b7a55"}
+FIXED_COLOUR = "#5b8fd6"
+STYLE = (
+    "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;"
+    "color:#1b2733}table{border-collapse:collapse}td,th{padding:.2rem .8rem;text-align:right}"
+    "tr:nth-child(even){background:#f3f5f7}h2{margin-top:2rem}text{font:12px system-ui}"
+)
+
+
+def render(model: str, drafters: str, rows: Sequence[Sequence[Result]]) -> str:
+    """The page. A row has the results of one prompt in every way, plain decoding first."""
+    streams = sorted({row[0].cell.streams for row in rows})
+    parts = [
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(model)}</title>",
+        f"<style>{STYLE}</style><h1>{escape(model)}: reading ahead</h1>",
+        f"<p>Drafters: {escape(drafters)}. Bars are decoding speed against plain decoding "
+        "(1.00); grey is plain, blue a fixed number of guesses, green what Outrider chooses.</p>",
+    ]
+    for number in streams:
+        parts.append(f"<h2>{number} {'stream' if number == 1 else 'streams'}</h2>")
+        own = [row for row in rows if row[0].cell.streams == number]
+        parts.extend(_plot(row) for row in own)
+    parts.append("<h2>All figures</h2>" + _table(rows))
+    return "\n".join(parts) + "\n"
+
+
+def _plot(row: Sequence[Result]) -> str:
+    """A bar for each way, and a line where plain decoding is."""
+    cell, most = row[0].cell, max(1.0, *(result.ratio for result in row))
+    scale = (WIDTH - LABEL - 130) / most
+    height = len(row) * (BAR + GAP) + GAP
+    marks = [
+        f'<line x1="{LABEL + scale:.1f}" x2="{LABEL + scale:.1f}" y2="{height}" stroke="#aaa"/>'
+    ]
+    for i, result in enumerate(row):
+        y = GAP + i * (BAR + GAP)
+        way = result.cell.way
+        colour = COLOURS.get(way, FIXED_COLOUR)
+        length = result.ratio * scale
+        label = way if way in COLOURS else f"draft {way}"
+        marks.append(
+            f'<text x="{LABEL - 8}" y="{y + 12}" text-anchor="end">{label}</text>'
+            f'<rect x="{LABEL}" y="{y}" width="{length:.1f}" height="{BAR}" fill="{colour}"/>'
+            f'<text x="{LABEL + length + 6:.1f}" y="{y + 12}">{_figure(result)}</text>'
+        )
+    title = f"{cell.kind}, temperature {cell.temperature:g}"
+    return (
+        f"<h3>{title}</h3><svg width={WIDTH} height={height} role=img "
+        f'aria-label="{title}">{"".join(marks)}</svg>'
+    )
+
+
+def _figure(result: Result) -> str:
+    share = "" if result.acceptance is None else f", {result.acceptance:.0%} right"
+    return f"{result.ratio:.2f}x, {result.tokens_per_s:.1f} tok/s{share}"
+
+
+def _table(rows: Sequence[Sequence[Result]]) -> str:
+    names = [result.cell.way for result in rows[0]] if rows else []
+    head = "".join(f"<th>{name}</th>" for name in ("streams", "prompt", "temperature", *names))
+    body = ""
+    for row in rows:
+        cell = row[0].cell
+        figures = "".join(f"<td>{_figure(result)}</td>" for result in row)
+        start = f"<td>{cell.streams}</td><td>{cell.kind}</td><td>{cell.temperature:g}</td>"
+        body += f"<tr>{start}{figures}</tr>"
+    return f"<table><tr>{head}</tr>{body}</table>"

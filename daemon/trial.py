@@ -1,0 +1,83 @@
+"""What a model is asked to show what reading ahead does for it, and one such answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from . import errands
+from .chat import Chat
+from .client import Client, DaemonError, Json
+
+CODE = """\
+def parse(line: str) -> tuple[str, int]:
+    name, _, count = line.partition(":")
+    if not name:
+        raise ValueError("a line has to start with a name")
+    return name.strip(), int(count or 0)
+
+
+def load(path: str) -> dict[str, int]:
+    result = {}
+    with open(path) as file:
+        for line in file:
+            name, count = parse(line)
+            result[name] = result.get(name, 0) + count
+    return result
+"""
+PROMPTS = {
+    "chat": "Why is the sky blue, and why are sunsets red? Explain it to a child.",
+    "edit": "Rename the function parse to parse_line in this file. Answer with the whole file and "
+    f"nothing else.\n```python\n{CODE}```",
+    "json": 'Give a JSON array of the eight planets. Each is an object with the fields "name", '
+    '"radius_km", "moons" and "has_rings". Answer with the JSON and nothing else.',
+}
+PLAIN, ADAPTIVE = "plain", "adaptive"
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One request. `way`: PLAIN, ADAPTIVE, or how many tokens are always guessed ahead."""
+
+    model: str
+    kind: str
+    way: str
+    number: int = 0  # tells the streams of one kind apart
+    temperature: float = 0.0
+    num_predict: int = 128
+
+    def body(self, *, logprobs: int | None = None) -> Json:
+        asks = {"logprobs": True, "top_logprobs": logprobs} if logprobs is not None else {}
+        start = f"Question {self.number}. " if self.number else ""
+        return {
+            "model": self.model,
+            "messages": [{"role": "user", "content": start + PROMPTS[self.kind]}],
+            "stream": False,
+            "options": {
+                "temperature": self.temperature,
+                "seed": 1 + self.number,
+                "num_predict": self.num_predict,
+                **_drafting(self.way),
+            },
+            **asks,
+        }
+
+
+async def reading_ahead(client: Client, model: str) -> Json:
+    """What `ps` says of the drafters of a model, once it is loaded. Raises DaemonError if nobody
+    reads ahead for it."""
+    await errands.load(client, Chat(model))
+    loaded = (await client.get("/api/ps"))["models"]
+    own = [row for row in loaded if model in (row["name"], row["name"].removesuffix(":latest"))]
+    speculation = own[0].get("speculation") if own else None
+    if not speculation or not speculation["drafters"]:
+        raise DaemonError(
+            f"nobody reads ahead for {model}; "
+            "start the daemon with 'outrider serve --speculation auto'"
+        )
+    return dict(speculation)
+
+
+def _drafting(way: str) -> dict[str, int]:
+    if way == ADAPTIVE:
+        return {}
+    return {"draft_num_predict": 0} if way == PLAIN else {"draft_fixed": int(way)}

@@ -1,0 +1,57 @@
+"""The table and the page of `outrider bench`."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+import pytest
+from outrider.daemon import bench, bench_page
+from outrider.daemon.bench import Measured, Result
+from outrider.daemon.trial import ADAPTIVE, PLAIN, Trial
+
+
+def results() -> list[Result]:
+    (row,) = list(bench.rows([2], [0.0]))[:1]
+    plain = [10.0, 20.0, 30.0]  # the machine drifts
+    runs = [
+        [Measured(speed * (1 + i / 10), drafted=i * 10, accepted=i * 4) for i in range(len(row))]
+        for speed in plain
+    ]
+    return bench.summarise(row, runs)
+
+
+def test_ratios_are_taken_within_a_run() -> None:
+    row = results()
+    assert [result.cell.way for result in row] == [PLAIN, "1", "2", "4", "8", ADAPTIVE]
+    assert [result.ratio for result in row] == pytest.approx([1.0, 1.1, 1.2, 1.3, 1.4, 1.5])
+    assert row[0].tokens_per_s == 20.0
+    assert row[0].acceptance is None
+    assert row[1].acceptance == pytest.approx(0.4)
+
+
+def test_the_table_is_aligned() -> None:
+    head, line = bench.header(), bench.line(results())
+    assert len(head) == len(line)
+    assert line.startswith("      2  chat      0        20.0   1.10x 40%")
+
+
+def test_the_page_has_a_plot_for_each_prompt_and_needs_nothing_else() -> None:
+    page = bench_page.render("<model>", "ngram", [results(), results()])
+    assert page.count("<svg") == 2
+    assert "<model>" not in page
+    assert "&lt;model&gt;" in page
+    assert "http" not in page
+    for svg in page.split("<svg")[1:]:
+        inside = svg[svg.index(">") + 1 : svg.index("</svg>")]
+        bars = ElementTree.fromstring(f"<svg>{inside}</svg>").findall("rect")
+        assert len(bars) == len(bench.WAYS)
+
+
+@pytest.mark.parametrize(
+    ("way", "option"),
+    [(PLAIN, {"draft_num_predict": 0}), ("4", {"draft_fixed": 4}), (ADAPTIVE, {})],
+)
+def test_a_trial_says_how_far_to_read_ahead(way: str, option: dict[str, int]) -> None:
+    options = Trial("m", "json", way).body()["options"]
+    told = {name: value for name, value in options.items() if name.startswith("draft")}
+    assert told == option
