@@ -74,6 +74,7 @@ class Settings(BaseSettings):
     """Tokens to draft at a time; None: as many as pay; 0: none."""
     draft: Path | None = Field(None, validation_alias=_env("DRAFT"))
     """Weights of a drafter for the models that bring none."""
+    cache_home: Path = Field(Path("~/.cache"), validation_alias="XDG_CACHE_HOME")
     origins: Annotated[tuple[str, ...], NoDecode] = Field((), validation_alias=_env("ORIGINS"))
     debug: Annotated[bool, BeforeValidator(_flag)] = Field(False, validation_alias=_env("DEBUG"))
 
@@ -104,7 +105,7 @@ class Settings(BaseSettings):
         _split_address(text)
         return text
 
-    @field_validator("models")
+    @field_validator("models", "cache_home")
     @classmethod
     def _expand(cls, path: Path) -> Path:
         try:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
+import platform
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -105,7 +107,7 @@ def plan_load(known: Known, options: Options, settings: Settings) -> Load:
     slots = settings.num_parallel
     cells = _round_up(max(num_ctx, min(num_ctx * slots, POOL_CELLS)), 256)
     draft = str(known.model.draft_path or settings.draft or "")
-    return Load(
+    load = Load(
         model=str(known.path),
         num_ctx=num_ctx,
         cells=cells,
@@ -120,6 +122,18 @@ def plan_load(known: Known, options: Options, settings: Settings) -> Load:
         shelf_bytes=_memory_bytes() // SHELF_SHARE,
         threads=options.num_thread or _num_cores(),
     )
+    return msgspec.structs.replace(load, profile=str(_profile(load, settings.cache_home)))
+
+
+def _profile(load: Load, cache_home: Path) -> Path:
+    """Where what is learned about these weights in this shape on this machine is kept.
+
+    A blob's path names its digest.
+    """
+    machine = (platform.machine(), platform.processor(), _num_cores(), load.main_gpu)
+    shape = (load.gpu_layers, load.threads, load.kv_type, load.slots)
+    key = repr((load.model, load.draft, machine, shape)).encode()
+    return cache_home / "outrider" / "learned" / f"{hashlib.sha256(key).hexdigest()[:24]}.json"
 
 
 def plan_embedding(known: Known, options: Options, settings: Settings) -> Load:

@@ -34,6 +34,7 @@ class Load(msgspec.Struct, frozen=True, tag=True):
     kv_type: str = "f16"  # of the KV cache, by ggml's name
     draft: str = ""  # weights of a drafter; "" if there are none
     speculation: int | None = None  # tokens to draft at a time; None: as many as pay; 0: none
+    profile: str = ""  # file of what was learned about speculation here; "": it is not kept
     shelf_bytes: int = 0  # of host memory, for prefixes that others took the cells of
     embedding: bool = False  # vectors instead of text; `slots` is the texts of one decode
 

@@ -80,7 +80,7 @@ def start_daemon(
             stdout=out,
             stderr=subprocess.STDOUT,
             text=True,
-            env=_environment(store_root, env or {}),
+            env=_environment(store_root, {"XDG_CACHE_HOME": str(folder), **(env or {})}),
         )
     try:
         yield Daemon(_wait_ready(process, log), process, log)

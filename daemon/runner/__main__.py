@@ -34,6 +34,7 @@ from .embedder import Embedder
 from .engine import Engine
 from .intake import Intake
 from .llama import Context, Loaded, Log, load_embedding_model, load_model
+from .profile import Keeper
 
 Send = Callable[[ToFront], None]
 
@@ -69,9 +70,15 @@ class Writer:
         speculation = prepare(loaded, load)
         self.drafters, self.refusal = speculation.names, speculation.refusal
         self._engine = Engine(loaded.model, loaded.context, load, send, speculation)
+        self._keeper = Keeper(speculation.learned, load.profile if speculation.names else "")
         self._send = send
         self.cancel = self._engine.cancel
-        self.turn = self._engine.turn
+
+    def turn(self) -> None:
+        """One step, or a wait for something to do."""
+        if self._engine.is_idle:
+            self._keeper.save()
+        self._engine.turn()
 
     def submit(self, request: Submit | Embed) -> None:
         """Callable from any thread. Raises BadRequest."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from array import array
+from pathlib import Path
 
 from ..errors import LoadFailed
 from ..protocol import Limits, Load, Sampling
@@ -12,6 +13,7 @@ from .drafters.ngram import NgramDrafter
 from .holding import Holding
 from .llama import DECODED, Context, Loaded, Rows
 from .pairing import load_drafter
+from .profile import restore
 from .sampling import Sampler
 from .sequence import Sequence
 from .speculation import Learned, Speculation
@@ -27,14 +29,15 @@ def prepare(loaded: Loaded[Context], load: Load) -> Speculation:
 
     A recurrent state cannot be cut back, so such a model reads ahead with nobody.
     """
-    learned = Learned()
     if load.speculation == 0:
-        return Speculation((), learned)
+        return Speculation((), Learned())
     drafter, refusal = _find_drafter(loaded, load)
+    learned = (restore(Path(load.profile)) if load.profile else None) or Learned()
     if loaded.model.is_recurrent:
         return Speculation((), learned, refusal=refusal)
-    _measure(loaded.context, load, learned)
-    if drafter:
+    if not learned.verify.is_known:
+        _measure(loaded.context, load, learned)
+    if drafter and not learned.draft.is_known:
         _measure_drafter(drafter, loaded, load, learned)
     drafters = (NgramDrafter(), drafter) if drafter else (NgramDrafter(),)
     return Speculation(drafters, learned, fixed=load.speculation, refusal=refusal)

@@ -73,6 +73,11 @@ class Engine:
         if cancel.id in self._prefilling:
             self._context.abort()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether `turn` would wait for a request."""
+        return not self._scheduler
+
     def turn(self) -> None:
         """Take in what has arrived (waiting for it if there is nothing else to do), then step."""
         self._receive()

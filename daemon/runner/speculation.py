@@ -92,7 +92,7 @@ class Speculation:
         self._free = [drafter for drafter in drafters if drafter.is_free]
         self._model = next((drafter for drafter in drafters if not drafter.is_free), None)
         self._fixed = fixed
-        self._learned = learned
+        self.learned = learned
         self._purse = Purse()
         self._guesses: dict[int, Guess] = {}
         self._tallies: dict[int, Tally] = {}
@@ -119,7 +119,7 @@ class Speculation:
             return {}
         self._drafting_s = 0.0
         self._guesses = {stream.sequence.id: self._begin(stream) for stream in streams}
-        if not self._learned.verify.is_known:
+        if not self.learned.verify.is_known:
             return {}
         asking = [guess for guess in self._guesses.values() if guess.bound > 0]
         for guess in asking:
@@ -139,13 +139,13 @@ class Speculation:
         if not self._drafters:
             return
         if not prompt_rows:
-            self._learned.verify.observe(rows, took_s)
+            self.learned.verify.observe(rows, took_s)
         self._purse.earn(took_s)
         self._step_s = took_s + self._drafting_s
         drafted = sum(guess.length for guess in self._guesses.values())
         self._plain_s = took_s
-        if drafted and self._learned.verify.is_known:
-            verify = self._learned.verify
+        if drafted and self.learned.verify.is_known:
+            verify = self.learned.verify
             self._plain_s *= verify.seconds(rows - drafted) / verify.seconds(rows)
 
     def observe_stream(self, stream: Stream, *, accepted: int, row: int) -> None:
@@ -165,7 +165,7 @@ class Speculation:
         if accepted == guess.length and accepted < len(judged):
             assert guess.ask
             right += guess.ask.drafts[accepted].token == seq.tokens[-1]
-        self._learned.acceptance.observe(guess.drafter, seq.id, judged, right)
+        self.learned.acceptance.observe(guess.drafter, seq.id, judged, right)
         self._count(guess, accepted)
         for drafter in self._drafters:
             drafter.observe(seq, row)
@@ -177,7 +177,7 @@ class Speculation:
             self._count(guess, accepted)
         self.forget(stream)
         tally = self._tallies.pop(id_, None)
-        self._learned.acceptance.forget(id_)
+        self.learned.acceptance.forget(id_)
         return tally.report() if tally and tally.drafter else None
 
     def forget(self, stream: Stream) -> None:
@@ -206,7 +206,7 @@ class Speculation:
     def _take(self, guess: Guess, drafter: Drafter, ask: Ask) -> None:
         del ask.drafts[guess.stream.num_possible(ask.tokens) :]
         guess.drafter, guess.ask = drafter.name, ask
-        guess.option = self._learned.acceptance.judged(
+        guess.option = self.learned.acceptance.judged(
             drafter.name, ask.sequence.id, guess.confidences
         )
 
@@ -223,7 +223,7 @@ class Speculation:
         rows = len(self._guesses) + others + sum(lengths)
         calls = model.draft(list(asks.values()), self._pays(model, len(asks), rows))
         for call in calls:
-            self._learned.draft.observe(call.streams, call.took_s)
+            self.learned.draft.observe(call.streams, call.took_s)
             self._drafting_s += call.took_s
         for guess in asking:
             if (ask := asks.get(id(guess))) and ask.drafts:
@@ -231,7 +231,7 @@ class Speculation:
 
     def _plan(self, model: Drafter, asking: Seq[Guess], others: int) -> list[int]:
         """How far to read ahead with weights: 0 where what was looked up is as good."""
-        learned = self._learned
+        learned = self.learned
         if not learned.draft.is_known:
             return [min(guess.bound, PROBE_LENGTH) for guess in asking]
         options = []
@@ -257,13 +257,13 @@ class Speculation:
         return lengths
 
     def _can_probe(self, rows: int) -> bool:
-        verify, draft = self._learned.verify, self._learned.draft
+        verify, draft = self.learned.verify, self.learned.draft
         loss_s = verify.seconds(rows + PROBE_LENGTH) - verify.seconds(rows)
         return self._purse.pay(loss_s + PROBE_LENGTH * draft.seconds(1))
 
     def _pays(self, model: Drafter, streams: int, rows: int) -> GoOn:
         """Whether one more guess brings more tokens a second than the step has without it."""
-        learned = self._learned
+        learned = self.learned
         if not learned.draft.is_known:
             return always
         row_s = learned.verify.seconds(rows + 1) - learned.verify.seconds(rows)
@@ -283,7 +283,7 @@ class Speculation:
         """Which of the guesses are verified."""
         others += len(self._guesses) - len(asking)
         options = [guess.option for guess in asking]
-        lengths = choose(options, self._learned.verify, others=others, draft=None)
+        lengths = choose(options, self.learned.verify, others=others, draft=None)
         for guess, length in zip(asking, lengths, strict=True):
             guess.length = min(len(guess.option.chances) if guess.fixed else length, room)
             room -= guess.length

@@ -103,8 +103,8 @@ class Acceptance:
     A stream's own record is drawn towards what all streams have seen of such guesses.
     """
 
-    def __init__(self) -> None:
-        self._all: dict[tuple[str, Kind], Record] = {}  # by drafter
+    def __init__(self, general: dict[tuple[str, Kind], Record] | None = None) -> None:
+        self.general = general or {}  # by drafter, of all streams
         self._streams: dict[int, dict[tuple[str, Kind], Record]] = {}
 
     def observe(
@@ -114,7 +114,7 @@ class Acceptance:
         own = self._streams.setdefault(stream, {})
         for depth, confidence in enumerate(confidences[: accepted + 1]):
             for kind in (("depth", depth), _sure(confidence)):
-                for table in (self._all, own):
+                for table in (self.general, own):
                     table.setdefault((drafter, kind), Record()).observe(depth < accepted)
 
     def expected(self, drafter: str, stream: int, length: int) -> Option:
@@ -131,7 +131,7 @@ class Acceptance:
         self._streams.pop(stream, None)
 
     def _chance(self, drafter: str, stream: int, kind: Kind, prior: float) -> float:
-        for table in (self._all, self._streams.get(stream, {})):
+        for table in (self.general, self._streams.get(stream, {})):
             if record := table.get((drafter, kind)):
                 prior = record.chance(prior)
         return prior

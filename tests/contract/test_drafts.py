@@ -60,6 +60,13 @@ def test_a_draft_layer_is_used(drafting: Daemon) -> None:
     assert "refusal" not in told
 
 
+def test_what_was_learned_is_kept(drafting: Daemon) -> None:
+    generate(drafting, "pair")
+    files = list((drafting.log.parent / "outrider" / "learned").glob("*.json"))
+    assert files
+    assert all('"verify"' in file.read_text() for file in files)
+
+
 def test_a_parameter_of_the_model_bounds_the_guesses(drafting: Daemon) -> None:
     assert "speculation" not in generate(drafting, "fixed")
     assert generate(drafting, "fixed", draft_num_predict=2)["speculation"]["mean_length"] <= 2

@@ -1,0 +1,99 @@
+"""What was learned outlives the runner, and a broken file stops nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from engines import ask, load_spec, open_bench
+from outrider.daemon.runner import profile
+from outrider.daemon.runner.calibration import prepare
+from outrider.daemon.runner.llama import load_model
+from outrider.daemon.runner.speculation import Learned
+from tiny import write_llama
+
+
+def learned() -> Learned:
+    learned = Learned()
+    for rows, took_s in ((1, 0.010), (4, 0.016), (8, 0.024), (4, 0.017)):
+        learned.verify.observe(rows, took_s)
+    learned.draft.observe(1, 0.002)
+    learned.acceptance.observe("model", 1, [0.9, 0.5, 0.2], 2)
+    return learned
+
+
+def test_what_was_learned_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "profile.json"
+    before = learned()
+    profile.keep(before, path)
+    after = profile.restore(path)
+    assert after
+    assert [after.verify.seconds(rows) for rows in (1, 3, 9)] == pytest.approx(
+        [before.verify.seconds(rows) for rows in (1, 3, 9)]
+    )
+    assert after.draft.seconds(1) == before.draft.seconds(1)
+    # streams are gone with their process; what all of them have in common is not
+    assert after.acceptance.judged("model", 2, [0.9, 0.2]) == before.acceptance.judged(
+        "model", 2, [0.9, 0.2]
+    )
+    assert [file.name for file in path.parent.iterdir()] == ["profile.json"]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"version": 1}', b"[]", b"\xff\xfe"])
+def test_a_broken_file_is_learned_anew(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "profile.json"
+    path.write_bytes(content)
+    assert profile.restore(path) is None
+
+
+def test_a_file_of_another_version_is_learned_anew(tmp_path: Path) -> None:
+    path = tmp_path / "profile.json"
+    profile.keep(learned(), path)
+    path.write_text(path.read_text().replace('"version": 1', '"version": 0'))
+    assert profile.restore(path) is None
+    assert profile.restore(tmp_path / "none.json") is None
+
+
+def test_a_known_machine_is_not_measured_again(tmp_path: Path) -> None:
+    path = tmp_path / "profile.json"
+    profile.keep(learned(), path)
+    load = load_spec(write_llama(tmp_path / "m.gguf"), speculation=4, profile=str(path))
+    loaded = load_model(load, lambda _fraction: None)
+    speculation = prepare(loaded, load)
+    assert speculation.learned.verify.shape == learned().verify.shape
+    loaded.context.close()
+    loaded.model.close()
+
+
+def test_it_is_kept_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "profile.json"
+    keeper = profile.Keeper(learned(), str(path))
+    keeper.save()
+    assert profile.restore(path)
+    path.unlink()
+    keeper.save()
+    assert not path.exists()
+    monkeypatch.setattr(profile, "SAVE_EVERY_S", 0.0)
+    keeper.save()
+    assert path.exists()
+
+
+def test_a_disk_that_cannot_be_written_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(profile, "SAVE_EVERY_S", 0.0)
+    (tmp_path / "file").touch()
+    keeper = profile.Keeper(learned(), str(tmp_path / "file" / "profile.json"))
+    keeper.save()
+    keeper.save()
+    assert caplog.text.count("what was learned cannot be kept") == 1
+
+
+def test_an_engine_says_when_it_is_idle(tmp_path: Path) -> None:
+    with open_bench(load_spec(write_llama(tmp_path / "m.gguf"))) as bench:
+        assert bench.engine.is_idle
+        bench.submit(ask(0, "over the hills", 8))
+        bench.turn()
+        assert not bench.engine.is_idle
+        bench.finish(1)
+        assert bench.engine.is_idle
