@@ -84,7 +84,7 @@ def _measure_drafter(
                 drafter.observe(sequence, row)
             sampler = Sampler(GREEDY, num_tokens=loaded.model.num_tokens)
             calls = drafter.draft([Ask(s, sampler, ROUNDS + 1) for s in sequences], always)
-            for call in calls[2:]:  # the first builds the graph, and may take in more than a token
+            for call in calls[2:]:  # the first builds the graph
                 learned.draft.observe(call.streams, call.took_s)
         for sequence in sequences:
             drafter.forget(sequence)

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from .speculation import Learned
-from .tune import Acceptance, Curve, Record
+from .tune import Acceptance, Curve, Rate, Record
 
 VERSION = 1  # of the file; another one is learned anew
 SAVE_EVERY_S = 10.0
@@ -35,6 +35,7 @@ class Stored(msgspec.Struct, frozen=True):
     version: int
     verify: Curve
     draft: Curve
+    catch_up: Rate
     acceptance: tuple[Judged, ...]
 
 
@@ -50,7 +51,7 @@ def restore(path: Path) -> Learned | None:
     if stored.version != VERSION:
         return None
     records = {(j.drafter, (j.kind, j.place)): j.record for j in stored.acceptance}
-    return Learned(stored.verify, stored.draft, Acceptance(records))
+    return Learned(stored.verify, stored.draft, stored.catch_up, Acceptance(records))
 
 
 def keep(learned: Learned, path: Path) -> None:
@@ -59,7 +60,7 @@ def keep(learned: Learned, path: Path) -> None:
         Judged(drafter, kind, place, record)
         for (drafter, (kind, place)), record in learned.acceptance.general.items()
     )
-    stored = Stored(VERSION, learned.verify, learned.draft, judged)
+    stored = Stored(VERSION, learned.verify, learned.draft, learned.catch_up, judged)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}")
     try:

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from ..protocol import MAX_DRAFTS, Speculated
 from .drafters.drafter import Ask, Drafter, GoOn, always
 from .stream import Stream
-from .tune import Acceptance, Curve, Option, Purse, best_alone, choose
+from .tune import Acceptance, Curve, Option, Purse, Rate, best_alone, choose
 
 PROBE_LENGTH = 2
+HORIZON = 64  # tokens in which catching up with a text has to pay
+FIRST_CATCH_UP = 0.3  # of a draft step: a token of a text, while that is not measured
 NO_OPTION = Option(())
 
 
@@ -20,6 +22,7 @@ class Learned:
 
     verify: Curve = field(default_factory=Curve)  # by rows of the target
     draft: Curve = field(default_factory=Curve)  # by streams of the drafter
+    catch_up: Rate = field(default_factory=Rate)  # of the drafter with a text
     acceptance: Acceptance = field(default_factory=Acceptance)
 
 
@@ -223,7 +226,10 @@ class Speculation:
         rows = len(self._guesses) + others + sum(lengths)
         calls = model.draft(list(asks.values()), self._pays(model, len(asks), rows))
         for call in calls:
-            self.learned.draft.observe(call.streams, call.took_s)
+            if call.caught_up:
+                self.learned.catch_up.observe(call.caught_up, call.took_s)
+            else:
+                self.learned.draft.observe(call.streams, call.took_s)
             self._drafting_s += call.took_s
         for guess in asking:
             if (ask := asks.get(id(guess))) and ask.drafts:
@@ -245,21 +251,32 @@ class Speculation:
                 best_alone(option, learned.verify, learned.draft, others=others)
                 for option in (own, guess.option)
             ]
-            options.append(own if values[0] > values[1] else guess.option)
+            saved_s = min(HORIZON, guess.stream.sequence.num_left) * (1 / values[1] - 1 / values[0])
+            is_better = saved_s > max(self._catch_up_s(model, guess), 0.0)
+            options.append(own if is_better else guess.option)
         lengths = choose(options, learned.verify, others=others, draft=learned.draft)
         for i, option in enumerate(options):
             if asking[i].fixed:
                 lengths[i] = len(option.chances)
             elif option.is_free:
                 lengths[i] = 0
-        if asking and not any(lengths) and self._can_probe(len(self._guesses) + others):
+        if asking and not any(lengths) and self._can_probe(model, asking[0], others):
             lengths[0] = min(asking[0].bound, PROBE_LENGTH)
         return lengths
 
-    def _can_probe(self, rows: int) -> bool:
+    def _catch_up_s(self, model: Drafter, guess: Guess) -> float:
+        """What the drafter needs to know the text of a stream."""
+        backlog = model.backlog(guess.stream.sequence)
+        rate = self.learned.catch_up
+        token_s = rate.token_s if rate.is_known else FIRST_CATCH_UP * self.learned.draft.seconds(1)
+        return backlog * token_s
+
+    def _can_probe(self, model: Drafter, guess: Guess, others: int) -> bool:
         verify, draft = self.learned.verify, self.learned.draft
+        rows = len(self._guesses) + others
         loss_s = verify.seconds(rows + PROBE_LENGTH) - verify.seconds(rows)
-        return self._purse.pay(loss_s + PROBE_LENGTH * draft.seconds(1))
+        loss_s += PROBE_LENGTH * draft.seconds(1) + self._catch_up_s(model, guess)
+        return self._purse.pay(loss_s)
 
     def _pays(self, model: Drafter, streams: int, rows: int) -> GoOn:
         """Whether one more guess brings more tokens a second than the step has without it."""

@@ -67,6 +67,24 @@ def _beyond(counts: Sequence[int], costs: Sequence[float], rows: int) -> float:
 
 
 @dataclass(slots=True)
+class Rate:
+    """Seconds that a token takes when many are evaluated at once."""
+
+    token_s: float = 0.0
+
+    @property
+    def is_known(self) -> bool:
+        return self.token_s > 0
+
+    def observe(self, tokens: int, took_s: float) -> None:
+        """A call with so many tokens is over."""
+        token_s = took_s / tokens
+        if not self.is_known:
+            self.token_s = token_s
+        self.token_s += SCALE_MEMORY * (token_s - self.token_s)
+
+
+@dataclass(slots=True)
 class Record:
     """How often something was right; old guesses count less and less."""
 

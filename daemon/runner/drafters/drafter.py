@@ -48,6 +48,7 @@ class Call:
 
     streams: int
     took_s: float
+    caught_up: int = 0  # tokens of their texts that it took in beside the newest
 
 
 GoOn = Callable[[Ask], bool]  # whether one more guess would still pay, asked after each
@@ -76,9 +77,13 @@ class Drafter(Protocol):
         """Whether guessing takes no decode, so that it costs next to nothing."""
         ...
 
+    def backlog(self, sequence: Sequence) -> int:
+        """Tokens that must be caught up with before the first guess."""
+        ...
+
     def draft(self, asks: Seq[Ask], go_on: GoOn) -> list[Call]:
         """Append guesses to the asks, one decode for each depth, all streams together; those
-        decodes, without any that only took in tokens of a prompt."""
+        decodes, and before them what it took to catch up."""
         ...
 
     def observe(self, sequence: Sequence, row: int) -> None:

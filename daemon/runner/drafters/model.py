@@ -13,8 +13,10 @@ from ..llama import DECODED, Context, Rows
 from ..sequence import Sequence
 from .drafter import Ask, Call, GoOn
 
+NEWEST = 2  # tokens that the cache lacks after a step in which all guesses were right
 
-@dataclass(slots=True)
+
+@dataclass(slots=True, eq=False)
 class Memory:
     """A sequence of the drafter's own cache, and the tokens in it."""
 
@@ -33,12 +35,19 @@ class ModelDrafter:
         """`rows`: of one decode at most."""
         self._context = context
         self._rows = Rows(rows)
-        self._free = list(range(slots))
-        self._memories: dict[int, Memory] = {}
+        self._resting = [Memory(seq) for seq in range(slots)]  # of texts that are over
+        self._memories: dict[int, Memory] = {}  # of those that run, by id
+
+    def backlog(self, sequence: Sequence) -> int:
+        memory = self._memories.get(sequence.id) or self._nearest(sequence)
+        if memory is None:
+            return 0
+        pending = len(sequence.tokens) - self._common(memory, sequence)
+        return pending if pending > NEWEST else 0
 
     def draft(self, asks: Seq[Ask], go_on: GoOn) -> list[Call]:
-        asks = [ask for ask in asks if self._follow(ask.sequence)]
         calls: list[Call] = []
+        asks = [ask for ask in asks if self._follow(ask.sequence, calls)]
         while asks:
             self._rows.clear()
             rows = [self._lay(ask) for ask in asks]
@@ -49,7 +58,8 @@ class ModelDrafter:
             for ask, row in zip(asks, rows, strict=True):
                 ask.guess(self._context.logits(row))
             asks = [ask for ask in asks if len(ask.drafts) < ask.length and go_on(ask)]
-            calls.append(Call(streams, time.perf_counter() - start_s))
+            caught_up = self._rows.count - streams if self._rows.count > NEWEST * streams else 0
+            calls.append(Call(streams, time.perf_counter() - start_s, caught_up))
         return calls
 
     def _lay(self, ask: Ask) -> int:
@@ -60,18 +70,17 @@ class ModelDrafter:
         memory.tokens.extend(tokens)
         return row
 
-    def _follow(self, sequence: Sequence) -> bool:
+    def _follow(self, sequence: Sequence, calls: list[Call]) -> bool:
         """Bring the cache to the stream's text, but for so few tokens that a draft takes them in;
         False if there is no room."""
         memory = self._memories.get(sequence.id)
         if memory is None:
-            if not self._free:
+            memory = self._nearest(sequence)
+            if memory is None:
                 return False
-            memory = self._memories[sequence.id] = Memory(self._free.pop())
-        same = min(common_prefix(memory.tokens, sequence.tokens), len(sequence.tokens) - 1)
-        if same < len(memory.tokens) - MAX_DRAFTS:
-            same = 0  # a window may have lost what stood before (guide 4.2)
-        if same < len(memory.tokens):
+            self._resting.remove(memory)
+            self._memories[sequence.id] = memory
+        if (same := self._common(memory, sequence)) < len(memory.tokens):
             self._cut(memory, same)
         while len(sequence.tokens) - len(memory.tokens) > 1 + MAX_DRAFTS:
             end = min(len(memory.tokens) + self._rows.capacity, len(sequence.tokens) - 1)
@@ -79,9 +88,22 @@ class ModelDrafter:
             self._rows.clear()
             self._rows.add(memory.seq, len(memory.tokens), tokens, outputs=0)
             memory.tokens.extend(tokens)
+            start_s = time.perf_counter()
             if not self._decode([sequence]):
                 return False
+            calls.append(Call(1, time.perf_counter() - start_s, len(tokens)))
         return True
+
+    def _nearest(self, sequence: Sequence) -> Memory | None:
+        """The resting memory that has most of this text; of equal ones the one longest unused."""
+        return max(self._resting, key=lambda m: self._common(m, sequence), default=None)
+
+    def _common(self, memory: Memory, sequence: Sequence) -> int:
+        """Tokens of the text that need not be evaluated again."""
+        same = min(common_prefix(memory.tokens, sequence.tokens), len(sequence.tokens) - 1)
+        if self._context.model.window and same < len(memory.tokens) - MAX_DRAFTS:
+            return 0  # the window may have lost what stood before (guide 4.2)
+        return same
 
     def _cut(self, memory: Memory, count: int) -> None:
         if count:
@@ -91,7 +113,12 @@ class ModelDrafter:
         del memory.tokens[count:]
 
     def _decode(self, sequences: Seq[Sequence]) -> bool:
-        """Whether it worked; if not, these sequences begin anew the next time."""
+        """Whether it worked, if need be without what rests; if not, these sequences begin anew the
+        next time."""
+        if self._context.decode(self._rows) == DECODED:
+            return True
+        for memory in self._resting:
+            self._cut(memory, 0)
         if self._context.decode(self._rows) == DECODED:
             return True
         for sequence in sequences:
@@ -103,8 +130,7 @@ class ModelDrafter:
 
     def forget(self, sequence: Sequence) -> None:
         if memory := self._memories.pop(sequence.id, None):
-            self._cut(memory, 0)
-            self._free.append(memory.seq)
+            self._resting.append(memory)
 
     def close(self) -> None:
         self._context.close()

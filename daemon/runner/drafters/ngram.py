@@ -49,6 +49,9 @@ class NgramDrafter:
     def __init__(self) -> None:
         self._indexes: dict[int, Index] = {}
 
+    def backlog(self, sequence: Sequence) -> int:
+        return 0
+
     def draft(self, asks: Seq[Ask], go_on: GoOn) -> list[Call]:
         for ask in asks:
             tokens = ask.sequence.tokens
