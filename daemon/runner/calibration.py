@@ -73,26 +73,27 @@ def _measure(context: Context, load: Load, learned: Learned) -> None:
 def _measure_drafter(
     drafter: Drafter, loaded: Loaded[Context], load: Load, learned: Learned
 ) -> None:
-    """Draft after texts of one token that nobody asked for, then forget them."""
+    """Draft after texts of two tokens that nobody asked for, then forget them."""
     context, rows = loaded.context, Rows(load.batch)
-    for count in (c for c in STREAMS if c <= load.slots):
-        sequences = [_made_up(seq) for seq in range(count)]
-        rows.clear()
-        outputs = [rows.add(seq, 0, [0], outputs=1) for seq in range(count)]
-        if context.decode(rows) == DECODED:
-            for sequence, row in zip(sequences, outputs, strict=True):
-                drafter.observe(sequence, row)
-            sampler = Sampler(GREEDY, num_tokens=loaded.model.num_tokens)
-            calls = drafter.draft([Ask(s, sampler, ROUNDS + 1) for s in sequences], always)
-            for call in calls[2:]:  # the first builds the graph
-                learned.draft.observe(call.streams, call.took_s)
-        for sequence in sequences:
-            drafter.forget(sequence)
-            context.clear(-sequence.id - 1)
+    sampler = Sampler(GREEDY, num_tokens=loaded.model.num_tokens)
+    for number in range(ROUNDS):
+        for count in (c for c in STREAMS if c <= load.slots):
+            sequences = [_made_up(seq, token=number) for seq in range(count)]
+            rows.clear()
+            outputs = [rows.add(seq, 0, [number], outputs=1) for seq in range(count)]
+            if context.decode(rows) == DECODED:
+                for sequence, row in zip(sequences, outputs, strict=True):
+                    drafter.observe(sequence, row)
+                for call in drafter.draft([Ask(s, sampler, 2) for s in sequences], always):
+                    if number:
+                        learned.draft.observe(call.rows, call.took_s)
+            for sequence in sequences:
+                drafter.forget(sequence)
+                context.clear(-sequence.id - 1)
 
 
-def _made_up(seq: int) -> Sequence:
+def _made_up(seq: int, token: int) -> Sequence:
     """A text of two tokens, of which this sequence of the cache holds the first."""
-    sequence = Sequence(-seq - 1, array("i", [0, 0]), GREEDY, Limits(), num_ctx=ROUNDS + 4)
-    sequence.holding = Holding(seq, array("i", [0]))
+    sequence = Sequence(-seq - 1, array("i", [token, token]), GREEDY, Limits(), num_ctx=8)
+    sequence.holding = Holding(seq, array("i", [token]))
     return sequence

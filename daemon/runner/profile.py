@@ -14,7 +14,7 @@ import msgspec
 from .speculation import Learned
 from .tune import Acceptance, Curve, Rate, Record
 
-VERSION = 1  # of the file; another one is learned anew
+VERSION = 2  # of the file; another one is learned anew
 SAVE_EVERY_S = 10.0
 
 log = logging.getLogger("outrider.runner")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 
 from ..protocol import MAX_DRAFTS, Speculated
-from .drafters.drafter import Ask, Drafter, GoOn, always
+from .drafters.drafter import NEWEST, Ask, Drafter, GoOn, always
 from .stream import Stream
-from .tune import Acceptance, Curve, Option, Purse, Rate, best_alone, choose
+from .tune import Acceptance, Costs, Curve, Option, Plan, Purse, Rate, better, choose
 
 PROBE_LENGTH = 2
-HORIZON = 64  # tokens in which catching up with a text has to pay
+HORIZON = 64  # tokens that a text is expected to go on for; later, as many as it has so far
 FIRST_CATCH_UP = 0.3  # of a draft step: a token of a text, while that is not measured
 NO_OPTION = Option(())
 
@@ -21,7 +22,7 @@ class Learned:
     """What is known about this machine with these models; it outlives the process."""
 
     verify: Curve = field(default_factory=Curve)  # by rows of the target
-    draft: Curve = field(default_factory=Curve)  # by streams of the drafter
+    draft: Curve = field(default_factory=Curve)  # by rows of the drafter
     catch_up: Rate = field(default_factory=Rate)  # of the drafter with a text
     acceptance: Acceptance = field(default_factory=Acceptance)
 
@@ -124,12 +125,14 @@ class Speculation:
         self._guesses = {stream.sequence.id: self._begin(stream) for stream in streams}
         if not self.learned.verify.is_known:
             return {}
+        learned, num = self.learned, len(streams)
+        costs = Costs(learned.verify, learned.draft, streams=num, rows=num + others)
         asking = [guess for guess in self._guesses.values() if guess.bound > 0]
         for guess in asking:
             self._look_up(guess)
-        if self._model:
-            self._read_ahead(self._model, asking, others)
-        self._settle(asking, others, room)
+        if self._model and asking:
+            self._read_ahead(self._model, asking, costs)
+        self._settle(asking, costs, room)
         return {id_: guess.tokens for id_, guess in self._guesses.items() if guess.length}
 
     def drop(self) -> None:
@@ -209,99 +212,87 @@ class Speculation:
     def _take(self, guess: Guess, drafter: Drafter, ask: Ask) -> None:
         del ask.drafts[guess.stream.num_possible(ask.tokens) :]
         guess.drafter, guess.ask = drafter.name, ask
-        guess.option = self.learned.acceptance.judged(
-            drafter.name, ask.sequence.id, guess.confidences
-        )
+        acceptance = self.learned.acceptance
+        guess.option = Option(acceptance.judged(drafter.name, ask.sequence.id, guess.confidences))
 
-    def _read_ahead(self, model: Drafter, asking: Seq[Guess], others: int) -> None:
+    def _read_ahead(self, model: Drafter, asking: Seq[Guess], costs: Costs) -> None:
         """Let the drafter with weights guess, where that is expected to pay."""
-        lengths = self._plan(model, asking, others)
+        plan = self._plan(model, asking, costs)
         asks = {
             id(guess): Ask(guess.stream.sequence, guess.stream.sampler, length)
-            for guess, length in zip(asking, lengths, strict=True)
+            for guess, length in zip(asking, plan.lengths, strict=True)
             if length
         }
         if not asks:
             return
-        rows = len(self._guesses) + others + sum(lengths)
-        calls = model.draft(list(asks.values()), self._pays(model, len(asks), rows))
-        for call in calls:
-            if call.caught_up:
-                self.learned.catch_up.observe(call.caught_up, call.took_s)
-            else:
-                self.learned.draft.observe(call.streams, call.took_s)
+        for call in model.draft(list(asks.values()), self._pays(model, len(asks), plan, costs)):
+            (self.learned.catch_up if call.catches_up else self.learned.draft).observe(
+                call.rows, call.took_s
+            )
             self._drafting_s += call.took_s
         for guess in asking:
             if (ask := asks.get(id(guess))) and ask.drafts:
                 self._take(guess, model, ask)
 
-    def _plan(self, model: Drafter, asking: Seq[Guess], others: int) -> list[int]:
+    def _plan(self, model: Drafter, asking: Seq[Guess], costs: Costs) -> Plan:
         """How far to read ahead with weights: 0 where what was looked up is as good."""
-        learned = self.learned
-        if not learned.draft.is_known:
-            return [min(guess.bound, PROBE_LENGTH) for guess in asking]
-        options = []
-        for guess in asking:
-            length = min(guess.bound, model.max_length)
+        if not costs.draft.is_known:
+            return Plan([min(guess.bound, PROBE_LENGTH) for guess in asking], costs.goodput)
+        options = [self._option(model, guess, costs) for guess in asking]
+        plan = choose(options, costs)
+        for i, (guess, option) in enumerate(zip(asking, options, strict=True)):
             if guess.fixed:
-                options.append(Option((1.0,) * length, is_free=False))
-                continue
-            own = learned.acceptance.expected(model.name, guess.stream.sequence.id, length)
-            values = [
-                best_alone(option, learned.verify, learned.draft, others=others)
-                for option in (own, guess.option)
-            ]
-            saved_s = min(HORIZON, guess.stream.sequence.num_left) * (1 / values[1] - 1 / values[0])
-            is_better = saved_s > max(self._catch_up_s(model, guess), 0.0)
-            options.append(own if is_better else guess.option)
-        lengths = choose(options, learned.verify, others=others, draft=learned.draft)
-        for i, option in enumerate(options):
-            if asking[i].fixed:
-                lengths[i] = len(option.chances)
-            elif option.is_free:
-                lengths[i] = 0
-        if asking and not any(lengths) and self._can_probe(model, asking[0], others):
-            lengths[0] = min(asking[0].bound, PROBE_LENGTH)
-        return lengths
+                plan.lengths[i] = min(guess.bound, model.max_length)
+            elif not option.rows:
+                plan.lengths[i] = 0
+        if not any(plan.lengths) and self._can_probe(model, asking[0], costs):
+            plan.lengths[0] = min(asking[0].bound, PROBE_LENGTH)
+        return plan
 
-    def _catch_up_s(self, model: Drafter, guess: Guess) -> float:
-        """What the drafter needs to know the text of a stream."""
-        backlog = model.backlog(guess.stream.sequence)
+    def _option(self, model: Drafter, guess: Guess, costs: Costs) -> Option:
+        """The better one: what this drafter is expected to guess, or what was looked up."""
+        seq = guess.stream.sequence
+        pending = model.pending(seq)
+        rows = min(pending, NEWEST)
+        token_s = self._catch_up_s(pending - rows) / min(max(HORIZON, len(seq.drawn)), seq.num_left)
+        length = min(guess.bound, model.max_length)
+        chances = self.learned.acceptance.expected(model.name, seq.id, length)
+        return better(guess.option, Option(chances, rows, token_s), costs)
+
+    def _catch_up_s(self, tokens: int) -> float:
+        """What the drafter needs to take in so many tokens of a text."""
         rate = self.learned.catch_up
-        token_s = rate.token_s if rate.is_known else FIRST_CATCH_UP * self.learned.draft.seconds(1)
-        return backlog * token_s
+        known = rate.is_known
+        return tokens * (rate.token_s if known else FIRST_CATCH_UP * self.learned.draft.seconds(1))
 
-    def _can_probe(self, model: Drafter, guess: Guess, others: int) -> bool:
-        verify, draft = self.learned.verify, self.learned.draft
-        rows = len(self._guesses) + others
-        loss_s = verify.seconds(rows + PROBE_LENGTH) - verify.seconds(rows)
-        loss_s += PROBE_LENGTH * draft.seconds(1) + self._catch_up_s(model, guess)
+    def _can_probe(self, model: Drafter, guess: Guess, costs: Costs) -> bool:
+        verify, draft = costs.verify, costs.draft
+        loss_s = verify.seconds(costs.rows + PROBE_LENGTH) - verify.seconds(costs.rows)
+        loss_s += PROBE_LENGTH * draft.seconds(1)
+        loss_s += self._catch_up_s(model.pending(guess.stream.sequence))
         return self._purse.pay(loss_s)
 
-    def _pays(self, model: Drafter, streams: int, rows: int) -> GoOn:
-        """Whether one more guess brings more tokens a second than the step has without it."""
-        learned = self.learned
-        if not learned.draft.is_known:
+    def _pays(self, model: Drafter, streams: int, plan: Plan, costs: Costs) -> GoOn:
+        """Whether one more guess brings more tokens than its time is worth."""
+        if not costs.draft.is_known:
             return always
-        row_s = learned.verify.seconds(rows + 1) - learned.verify.seconds(rows)
-        price_s = row_s + learned.draft.seconds(streams) / streams
-        floor = price_s / learned.verify.seconds(len(self._guesses))
+        verify_s = costs.verify.table(costs.rows + sum(plan.lengths) + 1)
+        price_s = verify_s[-1] - verify_s[-2] + costs.draft.seconds(streams) / streams
+        floor = price_s * plan.goodput
 
         def pays(ask: Ask) -> bool:
             if self._guesses[ask.sequence.id].fixed:
                 return True
             confidences = [draft.confidence for draft in ask.drafts]
-            judged = learned.acceptance.judged(model.name, ask.sequence.id, confidences)
-            return judged.reach[-1] > floor
+            chances = self.learned.acceptance.judged(model.name, ask.sequence.id, confidences)
+            return math.prod(chances) > floor
 
         return pays
 
-    def _settle(self, asking: Seq[Guess], others: int, room: int) -> None:
+    def _settle(self, asking: Seq[Guess], costs: Costs, room: int) -> None:
         """Which of the guesses are verified."""
-        others += len(self._guesses) - len(asking)
-        options = [guess.option for guess in asking]
-        lengths = choose(options, self.learned.verify, others=others, draft=None)
-        for guess, length in zip(asking, lengths, strict=True):
+        plan = choose([guess.option for guess in asking], costs)
+        for guess, length in zip(asking, plan.lengths, strict=True):
             guess.length = min(len(guess.option.chances) if guess.fixed else length, room)
             room -= guess.length
 

@@ -50,13 +50,21 @@ class Curve:
         self.scale *= (took_s / known) ** SCALE_MEMORY
 
     def seconds(self, rows: int) -> float:
-        """Expected: on the line between the nearest row counts that were seen, and beyond them on
-        the line through the outermost two. More rows never cost less."""
+        """Expected of a call with so many rows."""
+        return self.table(rows)[rows]
+
+    def table(self, rows: int) -> list[float]:
+        """Expected of calls with 0 to `rows` rows: on the line between the nearest counts that
+        were seen, and beyond them on the line through the outermost two. No row is free, and more
+        rows never cost less."""
         counts = sorted(self.shape)
-        costs = np.maximum.accumulate([self.shape[count] for count in counts])
+        costs = np.maximum.accumulate([self.shape[count] for count in counts]).tolist()
         if rows > counts[-1]:
-            return self.scale * _beyond(counts, costs.tolist(), rows)
-        return self.scale * float(np.interp(rows, counts, costs))
+            costs.append(_beyond(counts, costs, rows))
+            counts.append(rows)
+        table: list[float] = (self.scale * np.interp(range(rows + 1), counts, costs)).tolist()
+        table[0] = 0.0
+        return table
 
 
 def _beyond(counts: Sequence[int], costs: Sequence[float], rows: int) -> float:
@@ -104,7 +112,8 @@ class Option:
     """What one stream could be given: the chance of each guess, given those before it."""
 
     chances: tuple[float, ...]
-    is_free: bool = True  # nobody has to compute these guesses any more
+    rows: int = 0  # of the drafter's first decode for it; 0: the guesses are there already
+    token_s: float = 0.0  # of catching up with the text, shared out to the tokens it will pay for
 
     @property
     def reach(self) -> tuple[float, ...]:
@@ -135,69 +144,108 @@ class Acceptance:
                 for table in (self.general, own):
                     table.setdefault((drafter, kind), Record()).observe(depth < accepted)
 
-    def expected(self, drafter: str, stream: int, length: int) -> Option:
-        """Of guesses that are not made yet."""
-        kinds = (("depth", depth) for depth in range(length))
-        chances = tuple(self._chance(drafter, stream, kind, FIRST_CHANCE) for kind in kinds)
-        return Option(chances, is_free=False)
+    def expected(self, drafter: str, stream: int, length: int) -> tuple[float, ...]:
+        """Of guesses that are not made yet. A depth that was seldom reached is judged by the one
+        before it."""
+        chances: list[float] = []
+        own = self._streams.get(stream, {})
+        for depth in range(length):
+            kind = drafter, ("depth", depth)
+            before = chances[-1] if chances else FIRST_CHANCE
+            of_all = self.general.get(kind, Record()).chance(before)
+            chances.append(own.get(kind, Record()).chance((of_all + before) / 2))
+        return tuple(chances)
 
-    def judged(self, drafter: str, stream: int, confidences: Sequence[float]) -> Option:
+    def judged(self, drafter: str, stream: int, confidences: Sequence[float]) -> tuple[float, ...]:
         """Of guesses whose confidence is known."""
-        return Option(tuple(self._chance(drafter, stream, _sure(c), c) for c in confidences))
+        own = self._streams.get(stream, {})
+        chances = []
+        for confidence in confidences:
+            kind = drafter, _sure(confidence)
+            of_all = self.general.get(kind, Record()).chance(confidence)
+            chances.append(own.get(kind, Record()).chance(of_all))
+        return tuple(chances)
 
     def forget(self, stream: int) -> None:
         self._streams.pop(stream, None)
-
-    def _chance(self, drafter: str, stream: int, kind: Kind, prior: float) -> float:
-        for table in (self.general, self._streams.get(stream, {})):
-            if record := table.get((drafter, kind)):
-                prior = record.chance(prior)
-        return prior
 
 
 def _sure(confidence: float) -> Kind:
     return "sure", min(int(confidence * BUCKETS), BUCKETS - 1)
 
 
-def choose(
-    options: Sequence[Option], verify: Curve, *, others: int, draft: Curve | None
-) -> list[int]:
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What a step takes here, and what is in it anyhow."""
+
+    verify: Curve  # by rows of the target
+    draft: Curve  # by rows of the drafter; not asked if all guesses are there already
+    streams: int  # that each get a token
+    rows: int  # without guesses
+
+    @property
+    def goodput(self) -> float:
+        """Tokens a second without guesses."""
+        return self.streams / self.verify.seconds(self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How far each stream is drafted, and the tokens a second that are expected of that."""
+
+    lengths: list[int]
+    goodput: float
+
+
+def choose(options: Sequence[Option], costs: Costs) -> Plan:
     """Draft lengths of all streams together, those of the highest expected goodput.
 
     Guesses are added in the order of their chance, which respects their depth, and the best
-    number of them wins. `others`: rows that are in the step anyhow, beside one for each stream.
-    `draft`: what a decode of the drafter costs by streams; None if all options are free.
+    number of them wins.
     """
-    base = len(options) + others
     ranked = sorted(
         ((-chance, depth, i) for i, o in enumerate(options) for depth, chance in enumerate(o.reach))
     )
-    lengths, best = [0] * len(options), [0] * len(options)
-    tokens, draft_s = float(len(options)), 0.0
-    goal = GAIN * tokens / verify.seconds(base)
-    asking: dict[int, int] = {}  # streams by depth
+    verify_s = costs.verify.table(costs.rows + len(ranked))[costs.rows :]
+    asked = sum(option.rows for option in options)
+    draft_s = costs.draft.table(asked) if asked else []
+    best = Plan([0] * len(options), costs.goodput)
+    goal = GAIN * costs.goodput
+    lengths, tokens, drafting_s = best.lengths[:], float(costs.streams), 0.0
+    asking = [0] * (1 + len(ranked))  # rows of the drafter by depth
     for added, (chance, depth, i) in enumerate(ranked, 1):
+        option = options[i]
         tokens -= chance
         lengths[i] = depth + 1
-        if draft and not options[i].is_free:
-            before = asking.get(depth, 0)
-            asking[depth] = before + 1
-            draft_s += draft.seconds(before + 1) - (draft.seconds(before) if before else 0.0)
-        goodput = tokens / (verify.seconds(base + added) + draft_s)
+        if option.rows:
+            before = asking[depth]
+            asking[depth] += 1 if depth else option.rows
+            drafting_s += draft_s[asking[depth]] - draft_s[before]
+            drafting_s += option.token_s * ((depth == 0) - chance)
+        goodput = tokens / (verify_s[added] + drafting_s)
         if goodput > goal and all(length in LENGTHS for length in lengths):
-            goal, best = goodput, lengths[:]
+            goal, best = goodput, Plan(lengths[:], goodput)
     return best
 
 
-def best_alone(option: Option, verify: Curve, draft: Curve | None, *, others: int) -> float:
-    """The highest goodput that one stream's guesses could bring to a step of `others` rows."""
-    goodputs = [1 / verify.seconds(1 + others)]
-    tokens, draft_s = 1.0, 0.0
+def better(one: Option, other: Option, costs: Costs) -> Option:
+    """The one that brings more tokens for its time, if all streams did the same."""
+    return other if _profit(other, costs) > _profit(one, costs) else one
+
+
+def _profit(option: Option, costs: Costs) -> float:
+    """Tokens a step and stream beyond those that the same time brings without guesses."""
+    streams, length = costs.streams, len(option.chances)
+    verify_s = costs.verify.table(costs.rows + streams * length)[costs.rows :: streams]
+    draft_s = costs.draft.table(streams * option.rows) if option.rows else [0.0]
+    tokens, drafting_s, most = 0.0, draft_s[-1] + streams * option.token_s, 0.0
     for depth, chance in enumerate(option.reach, 1):
         tokens += chance
-        draft_s += draft.seconds(1) if draft and not option.is_free else 0.0
-        goodputs.append(tokens / (verify.seconds(1 + others + depth) + draft_s))
-    return max(goodputs)
+        drafting_s += streams * option.token_s * chance
+        took_s = verify_s[depth] - verify_s[0] + drafting_s
+        most = max(most, tokens - costs.goodput * took_s / streams)
+        drafting_s += draft_s[streams] if option.rows else 0.0
+    return most
 
 
 @dataclass(slots=True)

@@ -37,8 +37,8 @@ class AssistantDrafter:
         self._rows = Rows(context.max_outputs, hidden_width=context.model.hidden_width)
         self._hidden: dict[int, Hidden] = {}  # by id: the row that the newest token was drawn from
 
-    def backlog(self, sequence: Sequence) -> int:
-        return 0
+    def pending(self, sequence: Sequence) -> int:
+        return 1
 
     def draft(self, asks: Seq[Ask], go_on: GoOn) -> list[Call]:
         calls: list[Call] = []

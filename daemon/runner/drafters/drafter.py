@@ -10,6 +10,8 @@ from typing import Protocol
 from ..sampling import Row, Sampler
 from ..sequence import Sequence
 
+NEWEST = 2  # tokens that a drafter has not seen after a step in which all its guesses were right
+
 
 @dataclass(frozen=True, slots=True)
 class Draft:
@@ -44,11 +46,11 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A decode of the drafter for so many streams."""
+    """A decode of the drafter."""
 
-    streams: int
+    rows: int
     took_s: float
-    caught_up: int = 0  # tokens of their texts that it took in beside the newest
+    catches_up: bool = False  # most rows are texts that it had not followed
 
 
 GoOn = Callable[[Ask], bool]  # whether one more guess would still pay, asked after each
@@ -77,8 +79,8 @@ class Drafter(Protocol):
         """Whether guessing takes no decode, so that it costs next to nothing."""
         ...
 
-    def backlog(self, sequence: Sequence) -> int:
-        """Tokens that must be caught up with before the first guess."""
+    def pending(self, sequence: Sequence) -> int:
+        """Tokens of the text, at least the newest, that its first decode has to take in."""
         ...
 
     def draft(self, asks: Seq[Ask], go_on: GoOn) -> list[Call]:

@@ -11,9 +11,7 @@ from ...protocol import MAX_DRAFTS
 from ..holding import common_prefix
 from ..llama import DECODED, Context, Rows
 from ..sequence import Sequence
-from .drafter import Ask, Call, GoOn
-
-NEWEST = 2  # tokens that the cache lacks after a step in which all guesses were right
+from .drafter import NEWEST, Ask, Call, GoOn
 
 
 @dataclass(slots=True, eq=False)
@@ -38,12 +36,9 @@ class ModelDrafter:
         self._resting = [Memory(seq) for seq in range(slots)]  # of texts that are over
         self._memories: dict[int, Memory] = {}  # of those that run, by id
 
-    def backlog(self, sequence: Sequence) -> int:
+    def pending(self, sequence: Sequence) -> int:
         memory = self._memories.get(sequence.id) or self._nearest(sequence)
-        if memory is None:
-            return 0
-        pending = len(sequence.tokens) - self._common(memory, sequence)
-        return pending if pending > NEWEST else 0
+        return len(sequence.tokens) - (self._common(memory, sequence) if memory else 0)
 
     def draft(self, asks: Seq[Ask], go_on: GoOn) -> list[Call]:
         calls: list[Call] = []
@@ -54,12 +49,11 @@ class ModelDrafter:
             start_s = time.perf_counter()
             if not self._decode([ask.sequence for ask in asks]):
                 break
-            streams = len(asks)
+            catches_up = self._rows.count > NEWEST * len(asks)
             for ask, row in zip(asks, rows, strict=True):
                 ask.guess(self._context.logits(row))
             asks = [ask for ask in asks if len(ask.drafts) < ask.length and go_on(ask)]
-            caught_up = self._rows.count - streams if self._rows.count > NEWEST * streams else 0
-            calls.append(Call(streams, time.perf_counter() - start_s, caught_up))
+            calls.append(Call(self._rows.count, time.perf_counter() - start_s, catches_up))
         return calls
 
     def _lay(self, ask: Ask) -> int:
@@ -91,7 +85,7 @@ class ModelDrafter:
             start_s = time.perf_counter()
             if not self._decode([sequence]):
                 return False
-            calls.append(Call(1, time.perf_counter() - start_s, len(tokens)))
+            calls.append(Call(len(tokens), time.perf_counter() - start_s, catches_up=True))
         return True
 
     def _nearest(self, sequence: Sequence) -> Memory | None:

@@ -10,7 +10,8 @@ from ..sequence import Sequence
 from .drafter import Ask, Call, Draft, GoOn
 
 SIZES = (8, 5, 3)  # tokens that must be the same; the longer, the surer
-CONFIDENCE = {8: 0.8, 5: 0.6, 3: 0.4}  # of a match of that size, until experience says more
+CONFIDENCE = {8: 0.8, 5: 0.6, 3: 0.4}  # of a match of that size, until experience says more, ...
+GOES_ON = 0.9  # ... and of the guesses after the first: once a text repeats itself, it goes on to
 
 Gram = tuple[int, ...]
 
@@ -49,7 +50,7 @@ class NgramDrafter:
     def __init__(self) -> None:
         self._indexes: dict[int, Index] = {}
 
-    def backlog(self, sequence: Sequence) -> int:
+    def pending(self, sequence: Sequence) -> int:
         return 0
 
     def draft(self, asks: Seq[Ask], go_on: GoOn) -> list[Call]:
@@ -67,7 +68,7 @@ class NgramDrafter:
         tokens = ask.sequence.tokens
         period = len(tokens) - place
         for i in range(ask.length):
-            ask.drafts.append(Draft(tokens[place + i % period], confidence))
+            ask.drafts.append(Draft(tokens[place + i % period], GOES_ON if i else confidence))
 
     def observe(self, sequence: Sequence, row: int) -> None:
         """Reads the text itself when it is asked."""

@@ -49,7 +49,7 @@ def test_a_broken_file_is_learned_anew(tmp_path: Path, content: bytes) -> None:
 def test_a_file_of_another_version_is_learned_anew(tmp_path: Path) -> None:
     path = tmp_path / "profile.json"
     profile.keep(learned(), path)
-    path.write_text(path.read_text().replace('"version": 1', '"version": 0'))
+    path.write_text(path.read_text().replace(f'"version": {profile.VERSION}', '"version": 0'))
     assert profile.restore(path) is None
     assert profile.restore(tmp_path / "none.json") is None
 

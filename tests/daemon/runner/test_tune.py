@@ -9,9 +9,11 @@ from outrider.daemon.runner.tune import (
     GAIN,
     LENGTHS,
     Acceptance,
+    Costs,
     Curve,
     Option,
     Purse,
+    better,
     choose,
 )
 
@@ -23,29 +25,35 @@ def curve(costs: dict[int, float]) -> Curve:
     return Curve(dict(costs))
 
 
+def costs(
+    verify: dict[int, float], draft: dict[int, float] | None = None, streams: int = 1
+) -> Costs:
+    return Costs(curve(verify), curve(draft or {}), streams=streams, rows=streams)
+
+
 def options(*chances: float, length: int = 8) -> list[Option]:
     return [Option((chance,) * length) for chance in chances]
 
 
 def test_cheap_rows_are_used() -> None:
-    assert choose(options(0.8), curve(FLAT), others=0, draft=None) == [8]
+    assert choose(options(0.8), costs(FLAT)).lengths == [8]
 
 
 def test_dear_rows_are_not() -> None:
-    assert choose(options(0.5, 0.4), curve(STEEP), others=0, draft=None) == [0, 0]
+    assert choose(options(0.5, 0.4), costs(STEEP, streams=2)).lengths == [0, 0]
 
 
 def test_who_guesses_better_is_given_more() -> None:
-    lengths = choose(options(0.95, 0.3), curve({1: 1.0, 2: 1.2, 8: 2.4}), others=0, draft=None)
+    lengths = choose(options(0.95, 0.3), costs({1: 1.0, 2: 1.2, 8: 2.4}, streams=2)).lengths
     assert lengths[0] > lengths[1]
 
 
-@pytest.mark.parametrize("costs", [FLAT, STEEP, {1: 1.0, 2: 1.5, 3: 1.9, 5: 2.0, 8: 2.3}])
+@pytest.mark.parametrize("shape", [FLAT, STEEP, {1: 1.0, 2: 1.5, 3: 1.9, 5: 2.0, 8: 2.3}])
 @pytest.mark.parametrize("chances", [(0.9, 0.5), (0.7, 0.7), (0.99, 0.2)])
 def test_no_other_lengths_have_a_much_higher_goodput(
-    costs: dict[int, float], chances: tuple[float, float]
+    shape: dict[int, float], chances: tuple[float, float]
 ) -> None:
-    verify, asked = curve(costs), options(*chances)
+    verify, asked = curve(shape), options(*chances)
 
     def goodput(lengths: tuple[int, ...]) -> float:
         gains = sum(sum(o.reach[:n]) for o, n in zip(asked, lengths, strict=True))
@@ -53,15 +61,30 @@ def test_no_other_lengths_have_a_much_higher_goodput(
 
     possible = [n for n in LENGTHS if n <= 8]
     best = max(goodput(lengths) for lengths in product(possible, repeat=2))
-    chosen = goodput(tuple(choose(asked, verify, others=0, draft=None)))
+    plan = choose(asked, costs(shape, streams=2))
+    chosen = goodput(tuple(plan.lengths))
+    assert plan.goodput == pytest.approx(chosen)
     assert chosen >= best / GAIN - 1e-9 or chosen >= 0.97 * best
 
 
 def test_a_drafter_that_costs_too_much_is_left_alone() -> None:
-    dear = [Option((0.9,) * 4, is_free=False)]
-    verify = curve(FLAT)
-    assert choose(dear, verify, others=0, draft=curve({1: 0.05})) == [4]
-    assert choose(dear, verify, others=0, draft=curve({1: 0.95})) == [0]
+    dear = [Option((0.9,) * 4, rows=1)]
+    assert choose(dear, costs(FLAT, {1: 0.05})).lengths == [4]
+    assert choose(dear, costs(FLAT, {1: 0.95})).lengths == [0]
+
+
+def test_a_text_that_has_to_be_caught_up_with_pays_for_it() -> None:
+    for token_s, lengths in ((0.0, [4]), (0.9, [0])):
+        asked = [Option((0.9,) * 4, rows=2, token_s=token_s)]
+        assert choose(asked, costs(FLAT, {1: 0.05, 2: 0.06})).lengths == lengths
+
+
+def test_what_pays_for_one_stream_need_not_pay_for_four() -> None:
+    shape = {1: 1.0, 2: 1.1, 4: 1.3, 8: 2.3, 16: 4.5}
+    likely = Option((0.7, 0.5), rows=2)
+    nothing = Option(())
+    assert better(nothing, likely, costs(shape, {1: 0.1, 8: 0.4})) is likely
+    assert better(nothing, likely, costs(shape, {1: 0.1, 8: 0.4}, streams=4)) is nothing
 
 
 def test_a_curve_follows_a_machine_that_slows_down() -> None:
@@ -82,9 +105,9 @@ def test_chances_are_learnt_by_stream() -> None:
     for _ in range(30):
         known.observe("ngram", 1, [0.8] * 3, 3)
         known.observe("ngram", 2, [0.8] * 3, 0)
-    good = known.judged("ngram", 1, [0.8]).chances[0]
-    bad = known.judged("ngram", 2, [0.8]).chances[0]
-    new = known.judged("ngram", 3, [0.8]).chances[0]
+    good = known.judged("ngram", 1, [0.8])[0]
+    bad = known.judged("ngram", 2, [0.8])[0]
+    new = known.judged("ngram", 3, [0.8])[0]
     assert bad < 0.2 < new < good
     assert good > 0.85
 
