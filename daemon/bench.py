@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from .client import Client
+from .client import Client, DaemonError, Json
 from .trial import ADAPTIVE, PLAIN, PROMPTS, Trial
 
 FIXED = ("1", "2", "4", "8")
@@ -44,23 +44,53 @@ class Result:
     acceptance: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A streamed answer as it came."""
+
+    tokens: int
+    pieces: tuple[tuple[float, int], ...]  # when, by one monotonic clock, and how many characters
+
+    def share(self, start_s: float, end_s: float) -> float:
+        """Tokens that came after the start, by their characters."""
+        total = sum(size for _, size in self.pieces)
+        between = sum(size for at_s, size in self.pieces if start_s < at_s <= end_s)
+        return self.tokens * between / total
+
+
+def rate(answers: Sequence[Heard]) -> float:
+    """Tokens a second while all of them are under way: prompts do not count, nor the emptier batch
+    when the first has ended. Raises DaemonError if they never were."""
+    start_s = max((answer.pieces[0][0] for answer in answers if answer.pieces), default=0.0)
+    end_s = min((answer.pieces[-1][0] for answer in answers if answer.pieces), default=0.0)
+    if start_s >= end_s:
+        raise DaemonError("the answers were too short to be measured: ask for more tokens")
+    return sum(answer.share(start_s, end_s) for answer in answers) / (end_s - start_s)
+
+
 async def measure(client: Client, model: str, cell: Cell, num_predict: int) -> Measured:
-    """Tokens of all streams by the time from the first request to the last answer, less what the
-    prompts took. Raises DaemonError."""
+    """The streams of one cell, all at once. Raises DaemonError."""
     trials = [
         Trial(model, cell.kind, cell.way, number, cell.temperature, num_predict)
         for number in range(cell.streams)
     ]
-    start_s = time.perf_counter()
-    answers = await asyncio.gather(*(client.post("/api/chat", trial.body()) for trial in trials))
-    took_s = time.perf_counter() - start_s
-    prompt_s = max(answer.get("prompt_eval_duration", 0) for answer in answers) / 1e9
-    told = [answer.get("speculation") or {} for answer in answers]
+    heard = await asyncio.gather(*(_listen(client, trial) for trial in trials))
+    told = [final.get("speculation") or {} for _, final in heard]
     return Measured(
-        sum(answer.get("eval_count", 0) for answer in answers) / max(took_s - prompt_s, 1e-6),
+        rate([answer for answer, _ in heard]),
         sum(entry.get("drafted", 0) for entry in told),
         sum(entry.get("accepted", 0) for entry in told),
     )
+
+
+async def _listen(client: Client, trial: Trial) -> tuple[Heard, Json]:
+    """An answer, and the object that ended it."""
+    pieces, final = [], {}
+    async for final in client.stream("/api/chat", trial.body() | {"stream": True}):
+        message = final["message"]
+        if text := message["content"] + message.get("thinking", ""):
+            pieces.append((time.perf_counter(), len(text)))
+    return Heard(final["eval_count"], tuple(pieces)), final
 
 
 def rows(streams: Sequence[int], temperatures: Sequence[float]) -> Iterator[list[Cell]]:

@@ -29,6 +29,8 @@ TOTALS = {
     "drafts": ("outrider_drafts", "Times that something was guessed for a request", 1),
     "speculated_ns": ("outrider_speculated_seconds", "Decoding time of all requests", NS),
     "plain_ns": ("outrider_plain_seconds", "The same without guesses, estimated", NS),
+    "expected_ns": ("outrider_expected_decode_seconds", "Decoding time that was forecast", NS),
+    "misjudged_ns": ("outrider_misjudged_decode_seconds", "By which that was wrong", NS),
     "decoded_tokens": ("outrider_decoded_tokens", "Tokens that were drawn", 1),
 }
 LEVELS = {

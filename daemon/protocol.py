@@ -208,6 +208,8 @@ class Stats(msgspec.Struct):
     drafts: int = 0  # times that something was drafted for a stream
     speculated_ns: int = 0  # of all streams, in steps with drafters; ...
     plain_ns: int = 0  # ... and what the same tokens would have taken without, estimated
+    expected_ns: int = 0  # of decoding, in steps that were forecast; ...
+    misjudged_ns: int = 0  # ... and by how much these forecasts were wrong, too long or too short
     slots_busy: int = 0
     waiting: int = 0
     cells_used: int = 0

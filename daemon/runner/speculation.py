@@ -56,6 +56,18 @@ class Tally:
         )
 
 
+@dataclass(slots=True)
+class Forecasts:
+    """How good the costs are: of steps without a prompt, in which nothing is new."""
+
+    expected_s: float = 0.0
+    misjudged_s: float = 0.0
+
+    def add(self, expected_s: float, took_s: float) -> None:
+        self.expected_s += expected_s
+        self.misjudged_s += abs(took_s - expected_s)
+
+
 @dataclass(slots=True, eq=False)
 class Guess:
     """What is drafted for one stream in the step that is being made."""
@@ -92,6 +104,7 @@ class Speculation:
         None: as many as pay. `refusal`: why the drafter that was asked for is not among them."""
         self.refusal = refusal
         self.total = Tally()  # of all streams
+        self.forecasts = Forecasts()
         self._drafters = drafters
         self._free = [drafter for drafter in drafters if drafter.is_free]
         self._model = next((drafter for drafter in drafters if not drafter.is_free), None)
@@ -145,7 +158,10 @@ class Speculation:
         if not self._drafters:
             return
         if not prompt_rows:
-            self.learned.verify.observe(rows, took_s)
+            verify = self.learned.verify
+            if verify.is_known:
+                self.forecasts.add(verify.seconds(rows), took_s)
+            verify.observe(rows, took_s)
         self._purse.earn(took_s)
         self._step_s = took_s + self._drafting_s
         drafted = sum(guess.length for guess in self._guesses.values())

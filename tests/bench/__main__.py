@@ -28,9 +28,11 @@ from outrider.daemon.options import Options
 from outrider.daemon.protocol import Load
 from outrider.models.store import Store
 
-from . import overhead
+from . import ahead, overhead
+from .ahead_table import ahead_table
 from .failure import BenchFailed
 from .load import Client
+from .pair import ensure_pair
 from .peer import ensure_peer
 from .plot import write_plot
 from .report import Fact, Results, Run, find, read, save, table
@@ -40,8 +42,9 @@ from .servers import Server, start_outrider, start_peer
 MODEL = "smollm2:135m"
 NUM_CTX = 8192
 BATCH = 512
-OVERHEAD = "overhead"
-NAMES = (*SCENARIOS, OVERHEAD)
+OVERHEAD, AHEAD = "overhead", "ahead"
+NAMES = (*SCENARIOS, OVERHEAD, AHEAD)
+AHEAD_PREDICT = {QUICK: 48, FULL: 96}  # tokens of a stream that is alone
 QUIET_LOAD = 0.5
 
 
@@ -105,7 +108,8 @@ def _bench(args: argparse.Namespace) -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "outrider"
     peer = ensure_peer(cache)
     store_root = cache / "test-models"
-    load = asyncio.run(_plan_load(store_root))
+    asyncio.run(ensure(Store(store_root), MODEL))
+    load = asyncio.run(_plan_load(store_root, MODEL, slots=SLOTS, ctx=NUM_CTX))
     num_runs = args.runs or (1 if args.quick else 3)
     size = QUICK if args.quick else FULL
     env = RUNNER_ENV if args.peer_env == "same" else {}
@@ -117,14 +121,13 @@ def _bench(args: argparse.Namespace) -> Path:
     return path
 
 
-async def _plan_load(store_root: Path) -> Load:
+async def _plan_load(store_root: Path, model: str, *, slots: int, ctx: int) -> Load:
     """The daemon's own plan for these settings, which the peer is then given too."""
     store = Store(store_root)
-    await ensure(store, MODEL)
-    known = await Inventory(store).find(MODEL, f"{MODEL} is not in {store_root}")
+    known = await Inventory(store).find(model, f"{model} is not in {store_root}")
     threads = psutil.cpu_count(logical=False) or os.cpu_count() or 1
     options = Options(num_batch=BATCH, num_thread=threads)
-    settings = Settings.load(num_parallel=SLOTS, context_length=NUM_CTX, kv_cache_type="f16")
+    settings = Settings.load(num_parallel=slots, context_length=ctx, kv_cache_type="f16")
     return plan_load(known, options, settings)
 
 
@@ -148,7 +151,17 @@ def _run(plan: Plan, number: int) -> Run:
     if OVERHEAD in plan.names:
         _tell("  the engine's overhead")
         ours |= overhead.measure(Path(plan.load.model), plan.load.threads)
+    if AHEAD in plan.names:
+        _tell("  reading ahead")
+        for values, more in zip((ours, theirs), _read_ahead(plan), strict=True):
+            values |= more
     return Run(round(load_average, 2), ours, theirs)
+
+
+def _read_ahead(plan: Plan) -> Sequence[Values]:
+    model = ensure_pair(plan.store_root)
+    load = asyncio.run(_plan_load(plan.store_root, model, slots=ahead.SLOTS, ctx=ahead.NUM_CTX))
+    return ahead.measure(load, plan.store_root, model, plan.peer, AHEAD_PREDICT[plan.size])
 
 
 async def _take_turns(
@@ -209,7 +222,9 @@ def _show(path: Path) -> None:
     results = read(path)
     picture = path.with_suffix(".svg")
     write_plot(results, picture)
-    print(f"\n{table(find(results))}\n\nresults: {path}\nplot:    {picture}")
+    findings = find(results)
+    tables = [*([table(findings)] if findings else []), ahead_table(results.runs)]
+    print("", *tables, f"results: {path}\nplot:    {picture}", sep="\n\n")
 
 
 def _tell(line: str) -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import ClassVar, Protocol
 
@@ -26,10 +26,11 @@ Json = dict[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A prompt that reaches the tokenizer as it is, answered greedily."""
+    """A prompt that reaches the tokenizer as it is, answered greedily if nothing else is said."""
 
     prompt: str
     num_predict: int
+    drawing: Mapping[str, float] = field(default_factory=lambda: {"temperature": 0, "top_k": 1})
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class Reply:
 
     start_s: float
     arrivals_s: tuple[float, ...]  # of the lines that hold text
+    texts: tuple[str, ...]  # of these lines
     prompt_tokens: int
     tokens: int
 
@@ -90,8 +92,7 @@ class OutriderApi:
     opening: ClassVar[bytes] = b"{"
 
     def body(self, ask: Ask) -> Json:
-        drawing = {"temperature": 0, "top_k": 1, "num_predict": ask.num_predict}
-        options = {**self.options, **drawing}
+        options = {**self.options, **ask.drawing, "num_predict": ask.num_predict}
         return {"model": self.model, "prompt": ask.prompt, "raw": True, "options": options}
 
     def read(self, line: bytes) -> Part:
@@ -110,12 +111,12 @@ class PeerApi:
     fields: ClassVar[tuple[str, ...]] = ("content", "stop", "tokens_evaluated", "tokens_predicted")
 
     def body(self, ask: Ask) -> Json:
-        drawing = {"temperature": 0, "top_k": 1, "n_predict": ask.num_predict}
         return {
             "prompt": ask.prompt,
             "stream": True,
             "response_fields": self.fields,
-            **drawing,
+            "n_predict": ask.num_predict,
+            **ask.drawing,
         }
 
     def read(self, line: bytes) -> Part:
@@ -150,10 +151,11 @@ class Stream:
             raise BenchFailed(f"{self._api.path} broke off: {error!r}") from error
         parts = [(at_s, self._api.read(line)) for at_s, line in self._lines]
         usage = parts[-1][1].usage if parts else None
-        arrivals_s = tuple(at_s for at_s, part in parts if part.text)
-        if usage is None or not arrivals_s:
+        pieces = [(at_s, part.text) for at_s, part in parts if part.text]
+        if usage is None or not pieces:
             raise BenchFailed(f"{self._api.path} gave no text or no token counts")
-        return Reply(self._start_s, arrivals_s, *usage)
+        arrivals_s, texts = zip(*pieces, strict=True)
+        return Reply(self._start_s, arrivals_s, texts, *usage)
 
     async def _receive(self) -> None:
         try:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import escape
 
+from .ahead_table import GOALS, lines
 from .report import Finding, Results, Spread, find
 
 WIDTH, LABELS, FIGURES = 1020, 290, 190  # pixels: all, names on the left, numbers on the right
@@ -56,6 +57,22 @@ class Axis:
         return LABELS + min(max(share, 0.0), 1.0) * (WIDTH - LABELS - FIGURES)
 
 
+def _ahead(results: Results) -> list[Dot]:
+    """How adaptive drafting compares, cell by cell."""
+    return [
+        Dot(
+            f"{line.cell.streams} {line.cell.kind} {line.cell.temperature:g}, by {name}",
+            by,
+            GOALS[name],
+            True,
+            by.middle >= GOALS[name],
+            f"{by.middle:.2f}",
+        )
+        for line in lines(results.runs)
+        for name, by in line.by.items()
+    ]
+
+
 def write_plot(results: Results, path: Path) -> None:
     path.write_text(draw(results), encoding="utf-8")
 
@@ -68,6 +85,7 @@ def draw(results: Results) -> str:
     panels = [
         Panel("Outrider / llama-server", ratios),
         Panel("Outrider's own figure / what is allowed", owns),
+        Panel("A real pair: adaptive / plain, fixed, llama-server", _ahead(results)),
     ]
     panels = [panel for panel in panels if panel.dots]
     height = TOP + sum(panel.height for panel in panels)

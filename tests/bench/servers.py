@@ -8,7 +8,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,13 +54,16 @@ def start_outrider(store_root: Path, model: str, load: Load, folder: Path) -> It
 
 
 @contextmanager
-def start_peer(binary: Path, load: Load, folder: Path, env: Mapping[str, str]) -> Iterator[Server]:
-    """llama-server with the slots, cells, threads and batch of `load`, else with its defaults."""
+def start_peer(
+    binary: Path, load: Load, folder: Path, env: Mapping[str, str], flags: Sequence[str] = ()
+) -> Iterator[Server]:
+    """llama-server with the slots, cells, threads and batch of `load`, else with its defaults, or
+    as more `flags` say."""
     port = _free_port()
     url, log = f"http://127.0.0.1:{port}", folder / "peer.log"
     with log.open("w") as out:
         process = subprocess.Popen(
-            [str(binary), *_peer_flags(load), "--host", "127.0.0.1", "--port", str(port)],
+            [str(binary), *_peer_flags(load), *flags, "--host", "127.0.0.1", "--port", str(port)],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,

@@ -7,6 +7,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from bench.ahead import CELLS, FIXED, OURS, PEER
+from bench.ahead_table import ahead_table, lines
 from bench.failure import BenchFailed
 from bench.plot import Axis, draw
 from bench.report import ROWS, Finding, Goal, Results, Run, find, read, save, spread, table
@@ -130,3 +132,35 @@ def test_an_axis_is_logarithmic_and_ends_where_it_ends() -> None:
 def test_prompts_depend_on_their_seed_alone() -> None:
     assert Prompts("a").long(200) == Prompts("a").long(200)
     assert Prompts("a").long(200).split()[:20] != Prompts("b").long(200).split()[:20]
+
+
+def pair_runs() -> Results:
+    """Adaptive is 1.5 times plain; fixed lengths and the peer's ways get slower, way by way."""
+    ours = {cell.key(way): 12.0 - i for cell in CELLS for i, way in enumerate(FIXED)}
+    ours |= {cell.key("plain"): 10.0 for cell in CELLS}
+    ours |= {cell.key("adaptive"): 15.0 for cell in CELLS}
+    ours |= {cell.key("same"): 1.0 for cell in CELLS} | {"ahead-misjudged": 0.02}
+    theirs = {cell.key(way): 16.0 - i for cell in CELLS for i, way in enumerate(PEER)}
+    return results((ours, theirs), ({key: 2 * value for key, value in ours.items()}, theirs))
+
+
+def test_adaptive_is_held_against_the_best_of_each_kind() -> None:
+    line = lines(pair_runs().runs)[0]
+    assert line.by["plain"].middle == pytest.approx(1.5)
+    assert (line.fixed, line.by["fixed"].middle) == ("1", pytest.approx(15 / 12))
+    assert (line.peer, line.by["peer"].low) == ("plain", pytest.approx(15 / 16))
+    assert {"plain", *FIXED, "adaptive"} == set(OURS)
+
+
+def test_a_cell_below_its_goal_is_marked() -> None:
+    runs = pair_runs().runs
+    text = ahead_table(runs[:1])
+    assert text.count("0.94!") == len(CELLS)
+    assert "0.94!" not in ahead_table(runs)
+    assert "error of 2.0%" in text
+    assert ahead_table(results(({}, {})).runs) == ""
+
+
+def test_the_plot_shows_the_pair() -> None:
+    ElementTree.fromstring(draw(pair_runs()))
+    assert "8 json 1, by fixed" in draw(pair_runs())

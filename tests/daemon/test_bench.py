@@ -6,7 +6,8 @@ from xml.etree import ElementTree
 
 import pytest
 from outrider.daemon import bench, bench_page
-from outrider.daemon.bench import Measured, Result
+from outrider.daemon.bench import Heard, Measured, Result
+from outrider.daemon.client import DaemonError
 from outrider.daemon.trial import ADAPTIVE, PLAIN, Trial
 
 
@@ -27,6 +28,19 @@ def test_ratios_are_taken_within_a_run() -> None:
     assert row[0].tokens_per_s == 20.0
     assert row[0].acceptance is None
     assert row[1].acceptance == pytest.approx(0.4)
+
+
+def test_a_rate_counts_while_all_streams_run() -> None:
+    fast = Heard(5, tuple((0.0 + i, 4) for i in range(5)))  # at 0, 1, 2, 3 and 4 seconds
+    slow = Heard(9, tuple((1.0 + i, 8) for i in range(9)))
+    assert bench.rate([fast]) == pytest.approx(1.0)
+    assert bench.rate([fast, slow]) == pytest.approx((3 + 3) / 3)
+
+
+@pytest.mark.parametrize("pieces", [(), ((1.0, 3),)])
+def test_answers_of_one_piece_cannot_be_measured(pieces: tuple[tuple[float, int], ...]) -> None:
+    with pytest.raises(DaemonError, match="ask for more tokens"):
+        bench.rate([Heard(1, pieces)])
 
 
 def test_the_table_is_aligned() -> None:

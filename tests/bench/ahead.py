@@ -1,0 +1,173 @@
+"""What does reading ahead bring with a real pair: plain, fixed, adaptive, and llama-server's ways.
+
+Rates are tokens per second of all streams together, while all of them run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+from outrider.daemon import bench
+from outrider.daemon.bench import Heard
+from outrider.daemon.client import DaemonError
+from outrider.daemon.protocol import Load
+from outrider.daemon.trial import ADAPTIVE, PLAIN, PROMPTS
+
+from .failure import BenchFailed
+from .load import Ask, Client, Reply
+from .scenarios import Values
+from .servers import Server, start_outrider, start_peer
+
+STREAMS = (1, 4, 8)
+SLOTS = max(STREAMS)
+TEMPERATURES = (0.0, 1.0)
+FIXED = ("1", "2", "4")
+OURS = (PLAIN, *FIXED, ADAPTIVE)
+PEER: dict[str, Sequence[str]] = {  # flags by way
+    PLAIN: (),
+    "2": ("--spec-type", "draft-simple", "--spec-draft-n-max", "2"),
+    "4": ("--spec-type", "draft-simple", "--spec-draft-n-max", "4"),
+    "ngram": ("--spec-type", "ngram-simple"),
+}
+NUM_CTX = 1024
+WARM_TOKENS = 16
+GREEDY = {"temperature": 0.0, "top_k": 1}
+SAMPLED = {"temperature": 1.0, "top_k": 64, "top_p": 0.95, "min_p": 0.0}
+CHAT = (
+    "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+    "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
+)
+SAME = "same"  # share of texts that are those of plain decoding
+MISJUDGED = "ahead-misjudged"  # share of the decoding time by which forecasts were wrong
+COUNTER = re.compile(r"^outrider_(\w+)_decode_seconds_total{[^}]*} (\S+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What is asked: prompts of one kind, so many at once."""
+
+    kind: str
+    temperature: float
+    streams: int
+
+    def key(self, way: str) -> str:
+        """Of a figure in the results."""
+        return f"ahead-{self.streams}-{self.kind}-{self.temperature:g}-{way}"
+
+    def asks(self, predict: int, drafting: Mapping[str, int]) -> list[Ask]:
+        return [
+            Ask(CHAT.format(f"{number}. {PROMPTS[self.kind]}"), predict, {**drawing, **drafting})
+            for number in range(1, self.streams + 1)
+            for drawing in [SAMPLED | {"seed": number} if self.temperature else GREEDY]
+        ]
+
+
+CELLS = tuple(Cell(k, t, s) for s, k, t in product(STREAMS, PROMPTS, TEMPERATURES))
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """A server that is up, and the way in which it is asked to read ahead."""
+
+    server: Server
+    way: str
+    drafting: Mapping[str, int]
+
+
+def measure(plan: Load, store_root: Path, model: str, binary: Path, predict: int) -> list[Values]:
+    """The figures of Outrider and of the peer; within a cell all ways take turns.
+
+    `predict`: tokens of a stream that is alone; where there are several each gets fewer.
+    """
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="outrider-ahead-")))
+        outrider = stack.enter_context(start_outrider(store_root, model, plan, folder))
+        ours = [Side(outrider, way, _drafting(way)) for way in OURS]
+        peers = [
+            Side(stack.enter_context(_peer(binary, plan, folder, way)), way, {}) for way in PEER
+        ]
+        figures = asyncio.run(_take_turns(ours, peers, predict))
+        figures[0][MISJUDGED] = _misjudged(outrider)
+    return figures
+
+
+def _drafting(way: str) -> Mapping[str, int]:
+    if way == ADAPTIVE:
+        return {}
+    return {"draft_num_predict": 0} if way == PLAIN else {"draft_fixed": int(way)}
+
+
+@contextmanager
+def _peer(binary: Path, plan: Load, folder: Path, way: str) -> Iterator[Server]:
+    """In a folder of its own, for its log."""
+    own = folder / way
+    own.mkdir()
+    flags = [*PEER[way], *(("-md", plan.draft) if way.isdecimal() else ())]
+    with start_peer(binary, plan, own, {}, flags) as server:
+        yield server
+
+
+async def _take_turns(ours: Sequence[Side], peers: Sequence[Side], predict: int) -> list[Values]:
+    figures: list[Values] = [{}, {}]
+    for side in (*ours, *peers):
+        await _ask(side, Cell("json", 0.0, SLOTS).asks(WARM_TOKENS, side.drafting))
+    for cell in CELLS:
+        start_s, tokens = time.monotonic(), round(predict / cell.streams ** (1 / 3))
+        replies = await _answer(ours, cell, tokens)
+        figures[0][cell.key(SAME)] = _same(replies)
+        for values, of_side in zip(
+            figures, (replies, await _answer(peers, cell, tokens)), strict=True
+        ):
+            values |= {cell.key(way): _rate(own) for way, own in of_side.items()}
+        print(f"  {cell.key('')[:-1]:<20} {time.monotonic() - start_s:6.1f} s", file=sys.stderr)
+    return figures
+
+
+async def _answer(sides: Sequence[Side], cell: Cell, tokens: int) -> dict[str, Sequence[Reply]]:
+    """Of each way, after its prompts have been brought into the cache."""
+    replies = {}
+    for side in sides:
+        await _ask(side, cell.asks(2, side.drafting))
+        replies[side.way] = await _ask(side, cell.asks(tokens, side.drafting))
+    return replies
+
+
+def _same(replies: Mapping[str, Sequence[Reply]]) -> float:
+    """Share of the texts that are those of plain decoding."""
+    plain, *others = ([reply.texts for reply in replies[way]] for way in OURS)
+    same = ["".join(a) == "".join(b) for other in others for a, b in zip(other, plain, strict=True)]
+    return sum(same) / len(same)
+
+
+async def _ask(side: Side, asks: Sequence[Ask]) -> Sequence[Reply]:
+    async with Client(side.server.url, side.server.api) as client:
+        return await client.ask_together(asks)
+
+
+def _rate(replies: Sequence[Reply]) -> float:
+    sizes = ([len(text) for text in reply.texts] for reply in replies)
+    heard = [
+        Heard(reply.tokens, tuple(zip(reply.arrivals_s, of_reply, strict=True)))
+        for reply, of_reply in zip(replies, sizes, strict=True)
+    ]
+    try:
+        return bench.rate(heard)
+    except DaemonError as error:
+        raise BenchFailed(str(error)) from error
+
+
+def _misjudged(outrider: Server) -> float:
+    """By how much the steps took longer or shorter than was expected of them."""
+    with urllib.request.urlopen(f"{outrider.url}/metrics", timeout=5) as response:
+        counters = dict(COUNTER.findall(response.read().decode()))
+    return float(counters["misjudged"]) / float(counters["expected"])

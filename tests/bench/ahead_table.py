@@ -1,0 +1,91 @@
+"""What did the pair show: a line for each cell, with its goals, from the saved results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import geometric_mean, median
+
+from outrider.daemon.trial import ADAPTIVE, PLAIN
+
+from .ahead import CELLS, FIXED, MISJUDGED, PEER, SAME, Cell
+from .report import Run, Spread, spread
+
+GOALS = {"plain": 0.99, "fixed": 0.97, "peer": 1.0}  # of adaptive by the best of them
+HEAD = ("streams", "prompt", "temp", "plain", "/plain", "/fixed", "best", "/peer", "best", "same")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One cell: medians of adaptive by the others, within the runs."""
+
+    cell: Cell
+    plain: float  # tokens a second
+    by: Mapping[str, Spread]  # plain, the best fixed length, the best way of the peer
+    fixed: str  # the best one
+    peer: str
+    same: float  # share of texts
+
+
+def lines(runs: Sequence[Run]) -> list[Line]:
+    """The cells that were measured."""
+    return [_line(c, runs) for c in CELLS if all(c.key(PLAIN) in run.outrider for run in runs)]
+
+
+def _line(cell: Cell, runs: Sequence[Run]) -> Line:
+    def by(way: str, side: str) -> Spread:
+        pairs = ((run.outrider[cell.key(ADAPTIVE)], getattr(run, side)) for run in runs)
+        return spread([adaptive / values[cell.key(way)] for adaptive, values in pairs])
+
+    fixed = min(FIXED, key=lambda way: by(way, "outrider").middle)
+    peer = min(PEER, key=lambda way: by(way, "peer").middle)
+    return Line(
+        cell,
+        median(run.outrider[cell.key(PLAIN)] for run in runs),
+        {"plain": by(PLAIN, "outrider"), "fixed": by(fixed, "outrider"), "peer": by(peer, "peer")},
+        fixed,
+        peer,
+        median(run.outrider[cell.key(SAME)] for run in runs),
+    )
+
+
+def ahead_table(runs: Sequence[Run]) -> str:
+    """All cells, then what is said of them together; "" if nothing was measured. `!`: missed."""
+    measured = lines(runs)
+    if not measured:
+        return ""
+    rows = [HEAD, *(_cells(line) for line in measured)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(HEAD))]
+    text = ["  ".join(word.rjust(w) for word, w in zip(row, widths, strict=True)) for row in rows]
+    together = geometric_mean(line.by["peer"].middle for line in measured)
+    misjudged = median(run.outrider[MISJUDGED] for run in runs if MISJUDGED in run.outrider)
+    return "\n".join(
+        [
+            "Reading ahead with a real pair: tokens/s of plain decoding, and adaptive by plain,",
+            "by the best fixed length and by llama-server's best way; !: below its goal",
+            text[0],
+            "-" * len(text[0]),
+            *text[1:],
+            f"adaptive / llama-server's best, geometric mean: {together:.2f} (goal >= 1.00)",
+            f"decoding time was forecast with an error of {misjudged:.1%}",
+        ]
+    )
+
+
+def _cells(line: Line) -> tuple[str, ...]:
+    ratios = {
+        name: f"{by.middle:.2f}{'!' if by.middle < GOALS[name] else ' '}"
+        for name, by in line.by.items()
+    }
+    return (
+        str(line.cell.streams),
+        line.cell.kind,
+        f"{line.cell.temperature:g}",
+        f"{line.plain:.1f}",
+        ratios["plain"],
+        ratios["fixed"],
+        line.fixed,
+        ratios["peer"],
+        line.peer,
+        f"{line.same:.0%}",
+    )
