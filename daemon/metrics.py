@@ -31,6 +31,7 @@ TOTALS = {
     "plain_ns": ("outrider_plain_seconds", "The same without guesses, estimated", NS),
     "expected_ns": ("outrider_expected_decode_seconds", "Decoding time that was forecast", NS),
     "misjudged_ns": ("outrider_misjudged_decode_seconds", "By which that was wrong", NS),
+    "preempted": ("outrider_preemptions", "Times that a started request had to wait again", 1),
     "decoded_tokens": ("outrider_decoded_tokens", "Tokens that were drawn", 1),
 }
 LEVELS = {

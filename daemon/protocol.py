@@ -203,6 +203,7 @@ class Stats(msgspec.Struct):
     prompt_tokens: int = 0  # evaluated
     cached_tokens: int = 0  # not evaluated, because the KV cache had them
     decoded_tokens: int = 0
+    preempted: int = 0  # times that a sequence had to wait again: no cells, or a shifted context
     drafted_tokens: int = 0
     accepted_tokens: int = 0
     drafts: int = 0  # times that something was drafted for a stream

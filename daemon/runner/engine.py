@@ -18,6 +18,8 @@ from .sequence import Sequence
 from .speculation import Speculation
 from .stream import Stream
 
+FRAME_NS = 25_000_000  # text is sent on so often at most: reading each token on its own costs steps
+
 
 @dataclass(frozen=True, slots=True)
 class Output:
@@ -57,6 +59,7 @@ class Engine:
         self._inbox: queue.SimpleQueue[Sequence | Cancel] = queue.SimpleQueue()
         self._streams: dict[int, Stream] = {}
         self._prefilling: frozenset[int] = frozenset()
+        self._frame_ns = 0  # when the next text is due
         self._stats = Stats()
 
     def submit(self, sequence: Sequence) -> None:
@@ -101,7 +104,10 @@ class Engine:
         if rc == NO_CELLS:
             return self._give_way()
         self._settle(chunks, took_ns)
-        deltas = [delta for output in outputs if (delta := self._advance(output))]
+        is_frame = start_ns >= self._frame_ns
+        if is_frame:
+            self._frame_ns = start_ns + FRAME_NS
+        deltas = [delta for output in outputs if (delta := self._advance(output, is_frame))]
         self._stats.step_ns += time.perf_counter_ns() - start_ns
         return deltas
 
@@ -169,8 +175,9 @@ class Engine:
         self._stats.decode_ns += took_ns
         self._stats.prompt_tokens += prompt_rows
 
-    def _advance(self, output: Output) -> Delta | None:
-        """Draw the next tokens of a stream whose tokens are all evaluated."""
+    def _advance(self, output: Output, is_frame: bool) -> Delta | None:
+        """Draw the next tokens of a stream whose tokens are all evaluated; its first text and its
+        end are told at once, the rest frame by frame."""
         stream, drafts = output.stream, output.drafts
         seq = stream.sequence
         if seq.is_spent:
@@ -189,7 +196,7 @@ class Engine:
         if seq.is_full:
             seq.shift()
             self._scheduler.preempt(seq)
-        return stream.delta()
+        return stream.delta() if is_frame or not stream.has_spoken else None
 
     def _close(self, stream: Stream, reason: str, accepted: int = 0) -> Delta:
         """The last delta of a stream; its slot is free from here on."""
@@ -226,6 +233,7 @@ class Engine:
     def _count(self) -> Stats:
         self._stats.slots_busy = len(self._scheduler.running)
         self._stats.waiting = len(self._scheduler.waiting)
+        self._stats.preempted = self._scheduler.num_preempted
         total = self._speculation.total
         self._stats.drafts = total.times
         self._stats.drafted_tokens, self._stats.accepted_tokens = total.drafted, total.accepted

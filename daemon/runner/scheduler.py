@@ -38,6 +38,7 @@ class Scheduler:
         self._rows = rows
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []  # in order of admission
+        self.num_preempted = 0
 
     def __bool__(self) -> bool:
         """Whether there is work."""
@@ -57,6 +58,7 @@ class Scheduler:
         """Back to the front of the queue; its tokens stay, its cells may be taken."""
         self._park(sequence)
         self.waiting.appendleft(sequence)
+        self.num_preempted += 1
 
     def restart(self, sequence: Sequence) -> None:
         """Back to the front of the queue, because what its sequence id holds is not sound."""

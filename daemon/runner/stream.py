@@ -31,6 +31,7 @@ class Stream:
         )
         self._text = TextStream(sequence.limits.stop)
         self._thinking = ThinkingParser(opened=sequence.opened) if sequence.thinks else None
+        self.has_spoken = False  # some of its text was told
         self._new = ""
         self._logprobs: list[Logprob] = []
         self._queued_ns = time.monotonic_ns()
@@ -96,6 +97,7 @@ class Stream:
         return thinking, text
 
     def _word(self, text: str, thinking: str, done: Done | None) -> Delta:
+        self.has_spoken = True
         logprobs, self._logprobs = tuple(self._logprobs), []
         return Delta(self.sequence.id, text, thinking, logprobs, done)
 
