@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import os
 import platform
 from dataclasses import dataclass
@@ -27,7 +28,11 @@ DEFAULT_NUM_CTX = 4096  # contract section 5.4
 POOL_CELLS = 32768
 SHELF_SHARE = 16  # of the machine's memory one part is for prefixes
 TEXTS_PER_BATCH = 32  # a sequence id each; those of an encoder cost nothing
+DRAFTED = "gemma4"  # the architecture whose drafters are files of their own
+BESIDE = ("mtp-*.gguf", "*assistant*.gguf")  # what such files are called
 LAST_POOLING = 3  # llama.cpp's number for "the last token is the vector"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,7 @@ class Known:
 
     model: Model
     header: Header
+    beside: Path | None = None  # a drafter for it, found in the folder of its weights
 
     @property
     def path(self) -> Path:
@@ -89,11 +95,32 @@ class Inventory:
             raise OutriderError(
                 f"{model.name.short} holds no GGUF weights; Outrider serves GGUF models only"
             )
-        stat = os.stat(model.model_path)
-        key = (model.model_path, stat.st_mtime_ns, stat.st_size)
+        header = self._read(model.model_path)
+        return Known(model, header, self._find_beside(header))
+
+    def _read(self, path: Path) -> Header:
+        """The header of a file, read once for each version of it."""
+        stat = os.stat(path)
+        key = (path, stat.st_mtime_ns, stat.st_size)
         if key not in self._headers:
-            self._headers[key] = read_header(model.model_path)
-        return Known(model, self._headers[key])
+            self._headers[key] = read_header(path)
+        return self._headers[key]
+
+    def _find_beside(self, header: Header) -> Path | None:
+        """A file there that drafts for targets of this kind and width (guide section 2.1)."""
+        if header.architecture != DRAFTED:
+            return None
+        width = header.number(f"{DRAFTED}.embedding_length")
+        folder = header.path.resolve().parent
+        for path in sorted({path for name in BESIDE for path in folder.glob(name)}):
+            try:
+                other = self._read(path)
+            except (GGUFError, OSError) as error:
+                log.warning("%s is not used as a drafter: %s", path, error)
+                continue
+            if other.number(f"{DRAFTED}-assistant.embedding_length_out") == width:
+                return path
+        return None
 
 
 def plan_load(known: Known, options: Options, settings: Settings) -> Load:
@@ -106,7 +133,9 @@ def plan_load(known: Known, options: Options, settings: Settings) -> Load:
     num_ctx = max(4, min(wanted, known.header.context_length or wanted))
     slots = settings.num_parallel
     cells = _round_up(max(num_ctx, min(num_ctx * slots, POOL_CELLS)), 256)
-    draft = str(known.model.draft_path or settings.draft or "")
+    draft = str(known.model.draft_path or settings.draft or known.beside or "")
+    has_mtp = known.header.has_mtp and not draft
+    speculation = settings.drafting(has_drafter=bool(draft) or has_mtp)
     load = Load(
         model=str(known.path),
         num_ctx=num_ctx,
@@ -118,7 +147,8 @@ def plan_load(known: Known, options: Options, settings: Settings) -> Load:
         use_mmap=options.use_mmap,
         kv_type=settings.kv_cache_type,
         draft=draft,
-        speculation=settings.drafting(has_drafter=bool(draft)),
+        mtp=has_mtp and speculation != 0,
+        speculation=speculation,
         shelf_bytes=_memory_bytes() // SHELF_SHARE,
         threads=options.num_thread or _num_cores(),
     )
@@ -147,7 +177,7 @@ def plan_embedding(known: Known, options: Options, settings: Settings) -> Load:
     rows = max(TEXTS_PER_BATCH, load.batch, load.num_ctx if is_whole else 0)
     cells = _round_up(max(load.num_ctx, rows), 256)
     return msgspec.structs.replace(
-        load, embedding=True, draft="", slots=TEXTS_PER_BATCH, batch=rows, cells=cells
+        load, embedding=True, draft="", mtp=False, slots=TEXTS_PER_BATCH, batch=rows, cells=cells
     )
 
 

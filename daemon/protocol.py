@@ -33,6 +33,7 @@ class Load(msgspec.Struct, frozen=True, tag=True):
     threads: int = 0  # 0: one for each physical core
     kv_type: str = "f16"  # of the KV cache, by ggml's name
     draft: str = ""  # weights of a drafter; "" if there are none
+    mtp: bool = False  # the weights themselves hold a head that drafts, and it is wanted
     speculation: int | None = None  # tokens to draft at a time; None: as many as pay; 0: none
     profile: str = ""  # file of what was learned about speculation here; "": it is not kept
     shelf_bytes: int = 0  # of host memory, for prefixes that others took the cells of

@@ -138,6 +138,11 @@ class Header:
         return self.number(f"{self.architecture}.block_count")
 
     @property
+    def has_mtp(self) -> bool:
+        """Whether the file holds a head that guesses further tokens (guide section 2.3)."""
+        return bool(self.number(f"{self.architecture}.nextn_predict_layers"))
+
+    @property
     def pooling(self) -> int | None:
         """llama.cpp's pooling type, which embedding models have; 0 is present, and means none."""
         return self.number(f"{self.architecture}.pooling_type")

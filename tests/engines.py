@@ -33,7 +33,7 @@ from outrider.daemon.runner.llama import Context, Loaded, load_model
 GREEDY = Sampling(temperature=0.0)
 
 
-def load_spec(gguf: Path, **changes: int | str) -> Load:
+def load_spec(gguf: Path, **changes: int | str | bool) -> Load:
     """Four slots of 512 tokens over one pool, unless told otherwise."""
     plain = Load(str(gguf), 512, cells=2048, slots=4, batch=128, threads=1)
     changes = {"kv_type": "f32", "shelf_bytes": 1 << 26, "speculation": 0, **changes}

@@ -46,6 +46,7 @@ KINDS = {
     "gemma4-both": Kind(partial(write_small_gemma4, shared_kv_layers=2, per_layer_embd=8), WINDOW),
     "gemma4-experts": Kind(partial(write_small_gemma4, experts=4), WINDOW),
     "qwen35": Kind(write_qwen35, is_hybrid=True),
+    "qwen35-experts": Kind(partial(write_qwen35, experts=4), is_hybrid=True),
     "mamba": Kind(write_mamba, is_recurrent=True),
 }
 

@@ -43,6 +43,15 @@ class Variant:
     per_layer_embd: int
     experts: int
 
+    def __post_init__(self) -> None:
+        shared = self.shared_kv_layers
+        if shared % 2 or self.layers % 2 or shared > self.layers - 2:
+            raise ValueError(
+                "a window layer and a global layer share their keys and values in pairs"
+            )
+        if 0 < self.experts < EXPERTS_USED:
+            raise ValueError(f"{EXPERTS_USED} experts are used, so there must be that many")
+
 
 def write_gemma3(
     path: Path,
@@ -81,15 +90,11 @@ def write_gemma4(
     width of the embeddings that each layer adds. E2B and E4B have both. With `experts` (at least
     EXPERTS_USED) each layer has a mixture of experts beside its FFN, as 26B-A4B has.
     """
-    if shared_kv_layers % 2 or layers % 2 or shared_kv_layers > layers - 2:
-        raise ValueError("a window layer and a global layer share their keys and values in pairs")
-    if 0 < experts < EXPERTS_USED:
-        raise ValueError(f"{EXPERTS_USED} experts are used, so there must be that many")
     variant = Variant(layers, shared_kv_layers, per_layer_embd, experts)
     tokens, types = vocabulary()
-    shape = _shape(layers, window, context) | _wide_heads(layers) | _options(variant)
-    metadata = named("gemma4", shape) | tokenizer(tokens, types) | dict(extra or {})
-    return write_gguf(path, metadata, _gemma4(Draws(seed), tokens, variant, scale))
+    metadata = gemma4_metadata(variant, window, context) | tokenizer(tokens, types)
+    tensors = gemma4_tensors(Draws(seed), tokens, variant, scale)
+    return write_gguf(path, metadata | dict(extra or {}), tensors)
 
 
 def write_gemma4_assistant(path: Path, target: Path, *, seed: int = 1, layers: int = 2) -> Path:
@@ -105,15 +110,60 @@ def write_gemma4_assistant(path: Path, target: Path, *, seed: int = 1, layers: i
         return int(of_target.fields[f"gemma4.{name}"].contents())
 
     tokens, types = vocabulary(len(weights["output.weight"]))
-    shape = _shape(layers, key("attention.sliding_window"), key("context_length"))
-    shape |= _wide_heads(layers) | {
+    metadata = assistant_metadata(layers, key("attention.sliding_window"), key("context_length"))
+    tensors = assistant_tensors(Draws(seed), layers, weights["output.weight"])
+    return write_gguf(path, metadata | tokenizer(tokens, types), tensors)
+
+
+def gemma4_metadata(variant: Variant, window: int, context: int) -> dict[str, object]:
+    """All but the tokenizer."""
+    layers = variant.layers
+    shape = _shape(layers, window, context) | _wide_heads(layers) | _options(variant)
+    return named("gemma4", shape)
+
+
+def gemma4_tensors(draws: Draws, tokens: list[str], variant: Variant, scale: float) -> Tensors:
+    yield from _ends(draws, tokens, scale)
+    yield "rope_freqs.weight", _rope_factors()
+    if variant.per_layer_embd:
+        width = variant.per_layer_embd * variant.layers
+        yield "per_layer_token_embd.weight", draws.matrix(len(tokens), width, variant.layers**0.5)
+        yield "per_layer_model_proj.weight", draws.matrix(width, EMBD, EMBD**0.5)
+        yield "per_layer_proj_norm.weight", constant(variant.per_layer_embd)
+    for layer in range(variant.layers):
+        yield from _gemma4_layer(draws, layer, variant)
+
+
+def assistant_metadata(layers: int, window: int, context: int) -> dict[str, object]:
+    """All but the tokenizer; window and context are the target's."""
+    shape = _shape(layers, window, context) | _wide_heads(layers)
+    shape |= {
         "embedding_length": DRAFTER_EMBD,
         "embedding_length_out": EMBD,
         "nextn_predict_layers": layers,  # all of them: the drafter has no trunk
         "attention.shared_kv_layers": layers,
     }
-    metadata = named("gemma4-assistant", shape) | tokenizer(tokens, types)
-    return write_gguf(path, metadata, _assistant(Draws(seed), layers, weights["output.weight"]))
+    return named("gemma4-assistant", shape)
+
+
+def assistant_tensors(draws: Draws, layers: int, output: NDArray[np.float32]) -> Tensors:
+    """The first EMBD dimensions carry the token's embedding, the others the hidden row.
+
+    `output` is the matrix that it guesses with from the first.
+    """
+    rest, carried = DRAFTER_EMBD - EMBD, np.eye(EMBD, dtype=np.float32)
+    token = np.hstack([carried, np.zeros((EMBD, EMBD), np.float32)])
+    hidden = np.hstack([np.zeros((rest, EMBD), np.float32), draws.matrix(rest, EMBD, BRANCH)])
+    yield "token_embd.weight", np.hstack([output, draws.matrix(len(output), rest, BRANCH)])
+    yield "output_norm.weight", constant(DRAFTER_EMBD)
+    yield "rope_freqs.weight", _rope_factors()
+    yield "nextn.pre_projection.weight", np.vstack([token, hidden])
+    yield "nextn.post_projection.weight", np.hstack([carried, draws.matrix(EMBD, rest, BRANCH)])
+    for layer in range(layers):
+        block, head = f"blk.{layer}", HEAD_GLOBAL if _is_global(layer) else HEAD
+        yield from _queries(draws, block, DRAFTER_EMBD, head, _sharpness(head), DRAFTER_BRANCH)
+        yield from _feed_forward(draws, block, DRAFTER_EMBD, DRAFTER_BRANCH)
+        yield f"{block}.layer_output_scale.weight", constant(1)
 
 
 def _shape(layers: int, window: int, context: int) -> dict[str, object]:
@@ -190,18 +240,6 @@ def _gemma3(draws: Draws, tokens: list[str], layers: int, scale: float) -> Tenso
         yield from _feed_forward(draws, block, EMBD, 1.0)
 
 
-def _gemma4(draws: Draws, tokens: list[str], variant: Variant, scale: float) -> Tensors:
-    yield from _ends(draws, tokens, scale)
-    yield "rope_freqs.weight", _rope_factors()
-    if variant.per_layer_embd:
-        width = variant.per_layer_embd * variant.layers
-        yield "per_layer_token_embd.weight", draws.matrix(len(tokens), width, variant.layers**0.5)
-        yield "per_layer_model_proj.weight", draws.matrix(width, EMBD, EMBD**0.5)
-        yield "per_layer_proj_norm.weight", constant(variant.per_layer_embd)
-    for layer in range(variant.layers):
-        yield from _gemma4_layer(draws, layer, variant)
-
-
 def _gemma4_layer(draws: Draws, layer: int, variant: Variant) -> Tensors:
     block, head = f"blk.{layer}", HEAD_GLOBAL if _is_global(layer) else HEAD
     yield from _queries(draws, block, EMBD, head, _sharpness(head), BRANCH)
@@ -215,23 +253,6 @@ def _gemma4_layer(draws: Draws, layer: int, variant: Variant) -> Tensors:
         yield f"{block}.post_norm.weight", constant(EMBD, FFN_BRANCH)
     if variant.experts:
         yield from _experts(draws, block, variant.experts)
-
-
-def _assistant(draws: Draws, layers: int, output: NDArray[np.float32]) -> Tensors:
-    """The first EMBD dimensions carry the token's embedding, the others the hidden row."""
-    rest, carried = DRAFTER_EMBD - EMBD, np.eye(EMBD, dtype=np.float32)
-    token = np.hstack([carried, np.zeros((EMBD, EMBD), np.float32)])
-    hidden = np.hstack([np.zeros((rest, EMBD), np.float32), draws.matrix(rest, EMBD, BRANCH)])
-    yield "token_embd.weight", np.hstack([output, draws.matrix(len(output), rest, BRANCH)])
-    yield "output_norm.weight", constant(DRAFTER_EMBD)
-    yield "rope_freqs.weight", _rope_factors()
-    yield "nextn.pre_projection.weight", np.vstack([token, hidden])
-    yield "nextn.post_projection.weight", np.hstack([carried, draws.matrix(EMBD, rest, BRANCH)])
-    for layer in range(layers):
-        block, head = f"blk.{layer}", HEAD_GLOBAL if _is_global(layer) else HEAD
-        yield from _queries(draws, block, DRAFTER_EMBD, head, _sharpness(head), DRAFTER_BRANCH)
-        yield from _feed_forward(draws, block, DRAFTER_EMBD, DRAFTER_BRANCH)
-        yield f"{block}.layer_output_scale.weight", constant(1)
 
 
 def _queries(

@@ -22,37 +22,42 @@ ROWS = (1, 2, 4, 8)  # the others lie between, or are met on the way
 STREAMS = (1, 2, 4, 8)
 ROUNDS = 3  # the first of them builds the graphs
 GREEDY = Sampling(temperature=0.0)
+NO_WAY_BACK = "guesses cannot be taken back from the state of this recurrent model"
 
 
 def prepare(loaded: Loaded[Context], load: Load) -> Speculation:
-    """The drafters that fit this model, and a first measurement of what their guesses cost.
-
-    A recurrent state cannot be cut back, so such a model reads ahead with nobody.
-    """
+    """The drafters that fit this model, and a first measurement of what their guesses cost."""
     if load.speculation == 0:
         return Speculation((), Learned())
     drafter, refusal = _find_drafter(loaded, load)
     learned = (restore(Path(load.profile)) if load.profile else None) or Learned()
-    if loaded.model.is_recurrent:
-        return Speculation((), learned, refusal=refusal)
+    if not loaded.context.max_drafts:
+        return Speculation((), learned, refusal=refusal or f"no drafts: {NO_WAY_BACK}")
     if not learned.verify.is_known:
         _measure(loaded.context, load, learned)
     if drafter and not learned.draft.is_known:
         _measure_drafter(drafter, loaded, load, learned)
     drafters = (NgramDrafter(), drafter) if drafter else (NgramDrafter(),)
-    return Speculation(drafters, learned, fixed=load.speculation, refusal=refusal)
+    return Speculation(
+        drafters,
+        learned,
+        fixed=load.speculation,
+        refusal=refusal,
+        max_drafts=loaded.context.max_drafts,
+        is_even=loaded.model.is_recurrent,
+    )
 
 
 def _find_drafter(loaded: Loaded[Context], load: Load) -> tuple[Drafter | None, str]:
     """The drafter with weights, or why there is none."""
-    if not load.draft:
+    if not (load.draft or load.mtp):
         return None, ""
     try:
-        if loaded.model.is_recurrent:
-            raise LoadFailed("guesses cannot be taken back from a recurrent model")
+        if not loaded.context.max_drafts:
+            raise LoadFailed(NO_WAY_BACK)
         return load_drafter(loaded, load), ""
     except LoadFailed as error:
-        return None, f"no drafter: {load.draft} is not used: {error}"
+        return None, f"no drafter: {load.draft or 'the MTP head'} is not used: {error}"
 
 
 def _measure(context: Context, load: Load, learned: Learned) -> None:
@@ -83,7 +88,7 @@ def _measure_drafter(
             outputs = [rows.add(seq, 0, [number], outputs=1) for seq in range(count)]
             if context.decode(rows) == DECODED:
                 for sequence, row in zip(sequences, outputs, strict=True):
-                    drafter.observe(sequence, row)
+                    drafter.observe(sequence, range(row, row + 1), is_tip=True)
                 for call in drafter.draft([Ask(s, sampler, 2) for s in sequences], always):
                     if number:
                         learned.draft.observe(call.rows, call.took_s)

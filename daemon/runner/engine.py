@@ -22,11 +22,15 @@ FRAME_NS = 25_000_000  # text is sent on so often at most: reading each token on
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
-    """A stream that will draw: its first row with logits, and the guesses in the rows after it."""
+class Laid:
+    """A chunk in the rows of a decode: from which row on, and the guesses in the rows after it."""
 
     stream: Stream
-    row: int
+    first: int
+    count: int
+    draws: (
+        bool  # whether the token after it is drawn, so that all rows from its last on are outputs
+    )
     drafts: list[int]
 
 
@@ -94,7 +98,7 @@ class Engine:
         chunks = self._scheduler.next_batch(self._pace.prompt_rows(streams))
         if not chunks:
             return self._give_way()
-        outputs = self._fill(chunks, self._draft(chunks))
+        laid = self._fill(chunks, self._draft(chunks))
         decode_ns = time.perf_counter_ns()
         rc = self._context.decode(self._rows)
         took_ns = time.perf_counter_ns() - decode_ns
@@ -103,11 +107,12 @@ class Engine:
             return self._retry()
         if rc == NO_CELLS:
             return self._give_way()
-        self._settle(chunks, took_ns)
+        self._settle(laid, took_ns)
         is_frame = start_ns >= self._frame_ns
         if is_frame:
             self._frame_ns = start_ns + FRAME_NS
-        deltas = [delta for output in outputs if (delta := self._advance(output, is_frame))]
+        drawing = [each for each in laid if each.draws]
+        deltas = [delta for each in drawing if (delta := self._advance(each, is_frame))]
         self._stats.step_ns += time.perf_counter_ns() - start_ns
         return deltas
 
@@ -137,10 +142,10 @@ class Engine:
             return {}
         return drafts
 
-    def _fill(self, chunks: list[Chunk], drafts: dict[int, list[int]]) -> list[Output]:
-        """Lay the chunks into rows, each with the guesses after it; who will draw, and where."""
+    def _fill(self, chunks: list[Chunk], drafts: dict[int, list[int]]) -> list[Laid]:
+        """Lay the chunks into rows, each with the guesses after it."""
         self._rows.clear()
-        outputs = []
+        laid = []
         for chunk in chunks:
             seq, stream = chunk.sequence, self._streams[chunk.sequence.id]
             stream.start()
@@ -149,23 +154,26 @@ class Engine:
             tokens.extend(guesses)
             assert seq.holding
             num_outputs = chunk.is_last + len(guesses)
-            row = self._rows.add(seq.holding.seq, cached, tokens, outputs=num_outputs)
-            if chunk.is_last:
-                outputs.append(Output(stream, row, guesses))
+            laid.append(Laid(stream, self._rows.count, chunk.count, chunk.is_last, guesses))
+            self._rows.add(seq.holding.seq, cached, tokens, outputs=num_outputs)
         self._prefilling = frozenset(c.sequence.id for c in chunks if c.count > 1)
-        return outputs
+        return laid
 
-    def _settle(self, chunks: list[Chunk], took_ns: int) -> None:
+    def _settle(self, laid: list[Laid], took_ns: int) -> None:
         """The decode is done: its tokens are in the cache, and we know what they cost."""
         prompt_rows = 0
-        for chunk in chunks:
-            seq, cached = chunk.sequence, chunk.sequence.cached
+        for each in laid:
+            seq, cached = each.stream.sequence, each.stream.sequence.cached
             assert seq.holding
             is_prompt = seq.pending > 1 or not seq.drawn
-            prompt_rows += chunk.count if is_prompt else 0
-            self._cache.extend(seq.holding, seq.tokens[cached : cached + chunk.count])
+            prompt_rows += each.count if is_prompt else 0
+            self._cache.extend(seq.holding, seq.tokens[cached : cached + each.count])
             if seq.cached in seq.marks:
                 self._cache.checkpoint(seq.holding)
+            if not each.draws:
+                self._speculation.observe_prompt(
+                    each.stream, range(each.first, each.first + each.count)
+                )
         streams = self._rows.count - prompt_rows
         self._speculation.observe_step(
             rows=self._rows.count, prompt_rows=prompt_rows, took_s=took_ns / 1e9
@@ -175,14 +183,14 @@ class Engine:
         self._stats.decode_ns += took_ns
         self._stats.prompt_tokens += prompt_rows
 
-    def _advance(self, output: Output, is_frame: bool) -> Delta | None:
+    def _advance(self, laid: Laid, is_frame: bool) -> Delta | None:
         """Draw the next tokens of a stream whose tokens are all evaluated; its first text and its
         end are told at once, the rest frame by frame."""
-        stream, drafts = output.stream, output.drafts
+        stream, drafts, last = laid.stream, laid.drafts, laid.first + laid.count - 1
         seq = stream.sequence
         if seq.is_spent:
             return self._close(stream, "length")
-        verdict = accept(stream, drafts, lambda i: self._context.logits(output.row + i))
+        verdict = accept(stream, drafts, lambda i: self._context.logits(last + i))
         self._stats.decoded_tokens += verdict.accepted + 1
         if drafts:
             assert seq.holding
@@ -191,7 +199,9 @@ class Engine:
         if verdict.reason:
             return self._close(stream, verdict.reason, verdict.accepted)
         self._speculation.observe_stream(
-            stream, accepted=verdict.accepted, row=output.row + verdict.accepted
+            stream,
+            accepted=verdict.accepted,
+            rows=range(laid.first, last + verdict.accepted + 1),
         )
         if seq.is_full:
             seq.shift()

@@ -45,6 +45,7 @@ class Holding:
     cells: array[int] = field(default_factory=lambda: array("i"))  # one for each token
     checkpoints: list[Checkpoint] = field(default_factory=list)
     is_busy: bool = True
+    is_cut: bool = False  # guesses were taken back, and nothing was evaluated since
     used_at: int = 0
     shelved: Shelved | None = None  # where it came from, while it is still the same
 

@@ -42,7 +42,9 @@ MEAN, CLS, LAST, RANK = (
 )
 UINT8_P = ctypes.POINTER(ctypes.c_uint8)
 PARTIAL_ONLY = lib.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY
+CONTEXT_TYPE_MTP = lib.LLAMA_CONTEXT_TYPE_MTP
 MAX_PARKED = 16
+RECURRENT_DRAFTS = 4  # each takes the memory of one more state for every sequence
 MAX_OUTPUTS = 64  # of one step; each takes a float for every token of the vocabulary
 LOG_ERROR = 4
 BUFFER_SIZE = re.compile(r"(\S+) (?:model|KV|RS|compute|output) buffer size = +([\d.]+) MiB")
@@ -90,6 +92,7 @@ class Model:
         params = lib.llama_model_default_params()
         params.n_gpu_layers = load.gpu_layers
         params.main_gpu = load.main_gpu or 0
+        params.load_mtp = load.mtp
         if load.use_mmap is not None:
             modes = (lib.LLAMA_LOAD_MODE_NONE, lib.LLAMA_LOAD_MODE_MMAP)
             params.load_mode = modes[load.use_mmap]
@@ -252,10 +255,18 @@ class Rows:
         self.num_outputs += outputs
         return end - outputs
 
-    def add_hidden(self, seq: int, position: int, token: int, hidden: Hidden) -> int:
-        """Append a token with the hidden row that foretells its successor; returns its row."""
-        self._hidden[self.count] = hidden
-        return self.add(seq, position, [token], outputs=1)
+    def add_hidden(
+        self,
+        seq: int,
+        position: int,
+        tokens: Sequence[int],
+        hidden: Sequence[Hidden],
+        *,
+        outputs: int,
+    ) -> int:
+        """The same for tokens that come with the hidden rows from which they were drawn."""
+        self._hidden[self.count : self.count + len(tokens)] = hidden
+        return self.add(seq, position, tokens, outputs=outputs)
 
     def output_all(self) -> None:
         """Make every row an output, as pooling asks for (guide 1.13)."""
@@ -323,15 +334,15 @@ class TextDecoder(Decoder):
         self._logits_ith = _logits_getter()
         self.keep_hidden(False)
 
-    def keep_hidden(self, is_kept: bool) -> None:
-        """Whether `hidden` can be asked. Either way masked: only output rows reach the last layer,
-        which prunes a prompt's (guide 0.7 and 2.2)."""
-        ext.llama_set_embeddings_nextn(self.handle, is_kept, True)
+    def keep_hidden(self, is_kept: bool, *, of_all: bool = False) -> None:
+        """Whether `hidden` can be asked, of all rows or of outputs alone: then only these reach the
+        last layer, which prunes a prompt's (guide 0.7 and 2.2)."""
+        ext.llama_set_embeddings_nextn(self.handle, is_kept, not of_all)
 
     def hidden(self, row: int) -> Hidden:
-        """A copy of the hidden row of an output row, to be taken before the next decode."""
+        """A copy of the hidden row of a row that has one, to be taken before the next decode."""
         pointer = ext.llama_get_embeddings_nextn_ith(self.handle, row)
-        assert pointer, f"row {row} was not an output"
+        assert pointer, f"row {row} has no hidden row"
         return np.ctypeslib.as_array(pointer, (self.model.hidden_width,)).copy()
 
     def logits(self, row: int) -> NDArray[np.float32]:
@@ -342,13 +353,8 @@ class TextDecoder(Decoder):
         return np.frombuffer(memoryview(data), np.float32)
 
 
-class Context(TextDecoder):
-    """The KV cache of all slots, for text."""
-
-    def __init__(self, model: Model, load: Load) -> None:
-        count = num_seqs(model, load)
-        outputs = max(count, min(load.slots * (1 + MAX_DRAFTS), MAX_OUTPUTS, load.batch))
-        super().__init__(model, load, seqs=count, outputs=outputs)  # guide 0.2
+class TextCache(TextDecoder):
+    """One with a KV cache of its own."""
 
     def clear(self, seq: int) -> None:
         """Forget everything that a sequence holds."""
@@ -388,6 +394,31 @@ class Context(TextDecoder):
         return int(lib.llama_memory_seq_pos_max(self._memory, seq)) + 1
 
 
+class Context(TextCache):
+    """The KV cache of all slots, for text."""
+
+    def __init__(self, model: Model, load: Load) -> None:
+        count = num_seqs(model, load)
+        outputs = max(count, min(load.slots * (1 + MAX_DRAFTS), MAX_OUTPUTS, load.batch))
+        undone = min(RECURRENT_DRAFTS, load.batch - 2) if load.speculation != 0 else 0
+        super().__init__(model, load, seqs=count, outputs=outputs, n_rs_seq=undone)  # guide 0.2
+        self.max_drafts = MAX_DRAFTS
+        if model.is_recurrent:  # a snapshot for each; some architectures have none (guide 4.4)
+            self.max_drafts = int(lib.llama_n_rs_seq(self.handle))
+
+
+class NextnContext(TextCache):
+    """What the head drafts with that is part of the target's own weights: a small KV cache
+    (guide 2.3)."""
+
+    def __init__(self, target: Context, load: Load) -> None:
+        super().__init__(
+            target.model, load, seqs=load.slots, outputs=load.slots, ctx_type=CONTEXT_TYPE_MTP
+        )
+        self.keep_hidden(True, of_all=True)
+        target.keep_hidden(True, of_all=True)
+
+
 class AssistantContext(TextDecoder):
     """What drafts with the target's KV cache, and has none of its own (guide 2.1).
 
@@ -406,7 +437,7 @@ class AssistantContext(TextDecoder):
             n_batch=rows,
             n_ubatch=rows,
             ctx_other=target.handle,
-            ctx_type=lib.LLAMA_CONTEXT_TYPE_MTP,
+            ctx_type=CONTEXT_TYPE_MTP,
         )
         self.keep_hidden(True)
         target.keep_hidden(True)

@@ -9,18 +9,27 @@ from ..protocol import MAX_DRAFTS, Load
 from .drafters.assistant import AssistantDrafter
 from .drafters.drafter import Drafter
 from .drafters.model import ModelDrafter
-from .llama import AssistantContext, Context, Loaded, Model
+from .drafters.nextn import NextnDrafter
+from .llama import AssistantContext, Context, Loaded, Model, NextnContext
 
 ASSISTANT = "gemma4-assistant"
+HEADED = ("qwen35", "qwen35moe")
 NUM_COMPARED = 4096  # tokens of two vocabularies, spread over all of them
 
 
 def load_drafter(loaded: Loaded[Context], load: Load) -> Drafter:
-    """The drafter of `load.draft`. Must come before the target's first decode (guide 0.4).
+    """The drafter of `load.draft`, or the head of the model's own. Must come before the
+    target's first decode (guide 0.4).
 
     Raises LoadFailed with what was expected if it does not go with the target.
     """
-    model = Model(load.draft, load, loaded.log)
+    rows = max(load.batch, load.slots * (2 + MAX_DRAFTS))
+    own = msgspec.structs.replace(load, model=load.draft, draft="", mtp=False, batch=rows)
+    if not load.draft:
+        check_head(loaded.model)
+        head = NextnContext(loaded.context, own)
+        return NextnDrafter(loaded.context, head, rows, load.slots)
+    model = Model(load.draft, own, loaded.log)
     try:
         if model.architecture == ASSISTANT:
             check_assistant(model, loaded.model)
@@ -29,12 +38,16 @@ def load_drafter(loaded: Loaded[Context], load: Load) -> Drafter:
         check_vocabulary(model, loaded.model)
         if model.is_recurrent:
             raise LoadFailed("a drafter must be able to take guesses back; a recurrent one cannot")
-        rows = max(load.batch, load.slots * (2 + MAX_DRAFTS))
-        own = msgspec.structs.replace(load, model=load.draft, draft="", batch=rows)
         return ModelDrafter(Context(model, own), rows, load.slots)
     except LoadFailed:
         model.close()
         raise
+
+
+def check_head(model: Model) -> None:
+    """Raises LoadFailed unless the model is of a kind whose head is known to work as it should."""
+    if model.architecture not in HEADED:
+        raise LoadFailed(f"heads of {model.architecture} are not supported; of {HEADED} they are")
 
 
 def check_assistant(model: Model, target: Model) -> None:

@@ -162,13 +162,14 @@ class PrefixCache:
     def extend(self, holding: Holding, tokens: Iterable[int]) -> None:
         """These tokens were evaluated; their cells were reserved."""
         before = len(holding.tokens)
-        holding.shelved = None
+        holding.shelved, holding.is_cut = None, False
         holding.tokens.extend(tokens)
         holding.cells.extend(self._pool.take(len(holding.tokens) - before))
 
     def retract(self, holding: Holding) -> None:
         """More was evaluated than the holding was extended by: guesses that were wrong."""
         self._memory.truncate(holding.seq, len(holding.tokens))
+        holding.is_cut = True
 
     def checkpoint(self, holding: Holding) -> None:
         """Keep the state that the sequence has now, unless there is no room for it."""
@@ -284,6 +285,10 @@ class PrefixCache:
         source, count = match.holding, match.count
         self._touch(source)
         self._touch(target)
+        if source.is_cut and self._recall is Recall.END:
+            # A copy would see the state from before the cut, which the next decode only puts right.
+            self._memory.restore(source.seq, self._memory.save(source.seq))
+            source.is_cut = False
         self._memory.copy(source.seq, target.seq, count)
         target.tokens = source.tokens[:count]
         target.cells = source.cells[:count]

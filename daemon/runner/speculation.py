@@ -99,9 +99,13 @@ class Speculation:
         *,
         fixed: int | None = None,
         refusal: str = "",
+        max_drafts: int = MAX_DRAFTS,
+        is_even: bool = False,
     ) -> None:
         """At most one drafter is not free. `fixed`: so many guesses whenever they can be had;
-        None: as many as pay. `refusal`: why the drafter that was asked for is not among them."""
+        None: as many as pay. `refusal`: why the drafter that was asked for is not among them.
+        `max_drafts`: that can be taken back from the target. `is_even`: all sequences of a decode
+        need as many rows (guide 4.4)."""
         self.refusal = refusal
         self.total = Tally()  # of all streams
         self.forecasts = Forecasts()
@@ -109,6 +113,8 @@ class Speculation:
         self._free = [drafter for drafter in drafters if drafter.is_free]
         self._model = next((drafter for drafter in drafters if not drafter.is_free), None)
         self._fixed = fixed
+        self._max_drafts = max_drafts
+        self._is_even = is_even
         self.learned = learned
         self._purse = Purse()
         self._guesses: dict[int, Guess] = {}
@@ -136,11 +142,15 @@ class Speculation:
             return {}
         self._drafting_s = 0.0
         self._guesses = {stream.sequence.id: self._begin(stream) for stream in streams}
-        if not self.learned.verify.is_known:
+        if not self.learned.verify.is_known or (self._is_even and others):
             return {}
         learned, num = self.learned, len(streams)
-        costs = Costs(learned.verify, learned.draft, streams=num, rows=num + others)
+        costs = Costs(
+            learned.verify, learned.draft, streams=num, rows=num + others, is_even=self._is_even
+        )
         asking = [guess for guess in self._guesses.values() if guess.bound > 0]
+        if self._is_even and len(asking) < num:
+            return {}
         for guess in asking:
             self._look_up(guess)
         if self._model and asking:
@@ -170,8 +180,14 @@ class Speculation:
             verify = self.learned.verify
             self._plain_s *= verify.seconds(rows - drafted) / verify.seconds(rows)
 
-    def observe_stream(self, stream: Stream, *, accepted: int, row: int) -> None:
-        """So many of its drafts were right; its newest token was drawn from `row`.
+    def observe_prompt(self, stream: Stream, rows: range) -> None:
+        """These rows of the target's decode were a part of its prompt, not its end."""
+        for drafter in self._drafters:
+            drafter.observe(stream.sequence, rows, is_tip=False)
+
+    def observe_stream(self, stream: Stream, *, accepted: int, rows: range) -> None:
+        """So many of its drafts were right. These rows of the target's decode were its text, and
+        its newest token was drawn from the last of them.
 
         The first guess that was not verified is judged as well: the newest token says what it
         should have been.
@@ -190,7 +206,7 @@ class Speculation:
         self.learned.acceptance.observe(guess.drafter, seq.id, judged, right)
         self._count(guess, accepted)
         for drafter in self._drafters:
-            drafter.observe(seq, row)
+            drafter.observe(seq, rows, is_tip=True)
 
     def finish(self, stream: Stream, *, accepted: int) -> Speculated | None:
         """The stream is over; what speculation did for it, if it was asked to."""
@@ -212,7 +228,7 @@ class Speculation:
         """With as many guesses as are of use: neither context nor num_predict ends before them."""
         seq = stream.sequence
         fixed = self._fixed if seq.draft_fixed is None else seq.draft_fixed
-        bounds = [MAX_DRAFTS, seq.num_ctx - len(seq.tokens) - 1, seq.num_left - 1]
+        bounds = [self._max_drafts, seq.num_ctx - len(seq.tokens) - 1, seq.num_left - 1]
         bounds += [bound for bound in (seq.draft_limit, fixed) if bound is not None]
         return Guess(stream, max(min(bounds), 0), fixed is not None)
 
@@ -307,9 +323,14 @@ class Speculation:
 
     def _settle(self, asking: Seq[Guess], costs: Costs, room: int) -> None:
         """Which of the guesses are verified."""
-        plan = choose([guess.option for guess in asking], costs)
-        for guess, length in zip(asking, plan.lengths, strict=True):
-            guess.length = min(len(guess.option.chances) if guess.fixed else length, room)
+        lengths = choose([guess.option for guess in asking], costs).lengths
+        for i, guess in enumerate(asking):
+            if guess.fixed:
+                lengths[i] = len(guess.option.chances)
+        if self._is_even and asking:
+            lengths = [min(*lengths, room // len(asking))] * len(asking)
+        for guess, length in zip(asking, lengths, strict=True):
+            guess.length = min(length, room)
             room -= guess.length
 
     def _count(self, guess: Guess, accepted: int) -> None:

@@ -182,6 +182,7 @@ class Costs:
     draft: Curve  # by rows of the drafter; not asked if all guesses are there already
     streams: int  # that each get a token
     rows: int  # without guesses
+    is_even: bool = False  # whether all streams must be given as many guesses
 
     @property
     def goodput(self) -> float:
@@ -203,9 +204,8 @@ def choose(options: Sequence[Option], costs: Costs) -> Plan:
     Guesses are added in the order of their chance, which respects their depth, and the best
     number of them wins.
     """
-    ranked = sorted(
-        ((-chance, depth, i) for i, o in enumerate(options) for depth, chance in enumerate(o.reach))
-    )
+    ranked = [(-ch, depth, i) for i, o in enumerate(options) for depth, ch in enumerate(o.reach)]
+    ranked.sort(key=(lambda guess: guess[1:]) if costs.is_even else None)
     verify_s = costs.verify.table(costs.rows + len(ranked))[costs.rows :]
     asked = sum(option.rows for option in options)
     draft_s = costs.draft.table(asked) if asked else []
@@ -223,6 +223,8 @@ def choose(options: Sequence[Option], costs: Costs) -> Plan:
             drafting_s += draft_s[asking[depth]] - draft_s[before]
             drafting_s += option.token_s * ((depth == 0) - chance)
         goodput = tokens / (verify_s[added] + drafting_s)
+        if costs.is_even and len(set(lengths)) > 1:
+            continue
         if goodput > goal and all(length in LENGTHS for length in lengths):
             goal, best = goodput, Plan(lengths[:], goodput)
     return best

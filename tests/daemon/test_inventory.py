@@ -14,6 +14,8 @@ from outrider.daemon.options import Options
 from outrider.daemon.protocol import Load
 from outrider.models.store import Store
 from tiny import CHATML, write_llama
+from tiny_gemma import write_gemma4, write_gemma4_assistant
+from tiny_recurrent import write_qwen35
 from weights import import_gguf
 
 THINKING = "{{ messages[0].content }}<think></think>"
@@ -27,6 +29,14 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     embedder = write_llama(folder / "embedder.gguf", extra={"llama.pooling_type": 1})
     import_gguf(root, "embedder", embedder)
     return root
+
+
+async def drafted(folder: Path, target: Path, **names: Path) -> Load:
+    """The plan for a model whose weights lie where these files do."""
+    import_gguf(folder, "drafted", target)
+    for name, path in names.items():
+        path.rename(folder / "blobs" / f"{name}.gguf")
+    return plan(await Inventory(Store(folder)).find("drafted", "gone"))
 
 
 @pytest.fixture
@@ -183,6 +193,31 @@ def test_the_type_of_the_cache_is_a_setting(known: Known) -> None:
     assert plan(known).kv_type == "f16"
     settings = Settings.load(kv_cache_type="q8_0")
     assert plan_load(known, Options(), settings).kv_type == "q8_0"
+
+
+async def test_a_drafter_beside_the_weights_is_found(tmp_path: Path) -> None:
+    target = write_gemma4(tmp_path / "t.gguf")
+    names = {"mtp-a": write_llama(tmp_path / "a.gguf"), "mtp-b": tmp_path / "b.gguf"}
+    names["mtp-b"].write_text("no GGUF")
+    names["gemma4-assistant"] = write_gemma4_assistant(tmp_path / "d.gguf", target)
+    load = await drafted(tmp_path / "models", target, **names)
+    assert Path(load.draft).name == "gemma4-assistant.gguf"
+    assert load.speculation is None
+
+
+async def test_a_drafter_of_another_target_is_left_alone(tmp_path: Path) -> None:
+    drafter = write_gemma4_assistant(tmp_path / "d.gguf", write_gemma4(tmp_path / "t.gguf"))
+    load = await drafted(tmp_path / "models", write_llama(tmp_path / "other.gguf"), mtp=drafter)
+    assert (load.draft, load.speculation) == ("", 0)
+
+
+async def test_a_head_of_the_models_own_drafts(tmp_path: Path) -> None:
+    target = write_qwen35(tmp_path / "t.gguf", with_head=True)
+    load = await drafted(tmp_path / "models", target)
+    assert (load.draft, load.mtp, load.speculation) == ("", True, None)
+    known = await Inventory(Store(tmp_path / "models")).find("drafted", "gone")
+    assert not plan_load(known, Options(), Settings.load(speculation="off")).mtp
+    assert not plan_load(known, Options(), Settings.load(draft=str(target))).mtp
 
 
 def test_the_same_request_gives_the_same_plan(known: Known) -> None:

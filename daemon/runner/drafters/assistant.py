@@ -62,7 +62,8 @@ class AssistantDrafter:
         for tip in tips:
             seq = tip.ask.sequence
             assert seq.holding
-            self._rows.add_hidden(seq.holding.seq, seq.cached, tip.token, tip.hidden)
+            held = seq.holding.seq
+            self._rows.add_hidden(held, seq.cached, [tip.token], [tip.hidden], outputs=1)
 
     def _advance(self, tip: Tip, row: int, go_on: GoOn) -> Tip | None:
         """One guess further; None if that was the last one."""
@@ -72,8 +73,9 @@ class AssistantDrafter:
             return None
         return Tip(ask, token, self._context.hidden(row))
 
-    def observe(self, sequence: Sequence, row: int) -> None:
-        self._hidden[sequence.id] = self._target.hidden(row)
+    def observe(self, sequence: Sequence, rows: range, *, is_tip: bool) -> None:
+        if is_tip:
+            self._hidden[sequence.id] = self._target.hidden(rows[-1])
 
     def forget(self, sequence: Sequence) -> None:
         self._hidden.pop(sequence.id, None)

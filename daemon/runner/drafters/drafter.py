@@ -88,9 +88,10 @@ class Drafter(Protocol):
         decodes, and before them what it took to catch up."""
         ...
 
-    def observe(self, sequence: Sequence, row: int) -> None:
-        """The target has evaluated all tokens of this sequence but the last, which was drawn from
-        output row `row` of its last decode. Called before the next decode."""
+    def observe(self, sequence: Sequence, rows: range, *, is_tip: bool) -> None:
+        """These rows of the target's last decode are the newest tokens of this sequence that are
+        evaluated. `is_tip`: its last token was drawn from the last of them. Called before the next
+        decode."""
         ...
 
     def forget(self, sequence: Sequence) -> None:

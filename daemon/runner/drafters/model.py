@@ -119,7 +119,7 @@ class ModelDrafter:
             self._cut(self._memories[sequence.id], 0)
         return False
 
-    def observe(self, sequence: Sequence, row: int) -> None:
+    def observe(self, sequence: Sequence, rows: range, *, is_tip: bool) -> None:
         """Reads the text itself when it is asked."""
 
     def forget(self, sequence: Sequence) -> None:

@@ -70,7 +70,7 @@ class NgramDrafter:
         for i in range(ask.length):
             ask.drafts.append(Draft(tokens[place + i % period], GOES_ON if i else confidence))
 
-    def observe(self, sequence: Sequence, row: int) -> None:
+    def observe(self, sequence: Sequence, rows: range, *, is_tip: bool) -> None:
         """Reads the text itself when it is asked."""
 
     def forget(self, sequence: Sequence) -> None:

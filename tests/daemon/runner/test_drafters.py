@@ -9,10 +9,10 @@ from pathlib import Path
 import msgspec
 import pytest
 from engines import GREEDY, Bench, ask, load_spec, open_bench
-from outrider.daemon.protocol import Limits, Sampling, Submit
+from outrider.daemon.protocol import Limits, Load, Sampling, Submit
 from tiny import write_llama
 from tiny_gemma import write_gemma3, write_gemma4, write_gemma4_assistant
-from tiny_recurrent import write_mamba
+from tiny_recurrent import write_mamba, write_qwen35
 
 PHRASE = "over the hills and far away, the quick brown fox jumps over the lazy dog, and then "
 SEEDED = Sampling(temperature=0.9, top_k=20, seed=8)
@@ -25,8 +25,12 @@ class Pair:
     """A target, who drafts for it, and what that one is called."""
 
     target: Path
-    drafter: Path
+    drafter: Path | None  # None: a head of the target's own
     name: str
+
+    def load(self, **changes: int) -> Load:
+        draft = str(self.drafter or "")
+        return load_spec(self.target, draft=draft, mtp=not draft, **changes)
 
 
 def with_assistant(**variant: int) -> Callable[[Path], Pair]:
@@ -45,6 +49,21 @@ def with_itself(write: Callable[[Path], Path]) -> Callable[[Path], Pair]:
     return build
 
 
+def with_head(experts: int = 0) -> Callable[[Path], Pair]:
+    """A hybrid, whose state can be taken back a few tokens."""
+
+    def build(folder: Path) -> Pair:
+        target = write_qwen35(folder / "target.gguf", with_head=True, experts=experts)
+        return Pair(target, None, "nextn")
+
+    return build
+
+
+def with_hybrid(folder: Path) -> Pair:
+    target = write_qwen35(folder / "target.gguf")
+    return Pair(target, write_llama(folder / "small.gguf"), "model")
+
+
 def with_stranger(folder: Path) -> Pair:
     """A drafter that has never heard of what its target says."""
     target = write_llama(folder / "target.gguf")
@@ -58,6 +77,9 @@ PAIRS: dict[str, Callable[[Path], Pair]] = {
     "llama-itself": with_itself(write_llama),
     "gemma3-itself": with_itself(write_gemma3),
     "stranger": with_stranger,
+    "head": with_head(),
+    "head-moe": with_head(experts=4),
+    "hybrid": with_hybrid,
 }
 
 
@@ -108,10 +130,7 @@ def plain(pair: Pair, slots: int) -> dict[int, object]:
 def test_the_answers_are_those_of_plain_decoding(pair: Pair, slots: int) -> None:
     expected = plain(pair, slots)
     for length in (1, 4, 8):
-        load = load_spec(
-            pair.target, draft=str(pair.drafter), speculation=length, slots=slots, cells=4096
-        )
-        with open_bench(load) as bench:
+        with open_bench(pair.load(speculation=length, slots=slots, cells=4096)) as bench:
             bench.run(*requests())
             assert answers(bench) == expected
             told = bench.done[6].speculated
@@ -125,7 +144,7 @@ def test_a_drafter_that_knows_the_target_is_always_right(tmp_path: Path) -> None
     """Also when tokens are drawn: both draw with the same noise."""
     pair = with_itself(write_llama)(tmp_path)
     for sampling in (GREEDY, SEEDED, PENALISED, MIROSTAT):
-        load = load_spec(pair.target, draft=str(pair.drafter), speculation=4)
+        load = pair.load(speculation=4)
         with open_bench(load) as bench:
             bench.run(ask(0, PHRASE, 100, sampling=sampling))
             told = bench.done[0].speculated
@@ -139,8 +158,8 @@ def test_a_drafter_that_knows_the_target_is_always_right(tmp_path: Path) -> None
 def test_the_second_turn_of_a_chat_is_drafted_like_the_first(pair: Pair) -> None:
     """Its prefix comes from the cache, so the drafter sees only the end of it."""
     texts = []
-    for changes in ({}, {"draft": str(pair.drafter), "speculation": 4}):
-        with open_bench(load_spec(pair.target, **changes)) as bench:
+    for load in (load_spec(pair.target), pair.load(speculation=4)):
+        with open_bench(load) as bench:
             first = bench.run(ask(0, PHRASE, 40))[0]
             second = bench.run(ask(1, PHRASE + first + "more", 40))[1]
             assert bench.done[1].cached_tokens > 40
@@ -150,10 +169,25 @@ def test_the_second_turn_of_a_chat_is_drafted_like_the_first(pair: Pair) -> None
     assert drafted > 0
 
 
+@pytest.mark.parametrize("length", [34, 35, 36])
+def test_two_go_on_from_where_guesses_were_taken_back(pair: Pair, length: int) -> None:
+    """One takes the sequence over, the other a copy of it."""
+    with open_bench(load_spec(pair.target)) as bench:
+        text = bench.run(ask(0, PHRASE, 48))[0][:length]
+    texts = []
+    for speculation in (0, 4):
+        with open_bench(pair.load(speculation=speculation)) as bench:
+            bench.run(ask(0, PHRASE, limits=Limits(num_predict=48, stop=(text[-3:],))))
+            turns = [ask(i, PHRASE + text + end, 24) for i, end in enumerate((" so", " but"), 1)]
+            texts.append(bench.run(*turns))
+            assert all(bench.done[turn.id].cached_tokens > 80 for turn in turns)
+    assert texts[0] == texts[1]
+
+
 def test_the_context_shifts_in_the_same_places(pair: Pair) -> None:
     texts = []
-    for changes in ({}, {"draft": str(pair.drafter), "speculation": 4}):
-        with open_bench(load_spec(pair.target, num_ctx=128, **changes)) as bench:
+    for speculation in (0, 4):
+        with open_bench(pair.load(num_ctx=128, speculation=speculation)) as bench:
             texts.append(bench.run(ask(0, PHRASE, 300, sampling=SEEDED)))
     assert texts[0] == texts[1]
 
@@ -161,8 +195,8 @@ def test_the_context_shifts_in_the_same_places(pair: Pair) -> None:
 def test_a_full_cache_changes_nothing(pair: Pair) -> None:
     """Five streams in cells for three: some start again, and drafting finds no cells at times."""
     texts = []
-    for changes in ({}, {"draft": str(pair.drafter), "speculation": 4}):
-        with open_bench(load_spec(pair.target, cells=512, slots=5, **changes)) as bench:
+    for speculation in (0, 4):
+        with open_bench(pair.load(cells=512, slots=5, speculation=speculation)) as bench:
             texts.append(bench.run(*(ask(i, PHRASE[i:], 120) for i in range(5))))
     assert texts[0] == texts[1]
 
@@ -170,9 +204,7 @@ def test_a_full_cache_changes_nothing(pair: Pair) -> None:
 def test_adaptive_drafting_also_decides_against_it(tmp_path: Path) -> None:
     """A stranger as large as its target never pays; what trying costs is bounded."""
     pair = with_stranger(tmp_path)
-    load = msgspec.structs.replace(
-        load_spec(pair.target, draft=str(pair.drafter)), speculation=None
-    )
+    load = msgspec.structs.replace(pair.load(), speculation=None)
     with open_bench(load) as bench:
         bench.run(ask(0, PHRASE, 300, sampling=SEEDED))
         assert bench.stats[-1].drafted_tokens < 60

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from itertools import product
 
 import pytest
@@ -46,6 +47,13 @@ def test_dear_rows_are_not() -> None:
 def test_who_guesses_better_is_given_more() -> None:
     lengths = choose(options(0.95, 0.3), costs({1: 1.0, 2: 1.2, 8: 2.4}, streams=2)).lengths
     assert lengths[0] > lengths[1]
+
+
+def test_where_all_must_be_given_as_many_the_worst_guesser_is_thought_of() -> None:
+    even = dataclasses.replace(costs(FLAT, streams=2), is_even=True)
+    assert choose(options(0.95, 0.8), even).lengths in ([4, 4], [6, 6], [8, 8])
+    assert choose(options(0.95, 0.8, length=3), even).lengths == [3, 3]
+    assert choose([*options(0.95), Option(())], even).lengths == [0, 0]
 
 
 @pytest.mark.parametrize("shape", [FLAT, STEEP, {1: 1.0, 2: 1.5, 3: 1.9, 5: 2.0, 8: 2.3}])

@@ -1,0 +1,162 @@
+"""The head that a model brings along: reads its hidden rows into a KV cache (guide section 2.3)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ...protocol import MAX_DRAFTS
+from ..llama import DECODED, Context, Hidden, NextnContext, Rows
+from ..sequence import Sequence
+from .drafter import NEWEST, Ask, Call, GoOn
+
+KEPT_ROWS = 512  # hidden rows of a stream that wait to be read; a head hardly looks further back
+
+
+@dataclass(slots=True, eq=False)
+class Memory:
+    """A sequence of the head's cache, which holds the positions before `end`, or the newest of
+    them; `hidden` are the target's rows from which the tokens at `end` and after it were drawn."""
+
+    seq: int
+    end: int = 0
+    hidden: list[Hidden] = field(default_factory=list)
+
+    @property
+    def next(self) -> int:
+        """The position of the target whose hidden row is to come."""
+        return self.end - 1 + len(self.hidden)
+
+
+@dataclass(frozen=True, slots=True)
+class Tip:
+    """What the head reads next for one stream: tokens from a position on, each with its row."""
+
+    ask: Ask
+    memory: Memory
+    position: int
+    tokens: Seq[int]
+    hidden: Seq[Hidden]
+
+
+class NextnDrafter:
+    """Takes in what the target made of the text only when it is to draft, all in one decode."""
+
+    name = "nextn"
+    max_length = MAX_DRAFTS
+    is_free = False
+
+    def __init__(self, target: Context, context: NextnContext, rows: int, slots: int) -> None:
+        """`rows`: of one decode at most."""
+        self._target = target
+        self._context = context
+        self._rows = Rows(rows, hidden_width=target.model.hidden_width)
+        self._resting = [Memory(seq) for seq in range(slots)]
+        self._memories: dict[int, Memory] = {}  # of the streams that run, by id
+
+    def pending(self, sequence: Sequence) -> int:
+        memory = self._memories.get(sequence.id)
+        return max(len(memory.hidden), 1) if memory else 1
+
+    def observe(self, sequence: Sequence, rows: range, *, is_tip: bool) -> None:
+        memory = self._memories.get(sequence.id)
+        if memory is None:
+            if not self._resting:
+                return
+            memory = self._memories[sequence.id] = self._resting.pop()
+        start = sequence.cached - len(rows)
+        if start != memory.next:
+            self._begin(memory, start)
+        memory.hidden.extend(self._target.hidden(row) for row in rows)
+        if len(memory.hidden) > KEPT_ROWS:
+            self._skip(memory)
+
+    def _begin(self, memory: Memory, start: int) -> None:
+        """A text of which the target evaluated this position first; nothing led to the very first
+        token."""
+        self._context.clear(memory.seq)
+        memory.end = start + 1 if start else 0
+        memory.hidden = [] if start else [np.zeros(self._target.model.hidden_width, np.float32)]
+
+    def _skip(self, memory: Memory) -> None:
+        """Too much to read: an empty cache may start anywhere."""
+        self._context.clear(memory.seq)
+        skipped = len(memory.hidden) - KEPT_ROWS // 2
+        memory.end += skipped
+        del memory.hidden[:skipped]
+
+    def draft(self, asks: Seq[Ask], go_on: GoOn) -> list[Call]:
+        calls: list[Call] = []
+        tips = [tip for ask in asks if (tip := self._follow(ask, calls))]
+        memories = [tip.memory for tip in tips]
+        while tips:
+            self._rows.clear()
+            rows = [self._lay(tip) for tip in tips]
+            start_s = time.perf_counter()
+            if self._context.decode(self._rows) != DECODED:
+                for memory in memories:
+                    self._give_up(memory)
+                break
+            catches_up = self._rows.count > NEWEST * len(tips)
+            tips = [
+                new
+                for tip, row in zip(tips, rows, strict=True)
+                if (new := self._advance(tip, row, go_on))
+            ]
+            calls.append(Call(self._rows.count, time.perf_counter() - start_s, catches_up))
+        for memory in memories:
+            self._context.truncate(memory.seq, memory.end)
+        return calls
+
+    def _follow(self, ask: Ask, calls: list[Call]) -> Tip | None:
+        """Read what led to the text, but for so few rows that a draft takes them in; None if that
+        is not known, or if there is no room."""
+        sequence, memory = ask.sequence, self._memories.get(ask.sequence.id)
+        if memory is None or not memory.hidden:
+            return None
+        while len(memory.hidden) > 1 + MAX_DRAFTS:
+            count = min(self._rows.capacity, len(memory.hidden) - 1)
+            tokens = sequence.tokens[memory.end : memory.end + count]
+            tip = Tip(ask, memory, memory.end, tokens, memory.hidden[:count])
+            self._rows.clear()
+            self._lay(tip, outputs=0)
+            start_s = time.perf_counter()
+            if self._context.decode(self._rows) != DECODED:
+                self._give_up(memory)
+                return None
+            calls.append(Call(count, time.perf_counter() - start_s, catches_up=True))
+            memory.end += count
+            del memory.hidden[:count]
+        return Tip(ask, memory, memory.end, sequence.tokens[memory.end :], memory.hidden)
+
+    def _lay(self, tip: Tip, outputs: int = 1) -> int:
+        return self._rows.add_hidden(
+            tip.memory.seq, tip.position, tip.tokens, tip.hidden, outputs=outputs
+        )
+
+    def _advance(self, tip: Tip, row: int, go_on: GoOn) -> Tip | None:
+        """One guess further; None if that was the last one. The rest of what was decoded is text,
+        which stays."""
+        ask, memory = tip.ask, tip.memory
+        memory.end, memory.hidden = len(ask.sequence.tokens), []
+        token = ask.guess(self._context.logits(row)).token
+        if len(ask.drafts) >= ask.length or not go_on(ask):
+            return None
+        position = tip.position + len(tip.tokens)
+        return Tip(ask, memory, position, [token], [self._context.hidden(row)])
+
+    def _give_up(self, memory: Memory) -> None:
+        """No free cells: begin anew with the next token."""
+        self._context.clear(memory.seq)
+        memory.end, memory.hidden = 0, []
+
+    def forget(self, sequence: Sequence) -> None:
+        if memory := self._memories.pop(sequence.id, None):
+            self._give_up(memory)
+            self._resting.append(memory)
+
+    def close(self) -> None:
+        self._context.close()

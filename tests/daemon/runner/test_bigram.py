@@ -1,0 +1,116 @@
+"""Is as much of what is drafted accepted as the drafter knows, and does auto mode notice?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from engines import GREEDY, Bench, ask, load_spec, open_bench
+from outrider.daemon.protocol import Sampling, Submit
+from outrider.daemon.runner.profile import keep
+from outrider.daemon.runner.speculation import Learned
+from outrider.daemon.runner.tune import Curve
+from tiny_bigram import recite, write_bigram_pair
+
+VARIANTS: dict[str, dict[str, int]] = {
+    "dense": {},
+    "moe": {"experts": 4},
+    "shared-kv-per-layer": {"shared_kv_layers": 2, "per_layer_embd": 16},
+}
+STARTS = (" aa", " qx", " mm", " zb")
+COUNT = 150  # words of an answer; one that is greedy says none of them twice
+SEEDED = Sampling(temperature=1.0, seed=3)
+UNCUT = Sampling(temperature=1.0, seed=4, top_k=0, top_p=1.0)
+PENALISED = Sampling(temperature=1.0, seed=5, repeat_penalty=1.2, presence_penalty=0.3)
+SAMPLINGS = (GREEDY, SEEDED, UNCUT, PENALISED)
+MACHINE = Learned(verify=Curve({1: 1.0, 64: 2.0}), draft=Curve({1: 0.1, 8: 0.2}))
+
+
+@pytest.fixture(params=VARIANTS)
+def variant(request: pytest.FixtureRequest) -> dict[str, int]:
+    return VARIANTS[request.param]
+
+
+def requests(*samplings: Sampling) -> list[Submit]:
+    """One for each start, at once."""
+    return [
+        ask(i, f"To begin with:{start}", COUNT, sampling=samplings[i % len(samplings)])
+        for i, start in enumerate(STARTS)
+    ]
+
+
+def run(pair: tuple[Path, Path], length: int, *samplings: Sampling) -> Bench:
+    """What came of drafting so far ahead, whether it pays or not."""
+    target, drafter = pair
+    with open_bench(load_spec(target, draft=str(drafter), speculation=length)) as bench:
+        bench.run(*requests(*samplings))
+        return bench
+
+
+def recited() -> dict[int, str]:
+    return {i: recite(start, COUNT) for i, start in enumerate(STARTS)}
+
+
+def expected_share(agreement: float, length: int) -> float:
+    """Of all drafts: one is accepted if it is right and all those before it are."""
+    return sum(agreement**depth for depth in range(1, length + 1)) / length
+
+
+def test_greedy_text_goes_in_a_circle(tmp_path: Path, variant: dict[str, int]) -> None:
+    pair = write_bigram_pair(tmp_path, agreement=0.5, **variant)
+    assert run(pair, 0, GREEDY).texts == recited()
+
+
+@pytest.mark.parametrize(
+    ("agreement", "length", "tolerance"),
+    [(0.0, 3, 0.0), (0.5, 1, 0.05), (0.5, 3, 0.05), (1.0, 3, 0.0)],
+)
+def test_as_much_is_accepted_as_the_drafter_knows(
+    tmp_path: Path, variant: dict[str, int], agreement: float, length: int, tolerance: float
+) -> None:
+    bench = run(write_bigram_pair(tmp_path, agreement=agreement, **variant), length, GREEDY)
+    assert bench.texts == recited()
+    told = bench.stats[-1]
+    assert told.drafted_tokens > COUNT
+    share = told.accepted_tokens / told.drafted_tokens
+    assert share == pytest.approx(expected_share(agreement, length), abs=tolerance)
+    assert {done.speculated.drafter for done in bench.done.values() if done.speculated} == {
+        "assistant"
+    }
+
+
+@pytest.mark.parametrize("agreement", [0.5, 1.0])
+def test_drawn_text_is_that_of_plain_decoding(
+    tmp_path: Path, variant: dict[str, int], agreement: float
+) -> None:
+    pair = write_bigram_pair(tmp_path, agreement=agreement, **variant)
+    plain, ahead = run(pair, 0, *SAMPLINGS), run(pair, 4, *SAMPLINGS)
+    assert ahead.texts == plain.texts
+    for i, text in recited().items():
+        assert (plain.texts[i] == text) == (SAMPLINGS[i] is GREEDY)
+    told = ahead.stats[-1]
+    assert told.accepted_tokens > 0.6 * expected_share(agreement, 4) * told.drafted_tokens
+
+
+def drafted_per_step(pair: tuple[Path, Path], profile: Path) -> float:
+    """Of all four streams together, where as many are drafted as pay."""
+    target, drafter = pair
+    load = load_spec(target, draft=str(drafter), profile=str(profile))
+    with open_bench(msgspec.structs.replace(load, speculation=None)) as bench:
+        assert bench.run(*requests(GREEDY)) == recited()
+        return bench.stats[-1].drafted_tokens / bench.stats[-1].steps
+
+
+def test_who_knows_more_is_asked_for_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine whose speed is known and stays the same, so that no step is timed."""
+    profile = tmp_path / "profile.json"
+    keep(MACHINE, profile)
+    monkeypatch.setattr(Curve, "observe", lambda *_: None)
+    nothing, half, everything = (
+        drafted_per_step(write_bigram_pair(tmp_path, agreement=agreement), profile)
+        for agreement in (0.0, 0.5, 1.0)
+    )
+    assert nothing < 0.5
+    assert 2 < half < 8
+    assert everything > 24
