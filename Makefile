@@ -1,8 +1,9 @@
-# The verbs of this house: run, test, bench, check, clean. Each does all the set-up it needs.
+# The verbs of this house: run, test, bench, bench-gpu, check, clean. Each does the set-up it needs.
 VENV   ?= .venv
 PYTHON ?= python3.11
 PORT   ?= 11434
 MODEL  ?= smollm2:135m
+CUDA_VENV ?= .cache/venv-cuda
 
 BIN      := $(VENV)/bin
 SETTINGS := HOST MODELS KEEP_ALIVE NUM_PARALLEL CONTEXT_LENGTH MAX_LOADED_MODELS KV_CACHE_TYPE \
@@ -11,7 +12,7 @@ SETTINGS := HOST MODELS KEEP_ALIVE NUM_PARALLEL CONTEXT_LENGTH MAX_LOADED_MODELS
 # `make run NUM_PARALLEL=8` means OUTRIDER_NUM_PARALLEL=8 for the daemon.
 $(foreach s,$(SETTINGS),$(if $(filter command line,$(origin $(s))),$(eval export OUTRIDER_$(s) := $($(s)))))
 
-.PHONY: run test bench check types clean
+.PHONY: run test bench bench-gpu check types clean
 
 run: $(VENV)/.installed
 	@$(BIN)/outrider serve $(if $(filter command line,$(origin PORT)),--port $(PORT)) --pull $(MODEL)
@@ -21,6 +22,22 @@ test: $(VENV)/.installed-test
 
 bench: $(VENV)/.installed-bench
 	@PYTHONPATH=tests $(BIN)/python -m bench $(ARGS)
+
+# llama.cpp for CUDA is built in a venv of its own, past pip's cache: that may hold a build for the
+# processor alone.
+bench-gpu: export CMAKE_ARGS += -DGGML_CUDA=on
+bench-gpu: export PIP_NO_CACHE_DIR := 1
+bench-gpu: export PIP_NO_BINARY := llama-cpp-python
+bench-gpu: export PATH := $(PATH):/usr/local/cuda/bin
+bench-gpu:
+	@nvidia-smi -L 2>/dev/null | grep -q ^GPU || \
+	  { echo "make bench-gpu: there is no NVIDIA GPU here (asked: nvidia-smi -L)" >&2; exit 1; }
+	@command -v nvcc >/dev/null || \
+	  { echo "make bench-gpu: there is no nvcc here; install the CUDA toolkit" >&2; exit 1; }
+	@for pair in tiny moe; do \
+	  $(MAKE) --no-print-directory bench VENV=$(CUDA_VENV) \
+	    ARGS="--gpu --only ahead --pair $$pair $(ARGS)" || exit; \
+	done
 
 check: $(VENV)/.installed-check types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy -p outrider
@@ -44,4 +61,4 @@ $(VENV)/.installed-%: $(VENV)/.installed
 	@touch $@
 
 clean:
-	@rm -rf $(VENV) .types build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	@rm -rf $(VENV) $(CUDA_VENV) .types build *.egg-info .mypy_cache .ruff_cache .pytest_cache

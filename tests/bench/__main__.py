@@ -31,15 +31,16 @@ from outrider.models.store import Store
 from . import ahead, overhead
 from .ahead_table import ahead_table
 from .failure import BenchFailed
+from .gpu import gpu_name, require_gpu
 from .load import Client
-from .pair import ensure_pair
 from .peer import ensure_peer
 from .plot import write_plot
+from .progress import tell
 from .report import Fact, Results, Run, find, read, save, table
-from .scenarios import FULL, QUICK, SCENARIOS, SLOTS, Prompts, Size, Trial, Values, warm_up
+from .roster import PAIRS
+from .scenarios import FULL, MODEL, QUICK, SCENARIOS, SLOTS, Prompts, Size, Trial, Values, warm_up
 from .servers import Server, start_outrider, start_peer
 
-MODEL = "smollm2:135m"
 NUM_CTX = 8192
 BATCH = 512
 OVERHEAD, AHEAD = "overhead", "ahead"
@@ -59,6 +60,7 @@ class Plan:
     load: Load
     peer: Path
     peer_env: dict[str, str]
+    pair: str  # of PAIRS
 
 
 def main() -> None:
@@ -84,6 +86,10 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
         default="same",
         help="whether llama-server gets the environment of our runner, with its OpenMP setting",
     )
+    parser.add_argument(
+        "--pair", choices=PAIRS, default="qwen", help=f"with whom {AHEAD} is measured"
+    )
+    parser.add_argument("--gpu", action="store_true", help="stop if there is no GPU to decode on")
     parser.add_argument("--show", type=Path, help="table and plot of results that were saved")
     return parser.parse_args(words)
 
@@ -105,6 +111,8 @@ def _names(text: str) -> list[str]:
 
 def _bench(args: argparse.Namespace) -> Path:
     """Measure, saving after every run; the file with the results."""
+    if args.gpu:
+        require_gpu()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "outrider"
     peer = ensure_peer(cache)
     store_root = cache / "test-models"
@@ -113,7 +121,7 @@ def _bench(args: argparse.Namespace) -> Path:
     num_runs = args.runs or (1 if args.quick else 3)
     size = QUICK if args.quick else FULL
     env = RUNNER_ENV if args.peer_env == "same" else {}
-    plan = Plan(args.only, size, num_runs, store_root, load, peer, env)
+    plan = Plan(args.only, size, num_runs, store_root, load, peer, env, args.pair)
     results = Results(datetime.now(UTC), _machine(), _settings(plan, args), [])
     for number in range(1, num_runs + 1):
         results.runs.append(_run(plan, number))
@@ -136,8 +144,8 @@ def _run(plan: Plan, number: int) -> Run:
     faster meanwhile does so for both."""
     load_average = os.getloadavg()[0]
     if load_average > QUIET_LOAD:
-        _tell(f"the machine is busy (load average {load_average:.1f}): the figures will be noisy")
-    _tell(f"run {number} of {plan.num_runs}")
+        tell(f"the machine is busy (load average {load_average:.1f}): the figures will be noisy")
+    tell(f"run {number} of {plan.num_runs}")
     ours: Values = {}
     theirs: Values = {}
     if set(plan.names) & set(SCENARIOS):
@@ -149,19 +157,21 @@ def _run(plan: Plan, number: int) -> Run:
             ):
                 ours, theirs = asyncio.run(_take_turns(plan, number, outrider, peer))
     if OVERHEAD in plan.names:
-        _tell("  the engine's overhead")
+        tell("  the engine's overhead")
         ours |= overhead.measure(Path(plan.load.model), plan.load.threads)
     if AHEAD in plan.names:
-        _tell("  reading ahead")
+        tell("  reading ahead")
         for values, more in zip((ours, theirs), _read_ahead(plan), strict=True):
             values |= more
     return Run(round(load_average, 2), ours, theirs)
 
 
 def _read_ahead(plan: Plan) -> Sequence[Values]:
-    model = ensure_pair(plan.store_root)
+    pair = PAIRS[plan.pair]
+    model = pair.ensure(plan.store_root)
     load = asyncio.run(_plan_load(plan.store_root, model, slots=ahead.SLOTS, ctx=ahead.NUM_CTX))
-    return ahead.measure(load, plan.store_root, model, plan.peer, AHEAD_PREDICT[plan.size])
+    predict = AHEAD_PREDICT[plan.size]
+    return ahead.measure(load, plan.store_root, model, plan.peer, pair.spec_type, predict)
 
 
 async def _take_turns(
@@ -177,7 +187,7 @@ async def _take_turns(
             for server, client, values in sides if number % 2 else reversed(sides):
                 trial = Trial(server, client, Prompts(f"{number} {name}"), plan.size)
                 values |= await SCENARIOS[name](trial)
-            _tell(f"  {name:<14} {time.monotonic() - start_s:6.1f} s")
+            tell(f"  {name:<14} {time.monotonic() - start_s:6.1f} s")
         return sides[0][2], sides[1][2]
 
 
@@ -193,6 +203,7 @@ def _settings(plan: Plan, args: argparse.Namespace) -> dict[str, Fact]:
         "kv_type": load.kv_type,
         "peer_env": args.peer_env,
         "size": "quick" if args.quick else "full",
+        **({"pair": args.pair} if AHEAD in plan.names else {}),
     }
 
 
@@ -202,6 +213,7 @@ def _machine() -> dict[str, Fact]:
         "cpu": _cpu(),
         "cores": psutil.cpu_count(logical=False) or 0,
         "threads": psutil.cpu_count() or 0,
+        "gpu": gpu_name(),
         "memory_mib": psutil.virtual_memory().total >> 20,
         "load_average": round(os.getloadavg()[0], 2),
         "system": platform.platform(),
@@ -223,12 +235,8 @@ def _show(path: Path) -> None:
     picture = path.with_suffix(".svg")
     write_plot(results, picture)
     findings = find(results)
-    tables = [*([table(findings)] if findings else []), ahead_table(results.runs)]
+    tables = [*([table(findings)] if findings else []), ahead_table(results)]
     print("", *tables, f"results: {path}\nplot:    {picture}", sep="\n\n")
-
-
-def _tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What does reading ahead bring with a real pair: plain, fixed, adaptive, and llama-server's ways.
+"""What does reading ahead bring with a pair: plain, fixed, adaptive, and llama-server's ways.
 
 Rates are tokens per second of all streams together, while all of them run.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import sys
 import tempfile
 import time
 import urllib.request
@@ -25,6 +24,7 @@ from outrider.daemon.trial import ADAPTIVE, PLAIN, PROMPTS
 
 from .failure import BenchFailed
 from .load import Ask, Client, Reply
+from .progress import tell
 from .scenarios import Values
 from .servers import Server, start_outrider, start_peer
 
@@ -33,12 +33,7 @@ SLOTS = max(STREAMS)
 TEMPERATURES = (0.0, 1.0)
 FIXED = ("1", "2", "4")
 OURS = (PLAIN, *FIXED, ADAPTIVE)
-PEER: dict[str, Sequence[str]] = {  # flags by way
-    PLAIN: (),
-    "2": ("--spec-type", "draft-simple", "--spec-draft-n-max", "2"),
-    "4": ("--spec-type", "draft-simple", "--spec-draft-n-max", "4"),
-    "ngram": ("--spec-type", "ngram-simple"),
-}
+PEER = (PLAIN, "2", "4", "ngram")
 NUM_CTX = 1024
 WARM_TOKENS = 16
 GREEDY = {"temperature": 0.0, "top_k": 1}
@@ -84,17 +79,21 @@ class Side:
     drafting: Mapping[str, int]
 
 
-def measure(plan: Load, store_root: Path, model: str, binary: Path, predict: int) -> list[Values]:
+def measure(
+    plan: Load, store_root: Path, model: str, binary: Path, spec_type: str, predict: int
+) -> list[Values]:
     """The figures of Outrider and of the peer; within a cell all ways take turns.
 
-    `predict`: tokens of a stream that is alone; where there are several each gets fewer.
+    `spec_type`: how the peer uses such a drafter. `predict`: tokens of a stream that is alone;
+    where there are several each gets fewer.
     """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="outrider-ahead-")))
         outrider = stack.enter_context(start_outrider(store_root, model, plan, folder))
         ours = [Side(outrider, way, _drafting(way)) for way in OURS]
         peers = [
-            Side(stack.enter_context(_peer(binary, plan, folder, way)), way, {}) for way in PEER
+            Side(stack.enter_context(_peer(binary, plan, folder, way, spec_type)), way, {})
+            for way in PEER
         ]
         figures = asyncio.run(_take_turns(ours, peers, predict))
         figures[0][MISJUDGED] = _misjudged(outrider)
@@ -108,13 +107,21 @@ def _drafting(way: str) -> Mapping[str, int]:
 
 
 @contextmanager
-def _peer(binary: Path, plan: Load, folder: Path, way: str) -> Iterator[Server]:
+def _peer(binary: Path, plan: Load, folder: Path, way: str, spec_type: str) -> Iterator[Server]:
     """In a folder of its own, for its log."""
     own = folder / way
     own.mkdir()
-    flags = [*PEER[way], *(("-md", plan.draft) if way.isdecimal() else ())]
-    with start_peer(binary, plan, own, {}, flags) as server:
+    with start_peer(binary, plan, own, {}, _flags(plan, way, spec_type)) as server:
         yield server
+
+
+def _flags(plan: Load, way: str, spec_type: str) -> Sequence[str]:
+    if way == PLAIN:
+        return ()
+    if way == "ngram":
+        return ("--spec-type", "ngram-simple")
+    drafter = ("-md", plan.draft, "-ngld", "all")
+    return ("--spec-type", spec_type, "--spec-draft-n-max", way, *drafter)
 
 
 async def _take_turns(ours: Sequence[Side], peers: Sequence[Side], predict: int) -> list[Values]:
@@ -129,7 +136,7 @@ async def _take_turns(ours: Sequence[Side], peers: Sequence[Side], predict: int)
             figures, (replies, await _answer(peers, cell, tokens)), strict=True
         ):
             values |= {cell.key(way): _rate(own) for way, own in of_side.items()}
-        print(f"  {cell.key('')[:-1]:<20} {time.monotonic() - start_s:6.1f} s", file=sys.stderr)
+        tell(f"  {cell.key('')[:-1]:<20} {time.monotonic() - start_s:6.1f} s")
     return figures
 
 

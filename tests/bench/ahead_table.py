@@ -1,4 +1,4 @@
-"""What did the pair show: a line for each cell, with its goals, from the saved results."""
+"""What did a pair show: a line for each cell, with its goals, from the saved results."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from statistics import geometric_mean, median
 from outrider.daemon.trial import ADAPTIVE, PLAIN
 
 from .ahead import CELLS, FIXED, MISJUDGED, PEER, SAME, Cell
-from .report import Run, Spread, spread
+from .report import Results, Run, Spread, spread
 
 GOALS = {"plain": 0.99, "fixed": 0.97, "peer": 1.0}  # of adaptive by the best of them
+FIRST_PAIR = "qwen"  # of results that do not name theirs
 HEAD = ("streams", "prompt", "temp", "plain", "/plain", "/fixed", "best", "/peer", "best", "same")
 
 
@@ -49,8 +50,9 @@ def _line(cell: Cell, runs: Sequence[Run]) -> Line:
     )
 
 
-def ahead_table(runs: Sequence[Run]) -> str:
+def ahead_table(results: Results) -> str:
     """All cells, then what is said of them together; "" if nothing was measured. `!`: missed."""
+    runs = results.runs
     measured = lines(runs)
     if not measured:
         return ""
@@ -61,8 +63,8 @@ def ahead_table(runs: Sequence[Run]) -> str:
     misjudged = median(run.outrider[MISJUDGED] for run in runs if MISJUDGED in run.outrider)
     return "\n".join(
         [
-            "Reading ahead with a real pair: tokens/s of plain decoding, and adaptive by plain,",
-            "by the best fixed length and by llama-server's best way; !: below its goal",
+            f"Reading ahead with {pair_of(results)}: tokens/s of plain decoding, and adaptive",
+            "by plain, by the best fixed length and by llama-server's best way; !: below its goal",
             text[0],
             "-" * len(text[0]),
             *text[1:],
@@ -70,6 +72,11 @@ def ahead_table(runs: Sequence[Run]) -> str:
             f"decoding time was forecast with an error of {misjudged:.1%}",
         ]
     )
+
+
+def pair_of(results: Results) -> str:
+    """What it is called."""
+    return f"the pair {results.settings.get('pair', FIRST_PAIR)}"
 
 
 def _cells(line: Line) -> tuple[str, ...]:

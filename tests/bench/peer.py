@@ -6,6 +6,7 @@ flags both run the same kernels (guide section 12.4).
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shlex
@@ -38,16 +39,20 @@ SHOWN_LINES = 15
 def ensure_peer(cache: Path) -> Path:
     """The llama-server of the installed version; built now if need be. Raises BenchFailed.
 
-    CMAKE_ARGS holds for the peer as it does for the installation of Outrider.
+    CMAKE_ARGS holds for the peer as it does for the installation of Outrider. Each value has a
+    build of its own, for CMake would remember the flags of the last one.
     """
     folder = cache / "peer" / version(PACKAGE)
     folder.mkdir(parents=True, exist_ok=True)
-    flags = (*FLAGS, *shlex.split(os.environ.get("CMAKE_ARGS", "")))
-    binary, stamp = folder / "build/bin/llama-server", folder / "flags"
+    own = shlex.split(os.environ.get("CMAKE_ARGS", ""))
+    suffix = f"-{hashlib.sha256(shlex.join(own).encode()).hexdigest()[:8]}" if own else ""
+    flags = (*FLAGS, *own)
+    build, stamp = folder / f"build{suffix}", folder / f"flags{suffix}"
+    binary = build / "bin/llama-server"
     with locked(folder):
         if not binary.exists() or _read(stamp) != shlex.join(flags):
             stamp.unlink(missing_ok=True)
-            _build(_source(folder), folder, flags)
+            _build(_source(folder), build, flags)
             stamp.write_text(shlex.join(flags))
     return binary
 
@@ -72,9 +77,9 @@ def _source(folder: Path) -> Path:
     return target
 
 
-def _build(source: Path, folder: Path, flags: Sequence[str]) -> None:
+def _build(source: Path, build: Path, flags: Sequence[str]) -> None:
     cmake, ninja = _tool("cmake"), _tool("ninja")
-    build, log = folder / "build", folder / "build.log"
+    log = build.with_suffix(".log")
     print("building llama-server; about 10 minutes on 2 cores, once", file=sys.stderr)
     places = ["-S", str(source / "vendor/llama.cpp"), "-B", str(build)]
     _run([cmake, *places, "-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}", *flags], log)

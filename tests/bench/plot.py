@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from .ahead_table import GOALS, lines
+from .ahead_table import GOALS, lines, pair_of
 from .report import Finding, Results, Spread, find
 
 WIDTH, LABELS, FIGURES = 1020, 290, 190  # pixels: all, names on the left, numbers on the right
@@ -85,7 +85,7 @@ def draw(results: Results) -> str:
     panels = [
         Panel("Outrider / llama-server", ratios),
         Panel("Outrider's own figure / what is allowed", owns),
-        Panel("A real pair: adaptive / plain, fixed, llama-server", _ahead(results)),
+        Panel(f"Adaptive / plain, fixed, llama-server: {pair_of(results)}", _ahead(results)),
     ]
     panels = [panel for panel in panels if panel.dots]
     height = TOP + sum(panel.height for panel in panels)

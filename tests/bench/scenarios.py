@@ -15,6 +15,8 @@ from statistics import fmean, median
 from .load import Ask, Client, Reply
 from .servers import Server
 
+MODEL = "smollm2:135m"
+
 # Each is one token with the blank before it, in SmolLM2's vocabulary and most others.
 WORDS = (
     "time people water light stone river house paper music story garden winter summer window "

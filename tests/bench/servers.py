@@ -84,6 +84,7 @@ def _peer_flags(load: Load) -> list[str]:
         "-b": load.batch,
         "-ub": load.batch,
         "-t": load.threads,
+        "-ngl": load.gpu_layers if load.gpu_layers >= 0 else "all",  # as the engine does
         "-ctk": load.kv_type,
         "-ctv": load.kv_type,
     }

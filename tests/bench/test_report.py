@@ -13,6 +13,7 @@ from bench.failure import BenchFailed
 from bench.plot import Axis, draw
 from bench.report import ROWS, Finding, Goal, Results, Run, find, read, save, spread, table
 from bench.scenarios import Prompts, Values
+from msgspec.structs import replace
 
 SVG = "{http://www.w3.org/2000/svg}"
 # (Outrider, peer) of three runs: the median of the ratios is 1.2, the ratio of the medians 1.25
@@ -153,12 +154,20 @@ def test_adaptive_is_held_against_the_best_of_each_kind() -> None:
 
 
 def test_a_cell_below_its_goal_is_marked() -> None:
-    runs = pair_runs().runs
-    text = ahead_table(runs[:1])
+    both = pair_runs()
+    text = ahead_table(replace(both, runs=both.runs[:1]))
     assert text.count("0.94!") == len(CELLS)
-    assert "0.94!" not in ahead_table(runs)
+    assert "0.94!" not in ahead_table(both)
     assert "error of 2.0%" in text
-    assert ahead_table(results(({}, {})).runs) == ""
+    assert ahead_table(results(({}, {}))) == ""
+
+
+def test_table_and_plot_say_which_pair_it_is() -> None:
+    old = pair_runs()
+    new = replace(old, settings={"pair": "moe"})
+    assert "with the pair qwen:" in ahead_table(old)
+    assert "with the pair moe:" in ahead_table(new)
+    assert "the pair moe" in draw(new)
 
 
 def test_the_plot_shows_the_pair() -> None:

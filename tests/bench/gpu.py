@@ -1,0 +1,28 @@
+"""Is there a GPU here, and does this llama.cpp decode on it?"""
+
+from __future__ import annotations
+
+import subprocess
+
+import llama_cpp
+
+from .failure import BenchFailed
+
+ASK = ("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
+
+
+def require_gpu() -> None:
+    """Raises BenchFailed; a build with CUDA says no too where its driver finds no GPU."""
+    if not llama_cpp.llama_supports_gpu_offload():
+        raise BenchFailed("this llama.cpp has no GPU to decode on; `make bench-gpu` builds one")
+
+
+def gpu_name() -> str:
+    """Of what the figures were measured on; "none" if llama.cpp uses only the processor."""
+    if not llama_cpp.llama_supports_gpu_offload():
+        return "none"
+    try:
+        names = subprocess.run(ASK, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return ", ".join(names.split("\n")).strip(", ")

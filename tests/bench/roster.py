@@ -1,0 +1,40 @@
+"""Which pairs of a model and its drafter can be measured, and how does llama-server draft them?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from outrider.models.scratch import scratch
+from tiny_gemma import write_gemma4, write_gemma4_assistant
+from weights import import_gguf
+
+from .moe import ensure_moe_pair
+from .pair import ensure_pair
+
+TINY = "tiny-gemma4-pair"
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A model that brings a drafter."""
+
+    ensure: Callable[[Path], str]  # its name in the store at that path, made if need be
+    spec_type: str  # llama-server's way to use such a drafter
+
+
+def ensure_tiny_pair(store_root: Path) -> str:
+    """Random weights with an MTP drafter; made in an instant, so always as the tests make it."""
+    with scratch(store_root) as room:
+        target = write_gemma4(room.path / "tiny.gguf")
+        drafter = write_gemma4_assistant(room.path / "assistant.gguf", target)
+        import_gguf(store_root, TINY, target, draft=drafter)
+    return TINY
+
+
+PAIRS: Mapping[str, Pair] = {
+    "qwen": Pair(ensure_pair, "draft-simple"),
+    "moe": Pair(ensure_moe_pair, "draft-simple"),
+    "tiny": Pair(ensure_tiny_pair, "draft-mtp"),
+}
