@@ -132,6 +132,8 @@ class Engine:
 
     def _draft(self, chunks: list[Chunk]) -> dict[int, list[int]]:
         """Guesses for those who decode, by id, as far as rows, outputs and cells allow."""
+        if not self._speculation.names:
+            return {}
         streams = [self._streams[c.sequence.id] for c in chunks if c.sequence.is_decoding]
         rows = sum(chunk.count for chunk in chunks)
         outputs = sum(chunk.is_last for chunk in chunks)

@@ -105,6 +105,7 @@ class Model:
         self.vocab = lib.llama_model_get_vocab(self.handle)
         self.num_tokens: int = lib.llama_vocab_n_tokens(self.vocab)
         self._pieces: dict[int, bytes] = {}
+        self._ends: dict[int, bool] = {}
 
     def close(self) -> None:
         lib.llama_model_free(self.handle)
@@ -179,7 +180,9 @@ class Model:
 
     def is_end(self, token: int) -> bool:
         """Whether this token ends the generation."""
-        return bool(lib.llama_vocab_is_eog(self.vocab, token))
+        if (known := self._ends.get(token)) is None:
+            known = self._ends[token] = bool(lib.llama_vocab_is_eog(self.vocab, token))
+        return known
 
     def piece(self, token: int, *, special: bool = False) -> bytes:
         """The bytes of a token; a control token is empty unless `special`."""
@@ -215,45 +218,48 @@ class Model:
 
 
 class Rows:
-    """The rows of one decode: numpy arrays behind a persistent llama_batch (guide 6.5)."""
+    """The rows of one decode: arrays behind a persistent llama_batch (guide 6.5)."""
 
     def __init__(self, capacity: int, *, hidden_width: int = 0) -> None:
         """With a `hidden_width` every row has a hidden row of that many floats beside its token."""
         self.capacity = capacity
         self._hidden = np.zeros((capacity, hidden_width), np.float32)
-        self._token = np.zeros(capacity, np.int32)
-        self._pos = np.zeros(capacity, np.int32)
-        self._num_seq = np.ones(capacity, np.int32)
-        self._seq = np.zeros(capacity, np.int32)
-        self._output = np.zeros(capacity, np.int8)
-        self._seq_ptr = (self._seq.ctypes.data + 4 * np.arange(capacity)).astype(np.uintp)
+        token, pos, seq = (np.zeros(capacity, np.int32) for _ in range(3))
+        num_seq, output = np.ones(capacity, np.int32), np.zeros(capacity, np.int8)
+        seq_ptr = (seq.ctypes.data + 4 * np.arange(capacity)).astype(np.uintp)
+        # Single items are set through views: after a decode the processor has forgotten the code of
+        # numpy's slices, which then takes ten times as long.
+        self._token, self._pos, self._seq = token.data, pos.data, seq.data
+        self._output = output.data
+        self._kept = num_seq, seq_ptr
         self.batch = lib.llama_batch()
         int32_p = ctypes.POINTER(ctypes.c_int32)
-        self.batch.token = _pointer(self._token, int32_p)
-        self.batch.pos = _pointer(self._pos, int32_p)
-        self.batch.n_seq_id = _pointer(self._num_seq, int32_p)
-        self.batch.seq_id = _pointer(self._seq_ptr, ctypes.POINTER(int32_p))
-        self.batch.logits = _pointer(self._output, ctypes.POINTER(ctypes.c_int8))
+        self.batch.token = _pointer(token, int32_p)
+        self.batch.pos = _pointer(pos, int32_p)
+        self.batch.n_seq_id = _pointer(num_seq, int32_p)
+        self.batch.seq_id = _pointer(seq_ptr, ctypes.POINTER(int32_p))
+        self.batch.logits = _pointer(output, ctypes.POINTER(ctypes.c_int8))
         if hidden_width:
             self.batch.embd = _pointer(self._hidden, ctypes.POINTER(ctypes.c_float))
         self.clear()
 
     def clear(self) -> None:
         self.count = 0
-        self.num_outputs = 0
+        self.outputs: list[int] = []  # rows with logits
 
     def add(self, seq: int, position: int, tokens: Sequence[int], *, outputs: int) -> int:
         """Append a run of tokens of one sequence, the last `outputs` of them with logits; returns
         the row of the first of these."""
-        start, end = self.count, self.count + len(tokens)
-        self._token[start:end] = tokens
-        self._pos[start:end] = np.arange(position, position + len(tokens))
-        self._seq[start:end] = seq
-        self._output[start:end] = 0
-        self._output[end - outputs : end] = 1
-        self.count = self.batch.n_tokens = end
-        self.num_outputs += outputs
-        return end - outputs
+        start = self.count
+        end = self.count = self.batch.n_tokens = start + len(tokens)
+        first = end - outputs
+        for row, token in enumerate(tokens, start):
+            self._token[row] = token
+            self._pos[row] = position + row - start
+            self._seq[row] = seq
+            self._output[row] = row >= first
+        self.outputs.extend(range(first, end))
+        return first
 
     def add_hidden(
         self,
@@ -270,8 +276,9 @@ class Rows:
 
     def output_all(self) -> None:
         """Make every row an output, as pooling asks for (guide 1.13)."""
-        self._output[: self.count] = 1
-        self.num_outputs = self.count
+        for row in range(self.count):
+            self._output[row] = 1
+        self.outputs = list(range(self.count))
 
 
 class Decoder:
@@ -310,7 +317,7 @@ class Decoder:
     def decode(self, rows: Rows) -> int:
         """DECODED, NO_CELLS or ABORTED; anything else raises DecodeFailed."""
         assert 0 < rows.count <= rows.capacity, rows.count
-        assert rows.num_outputs <= self._max_outputs, rows.num_outputs
+        assert len(rows.outputs) <= self._max_outputs, len(rows.outputs)
         rc = int(lib.llama_decode(self.handle, rows.batch))
         if rc not in (DECODED, NO_CELLS, ABORTED):
             raise DecodeFailed(f"llama_decode returned {rc} for {rows.count} rows")
@@ -331,7 +338,11 @@ class TextDecoder(Decoder):
     def __init__(self, model: Model, load: Load, *, seqs: int, outputs: int, **more: object):
         super().__init__(model, load, seqs=seqs, outputs=outputs, **more)
         self.max_outputs = outputs
-        self._logits_ith = _logits_getter()
+        self._logits_of = _logits_getter()
+        self._logits = np.empty((0, model.num_tokens), np.float32)  # by number of the output
+        self._address = 0  # of these
+        self._is_read = False
+        self._outputs: list[int] = []  # rows that they belong to
         self.keep_hidden(False)
 
     def keep_hidden(self, is_kept: bool, *, of_all: bool = False) -> None:
@@ -345,12 +356,27 @@ class TextDecoder(Decoder):
         assert pointer, f"row {row} has no hidden row"
         return np.ctypeslib.as_array(pointer, (self.model.hidden_width,)).copy()
 
+    def decode(self, rows: Rows) -> int:
+        self._outputs, self._is_read = rows.outputs, False
+        return super().decode(rows)
+
     def logits(self, row: int) -> NDArray[np.float32]:
         """A view of one output row, valid until the next decode (guide 0.14)."""
-        address = self._logits_ith(self.handle, row)
-        assert address, f"row {row} was not an output"
-        data = (ctypes.c_float * self.model.num_tokens).from_address(address)
-        return np.frombuffer(memoryview(data), np.float32)
+        if not self._is_read:
+            self._read()
+        found: NDArray[np.float32] = self._logits[self._outputs.index(row)]
+        return found
+
+    def _read(self) -> None:
+        """Outputs lie one after the other, seldom elsewhere than the last time."""
+        address = self._logits_of(self.handle)
+        assert address, "the last decode had no outputs"
+        if address != self._address:
+            shape = self.max_outputs, self.model.num_tokens
+            data = (ctypes.c_float * (shape[0] * shape[1])).from_address(address)
+            self._logits = np.frombuffer(memoryview(data), np.float32).reshape(shape)
+            self._address = address
+        self._is_read = True
 
 
 class TextCache(TextDecoder):
@@ -511,10 +537,10 @@ def num_seqs(model: Model, load: Load) -> int:
     return load.slots + (min(load.slots * 2, MAX_PARKED) if is_free else -(-load.slots // 2))
 
 
-def _logits_getter() -> Callable[[object, int], int | None]:
-    """llama_get_logits_ith with a plain address as result: half the price (guide 3.5)."""
-    prototype = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32)
-    return prototype(("llama_get_logits_ith", lib._lib))
+def _logits_getter() -> Callable[[object], int | None]:
+    """llama_get_logits with a plain address as result: half the price (guide 3.5)."""
+    prototype = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)
+    return prototype(("llama_get_logits", lib._lib))
 
 
 def _arm_abort(handle: object) -> ctypes.Array[ctypes.c_char]:

@@ -12,8 +12,10 @@ sorted. Every step takes a few passes over it and then works on what is left.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +28,7 @@ Ids = NDArray[np.int64]  # token ids, or places in an array
 
 BLOCK = 256  # tokens that share a peak in the search for the largest logits
 CHUNK = 8192  # tokens whose noise is made at once: larger arrays leave the CPU's cache
+HANDFUL = 64  # candidates that plain numbers are faster for: a decode makes numpy's code cold
 FEW = 2048  # so many may be sorted; also the size of a sample
 HEAD = 8  # of a sample
 RIVALS = 8  # of the likeliest token, in the measure of how sure a guess is
@@ -171,8 +174,10 @@ def survivors(row: Row, sampling: Sampling) -> tuple[Ids, Row]:
         ids = largest(row, s.top_k)
     else:
         _check_peak(float(row.max()))
-    if ids is not None and s.typical_p >= 1:
-        return _leading(ids, row[ids], s)
+    if ids is not None and ids.size <= HANDFUL and s.typical_p >= 1:
+        logits = row[ids]
+        count = _leading(logits.tolist(), s)
+        return ids[:count], logits[:count]
     for truncate, p, is_on in (
         (_typical, s.typical_p, s.typical_p < 1),
         (_top_p, s.top_p, s.top_p < 1),
@@ -186,17 +191,17 @@ def survivors(row: Row, sampling: Sampling) -> tuple[Ids, Row]:
     return ids, row[ids]
 
 
-def _leading(ids: Ids, logits: Row, s: Sampling) -> tuple[Ids, Row]:
-    """What top_p and min_p leave of candidates that are sorted, best first: the first few."""
-    count = logits.size
+def _leading(logits: list[float], s: Sampling) -> int:
+    """How many top_p and min_p leave of a handful of candidates that are sorted, best first."""
+    count, peak = len(logits), logits[0]
     if s.top_p < 1:
-        sums = np.cumsum(np.exp(logits - logits[0]), dtype=np.float64)
-        mass = math.nextafter(s.top_p * float(sums[-1]), -math.inf)  # to reach it is enough
-        count = min(int(sums.searchsorted(mass, "right")) + 1, count)
+        sums = list(accumulate(math.exp(logit - peak) for logit in logits))
+        mass = math.nextafter(s.top_p * sums[-1], -math.inf)  # to reach it is enough
+        count = min(bisect_right(sums, mass) + 1, count)
     if s.min_p > 0:
-        floor = logits[0] + np.float32(math.log(min(s.min_p, 1.0)))
-        count = min(int(np.count_nonzero(logits >= floor)), count)
-    return ids[:count], logits[:count]
+        floor = peak + math.log(min(s.min_p, 1.0))
+        count = min(sum(logit >= floor for logit in logits), count)
+    return count
 
 
 def surprising(row: Row, sampling: Sampling, mu: float) -> tuple[Ids, Row]:
@@ -276,7 +281,7 @@ def gumbel(seed: int, position: int, ids: Ids) -> NDArray[np.float64]:
     The bits are output number `id` of a SplitMix64 generator (Steele, Lea and Flood 2014) that
     starts from output number `position` of the one that starts from `seed`.
     """
-    start = _mix((seed + (position + 1) * GOLDEN) % 2**64)
+    start = _start(seed, position)
     uniform = ((_split(start, ids) >> np.uint64(12)) + 0.5) * 2.0**-52  # never 0 or 1
     return np.asarray(-np.log(-np.log(uniform)), np.float64)
 
@@ -292,6 +297,11 @@ def logprobs(logits: Row, token: int, count: int) -> tuple[float, tuple[Logprob,
 
 def _noisiest(ids: Ids, logits: Row, s: Sampling, position: int) -> int:
     """The survivor whose noisy logit is the largest; of equal ones that of the smallest id."""
+    if ids.size <= HANDFUL:
+        start, temperature = _start(s.seed, position), s.temperature
+        few = zip(ids.tolist(), logits.tolist(), strict=True)
+        best = max((own + temperature * _noise(start, id_), -id_) for id_, own in few)
+        return -int(best[1])
     noisy = _noisy(ids, logits, s, position)
     return int(ids[noisy == noisy.max()].min())
 
@@ -418,8 +428,20 @@ def _log_ratio(excess: float, log_size: float) -> float:
     return math.log(excess / -math.expm1(-excess * log_size))
 
 
+def _start(seed: int, position: int) -> int:
+    """Where the noise of a position starts."""
+    return _mix(seed + (position + 1) * GOLDEN)
+
+
+def _noise(start: int, token: int) -> float:
+    """What `gumbel` gives for one token, in plain numbers."""
+    bits = _mix(start + (token + 1) * GOLDEN) >> 12
+    return -math.log(-math.log((bits + 0.5) * 2.0**-52))
+
+
 def _mix(z: int) -> int:
     """The output of SplitMix64 in the state z, in plain numbers; `_split` does arrays."""
+    z %= 2**64
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
     z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64
     return z ^ (z >> 31)

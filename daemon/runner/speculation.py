@@ -109,6 +109,7 @@ class Speculation:
         self.refusal = refusal
         self.total = Tally()  # of all streams
         self.forecasts = Forecasts()
+        self.names = tuple(drafter.name for drafter in drafters)  # as metrics and `ps` tell them
         self._drafters = drafters
         self._free = [drafter for drafter in drafters if drafter.is_free]
         self._model = next((drafter for drafter in drafters if not drafter.is_free), None)
@@ -122,11 +123,6 @@ class Speculation:
         self._drafting_s = 0.0
         self._step_s = 0.0
         self._plain_s = 0.0
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Of the drafters."""
-        return tuple(drafter.name for drafter in self._drafters)
 
     def close(self) -> None:
         """Free what the drafters have loaded; before the target is freed."""

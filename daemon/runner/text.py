@@ -33,6 +33,8 @@ class TextStream:
     def _release(self, new: str) -> str:
         if self.stopped:
             return ""
+        if not self._stops:
+            return new
         text = self._held + new
         found = [(at + len(stop), at) for stop in self._stops if (at := text.find(stop)) >= 0]
         if found:
