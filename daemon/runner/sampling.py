@@ -300,8 +300,8 @@ def _noisiest(ids: Ids, logits: Row, s: Sampling, position: int) -> int:
     if ids.size <= HANDFUL:
         start, temperature = _start(s.seed, position), s.temperature
         few = zip(ids.tolist(), logits.tolist(), strict=True)
-        best = max((own + temperature * _noise(start, id_), -id_) for id_, own in few)
-        return -int(best[1])
+        winner = max((own + temperature * _noise(start, id_), -id_) for id_, own in few)
+        return -int(winner[1])
     noisy = _noisy(ids, logits, s, position)
     return int(ids[noisy == noisy.max()].min())
 
