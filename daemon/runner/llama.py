@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from llama_cpp import llama_cpp as lib
@@ -44,6 +44,7 @@ UINT8_P = ctypes.POINTER(ctypes.c_uint8)
 PARTIAL_ONLY = lib.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY
 CONTEXT_TYPE_MTP = lib.LLAMA_CONTEXT_TYPE_MTP
 MAX_PARKED = 16
+FUSED_ROWS = 32  # that an EAGLE-3 encoder takes at once; each takes room for logits as well
 RECURRENT_DRAFTS = 4  # each takes the memory of one more state for every sequence
 MAX_OUTPUTS = 64  # of one step; each takes a float for every token of the vocabulary
 LOG_ERROR = 4
@@ -139,6 +140,29 @@ class Model:
     def hidden_width(self) -> int:
         """Floats of a hidden row that leaves this model, or that its drafter takes in."""
         return int(lib.llama_model_n_embd_out(self.handle))
+
+    @cached_property
+    def width(self) -> int:
+        """Floats of a row between its layers."""
+        return int(lib.llama_model_n_embd(self.handle))
+
+    @cached_property
+    def num_layers(self) -> int:
+        return int(lib.llama_model_n_layer(self.handle))
+
+    @cached_property
+    def target_width(self) -> int:
+        """Floats of a row of the targets that an EAGLE-3 head was made for."""
+        return int(self._metadata(f"{self.architecture}.target_hidden_size") or 0)
+
+    @cached_property
+    def target_layers(self) -> tuple[int, ...]:
+        """The target's layers whose input an EAGLE-3 head reads; their number stands for what
+        leaves the last one. Raises LoadFailed."""
+        name, pointer = "llama_model_target_layer_ids", ctypes.c_void_p
+        num = _private(f"{name}_n", f"_Z30{name}_nPK11llama_model", ctypes.c_uint32, pointer)
+        ids = _private(name, f"_Z28{name}PK11llama_model", ctypes.POINTER(ctypes.c_int32), pointer)
+        return tuple(ids(self.handle)[: num(self.handle)])
 
     @cached_property
     def pooling(self) -> int:
@@ -441,8 +465,78 @@ class NextnContext(TextCache):
         super().__init__(
             target.model, load, seqs=load.slots, outputs=load.slots, ctx_type=CONTEXT_TYPE_MTP
         )
+        self._target = target
+        self.width = target.model.hidden_width
+        self.first: Hidden | None = np.zeros(self.width, np.float32)
+        self.max_unread = 1 + MAX_DRAFTS  # hidden rows that a draft takes in with the newest one
         self.keep_hidden(True, of_all=True)
         target.keep_hidden(True, of_all=True)
+
+    def take(self, row: int) -> Hidden:
+        """What the head needs of a row of the target's last decode."""
+        return self._target.hidden(row)
+
+    def fuse(self, taken: Sequence[Hidden]) -> Sequence[Hidden]:
+        """What it reads of that."""
+        return taken
+
+
+class EagleContext(TextCache):
+    """What an EAGLE-3 head drafts with: an encoder that makes one row of what enters three layers
+    of the target, a decoder layer and its KV cache (guide 2.4).
+
+    Its decoder makes logits of all rows of a decode or, where none is asked for, of none.
+    """
+
+    def __init__(self, model: Model, target: Context, load: Load) -> None:
+        super().__init__(model, load, seqs=load.slots, outputs=load.slots, ctx_other=target.handle)
+        self._target = target
+        self._layers = model.target_layers
+        self.width = int(lib.llama_model_n_embd(model.handle))
+        self.first: Hidden | None = None
+        self.max_unread = 1
+        self._features = Rows(FUSED_ROWS, hidden_width=len(self._layers) * target.model.width)
+        self._features.batch.token = None
+        self.keep_hidden(True)
+        name, pointer, number = "llama_set_embeddings_layer_inp", ctypes.c_void_p, ctypes.c_uint32
+        keep = _private(name, f"_Z30{name}P13llama_contextjb", None, pointer, number, ctypes.c_bool)
+        name = "llama_get_embeddings_layer_inp"
+        self._entered = _private(name, f"_Z30{name}P13llama_contextj", pointer, pointer, number)
+        for layer in self._layers:
+            if layer == target.model.num_layers:
+                target.keep_hidden(True, of_all=True)
+            else:
+                keep(target.handle, layer, True)
+
+    def take(self, row: int) -> Hidden:
+        """What enters the three layers, side by side."""
+        return np.concatenate([self._entering(layer, row) for layer in self._layers])
+
+    def _entering(self, layer: int, row: int) -> Hidden:
+        if layer == self._target.model.num_layers:
+            return self._target.hidden(row)
+        width = self._target.model.width
+        address = self._entered(self._target.handle, layer)
+        return np.ctypeslib.as_array(
+            (ctypes.c_float * width).from_address(address + 4 * width * row)
+        )
+
+    def fuse(self, taken: Sequence[Hidden]) -> Sequence[Hidden]:
+        """A row of the decoder's width for each. Raises DecodeFailed."""
+        fused: list[Hidden] = []
+        for start in range(0, len(taken), FUSED_ROWS):
+            part = taken[start : start + FUSED_ROWS]
+            self._features.clear()
+            next_ = self.num_cached(0)  # positions mean nothing here, but have to be plausible
+            self._features.add_hidden(0, next_, [0] * len(part), part, outputs=len(part))
+            if lib.llama_encode(self.handle, self._features.batch):
+                raise DecodeFailed(f"llama_encode failed for {len(part)} rows")
+            fused += [self.hidden(row) for row in range(len(part))]
+        return fused
+
+    def close(self) -> None:
+        super().close()
+        self.model.close()
 
 
 class AssistantContext(TextDecoder):
@@ -535,6 +629,15 @@ def num_seqs(model: Model, load: Load) -> int:
     """
     is_free = not (model.window or model.is_recurrent)
     return load.slots + (min(load.slots * 2, MAX_PARKED) if is_free else -(-load.slots // 2))
+
+
+def _private(name: str, mangled: str, result: Any, *arguments: Any) -> Callable[..., Any]:
+    """A function of llama-ext.h that the bindings leave out (guide 1.1). Raises LoadFailed."""
+    prototype = ctypes.CFUNCTYPE(result, *arguments)
+    for symbol in (name, mangled):
+        if hasattr(lib._lib, symbol):
+            return prototype((symbol, lib._lib))
+    raise LoadFailed(f"this build of llama.cpp has no {name}")
 
 
 def _logits_getter() -> Callable[[object], int | None]:

@@ -8,11 +8,13 @@ from ..errors import LoadFailed
 from ..protocol import MAX_DRAFTS, Load
 from .drafters.assistant import AssistantDrafter
 from .drafters.drafter import Drafter
+from .drafters.head import HeadDrafter
 from .drafters.model import ModelDrafter
-from .drafters.nextn import NextnDrafter
-from .llama import AssistantContext, Context, Loaded, Model, NextnContext
+from .llama import AssistantContext, Context, EagleContext, Loaded, Model, NextnContext
 
 ASSISTANT = "gemma4-assistant"
+EAGLE = "eagle3"
+EAGLED = ("llama", "qwen3", "qwen3moe", "qwen35", "qwen35moe", "gpt-oss", "gemma4")
 HEADED = ("qwen35", "qwen35moe")
 NUM_COMPARED = 4096  # tokens of two vocabularies, spread over all of them
 
@@ -27,14 +29,17 @@ def load_drafter(loaded: Loaded[Context], load: Load) -> Drafter:
     own = msgspec.structs.replace(load, model=load.draft, draft="", mtp=False, batch=rows)
     if not load.draft:
         check_head(loaded.model)
-        head = NextnContext(loaded.context, own)
-        return NextnDrafter(loaded.context, head, rows, load.slots)
+        return HeadDrafter("nextn", NextnContext(loaded.context, own), rows, load.slots)
     model = Model(load.draft, own, loaded.log)
     try:
         if model.architecture == ASSISTANT:
             check_assistant(model, loaded.model)
             context = AssistantContext(model, loaded.context, load)
             return AssistantDrafter(loaded.context, context)
+        if model.architecture == EAGLE:
+            check_eagle(model, loaded.model)
+            head = EagleContext(model, loaded.context, own)
+            return HeadDrafter("eagle3", head, rows, load.slots)
         check_vocabulary(model, loaded.model)
         if model.is_recurrent:
             raise LoadFailed("a drafter must be able to take guesses back; a recurrent one cannot")
@@ -48,6 +53,24 @@ def check_head(model: Model) -> None:
     """Raises LoadFailed unless the model is of a kind whose head is known to work as it should."""
     if model.architecture not in HEADED:
         raise LoadFailed(f"heads of {model.architecture} are not supported; of {HEADED} they are")
+
+
+def check_eagle(model: Model, target: Model) -> None:
+    """Raises LoadFailed unless the head was made for targets of this shape."""
+    if target.architecture not in EAGLED:
+        raise LoadFailed(
+            f"an {EAGLE} head cannot read the layers of {target.architecture}; of {EAGLED} it can"
+        )
+    if model.target_width != target.width:
+        raise LoadFailed(
+            f"its target has layers of width {model.target_width}, "
+            f"and this model's are of width {target.width}"
+        )
+    if max(model.target_layers) > target.num_layers:
+        raise LoadFailed(
+            f"it reads layer {max(model.target_layers)}, and this model has {target.num_layers}"
+        )
+    check_vocabulary(model, target)
 
 
 def check_assistant(model: Model, target: Model) -> None:

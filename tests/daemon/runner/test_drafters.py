@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -11,6 +12,7 @@ import pytest
 from engines import GREEDY, Bench, ask, load_spec, open_bench
 from outrider.daemon.protocol import Limits, Load, Sampling, Submit
 from tiny import write_llama
+from tiny_eagle import write_eagle3
 from tiny_gemma import write_gemma3, write_gemma4, write_gemma4_assistant
 from tiny_recurrent import write_mamba, write_qwen35
 
@@ -59,6 +61,14 @@ def with_head(experts: int = 0) -> Callable[[Path], Pair]:
     return build
 
 
+def with_eagle(write: Callable[[Path], Path]) -> Callable[[Path], Pair]:
+    def build(folder: Path) -> Pair:
+        target = write(folder / "target.gguf")
+        return Pair(target, write_eagle3(folder / "eagle.gguf", target), "eagle3")
+
+    return build
+
+
 def with_hybrid(folder: Path) -> Pair:
     target = write_qwen35(folder / "target.gguf")
     return Pair(target, write_llama(folder / "small.gguf"), "model")
@@ -80,6 +90,8 @@ PAIRS: dict[str, Callable[[Path], Pair]] = {
     "head": with_head(),
     "head-moe": with_head(experts=4),
     "hybrid": with_hybrid,
+    "eagle": with_eagle(write_gemma4),
+    "eagle-hybrid": with_eagle(partial(write_qwen35, with_head=True)),
 }
 
 
@@ -216,6 +228,16 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], Callable[[Path], Path], str]] =
         write_llama,
         lambda path: write_gemma4_assistant(path, write_gemma4(path.with_suffix(".t"))),
         "drafts for gemma4, and this is llama",
+    ),
+    "other width": (
+        lambda path: write_llama(path, embd=128),
+        lambda path: write_eagle3(path, write_gemma4(path.with_suffix(".t"))),
+        "layers of width 64, and this model's are of width 128",
+    ),
+    "missing layer": (
+        write_llama,
+        lambda path: write_eagle3(path, write_gemma4(path.with_suffix(".t"))),
+        "it reads layer 4, and this model has 2",
     ),
     "other vocabulary": (
         lambda path: write_llama(path, vocab=700),

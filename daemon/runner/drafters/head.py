@@ -1,4 +1,4 @@
-"""The head that a model brings along: reads its hidden rows into a KV cache (guide section 2.3)."""
+"""A head for the target's hidden rows, which reads them into a KV cache (guide 2.3 and 2.4)."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import time
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from ...protocol import MAX_DRAFTS
-from ..llama import DECODED, Context, Hidden, NextnContext, Rows
+from ..llama import DECODED, EagleContext, Hidden, NextnContext, Rows
 from ..sequence import Sequence
 from .drafter import NEWEST, Ask, Call, GoOn
 
@@ -42,18 +40,19 @@ class Tip:
     hidden: Seq[Hidden]
 
 
-class NextnDrafter:
-    """Takes in what the target made of the text only when it is to draft, all in one decode."""
+class HeadDrafter:
+    """Takes in what the target made of the text only when it is to draft."""
 
-    name = "nextn"
     max_length = MAX_DRAFTS
     is_free = False
 
-    def __init__(self, target: Context, context: NextnContext, rows: int, slots: int) -> None:
+    def __init__(
+        self, name: str, context: NextnContext | EagleContext, rows: int, slots: int
+    ) -> None:
         """`rows`: of one decode at most."""
-        self._target = target
+        self.name = name
         self._context = context
-        self._rows = Rows(rows, hidden_width=target.model.hidden_width)
+        self._rows = Rows(rows, hidden_width=context.width)
         self._resting = [Memory(seq) for seq in range(slots)]
         self._memories: dict[int, Memory] = {}  # of the streams that run, by id
 
@@ -70,16 +69,18 @@ class NextnDrafter:
         start = sequence.cached - len(rows)
         if start != memory.next:
             self._begin(memory, start)
-        memory.hidden.extend(self._target.hidden(row) for row in rows)
+        memory.hidden.extend(self._context.take(row) for row in rows)
         if len(memory.hidden) > KEPT_ROWS:
             self._skip(memory)
 
     def _begin(self, memory: Memory, start: int) -> None:
-        """A text of which the target evaluated this position first; nothing led to the very first
-        token."""
+        """A text of which the target evaluated this position first."""
         self._context.clear(memory.seq)
-        memory.end = start + 1 if start else 0
-        memory.hidden = [] if start else [np.zeros(self._target.model.hidden_width, np.float32)]
+        first = self._context.first
+        if start or first is None:
+            memory.end, memory.hidden = start + 1, []
+        else:
+            memory.end, memory.hidden = 0, [first]
 
     def _skip(self, memory: Memory) -> None:
         """Too much to read: an empty cache may start anywhere."""
@@ -93,9 +94,9 @@ class NextnDrafter:
         tips = [tip for ask in asks if (tip := self._follow(ask, calls))]
         memories = [tip.memory for tip in tips]
         while tips:
+            start_s = time.perf_counter()
             self._rows.clear()
             rows = [self._lay(tip) for tip in tips]
-            start_s = time.perf_counter()
             if self._context.decode(self._rows) != DECODED:
                 for memory in memories:
                     self._give_up(memory)
@@ -117,20 +118,22 @@ class NextnDrafter:
         sequence, memory = ask.sequence, self._memories.get(ask.sequence.id)
         if memory is None or not memory.hidden:
             return None
-        while len(memory.hidden) > 1 + MAX_DRAFTS:
+        while len(memory.hidden) > self._context.max_unread:
             count = min(self._rows.capacity, len(memory.hidden) - 1)
             tokens = sequence.tokens[memory.end : memory.end + count]
-            tip = Tip(ask, memory, memory.end, tokens, memory.hidden[:count])
+            hidden = self._context.fuse(memory.hidden[:count])
+            tip = Tip(ask, memory, memory.end, tokens, hidden)
+            start_s = time.perf_counter()
             self._rows.clear()
             self._lay(tip, outputs=0)
-            start_s = time.perf_counter()
             if self._context.decode(self._rows) != DECODED:
                 self._give_up(memory)
                 return None
             calls.append(Call(count, time.perf_counter() - start_s, catches_up=True))
             memory.end += count
             del memory.hidden[:count]
-        return Tip(ask, memory, memory.end, sequence.tokens[memory.end :], memory.hidden)
+        hidden = self._context.fuse(memory.hidden)
+        return Tip(ask, memory, memory.end, sequence.tokens[memory.end :], hidden)
 
     def _lay(self, tip: Tip, outputs: int = 1) -> int:
         return self._rows.add_hidden(
