@@ -164,10 +164,7 @@ class Speculation:
         if not self._drafters:
             return
         if not prompt_rows:
-            verify = self.learned.verify
-            if verify.is_known:
-                self.forecasts.add(verify.seconds(rows), took_s)
-            verify.observe(rows, took_s)
+            self.forecasts.add(self.learned.verify.observe(rows, took_s), took_s)
         self._purse.earn(took_s)
         self._step_s = took_s + self._drafting_s
         drafted = sum(guess.length for guess in self._guesses.values())

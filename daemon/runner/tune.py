@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-
-import numpy as np
+from itertools import accumulate
+from operator import mul
 
 LENGTHS = (0, 1, 2, 3, 4, 6, 8, 12, 16)  # few, so that graph shapes recur (guide 6.4)
 GAIN = 1.05  # expected at least of a draft, so that noise does not start one
@@ -36,18 +36,19 @@ class Curve:
     def is_known(self) -> bool:
         return bool(self.shape)
 
-    def observe(self, rows: int, took_s: float) -> None:
-        """A call with so many rows is over."""
+    def observe(self, rows: int, took_s: float) -> float:
+        """A call with so many rows is over; the seconds that were expected of it."""
         if not self.shape:
             self.shape[rows], self.scale = took_s, 1.0
-            return
+            return took_s
         known = self.seconds(rows)
         took_s = min(took_s, OUTLIER * known)
         if rows not in self.shape:
             self.shape[rows] = took_s / self.scale
-            return
+            return known
         self.shape[rows] += SHAPE_MEMORY * (took_s / self.scale - self.shape[rows])
         self.scale *= (took_s / known) ** SCALE_MEMORY
+        return known
 
     def seconds(self, rows: int) -> float:
         """Expected of a call with so many rows."""
@@ -58,13 +59,18 @@ class Curve:
         were seen, and beyond them on the line through the outermost two. No row is free, and more
         rows never cost less."""
         counts = sorted(self.shape)
-        costs = np.maximum.accumulate([self.shape[count] for count in counts]).tolist()
+        costs = list(accumulate((self.shape[count] for count in counts), max))
         if rows > counts[-1]:
             costs.append(_beyond(counts, costs, rows))
             counts.append(rows)
-        table: list[float] = (self.scale * np.interp(range(rows + 1), counts, costs)).tolist()
-        table[0] = 0.0
-        return table
+        table, last, last_cost = [0.0], 0, costs[0]
+        for count, cost in zip(counts, costs, strict=True):
+            slope = (cost - last_cost) / (count - last)
+            table += [self.scale * (last_cost + slope * i) for i in range(1, count - last + 1)]
+            if count >= rows:
+                break
+            last, last_cost = count, cost
+        return table[: rows + 1]
 
 
 def _beyond(counts: Sequence[int], costs: Sequence[float], rows: int) -> float:
@@ -118,7 +124,7 @@ class Option:
     @property
     def reach(self) -> tuple[float, ...]:
         """The chance that a guess and all before it are right, by depth."""
-        return tuple(np.cumprod(self.chances).tolist())
+        return tuple(accumulate(self.chances, mul))
 
 
 Kind = tuple[str, int]  # what a guess is like: ("depth", d), or ("sure", bucket of confidence)
@@ -205,6 +211,8 @@ def choose(options: Sequence[Option], costs: Costs) -> Plan:
     number of them wins.
     """
     ranked = [(-ch, depth, i) for i, o in enumerate(options) for depth, ch in enumerate(o.reach)]
+    if not ranked:
+        return Plan([0] * len(options), costs.goodput)
     ranked.sort(key=(lambda guess: guess[1:]) if costs.is_even else None)
     verify_s = costs.verify.table(costs.rows + len(ranked))[costs.rows :]
     asked = sum(option.rows for option in options)

@@ -94,7 +94,8 @@ def measure(gguf: Path, threads: int) -> Values:
 
 def _time(gguf: Path, streams: int, threads: int, sampling: Sampling, name: str) -> Values:
     num_ctx = 512
-    load = Load(str(gguf), num_ctx, num_ctx * streams, streams, batch=512, threads=threads)
+    shape = num_ctx, num_ctx * streams, streams
+    load = Load(str(gguf), *shape, batch=512, threads=threads, speculation=0)
     prompts, watch = Prompts("overhead"), Stopwatch(streams)
     with open_bench(load) as bench:
         watch.attach(bench)

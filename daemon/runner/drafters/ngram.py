@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 
@@ -9,35 +10,37 @@ from ...protocol import MAX_DRAFTS
 from ..sequence import Sequence
 from .drafter import Ask, Call, Draft, GoOn
 
-SIZES = (8, 5, 3)  # tokens that must be the same; the longer, the surer
+SIZES = (3, 5, 8)  # tokens that must be the same; the longer, the surer
 CONFIDENCE = {8: 0.8, 5: 0.6, 3: 0.4}  # of a match of that size, until experience says more, ...
 GOES_ON = 0.9  # ... and of the guesses after the first: once a text repeats itself, it goes on to
-
-Gram = tuple[int, ...]
 
 
 @dataclass(slots=True)
 class Index:
     """Where each run of tokens was last followed by another one."""
 
-    places: dict[Gram, int] = field(default_factory=dict)
+    places: dict[bytes, int] = field(default_factory=dict)  # by the tokens of a run
     count: int = 0  # tokens that were taken in
 
-    def take_in(self, tokens: Seq[int]) -> None:
+    def take_in(self, tokens: array[int]) -> None:
         """The tokens since the last call. The run that ends the text is not followed yet."""
         if len(tokens) < self.count:  # the middle was forgotten
             self.places, self.count = {}, 0
         for size in SIZES:
             for end in range(max(self.count, size), len(tokens)):
-                self.places[tuple(tokens[end - size : end])] = end
+                self.places[tokens[end - size : end].tobytes()] = end
         self.count = len(tokens)
 
-    def find(self, tokens: Seq[int]) -> tuple[int, int]:
-        """The place after the last run like the one that ends the text, and that run's size."""
+    def find(self, tokens: array[int]) -> tuple[int, int]:
+        """The place after the last run like the one that ends the text, and that run's size: the
+        longest, which is only there if the shorter ones are."""
+        found = 0, 0
         for size in SIZES:
-            if place := self.places.get(tuple(tokens[len(tokens) - size :])):
-                return place, size
-        return 0, 0
+            place = self.places.get(tokens[len(tokens) - size :].tobytes())
+            if not place:
+                break
+            found = place, size
+        return found
 
 
 class NgramDrafter:
@@ -56,7 +59,8 @@ class NgramDrafter:
     def draft(self, asks: Seq[Ask], go_on: GoOn) -> list[Call]:
         for ask in asks:
             tokens = ask.sequence.tokens
-            index = self._indexes.setdefault(ask.sequence.id, Index())
+            if (index := self._indexes.get(ask.sequence.id)) is None:
+                index = self._indexes[ask.sequence.id] = Index()
             index.take_in(tokens)
             place, size = index.find(tokens)
             if place:
