@@ -16,7 +16,8 @@ import msgspec
 
 LENGTH = struct.Struct("<I")
 MAX_FRAME_BYTES = 1 << 30
-MAX_DRAFTS = 16  # tokens that are guessed for one stream in one step
+MAX_DRAFTS = 48  # tokens that are guessed for one stream in one step
+MAX_READ_AHEAD = 16  # of these, by a drafter with weights
 
 
 class Load(msgspec.Struct, frozen=True, tag=True):

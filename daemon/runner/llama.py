@@ -20,7 +20,7 @@ from llama_cpp import llama_cpp_ext as ext
 from numpy.typing import NDArray
 
 from ..errors import BadRequest, DecodeFailed, LoadFailed
-from ..protocol import MAX_DRAFTS, Load
+from ..protocol import MAX_DRAFTS, MAX_READ_AHEAD, Load
 from .holding import State
 
 Hidden = NDArray[np.float32]  # what a model's last layer made of one token
@@ -468,7 +468,9 @@ class NextnContext(TextCache):
         self._target = target
         self.width = target.model.hidden_width
         self.first: Hidden | None = np.zeros(self.width, np.float32)
-        self.max_unread = 1 + MAX_DRAFTS  # hidden rows that a draft takes in with the newest one
+        self.max_unread = (
+            1 + MAX_READ_AHEAD
+        )  # hidden rows that a draft takes in with the newest one
         self.keep_hidden(True, of_all=True)
         target.keep_hidden(True, of_all=True)
 

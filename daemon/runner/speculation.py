@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 
-from ..protocol import MAX_DRAFTS, Speculated
-from .drafters.drafter import NEWEST, Ask, Drafter, GoOn, always
+from ..protocol import MAX_DRAFTS, MAX_READ_AHEAD, Speculated
+from .drafters.drafter import Ask, Drafter, GoOn, always
 from .stream import Stream
 from .tune import Acceptance, Costs, Curve, Option, Plan, Purse, Rate, better, choose
 
@@ -165,7 +165,8 @@ class Speculation:
             return
         if not prompt_rows:
             self.forecasts.add(self.learned.verify.observe(rows, took_s), took_s)
-        self._purse.earn(took_s)
+        if any(guess.bound and not guess.fixed for guess in self._guesses.values()):
+            self._purse.earn(took_s)
         self._step_s = took_s + self._drafting_s
         drafted = sum(guess.length for guess in self._guesses.values())
         self._plain_s = took_s
@@ -278,7 +279,7 @@ class Speculation:
         """The better one: what this drafter is expected to guess, or what was looked up."""
         seq = guess.stream.sequence
         pending = model.pending(seq)
-        rows = min(pending, NEWEST)
+        rows = min(pending, 1 + MAX_READ_AHEAD)
         token_s = self._catch_up_s(pending - rows) / min(max(HORIZON, len(seq.drawn)), seq.num_left)
         length = min(guess.bound, model.max_length)
         chances = self.learned.acceptance.expected(model.name, seq.id, length)

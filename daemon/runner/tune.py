@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from operator import mul
 
-LENGTHS = (0, 1, 2, 3, 4, 6, 8, 12, 16)  # few, so that graph shapes recur (guide 6.4)
+LENGTHS = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)  # few, so that graph shapes recur (guide 6.4)
 GAIN = 1.05  # expected at least of a draft, so that noise does not start one
 SHAPE_MEMORY = 0.1  # weight of the newest measurement in the cost of so many rows, ...
 SCALE_MEMORY = 0.2  # ... and in how fast the machine is just now
@@ -152,14 +152,16 @@ class Acceptance:
 
     def expected(self, drafter: str, stream: int, length: int) -> tuple[float, ...]:
         """Of guesses that are not made yet. A depth that was seldom reached is judged by the one
-        before it."""
+        before it. Bad news of all streams is believed by half: good news is soon corrected, where
+        it is wrong, but what is not tried is never corrected."""
         chances: list[float] = []
         own = self._streams.get(stream, {})
         for depth in range(length):
             kind = drafter, ("depth", depth)
             before = chances[-1] if chances else FIRST_CHANCE
             of_all = self.general.get(kind, Record()).chance(before)
-            chances.append(own.get(kind, Record()).chance((of_all + before) / 2))
+            prior = max(of_all, (of_all + before) / 2)
+            chances.append(own.get(kind, Record()).chance(prior))
         return tuple(chances)
 
     def judged(self, drafter: str, stream: int, confidences: Sequence[float]) -> tuple[float, ...]:

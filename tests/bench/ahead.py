@@ -141,10 +141,10 @@ async def _take_turns(ours: Sequence[Side], peers: Sequence[Side], predict: int)
 
 
 async def _answer(sides: Sequence[Side], cell: Cell, tokens: int) -> dict[str, Sequence[Reply]]:
-    """Of each way, after its prompts have been brought into the cache."""
+    """Of each way, after its prompts have been brought into the caches of both models."""
     replies = {}
     for side in sides:
-        await _ask(side, cell.asks(2, side.drafting))
+        await _ask(side, cell.asks(WARM_TOKENS, side.drafting or {"draft_fixed": 1}))
         replies[side.way] = await _ask(side, cell.asks(tokens, side.drafting))
     return replies
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
-from ...protocol import MAX_DRAFTS
+from ...protocol import MAX_READ_AHEAD
 from ..llama import DECODED, AssistantContext, Context, Hidden, Rows
 from ..sequence import Sequence
 from .drafter import Ask, Call, GoOn
@@ -28,7 +28,7 @@ class AssistantDrafter:
     """
 
     name = "assistant"
-    max_length = MAX_DRAFTS
+    max_length = MAX_READ_AHEAD
     is_free = False
 
     def __init__(self, target: Context, context: AssistantContext) -> None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 
-from ...protocol import MAX_DRAFTS
+from ...protocol import MAX_READ_AHEAD
 from ..llama import DECODED, EagleContext, Hidden, NextnContext, Rows
 from ..sequence import Sequence
 from .drafter import NEWEST, Ask, Call, GoOn
@@ -43,7 +43,7 @@ class Tip:
 class HeadDrafter:
     """Takes in what the target made of the text only when it is to draft."""
 
-    max_length = MAX_DRAFTS
+    max_length = MAX_READ_AHEAD
     is_free = False
 
     def __init__(

@@ -7,7 +7,7 @@ from array import array
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 
-from ...protocol import MAX_DRAFTS
+from ...protocol import MAX_READ_AHEAD
 from ..holding import common_prefix
 from ..llama import DECODED, Context, Rows
 from ..sequence import Sequence
@@ -26,7 +26,7 @@ class ModelDrafter:
     """Follows the text token by token, and reads ahead in one decode for each depth."""
 
     name = "model"
-    max_length = MAX_DRAFTS
+    max_length = MAX_READ_AHEAD
     is_free = False
 
     def __init__(self, context: Context, rows: int, slots: int) -> None:
@@ -76,7 +76,7 @@ class ModelDrafter:
             self._memories[sequence.id] = memory
         if (same := self._common(memory, sequence)) < len(memory.tokens):
             self._cut(memory, same)
-        while len(sequence.tokens) - len(memory.tokens) > 1 + MAX_DRAFTS:
+        while len(sequence.tokens) - len(memory.tokens) > 1 + MAX_READ_AHEAD:
             end = min(len(memory.tokens) + self._rows.capacity, len(sequence.tokens) - 1)
             tokens = sequence.tokens[len(memory.tokens) : end]
             self._rows.clear()
@@ -95,7 +95,7 @@ class ModelDrafter:
     def _common(self, memory: Memory, sequence: Sequence) -> int:
         """Tokens of the text that need not be evaluated again."""
         same = min(common_prefix(memory.tokens, sequence.tokens), len(sequence.tokens) - 1)
-        if self._context.model.window and same < len(memory.tokens) - MAX_DRAFTS:
+        if self._context.model.window and same < len(memory.tokens) - MAX_READ_AHEAD:
             return 0  # the window may have lost what stood before (guide 4.2)
         return same
 

@@ -12,6 +12,7 @@ from .drafter import Ask, Call, Draft, GoOn
 
 SIZES = (3, 5, 8)  # tokens that must be the same; the longer, the surer
 CONFIDENCE = {8: 0.8, 5: 0.6, 3: 0.4}  # of a match of that size, until experience says more, ...
+TRUST = 2  # tokens that are guessed for each that was the same
 GOES_ON = 0.9  # ... and of the guesses after the first: once a text repeats itself, it goes on to
 
 
@@ -43,6 +44,13 @@ class Index:
         return found
 
 
+def _num_same(tokens: array[int], place: int) -> int:
+    """How many tokens before a place are those that end the text, as far as that matters."""
+    last = len(tokens) - 1
+    most = min(place, MAX_DRAFTS // TRUST)
+    return next((i for i in range(most) if tokens[place - 1 - i] != tokens[last - i]), most)
+
+
 class NgramDrafter:
     """Remembers the texts that run now; each learns from itself alone."""
 
@@ -68,10 +76,11 @@ class NgramDrafter:
         return []
 
     def _copy(self, ask: Ask, place: int, confidence: float) -> None:
-        """What followed; a run that overlaps the end of the text repeats itself."""
+        """What followed; a run that overlaps the end of the text repeats itself. What has been the
+        same for long is copied for longer."""
         tokens = ask.sequence.tokens
         period = len(tokens) - place
-        for i in range(ask.length):
+        for i in range(min(ask.length, TRUST * _num_same(tokens, place))):
             ask.drafts.append(Draft(tokens[place + i % period], GOES_ON if i else confidence))
 
     def observe(self, sequence: Sequence, rows: range, *, is_tip: bool) -> None:

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from engines import GREEDY, Bench, ask, load_spec, open_bench
 from outrider.daemon.protocol import Limits, Load, Sampling, Submit
+from outrider.daemon.runner.drafters.head import KEPT_ROWS
 from tiny import write_llama
 from tiny_eagle import write_eagle3
 from tiny_gemma import write_gemma3, write_gemma4, write_gemma4_assistant
@@ -211,6 +212,20 @@ def test_a_full_cache_changes_nothing(pair: Pair) -> None:
         with open_bench(pair.load(cells=512, slots=5, speculation=speculation)) as bench:
             texts.append(bench.run(*(ask(i, PHRASE[i:], 120) for i in range(5))))
     assert texts[0] == texts[1]
+
+
+def test_a_head_that_has_much_to_read_skips_the_oldest(tmp_path: Path) -> None:
+    """More than it keeps; what is left it reads in several pieces."""
+    pair = with_head()(tmp_path)
+    texts = []
+    for speculation in (0, 4):
+        load = pair.load(num_ctx=1024, batch=64, speculation=speculation)
+        with open_bench(load) as bench:
+            texts.append(bench.run(ask(0, PHRASE * 9, 40)))
+            assert bench.done[0].prompt_tokens > KEPT_ROWS
+            accepted = bench.stats[-1].accepted_tokens
+    assert texts[0] == texts[1]
+    assert accepted > 0
 
 
 def test_adaptive_drafting_also_decides_against_it(tmp_path: Path) -> None:
