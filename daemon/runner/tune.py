@@ -213,13 +213,13 @@ def choose(options: Sequence[Option], costs: Costs) -> Plan:
     number of them wins.
     """
     ranked = [(-ch, depth, i) for i, o in enumerate(options) for depth, ch in enumerate(o.reach)]
+    best = Plan([0] * len(options), costs.goodput)
     if not ranked:
-        return Plan([0] * len(options), costs.goodput)
+        return best
     ranked.sort(key=(lambda guess: guess[1:]) if costs.is_even else None)
     verify_s = costs.verify.table(costs.rows + len(ranked))[costs.rows :]
     asked = sum(option.rows for option in options)
     draft_s = costs.draft.table(asked) if asked else []
-    best = Plan([0] * len(options), costs.goodput)
     goal = GAIN * costs.goodput
     lengths, tokens, drafting_s = best.lengths[:], float(costs.streams), 0.0
     asking = [0] * (1 + len(ranked))  # rows of the drafter by depth

@@ -144,7 +144,8 @@ async def _answer(sides: Sequence[Side], cell: Cell, tokens: int) -> dict[str, S
     """Of each way, after its prompts have been brought into the caches of both models."""
     replies = {}
     for side in sides:
-        await _ask(side, cell.asks(WARM_TOKENS, side.drafting or {"draft_fixed": 1}))
+        warming = {"draft_fixed": 1} if side.way == ADAPTIVE else side.drafting
+        await _ask(side, cell.asks(WARM_TOKENS, warming))
         replies[side.way] = await _ask(side, cell.asks(tokens, side.drafting))
     return replies
 

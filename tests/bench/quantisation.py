@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import llama_cpp
+from outrider.daemon.runner.llama import LOG_ERROR
 
 from .failure import BenchFailed
 from .progress import tell
@@ -15,7 +16,6 @@ F16 = llama_cpp.LLAMA_FTYPE_MOSTLY_F16
 BF16 = llama_cpp.LLAMA_FTYPE_MOSTLY_BF16
 Q8_0 = llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0
 Q4_0 = llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_0
-LOG_ERROR = 4
 
 
 def quantise(source: Path, target: Path, ftype: int) -> Path:
