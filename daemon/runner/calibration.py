@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import LoadFailed
 from ..protocol import Limits, Load, Sampling
-from .drafters.drafter import Ask, Drafter, always
+from .drafters.drafter import Ask, Drafter, to_the_end
 from .drafters.ngram import NgramDrafter
 from .holding import Holding
 from .llama import DECODED, Context, Loaded, Rows
@@ -89,7 +89,7 @@ def _measure_drafter(
             if context.decode(rows) == DECODED:
                 for sequence, row in zip(sequences, outputs, strict=True):
                     drafter.observe(sequence, range(row, row + 1), is_tip=True)
-                for call in drafter.draft([Ask(s, sampler, 2) for s in sequences], always):
+                for call in drafter.draft([Ask(s, sampler, 2) for s in sequences], to_the_end):
                     if number:
                         learned.draft.observe(call.rows, call.took_s)
             for sequence in sequences:

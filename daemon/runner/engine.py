@@ -13,6 +13,7 @@ from .accept import accept
 from .llama import ABORTED, NO_CELLS, Context, Model, Rows, num_seqs
 from .pace import Pace
 from .prefix import PrefixCache, Recall
+from .sampling import sureness
 from .scheduler import Chunk, Scheduler
 from .sequence import Sequence
 from .speculation import Speculation
@@ -204,6 +205,7 @@ class Engine:
             stream,
             accepted=verdict.accepted,
             rows=range(laid.first, last + verdict.accepted + 1),
+            sureness=lambda: sureness(self._context.logits(last + verdict.accepted)),
         )
         if seq.is_full:
             seq.shift()

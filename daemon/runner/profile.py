@@ -11,10 +11,11 @@ from pathlib import Path
 
 import msgspec
 
+from .acceptance import Acceptance, Record
+from .curve import Curve, Point, Rate
 from .speculation import Learned
-from .tune import Acceptance, Curve, Rate, Record
 
-VERSION = 2  # of the file; another one is learned anew
+VERSION = 3  # of the file; another one is learned anew
 SAVE_EVERY_S = 10.0
 
 log = logging.getLogger("outrider.runner")
@@ -26,15 +27,23 @@ class Judged(msgspec.Struct, frozen=True):
     drafter: str
     kind: str
     place: int  # depth, or bucket of confidence
+    ease: int  # of the texts
     record: Record
+
+
+class Costs(msgspec.Struct, frozen=True):
+    """A curve."""
+
+    shape: dict[int, Point]
+    scale: float
 
 
 class Stored(msgspec.Struct, frozen=True):
     """The file."""
 
     version: int
-    verify: Curve
-    draft: Curve
+    verify: Costs
+    draft: Costs
     catch_up: Rate
     acceptance: tuple[Judged, ...]
 
@@ -50,17 +59,19 @@ def restore(path: Path) -> Learned | None:
         return None
     if stored.version != VERSION:
         return None
-    records = {(j.drafter, (j.kind, j.place)): j.record for j in stored.acceptance}
-    return Learned(stored.verify, stored.draft, stored.catch_up, Acceptance(records))
+    records = {(j.drafter, (j.kind, j.place, j.ease)): j.record for j in stored.acceptance}
+    verify, draft = (Curve(costs.shape, costs.scale) for costs in (stored.verify, stored.draft))
+    return Learned(verify, draft, stored.catch_up, Acceptance(records))
 
 
 def keep(learned: Learned, path: Path) -> None:
     """Write it whole or not at all. Raises OSError."""
     judged = tuple(
-        Judged(drafter, kind, place, record)
-        for (drafter, (kind, place)), record in learned.acceptance.general.items()
+        Judged(drafter, *kind, record)
+        for (drafter, kind), record in learned.acceptance.general.items()
     )
-    stored = Stored(VERSION, learned.verify, learned.draft, learned.catch_up, judged)
+    verify, draft = (Costs(curve.shape, curve.scale) for curve in (learned.verify, learned.draft))
+    stored = Stored(VERSION, verify, draft, learned.catch_up, judged)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}")
     try:

@@ -163,6 +163,12 @@ def best(row: Row) -> int:
     return token
 
 
+def sureness(row: Row) -> float:
+    """The share that the likeliest token has of the probability of the likeliest few."""
+    ids = largest(row, RIVALS)
+    return _share(row[ids], row[ids[0]], 1.0)
+
+
 def survivors(row: Row, sampling: Sampling) -> tuple[Ids, Row]:
     """The tokens that may be drawn and their logits, in no order.
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import math
+import time
+from collections.abc import Callable
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..protocol import MAX_DRAFTS, MAX_READ_AHEAD, Speculated
-from .drafters.drafter import Ask, Drafter, GoOn, always
+from .acceptance import Acceptance
+from .curve import Curve, Rate
+from .drafters.drafter import Ask, Drafter, to_the_end
 from .stream import Stream
-from .tune import Acceptance, Costs, Curve, Option, Plan, Purse, Rate, better, choose
+from .tune import Costs, Option, Purse, better, choose
 
 PROBE_LENGTH = 2
+EASE_EVERY = 4  # tokens, when it is asked how sure the target is, which takes a pass over a row
+MIN_REVIEWED, MAX_REVIEWED = 8, 16  # tokens, when it is seen what would have been guessed
 HORIZON = 64  # tokens that a text is expected to go on for; later, as many as it has so far
 FIRST_CATCH_UP = 0.3  # of a draft step: a token of a text, while that is not measured
 NO_OPTION = Option(())
@@ -74,11 +79,16 @@ class Guess:
 
     stream: Stream
     bound: int  # guesses at most
-    fixed: bool  # as many as that, whether it pays or not
+    least: int  # as many as that, whether it pays or not
     drafter: str = ""
     ask: Ask | None = None
     option: Option = NO_OPTION  # how likely the guesses are right
     length: int = 0  # of those that are verified
+
+    @property
+    def is_free(self) -> bool:
+        """Whether it is for us to choose how much is guessed."""
+        return self.bound > self.least
 
     @property
     def tokens(self) -> list[int]:
@@ -101,6 +111,7 @@ class Speculation:
         refusal: str = "",
         max_drafts: int = MAX_DRAFTS,
         is_even: bool = False,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """At most one drafter is not free. `fixed`: so many guesses whenever they can be had;
         None: as many as pay. `refusal`: why the drafter that was asked for is not among them.
@@ -116,11 +127,13 @@ class Speculation:
         self._fixed = fixed
         self._max_drafts = max_drafts
         self._is_even = is_even
+        self._clock = clock
         self.learned = learned
         self._purse = Purse()
         self._guesses: dict[int, Guess] = {}
         self._tallies: dict[int, Tally] = {}
-        self._drafting_s = 0.0
+        self._start_s = 0.0  # of the guessing for the step that is being made
+        self._guessing_s = 0.0  # with all that was thought
         self._step_s = 0.0
         self._plain_s = 0.0
 
@@ -136,8 +149,13 @@ class Speculation:
         """
         if not self._drafters:
             return {}
-        self._drafting_s = 0.0
+        self._start_s = self._clock()
         self._guesses = {stream.sequence.id: self._begin(stream) for stream in streams}
+        drafts = self._propose(streams, others, room)
+        self._guessing_s = self._clock() - self._start_s
+        return drafts
+
+    def _propose(self, streams: Seq[Stream], others: int, room: int) -> dict[int, list[int]]:
         if not self.learned.verify.is_known or (self._is_even and others):
             return {}
         learned, num = self.learned, len(streams)
@@ -146,6 +164,8 @@ class Speculation:
         )
         asking = [guess for guess in self._guesses.values() if guess.bound > 0]
         if self._is_even and len(asking) < num:
+            return {}
+        if self._purse.is_empty and not any(guess.least for guess in asking):
             return {}
         for guess in asking:
             self._look_up(guess)
@@ -165,23 +185,26 @@ class Speculation:
             return
         if not prompt_rows:
             self.forecasts.add(self.learned.verify.observe(rows, took_s), took_s)
-        if any(guess.bound and not guess.fixed for guess in self._guesses.values()):
-            self._purse.earn(took_s)
-        self._step_s = took_s + self._drafting_s
+        self._step_s = took_s + self._guessing_s
         drafted = sum(guess.length for guess in self._guesses.values())
         self._plain_s = took_s
         if drafted and self.learned.verify.is_known:
             verify = self.learned.verify
             self._plain_s *= verify.seconds(rows - drafted) / verify.seconds(rows)
+        if any(guess.is_free for guess in self._guesses.values()):
+            self._purse.settle(self._step_s, self._step_s - self._plain_s)
 
     def observe_prompt(self, stream: Stream, rows: range) -> None:
         """These rows of the target's decode were a part of its prompt, not its end."""
         for drafter in self._drafters:
             drafter.observe(stream.sequence, rows, is_tip=False)
 
-    def observe_stream(self, stream: Stream, *, accepted: int, rows: range) -> None:
+    def observe_stream(
+        self, stream: Stream, *, accepted: int, rows: range, sureness: Callable[[], float]
+    ) -> None:
         """So many of its drafts were right. These rows of the target's decode were its text, and
-        its newest token was drawn from the last of them.
+        its newest token was drawn from the last of them, of which the target is as sure as
+        `sureness` says.
 
         The first guess that was not verified is judged as well: the newest token says what it
         should have been.
@@ -198,6 +221,8 @@ class Speculation:
             assert guess.ask
             right += guess.ask.drafts[accepted].token == seq.tokens[-1]
         self.learned.acceptance.observe(guess.drafter, seq.id, judged, right)
+        if self._model and (len(seq.drawn) + seq.id) % EASE_EVERY == 0:
+            self.learned.acceptance.observe_target(seq.id, sureness())
         self._count(guess, accepted)
         for drafter in self._drafters:
             drafter.observe(seq, rows, is_tip=True)
@@ -224,13 +249,14 @@ class Speculation:
         fixed = self._fixed if seq.draft_fixed is None else seq.draft_fixed
         bounds = [self._max_drafts, seq.num_ctx - len(seq.tokens) - 1, seq.num_left - 1]
         bounds += [bound for bound in (seq.draft_limit, fixed) if bound is not None]
-        return Guess(stream, max(min(bounds), 0), fixed is not None)
+        bound = max(min(bounds), 0)
+        return Guess(stream, bound, 0 if fixed is None else bound)
 
     def _look_up(self, guess: Guess) -> None:
         """The guesses that cost nothing."""
         for drafter in self._free:
             ask = Ask(guess.stream.sequence, guess.stream.sampler, guess.bound)
-            drafter.draft([ask], always)
+            drafter.draft([ask], to_the_end)
             if ask.drafts:
                 self._take(guess, drafter, ask)
                 return
@@ -238,52 +264,79 @@ class Speculation:
     def _take(self, guess: Guess, drafter: Drafter, ask: Ask) -> None:
         del ask.drafts[guess.stream.num_possible(ask.tokens) :]
         guess.drafter, guess.ask = drafter.name, ask
-        acceptance = self.learned.acceptance
-        guess.option = Option(acceptance.judged(drafter.name, ask.sequence.id, guess.confidences))
+        guess.option = self._judged(guess)
+
+    def _judged(self, guess: Guess) -> Option:
+        """What was guessed, now that it is known how sure the drafter is."""
+        id_, confidences = guess.stream.sequence.id, guess.confidences
+        chances = self.learned.acceptance.judged(guess.drafter, id_, confidences)
+        return Option(chances, drafted=len(chances))
 
     def _read_ahead(self, model: Drafter, asking: Seq[Guess], costs: Costs) -> None:
         """Let the drafter with weights guess, where that is expected to pay."""
-        plan = self._plan(model, asking, costs)
-        asks = {
-            id(guess): Ask(guess.stream.sequence, guess.stream.sampler, length)
-            for guess, length in zip(asking, plan.lengths, strict=True)
-            if length
+        if not costs.draft.is_known:
+            for guess in asking:
+                guess.least = max(guess.least, min(guess.bound, PROBE_LENGTH))
+        options = [self._option(model, guess, costs) for guess in asking]
+        lengths = _lengths(asking, options, costs)
+        if not any(lengths):
+            if model.reviews:
+                self._review(model, asking)
+            elif self._can_probe(model, asking[0], costs):
+                lengths[0] = asking[0].least = min(asking[0].bound, PROBE_LENGTH)
+        reading = {
+            id(guess): Ask(
+                guess.stream.sequence, guess.stream.sampler, min(guess.bound, model.max_length)
+            )
+            for guess, option, length in zip(asking, options, lengths, strict=True)
+            if length and option is not guess.option
         }
-        if not asks:
+        if not reading:
             return
-        for call in model.draft(list(asks.values()), self._pays(model, len(asks), plan, costs)):
+
+        def go_on(asks: Seq[Ask]) -> Seq[Ask]:
+            for i, guess in enumerate(asking):
+                if ask := reading.get(id(guess)):
+                    options[i] = self._so_far(model, guess, ask, is_open=ask in asks)
+            lengths = _lengths(
+                asking, options, replace(costs, spent_s=self._clock() - self._start_s)
+            )
+            wanted = dict(zip(map(id, asking), lengths, strict=True))
+            return [
+                ask
+                for key, ask in reading.items()
+                if ask in asks and len(ask.drafts) < min(wanted[key], ask.length)
+            ]
+
+        for call in model.draft(list(reading.values()), go_on):
             (self.learned.catch_up if call.catches_up else self.learned.draft).observe(
                 call.rows, call.took_s
             )
-            self._drafting_s += call.took_s
         for guess in asking:
-            if (ask := asks.get(id(guess))) and ask.drafts:
+            if (ask := reading.get(id(guess))) and ask.drafts:
                 self._take(guess, model, ask)
 
-    def _plan(self, model: Drafter, asking: Seq[Guess], costs: Costs) -> Plan:
-        """How far to read ahead with weights: 0 where what was looked up is as good."""
-        if not costs.draft.is_known:
-            return Plan([min(guess.bound, PROBE_LENGTH) for guess in asking], costs.goodput)
-        options = [self._option(model, guess, costs) for guess in asking]
-        plan = choose(options, costs)
-        for i, (guess, option) in enumerate(zip(asking, options, strict=True)):
-            if guess.fixed:
-                plan.lengths[i] = min(guess.bound, model.max_length)
-            elif not option.rows:
-                plan.lengths[i] = 0
-        if not any(plan.lengths) and self._can_probe(model, asking[0], costs):
-            plan.lengths[0] = min(asking[0].bound, PROBE_LENGTH)
-        return plan
+    def _so_far(self, model: Drafter, guess: Guess, ask: Ask, *, is_open: bool) -> Option:
+        """What was guessed, and what is expected of the next guesses."""
+        acceptance, id_ = self.learned.acceptance, ask.sequence.id
+        sure = [draft.confidence for draft in ask.drafts]
+        chances = acceptance.judged(model.name, id_, sure)
+        left = ask.length - len(sure) if is_open else 0
+        chances += acceptance.expected(model.name, id_, left, sure)
+        return Option(chances, drafted=len(sure))
 
     def _option(self, model: Drafter, guess: Guess, costs: Costs) -> Option:
         """The better one: what this drafter is expected to guess, or what was looked up."""
+        if not costs.draft.is_known:
+            return Option(())
         seq = guess.stream.sequence
         pending = model.pending(seq)
         rows = min(pending, 1 + MAX_READ_AHEAD)
         token_s = self._catch_up_s(pending - rows) / min(max(HORIZON, len(seq.drawn)), seq.num_left)
         length = min(guess.bound, model.max_length)
         chances = self.learned.acceptance.expected(model.name, seq.id, length)
-        return better(guess.option, Option(chances, rows, token_s), costs)
+        option = Option(chances, 0, rows, token_s)
+        return option if guess.least else better(guess.option, option, costs)
 
     def _catch_up_s(self, tokens: int) -> float:
         """What the drafter needs to take in so many tokens of a text."""
@@ -296,38 +349,41 @@ class Speculation:
         loss_s = verify.seconds(costs.rows + PROBE_LENGTH) - verify.seconds(costs.rows)
         loss_s += PROBE_LENGTH * draft.seconds(1)
         loss_s += self._catch_up_s(model.pending(guess.stream.sequence))
-        return self._purse.pay(loss_s)
+        return self._purse.affords(loss_s)
 
-    def _pays(self, model: Drafter, streams: int, plan: Plan, costs: Costs) -> GoOn:
-        """Whether one more guess brings more tokens than its time is worth."""
-        if not costs.draft.is_known:
-            return always
-        verify_s = costs.verify.table(costs.rows + sum(plan.lengths) + 1)
-        price_s = verify_s[-1] - verify_s[-2] + costs.draft.seconds(streams) / streams
-        floor = price_s * plan.goodput
-
-        def pays(ask: Ask) -> bool:
-            if self._guesses[ask.sequence.id].fixed:
-                return True
-            confidences = [draft.confidence for draft in ask.drafts]
-            chances = self.learned.acceptance.judged(model.name, ask.sequence.id, confidences)
-            return math.prod(chances) > floor
-
-        return pays
+    def _review(self, model: Drafter, asking: Seq[Guess]) -> None:
+        """Learn from what would have been guessed: for many tokens with one decode, and no row of
+        the target's."""
+        guess = max(asking, key=lambda guess: model.pending(guess.stream.sequence))
+        seq = guess.stream.sequence
+        count = min(model.pending(seq) - 1, len(seq.drawn), MAX_REVIEWED)
+        if count < MIN_REVIEWED or not self._purse.affords(self._catch_up_s(model.pending(seq))):
+            return
+        ask = Ask(seq, guess.stream.sampler, count)
+        for call in model.review(ask):
+            self.learned.catch_up.observe(call.rows, call.took_s)
+        truth = seq.tokens[len(seq.tokens) - len(ask.drafts) :]
+        chain: list[float] = []
+        for draft, token in zip(ask.drafts, truth, strict=True):
+            chain.append(draft.confidence)
+            if draft.token != token:
+                self.learned.acceptance.observe(model.name, seq.id, chain, len(chain) - 1)
+                chain = []
+        self.learned.acceptance.observe(model.name, seq.id, chain, len(chain))
 
     def _settle(self, asking: Seq[Guess], costs: Costs, room: int) -> None:
         """Which of the guesses are verified."""
-        lengths = choose([guess.option for guess in asking], costs).lengths
-        for i, guess in enumerate(asking):
-            if guess.fixed:
-                lengths[i] = len(guess.option.chances)
+        lengths = _lengths(asking, [guess.option for guess in asking], costs)
         if self._is_even and asking:
             lengths = [min(*lengths, room // len(asking))] * len(asking)
         for guess, length in zip(asking, lengths, strict=True):
-            guess.length = min(length, room)
+            guess.length = min(length, len(guess.confidences), room)
             room -= guess.length
 
     def _count(self, guess: Guess, accepted: int) -> None:
+        if guess.is_free and accepted:
+            streams = len(self._guesses)
+            self._purse.win(accepted * self.learned.verify.seconds(streams) / streams)
         tally = self._tallies.setdefault(guess.stream.sequence.id, Tally())
         tally.drafter = guess.drafter or tally.drafter
         for each in (tally, self.total):
@@ -337,3 +393,9 @@ class Speculation:
                 took_s=self._step_s,
                 plain_s=self._plain_s * (accepted + 1),
             )
+
+
+def _lengths(asking: Seq[Guess], options: Seq[Option], costs: Costs) -> list[int]:
+    """How many guesses of each pay, or are to be made anyhow."""
+    lengths = choose(options, costs).lengths
+    return [max(length, guess.least) for guess, length in zip(asking, lengths, strict=True)]

@@ -30,6 +30,7 @@ class AssistantDrafter:
     name = "assistant"
     max_length = MAX_READ_AHEAD
     is_free = False
+    reviews = False
 
     def __init__(self, target: Context, context: AssistantContext) -> None:
         self._target = target
@@ -52,8 +53,10 @@ class AssistantDrafter:
             start_s = time.perf_counter()
             if self._context.decode(self._rows) != DECODED:
                 break  # no free cells: this step goes without
-            tips = [tip for row, old in enumerate(tips) if (tip := self._advance(old, row, go_on))]
+            for row, tip in enumerate(tips):
+                tip.ask.guess(self._context.logits(row))
             calls.append(Call(self._rows.count, time.perf_counter() - start_s))
+            tips = self._advance(tips, go_on)
         return calls
 
     def _lay(self, tips: Seq[Tip]) -> None:
@@ -65,13 +68,17 @@ class AssistantDrafter:
             held = seq.holding.seq
             self._rows.add_hidden(held, seq.cached, [tip.token], [tip.hidden], outputs=1)
 
-    def _advance(self, tip: Tip, row: int, go_on: GoOn) -> Tip | None:
-        """One guess further; None if that was the last one."""
-        ask = tip.ask
-        token = ask.guess(self._context.logits(row)).token
-        if len(ask.drafts) >= ask.length or not go_on(ask):
-            return None
-        return Tip(ask, token, self._context.hidden(row))
+    def _advance(self, tips: Seq[Tip], go_on: GoOn) -> list[Tip]:
+        """One guess further, for those that go on."""
+        wanted = go_on([tip.ask for tip in tips])
+        return [
+            Tip(tip.ask, tip.ask.tokens[-1], self._context.hidden(row))
+            for row, tip in enumerate(tips)
+            if tip.ask in wanted
+        ]
+
+    def review(self, ask: Ask) -> list[Call]:
+        return []
 
     def observe(self, sequence: Sequence, rows: range, *, is_tip: bool) -> None:
         if is_tip:

@@ -43,6 +43,12 @@ class Ask:
         self.drafts.append(Draft(*guessed))
         return self.drafts[-1]
 
+    def guess_again(self, logits: Row, back: int) -> None:
+        """Add what would have been guessed for a token of the text, the last but `back`."""
+        seq = self.sequence
+        history = seq.tokens[: len(seq.tokens) - 1 - back]
+        self.drafts.append(Draft(*self.sampler.guess(logits, history, seq.position - 1 - back)))
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -53,12 +59,12 @@ class Call:
     catches_up: bool = False  # most rows are texts that it had not followed
 
 
-GoOn = Callable[[Ask], bool]  # whether one more guess would still pay, asked after each
+GoOn = Callable[[Seq[Ask]], Seq[Ask]]  # those of them that want one more guess, asked after each
 
 
-def always(_ask: Ask) -> bool:
+def to_the_end(asks: Seq[Ask]) -> Seq[Ask]:
     """Go on, whatever was guessed."""
-    return True
+    return [ask for ask in asks if len(ask.drafts) < ask.length]
 
 
 class Drafter(Protocol):
@@ -79,6 +85,11 @@ class Drafter(Protocol):
         """Whether guessing takes no decode, so that it costs next to nothing."""
         ...
 
+    @property
+    def reviews(self) -> bool:
+        """Whether `review` is worth it: a draft costs much more than to read a token."""
+        ...
+
     def pending(self, sequence: Sequence) -> int:
         """Tokens of the text, at least the newest, that its first decode has to take in."""
         ...
@@ -86,6 +97,11 @@ class Drafter(Protocol):
     def draft(self, asks: Seq[Ask], go_on: GoOn) -> list[Call]:
         """Append guesses to the asks, one decode for each depth, all streams together; those
         decodes, and before them what it took to catch up."""
+        ...
+
+    def review(self, ask: Ask) -> list[Call]:
+        """Take in the text but for its newest token, and append what would have been guessed for
+        its last tokens, as many as `ask.length` at most."""
         ...
 
     def observe(self, sequence: Sequence, rows: range, *, is_tip: bool) -> None:

@@ -45,6 +45,7 @@ class HeadDrafter:
 
     max_length = MAX_READ_AHEAD
     is_free = False
+    reviews = False
 
     def __init__(
         self, name: str, context: NextnContext | EagleContext, rows: int, slots: int
@@ -59,6 +60,9 @@ class HeadDrafter:
     def pending(self, sequence: Sequence) -> int:
         memory = self._memories.get(sequence.id)
         return max(len(memory.hidden), 1) if memory else 1
+
+    def review(self, ask: Ask) -> list[Call]:
+        return []
 
     def observe(self, sequence: Sequence, rows: range, *, is_tip: bool) -> None:
         memory = self._memories.get(sequence.id)
@@ -102,12 +106,15 @@ class HeadDrafter:
                     self._give_up(memory)
                 break
             catches_up = self._rows.count > NEWEST * len(tips)
-            tips = [
-                new
-                for tip, row in zip(tips, rows, strict=True)
-                if (new := self._advance(tip, row, go_on))
-            ]
+            for tip, row in zip(tips, rows, strict=True):
+                self._take_in(tip, row)
             calls.append(Call(self._rows.count, time.perf_counter() - start_s, catches_up))
+            wanted = go_on([tip.ask for tip in tips])
+            tips = [
+                self._advance(tip, row)
+                for tip, row in zip(tips, rows, strict=True)
+                if tip.ask in wanted
+            ]
         for memory in memories:
             self._context.truncate(memory.seq, memory.end)
         return calls
@@ -140,16 +147,16 @@ class HeadDrafter:
             tip.memory.seq, tip.position, tip.tokens, tip.hidden, outputs=outputs
         )
 
-    def _advance(self, tip: Tip, row: int, go_on: GoOn) -> Tip | None:
-        """One guess further; None if that was the last one. The rest of what was decoded is text,
-        which stays."""
+    def _take_in(self, tip: Tip, row: int) -> None:
+        """One guess further; the rest of what was decoded is text, which stays."""
         ask, memory = tip.ask, tip.memory
         memory.end, memory.hidden = len(ask.sequence.tokens), []
-        token = ask.guess(self._context.logits(row)).token
-        if len(ask.drafts) >= ask.length or not go_on(ask):
-            return None
-        position = tip.position + len(tip.tokens)
-        return Tip(ask, memory, position, [token], [self._context.hidden(row)])
+        ask.guess(self._context.logits(row))
+
+    def _advance(self, tip: Tip, row: int) -> Tip:
+        """What comes after the newest guess."""
+        position, token = tip.position + len(tip.tokens), tip.ask.tokens[-1]
+        return Tip(tip.ask, tip.memory, position, [token], [self._context.hidden(row)])
 
     def _give_up(self, memory: Memory) -> None:
         """No free cells: begin anew with the next token."""

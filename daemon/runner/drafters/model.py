@@ -28,6 +28,7 @@ class ModelDrafter:
     name = "model"
     max_length = MAX_READ_AHEAD
     is_free = False
+    reviews = True
 
     def __init__(self, context: Context, rows: int, slots: int) -> None:
         """`rows`: of one decode at most."""
@@ -52,8 +53,8 @@ class ModelDrafter:
             catches_up = self._rows.count > NEWEST * len(asks)
             for ask, row in zip(asks, rows, strict=True):
                 ask.guess(self._context.logits(row))
-            asks = [ask for ask in asks if len(ask.drafts) < ask.length and go_on(ask)]
             calls.append(Call(self._rows.count, time.perf_counter() - start_s, catches_up))
+            asks = go_on(asks)
         return calls
 
     def _lay(self, ask: Ask) -> int:
@@ -87,6 +88,26 @@ class ModelDrafter:
                 return False
             calls.append(Call(len(tokens), time.perf_counter() - start_s, catches_up=True))
         return True
+
+    def review(self, ask: Ask) -> list[Call]:
+        calls: list[Call] = []
+        if not self._follow(ask.sequence, calls):
+            return calls
+        memory, tokens = self._memories[ask.sequence.id], ask.sequence.tokens
+        start, end = len(memory.tokens), len(tokens) - 1
+        count = min(end - start, ask.length)
+        if count <= 0:
+            return calls
+        self._rows.clear()
+        row = self._rows.add(memory.seq, start, tokens[start:end], outputs=count)
+        memory.tokens.extend(tokens[start:end])
+        start_s = time.perf_counter()
+        if not self._decode([ask.sequence]):
+            return calls
+        for i in range(count):
+            ask.guess_again(self._context.logits(row + i), count - 1 - i)
+        calls.append(Call(end - start, time.perf_counter() - start_s, catches_up=True))
+        return calls
 
     def _nearest(self, sequence: Sequence) -> Memory | None:
         """The resting memory that has most of this text; of equal ones the one longest unused."""

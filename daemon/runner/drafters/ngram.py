@@ -57,6 +57,7 @@ class NgramDrafter:
     name = "ngram"
     max_length = MAX_DRAFTS
     is_free = True
+    reviews = False
 
     def __init__(self) -> None:
         self._indexes: dict[int, Index] = {}
@@ -82,6 +83,9 @@ class NgramDrafter:
         period = len(tokens) - place
         for i in range(min(ask.length, TRUST * _num_same(tokens, place))):
             ask.drafts.append(Draft(tokens[place + i % period], GOES_ON if i else confidence))
+
+    def review(self, ask: Ask) -> list[Call]:
+        return []
 
     def observe(self, sequence: Sequence, rows: range, *, is_tip: bool) -> None:
         """Reads the text itself when it is asked."""

@@ -1,0 +1,117 @@
+"""How often guesses are right: by drafter, by depth, by how sure the drafter was, by stream."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+DECAY = 0.97  # of what is known about acceptance of a stream, by guess, ...
+DECAY_OF_ALL = 0.99  # ... and of all streams
+PRIOR_GUESSES = 16.0  # that what is known of others counts for
+FIRST_CHANCE = 0.9  # of a guess of which nothing is known, so that it is tried
+UNLIKELY = 0.02  # chance of being reached below which a guess is not thought of
+BUCKETS = 8  # of a drafter's confidence
+EASE = (0.6, 0.75)  # how sure the target is of its own tokens, where texts are told apart
+EASE_MEMORY = 0.2  # weight of the newest token in that
+
+
+@dataclass(slots=True)
+class Record:
+    """How often something was right; old guesses count less and less."""
+
+    right: float = 0.0
+    total: float = 0.0
+
+    def observe(self, is_right: bool, decay: float) -> None:
+        self.right = decay * self.right + is_right
+        self.total = decay * self.total + 1
+
+    def chance(self, prior: float) -> float:
+        return (self.right + PRIOR_GUESSES * prior) / (self.total + PRIOR_GUESSES)
+
+
+NOTHING = Record()  # seen so far
+Kind = tuple[str, int, int]  # what a guess is like: ("depth", its depth, ease of the text),
+# ("sure", bucket of its confidence, 0), or ("after", bucket of the one before it, 0)
+
+
+class Acceptance:
+    """How likely a guess is right, if those before it were.
+
+    A stream's own record is drawn towards what all streams have seen of such guesses. Before any is
+    made, how sure the target is of its own tokens tells how hard a text is to guess, for nothing.
+    """
+
+    def __init__(self, general: dict[tuple[str, Kind], Record] | None = None) -> None:
+        self.general = general or {}  # by drafter, of all streams
+        self._streams: dict[int, dict[tuple[str, Kind], Record]] = {}
+        self._sureness: dict[int, float] = {}  # of the target, by stream
+
+    def observe_target(self, stream: int, sureness: float) -> None:
+        """How sure the target was of its newest token: a probability."""
+        before = self._sureness.get(stream, sureness)
+        self._sureness[stream] = before + EASE_MEMORY * (sureness - before)
+
+    def _ease(self, stream: int) -> int:
+        sureness = self._sureness.get(stream)
+        return -1 if sureness is None else bisect_right(EASE, sureness)
+
+    def observe(
+        self, drafter: str, stream: int, confidences: Sequence[float], accepted: int
+    ) -> None:
+        """The first `accepted` guesses were right; the next one, if any, was wrong."""
+        own, ease = self._streams.setdefault(stream, {}), self._ease(stream)
+        for depth, confidence in enumerate(confidences[: accepted + 1]):
+            kinds = [("depth", depth, ease), _kind("sure", confidence)]
+            if depth:
+                kinds.append(_kind("after", confidences[depth - 1]))
+            for kind in kinds:
+                self.general.setdefault((drafter, kind), Record()).observe(
+                    depth < accepted, DECAY_OF_ALL
+                )
+                own.setdefault((drafter, (*kind[:2], 0)), Record()).observe(depth < accepted, DECAY)
+
+    def expected(
+        self, drafter: str, stream: int, length: int, sure: Sequence[float] = ()
+    ) -> tuple[float, ...]:
+        """Of up to `length` guesses that are not made yet, after some of which it is known how
+        `sure` they are; as far as they may be reached at all.
+
+        A depth that was seldom reached is judged by the one before it.
+        """
+        chances: list[float] = []
+        own, ease = self._streams.get(stream, {}), self._ease(stream)
+        before, reach = FIRST_CHANCE, 1.0
+        for depth in range(len(sure), len(sure) + length):
+            kind = drafter, ("depth", depth, ease)
+            of_all = self.general.get(kind, NOTHING).chance(before)
+            before = own.get((drafter, ("depth", depth, 0)), NOTHING).chance(of_all)
+            if sure and not chances:
+                kind = drafter, _kind("after", sure[-1])
+                of_all = self.general.get(kind, NOTHING).chance(before)
+                chances.append(own.get(kind, NOTHING).chance(of_all))
+            else:
+                chances.append(before)
+            reach *= chances[-1]
+            if reach < UNLIKELY:
+                break
+        return tuple(chances)
+
+    def judged(self, drafter: str, stream: int, confidences: Sequence[float]) -> tuple[float, ...]:
+        """Of guesses whose confidence is known."""
+        own = self._streams.get(stream, {})
+        chances = []
+        for confidence in confidences:
+            kind = drafter, _kind("sure", confidence)
+            of_all = self.general.get(kind, NOTHING).chance(confidence)
+            chances.append(own.get(kind, NOTHING).chance(of_all))
+        return tuple(chances)
+
+    def forget(self, stream: int) -> None:
+        self._streams.pop(stream, None)
+        self._sureness.pop(stream, None)
+
+
+def _kind(name: str, confidence: float) -> Kind:
+    return name, min(int(confidence * BUCKETS), BUCKETS - 1), 0

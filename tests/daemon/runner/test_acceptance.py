@@ -1,0 +1,70 @@
+"""How likely a guess is right: by stream, by depth, by how sure drafter and target are."""
+
+from __future__ import annotations
+
+from outrider.daemon.runner.acceptance import FIRST_CHANCE, Acceptance
+
+DRAFTER = "model"
+
+
+def taught(stream: int, accepted: int, *, times: int = 30, sureness: float = 0.5) -> Acceptance:
+    known = Acceptance()
+    teach(known, stream, accepted, times=times, sureness=sureness)
+    return known
+
+
+def teach(
+    known: Acceptance, stream: int, accepted: int, *, times: int = 30, sureness: float = 0.5
+) -> None:
+    known.observe_target(stream, sureness)
+    for _ in range(times):
+        known.observe(DRAFTER, stream, [0.8] * 3, accepted)
+
+
+def test_chances_are_learnt_by_stream() -> None:
+    known = taught(1, 3)
+    teach(known, 2, 0)
+    good, bad, new = (known.judged(DRAFTER, stream, [0.8])[0] for stream in (1, 2, 3))
+    assert bad < 0.4 < new < good
+    assert good > 0.8
+
+
+def test_what_nothing_is_known_of_is_tried() -> None:
+    chances = Acceptance().expected(DRAFTER, 1, 3)
+    assert chances == (FIRST_CHANCE,) * 3
+
+
+def test_a_depth_that_was_never_reached_is_judged_by_the_one_before() -> None:
+    chances = taught(1, 2).expected(DRAFTER, 1, 4)
+    assert chances[1] > 0.9
+    assert chances[2] < 0.5
+    assert chances[3] == chances[2]
+
+
+def test_what_can_hardly_be_reached_is_not_thought_of() -> None:
+    assert len(taught(1, 0, times=100).expected(DRAFTER, 1, 16)) < 5
+
+
+def test_a_new_text_is_judged_by_those_that_the_target_is_as_sure_of() -> None:
+    known = taught(1, 0, sureness=0.4)
+    teach(known, 2, 3, sureness=0.95)
+    for stream, sureness in ((3, 0.4), (4, 0.95)):
+        known.observe_target(stream, sureness)
+    hard, easy = (known.expected(DRAFTER, stream, 1)[0] for stream in (3, 4))
+    assert hard < 0.5 < 0.85 < easy
+
+
+def test_after_a_sure_guess_the_next_is_likelier() -> None:
+    known = Acceptance()
+    for _ in range(40):
+        known.observe(DRAFTER, 1, [0.95, 0.9], 2)
+        known.observe(DRAFTER, 1, [0.3, 0.5], 1)
+    after = [known.expected(DRAFTER, 1, 1, sure=[sure])[0] for sure in (0.3, 0.95)]
+    assert after[0] < 0.5 < after[1]
+
+
+def test_a_stream_that_is_over_leaves_only_what_all_have_in_common() -> None:
+    known = taught(1, 0, times=200)
+    before = known.judged(DRAFTER, 1, [0.8])
+    known.forget(1)
+    assert known.judged(DRAFTER, 1, [0.8]) == known.judged(DRAFTER, 9, [0.8]) != before

@@ -1,0 +1,74 @@
+"""What a decode costs by its rows: learnt from noisy calls, on a machine that changes its speed."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from outrider.daemon.runner.curve import Curve, Rate
+
+
+def measured(costs: dict[int, float]) -> Curve:
+    curve = Curve()
+    for rows, took_s in costs.items():
+        curve.observe(rows, took_s)
+    return curve
+
+
+def test_between_what_was_seen_lies_a_line() -> None:
+    curve = measured({1: 1.0, 4: 1.6, 8: 4.0})
+    assert [curve.seconds(rows) for rows in (1, 2, 4, 6, 8)] == pytest.approx([1, 1.2, 1.6, 2.8, 4])
+    assert curve.seconds(10) == pytest.approx(5.2)  # on through the last two
+    assert curve.table(3) == pytest.approx([0, 1, 1.2, 1.4])
+
+
+def test_one_measurement_says_something_of_all() -> None:
+    assert measured({2: 1.0}).seconds(4) == pytest.approx(2.0)
+
+
+def test_more_rows_never_cost_less() -> None:
+    """Two counts that contradict each other meet between."""
+    curve = measured({1: 1.0, 2: 2.0, 3: 1.5, 8: 3.0})
+    assert curve.seconds(2) == curve.seconds(3)
+    assert 1.5 < curve.seconds(3) < 2.0
+    costs = curve.table(12)
+    assert costs == sorted(costs)
+
+
+def test_a_new_count_is_judged_by_its_neighbours_first() -> None:
+    curve = measured({8: 1.0, 16: 1.1})
+    curve.observe(12, 2.0)
+    assert curve.seconds(12) < 1.4
+    assert curve.seconds(16) < 1.4
+
+
+def test_noise_does_not_hide_what_a_row_costs() -> None:
+    """A row costs a hundredth of the call here, and calls of one size differ by three."""
+    rng, curve = random.Random(4), measured({1: 1.0, 8: 1.07, 16: 1.15})
+    for _ in range(400):
+        rows = rng.randrange(8, 24)
+        curve.observe(rows, (1 + 0.01 * (rows - 1)) * (1 + 0.03 * rng.gauss(0, 1)))
+    slope = (curve.seconds(20) - curve.seconds(10)) / (10 * curve.seconds(8))
+    assert slope == pytest.approx(0.01, rel=0.4)
+
+
+def test_a_curve_follows_a_machine_that_slows_down() -> None:
+    curve = measured({1: 1.0, 4: 2.0})
+    for _ in range(40):
+        curve.observe(1, 2.0)
+    assert curve.seconds(4) == pytest.approx(4.0, rel=0.35)
+
+
+def test_one_slow_step_is_not_believed() -> None:
+    curve = measured({1: 1.0})
+    curve.observe(1, 500.0)
+    assert curve.seconds(1) < 2.5
+
+
+def test_a_rate_follows_the_newest_calls() -> None:
+    rate = Rate()
+    assert not rate.is_known
+    rate.observe(10, 1.0)
+    assert rate.token_s == pytest.approx(0.1)
+    rate.observe(10, 2.0)
+    assert 0.1 < rate.token_s < 0.2
