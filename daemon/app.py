@@ -18,7 +18,7 @@ from ..models.errors import InvalidName, ModelError
 from ..models.name import Name
 from ..models.store import Store
 from ..quant.gguf import GGUFError
-from .api import embed, library, native
+from .api import blobs, create, embed, library, native
 from .api.guard import Handler, Origins, build_guard, cross_origin
 from .api.house import HOUSE, House
 from .api.wire import MAX_BODY
@@ -59,6 +59,9 @@ def build_app(settings: Settings, store: Store, fleet: Fleet) -> web.Application
     app.router.add_post("/api/copy", library.copy)
     app.router.add_delete("/api/delete", library.delete)
     app.router.add_post("/api/pull", library.pull)
+    app.router.add_post("/api/create", create.create)
+    app.router.add_head("/api/blobs/{digest}", blobs.check)
+    app.router.add_post("/api/blobs/{digest}", blobs.upload)
     app.router.add_post("/api/generate", native.generate)
     app.router.add_post("/api/chat", native.chat)
     app.router.add_post("/api/embed", embed.embed)

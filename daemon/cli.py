@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 
 from . import bench as trials
-from . import bench_page, card, errands, history, progress, repl, table
+from . import bench_page, card, creation, errands, history, progress, repl, table
 from . import verify as proofs
 from .answer import Answer, Look, footer
 from .chat import Chat
@@ -166,6 +166,23 @@ def run(
 def pull(address: str | None, /, model: str, insecure: bool) -> None:
     """Fetch MODEL from its registry."""
     _talk(address, lambda client: errands.pull(client, model, insecure))
+
+
+@commands.command()
+@click.argument("model")
+@click.option(
+    "-f",
+    "--file",
+    "modelfile",
+    metavar="MODELFILE",
+    type=click.Path(path_type=Path),
+    help="What it is made of.  [default: Modelfile]",
+)
+@click.pass_obj
+def create(address: str | None, /, model: str, modelfile: Path | None) -> None:
+    """Make MODEL of a Modelfile: GGUF files, a drafter, other models, options, texts."""
+    plan = creation.plan(model, modelfile)
+    _talk(address, lambda client: errands.create(client, plan))
 
 
 @commands.command("list")

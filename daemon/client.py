@@ -68,13 +68,28 @@ class Client:
         """As post; the Ollama API has a body on DELETE."""
         return await self._whole("DELETE", path, body)
 
+    async def has(self, path: str) -> bool:
+        """Whether `path` is there."""
+        try:
+            async with self._open("HEAD", path):
+                return True
+        except MissingModelError:
+            return False
+
+    async def upload(self, path: str, chunks: AsyncIterator[bytes], size_bytes: int) -> None:
+        """Sends the chunks, which are that many bytes together."""
+        async with self._open(
+            "POST", path, data=chunks, headers={"Content-Length": f"{size_bytes}"}
+        ):
+            return
+
     async def stream(self, path: str, body: Mapping[str, object]) -> AsyncGenerator[Json, None]:
         """The lines of an NDJSON answer; closing the iterator closes the connection.
 
         A line with an `error` ends the stream, whatever the HTTP status (contract section 0).
         """
         lines = Lines()
-        async with self._open("POST", path, body) as response:
+        async with self._open("POST", path, json=body) as response:
             async for chunk in response.content.iter_any():
                 for line in lines.add(chunk):
                     yield self._unless_error(line)
@@ -82,16 +97,17 @@ class Client:
                 yield self._unless_error(line)
 
     async def _whole(self, method: str, path: str, body: Mapping[str, object] | None) -> Json:
-        async with self._open(method, path, body) as response:
+        async with self._open(method, path, json=body) as response:
             text = await response.read()
         return self._object(text) if text.strip() else {}
 
     @asynccontextmanager
     async def _open(
-        self, method: str, path: str, body: Mapping[str, object] | None
+        self, method: str, path: str, **body: Any
     ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """`body` is what aiohttp knows of one: `json`, or `data` and its `headers`."""
         try:
-            async with self._session.request(method, self.base_url + path, json=body) as response:
+            async with self._session.request(method, self.base_url + path, **body) as response:
                 self.daemon_version = response.headers.get("Outrider-Version")
                 if response.status >= 400:
                     raise _refusal(response.status, await response.read())

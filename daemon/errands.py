@@ -1,20 +1,41 @@
-"""What a command has the daemon do about one model: fetch, load, stop, answer."""
+"""What a command has the daemon do about one model: fetch, make, load, stop, answer."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from . import progress
 from .answer import Answer
 from .chat import Chat
-from .client import Client, MissingModelError
+from .client import Client, Json, MissingModelError
+from .creation import Plan
+from .upload import Upload
 
 
 async def pull(client: Client, model: str, insecure: bool = False) -> None:
     """Fetches the model from its registry, with its progress on stderr."""
     lines = client.stream("/api/pull", {"model": model, "insecure": insecure})
     await progress.follow(lines, sys.stderr)
+
+
+async def create(client: Client, plan: Plan) -> None:
+    """Makes the model that a Modelfile asks for, with its progress on stderr."""
+    await progress.follow(_creating(client, plan), sys.stderr)
+
+
+async def _creating(client: Client, plan: Plan) -> AsyncGenerator[Json, None]:
+    body = dict(plan.body)
+    for field, path in plan.files:
+        upload = Upload(client, path)
+        async with aclosing(upload.steps()) as lines:
+            async for line in lines:
+                yield line
+        body[field] = body.get(field, {}) | {path.name: upload.digest}
+    async with aclosing(client.stream("/api/create", body)) as lines:
+        async for line in lines:
+            yield line
 
 
 async def ensure(client: Client, model: str, insecure: bool = False) -> None:

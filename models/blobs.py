@@ -1,5 +1,6 @@
 """Where the bytes of models lie: one file per content, named by its sha256 (contract 6.1)."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,11 @@ class Blob:
 
     digest: str
     size_bytes: int
+
+    @classmethod
+    def of(cls, data: bytes) -> "Blob":
+        """What `data` is called, stored or not."""
+        return cls(f"sha256:{hashlib.sha256(data).hexdigest()}", len(data))
 
     def layer(self, media_type: str, source: str | None = None) -> Layer:
         """This blob in the role of `media_type`."""

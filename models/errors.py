@@ -6,7 +6,9 @@ ModelError
 ├── DigestMismatch    the bytes are not those that were promised
 ├── ModelNotFound     no manifest of that name
 ├── DamagedModel      the manifest is unreadable, or a blob is missing or of the wrong size
-└── PullFailed        the model could not be fetched; the store is as it was before
+├── PullFailed        the model could not be fetched; the store is as it was before
+├── InvalidModelfile  the text is not a Modelfile
+└── CreateRefused     no model can be made of what was named; the store is as it was before
 """
 
 
@@ -45,3 +47,11 @@ class DamagedModel(ModelError):
 
 class PullFailed(ModelError):
     """A model could not be fetched; the text says why and what to do."""
+
+
+class InvalidModelfile(ModelError):
+    """The text does not follow the Modelfile grammar (contract section 7.1)."""
+
+
+class CreateRefused(ModelError):
+    """A model cannot be made of what was named for it; the text says why and what to do."""

@@ -9,6 +9,8 @@ from typing import TypeVar
 
 import msgspec
 
+from ..quant.gguf import Header
+from ..quant.types import format_parameters
 from . import manifest as media
 from .blobs import Blobs
 from .errors import DamagedModel
@@ -35,6 +37,17 @@ class Config:
     embedding_length: int = 0
     remote_host: str = ""
     remote_model: str = ""
+
+    @classmethod
+    def of(cls, header: Header) -> "Config":
+        """What the weights say of themselves."""
+        return cls(
+            model_format="gguf",
+            model_family=header.architecture,
+            model_families=(header.architecture,),
+            model_type=format_parameters(header.parameter_count),
+            file_type=header.quantisation,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

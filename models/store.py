@@ -1,12 +1,12 @@
 """Which models are on this disk: a folder laid out as Ollama's (contract section 6.1)."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from . import partial, scratch
-from .blobs import Blobs
+from .blobs import Blob, Blobs
 from .errors import DamagedModel, InvalidName, ModelNotFound
 from .lock import locked
 from .manifest import Layer, Manifest, dump_manifest, parse_manifest
@@ -53,15 +53,24 @@ class Store:
             raise ModelNotFound(str(name))
         return read_model(found, self._path(found), self.blobs)
 
-    def write(self, name: Name, manifest: Manifest) -> int:
-        """Makes `manifest` the model `name`; its blobs must be in place (else DamagedModel).
+    def manifest(self, name: Name) -> Manifest:
+        """Which blobs the model of that name has; raises ModelNotFound, DamagedModel."""
+        return parse_manifest(self._existing(name).read_bytes())
 
-        Returns how many blobs went because only the model that was replaced had used them.
+    def write(self, name: Name, manifest: Manifest, contents: Iterable[bytes] = ()) -> int:
+        """Makes `manifest` the model `name`, and blobs of `contents`.
+
+        Its other blobs must be in place (else DamagedModel). Returns how many blobs went because
+        only the model that was replaced had used them.
         """
+        fresh = {Blob.of(data).digest: data for data in contents}
         with self._locked():
             for layer in manifest.blobs:
-                if not self.blobs.has(layer.digest, layer.size_bytes):
-                    raise DamagedModel(f"{self.blobs.path(layer.digest)} is missing; try again")
+                if layer.digest in fresh or self.blobs.has(layer.digest, layer.size_bytes):
+                    continue
+                raise DamagedModel(f"{self.blobs.path(layer.digest)} is missing; try again")
+            for data in fresh.values():
+                self.blobs.add_bytes(data)
             return self._put(name, dump_manifest(manifest))
 
     def copy(self, source: Name, destination: Name) -> None:

@@ -32,10 +32,14 @@ class Lines:
 
 @dataclass
 class Scripted:
-    """Answers by "METHOD /path"; what is not scripted is 404. `seen` keeps the requests."""
+    """Answers by "METHOD /path"; what is not scripted is 404. `seen` keeps the requests.
+
+    Bodies of blobs are no JSON; `uploads` keeps them.
+    """
 
     script: Mapping[str, Reply | Lines]
     seen: list[tuple[str, Any]] = field(default_factory=list)
+    uploads: dict[str, bytes] = field(default_factory=dict)
 
     async def __aenter__(self) -> Self:
         self.dropped = asyncio.Event()
@@ -62,7 +66,10 @@ class Scripted:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         call, text = f"{request.method} {request.path}", await request.read()
-        self.seen.append((call, json.loads(text) if text else None))
+        if text and request.path.startswith("/api/blobs/"):
+            self.uploads[call] = text
+        else:
+            self.seen.append((call, json.loads(text) if text else None))
         answer = self.script.get(call, Reply({"error": "model 'x' not found"}, 404))
         if isinstance(answer, Lines):
             return await self._stream(request, answer)

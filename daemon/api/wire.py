@@ -151,6 +151,31 @@ class NameRequest(Wire):
     stream: bool = True
 
 
+class CreateRequest(Wire):
+    """`name` and `quantization` are old spellings; files are digests by name."""
+
+    model: str = ""
+    name: str = ""
+    base: str = Field("", alias="from")
+    files: dict[str, str] = {}
+    draft_files: dict[str, str] = {}
+    adapters: dict[str, str] = {}
+    quantize: str = ""
+    quantization: str = ""
+    draft_quantize: str = ""
+    template: str = ""
+    system: str = ""
+    license: Texts = []
+    parameters: JsonObject = {}
+    messages: list[Message] = []
+    renderer: str = ""
+    parser: str = ""
+    requires: str = ""
+    info: JsonObject = {}
+    remote_host: str = ""
+    stream: bool = True
+
+
 async def read(request: web.Request, kind: type[R]) -> R:
     """The request's body, whatever its Content-Type. Raises BadRequest and TooLarge."""
     try:

@@ -1,0 +1,55 @@
+"""How files reach the store before a model is made of them (contract section 1.15)."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from ...models.blobs import Blobs
+from ...models.errors import DigestMismatch, InvalidDigest
+from ...models.partial import Partial
+from ...models.thread import in_thread
+from ..errors import BadRequest, OutriderError
+from .house import HOUSE
+
+
+async def check(request: web.Request) -> web.Response:
+    """HEAD /api/blobs/:digest"""
+    blobs, digest = _asked(request)
+    return web.Response(status=200 if blobs.has(digest) else 404)
+
+
+async def upload(request: web.Request) -> web.Response:
+    """POST /api/blobs/:digest; nothing is kept of a body that ends early or is another one."""
+    blobs, digest = _asked(request)
+    if blobs.has(digest):
+        return web.Response()
+    try:
+        await _store(request, blobs, digest)
+    except DigestMismatch as error:
+        raise BadRequest(str(error)) from None
+    except ConnectionError:
+        raise
+    except OSError as error:
+        raise OutriderError(f"the file cannot be stored in {blobs.root}: {error}") from error
+    return web.Response(status=201)
+
+
+async def _store(request: web.Request, blobs: Blobs, digest: str) -> None:
+    with blobs.partial() as partial:
+        async for chunk in request.content.iter_any():
+            await _append(partial, chunk)
+        await in_thread(lambda _: blobs.keep(partial, expect=digest))
+
+
+async def _append(partial: Partial, chunk: bytes) -> None:
+    await in_thread(lambda _: partial.write(chunk))
+
+
+def _asked(request: web.Request) -> tuple[Blobs, str]:
+    """The blobs, and the digest in the path. Raises BadRequest."""
+    blobs, digest = request.app[HOUSE].inventory.store.blobs, request.match_info["digest"]
+    try:
+        blobs.path(digest)
+    except InvalidDigest as error:
+        raise BadRequest(str(error)) from None
+    return blobs, digest

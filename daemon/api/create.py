@@ -1,0 +1,106 @@
+"""How a client has a model made: /api/create (contract section 7.4)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from pathlib import PurePosixPath
+
+from aiohttp import web
+
+from ...models.create import Files, Order
+from ...models.create import create as make
+from ...models.errors import CreateRefused, InvalidDigest, InvalidName, ModelError
+from ...models.manifest import check_digest
+from ...models.name import Name
+from ...models.store import Store
+from ..errors import BadRequest, OutriderError
+from ..parameters import check_parameters
+from . import wire
+from .house import HOUSE
+from .library import report
+from .stream import Line, last_line, respond
+
+SUCCESS: Line = {"status": "success"}
+
+
+async def create(request: web.Request) -> web.StreamResponse:
+    """POST /api/create"""
+    body = await wire.read(request, wire.CreateRequest)
+    lines = _lines(request.app[HOUSE].inventory.store, _order(body))
+    return await respond(request, lines, stream=body.stream, fold=last_line)
+
+
+async def _lines(store: Store, order: Order) -> AsyncGenerator[Line, None]:
+    """The statuses; a base that is missing is fetched first."""
+    if order.base and not await asyncio.to_thread(store.find, order.base):
+        async with aclosing(report(store, order.base)) as lines:
+            async for line in lines:
+                if line != SUCCESS:
+                    yield line
+    try:
+        async with aclosing(make(store, order)) as statuses:
+            async for status in statuses:
+                yield {"status": status}
+    except (CreateRefused, InvalidDigest) as error:
+        raise BadRequest(str(error)) from error
+    except ModelError as error:
+        raise OutriderError(str(error)) from error
+    except OSError as error:
+        raise OutriderError(f"the model cannot be stored in {store.root}: {error}") from error
+
+
+def _order(body: wire.CreateRequest) -> Order:
+    """What was asked for. Raises BadRequest."""
+    name = _name(body.model or body.name)
+    _refuse_unsupported(body)
+    if not (body.base or body.files):
+        raise BadRequest("neither 'from' or 'files' was specified")
+    return Order(
+        name=name,
+        base=_name(body.base) if body.base else None,
+        files=_files(body.files),
+        draft_files=_files(body.draft_files),
+        adapters=_files(body.adapters),
+        template=body.template,
+        system=body.system,
+        params=check_parameters(body.parameters),
+        messages=tuple(message.model_dump(exclude_defaults=True) for message in body.messages),
+        licenses=tuple(body.license),
+        renderer=body.renderer,
+        parser=body.parser,
+        requires=body.requires,
+    )
+
+
+def _refuse_unsupported(body: wire.CreateRequest) -> None:
+    """What this version would otherwise silently leave out."""
+    if body.quantize or body.quantization or body.draft_quantize:
+        raise BadRequest(
+            "quantizing is not supported: run llama.cpp's llama-quantize and use the file it writes"
+        )
+    if body.remote_host:
+        raise BadRequest("models of a remote host are not supported: ask that host itself")
+    if body.info:
+        raise BadRequest("info is not supported: what a model is comes from its GGUF file")
+
+
+def _name(text: str) -> Name:
+    try:
+        return Name.parse(text)
+    except InvalidName as error:
+        raise BadRequest(str(error)) from None
+
+
+def _files(files: Files) -> Files:
+    """Names that stay in their folder, and digests that are some."""
+    for name, digest in files.items():
+        path = PurePosixPath(name)
+        if not name or path.is_absolute() or ".." in path.parts:
+            raise BadRequest("file path must be relative")
+        try:
+            check_digest(digest)
+        except InvalidDigest as error:
+            raise BadRequest(str(error)) from None
+    return files

@@ -1,0 +1,137 @@
+"""What a Modelfile on this machine asks of the daemon, and which files (contract section 7.2)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..models.errors import InvalidModelfile, InvalidName
+from ..models.name import Name
+from ..models.recipe import Recipe, decode_modelfile, parse_modelfile
+from .client import Json
+from .errors import OutriderError
+from .parameters import read_parameters
+
+MAGIC = b"GGUF"  # not from `quant`, whose imports would make every command start late
+UNUSABLE = ("*.safetensors", "pytorch*.bin", "consolidated*.pth")
+CONVERT = "convert the model first, for example with llama.cpp's convert_hf_to_gguf.py"
+FIELDS = {"from": "files", "draft": "draft_files", "adapter": "adapters"}  # of /api/create
+
+
+class ModelfileError(OutriderError):
+    """A Modelfile, or a file that it names, cannot be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to ask of the daemon, and which files it has to have before."""
+
+    body: Json
+    files: tuple[tuple[str, Path], ...]  # the field that each belongs to
+
+
+def plan(model: str, modelfile: Path | None) -> Plan:
+    """What `modelfile` asks for; without one, that of this folder or the GGUF files in it.
+
+    Raises ModelfileError, and BadRequest for a parameter.
+    """
+    path = modelfile or Path("Modelfile")
+    try:
+        recipe = parse_modelfile(_text(path, is_chosen=modelfile is not None))
+    except InvalidModelfile as error:
+        raise ModelfileError(str(error)) from error
+    body = {"model": model, **_stated(recipe)}
+    files = tuple(_files(recipe, path.parent))
+    _check_files(files)
+    names = [name for name in recipe.all("from") if not _find(name, path.parent)]
+    return Plan(body | ({"from": names[-1]} if names else {}), files)
+
+
+def _text(path: Path, *, is_chosen: bool) -> str:
+    try:
+        return decode_modelfile(path.read_bytes())
+    except FileNotFoundError:
+        if is_chosen:
+            raise ModelfileError(f"specified Modelfile wasn't found: {path}") from None
+        return "FROM ."
+    except OSError as error:
+        raise ModelfileError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _stated(recipe: Recipe) -> Json:
+    """Everything but the files; what is empty is left out."""
+    messages = [{"role": role, "content": text} for role, text in recipe.worded("message")]
+    fields = {
+        **{key: recipe.last(key) for key in ("template", "system", "renderer", "parser")},
+        "requires": recipe.last("requires").removeprefix("v"),
+        "license": list(recipe.all("license")),
+        "parameters": read_parameters(recipe.worded("parameter")),
+        "messages": messages,
+    }
+    return {key: value for key, value in fields.items() if value}
+
+
+def _files(recipe: Recipe, folder: Path) -> Iterator[tuple[str, Path]]:
+    """The files that are named, by field; a name that is no file has to be a model's."""
+    adapter = recipe.last("adapter")
+    named = {"from": recipe.all("from"), "draft": recipe.all("draft")}
+    for command, texts in {**named, "adapter": (adapter,) if adapter else ()}.items():
+        for text in texts:
+            found = _find(text, folder)
+            if not (found or (command == "from" and _is_name(text))):
+                raise ModelfileError(f"{command.upper()} {text}: there is no such file")
+            for path in found:
+                _check_format(path)
+                yield FIELDS[command], path
+
+
+def _find(text: str, folder: Path) -> list[Path]:
+    """The GGUF files that are meant, relative to the Modelfile's folder; none if it is no path."""
+    path = folder / os.path.expanduser(text)  # unlike Path's, that never fails
+    try:
+        if path.is_file():
+            return [path]
+        found = sorted(path.glob("*.gguf"))
+        if found or not path.is_dir() or _is_name(text):
+            return found
+        unusable = any(True for pattern in UNUSABLE for _ in path.glob(pattern))
+    except OSError as error:
+        raise ModelfileError(f"{path} cannot be read: {error.strerror}") from error
+    if unusable:
+        raise ModelfileError(f"{path} holds no GGUF file: {CONVERT}")
+    raise ModelfileError("no Modelfile or safetensors files found")
+
+
+def _check_format(path: Path) -> None:
+    """Spares the daemon a file that it would refuse."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(MAGIC))
+    except OSError as error:
+        raise ModelfileError(f"{path} cannot be read: {error.strerror}") from error
+    if start != MAGIC:
+        raise ModelfileError(f"{path} is not in GGUF format: {CONVERT}")
+
+
+def _is_name(text: str) -> bool:
+    """Whether a model may be called that; what ends like a file is one."""
+    if text.endswith((".gguf", ".safetensors", ".bin")):
+        return False
+    try:
+        Name.parse(text)
+    except InvalidName:
+        return False
+    return True
+
+
+def _check_files(files: tuple[tuple[str, Path], ...]) -> None:
+    seen: dict[tuple[str, str], Path] = {}
+    bases = {path.resolve() for field, path in files if field == "files"}
+    for field, path in files:
+        if field == "draft_files" and path.resolve() in bases:
+            raise ModelfileError(f"DRAFT must not reference the same local path as FROM: {path}")
+        other = seen.setdefault((field, path.name), path)
+        if other != path:
+            raise ModelfileError(f"{other} and {path} have the same name; rename one of them")

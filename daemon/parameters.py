@@ -1,0 +1,76 @@
+"""Which options a model may bring, and how a Modelfile says them (contract section 7.1)."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+
+from .errors import BadRequest
+from .options import OptionError, Options
+
+DEPRECATED = ("f16_kv", "logits_all", "low_vram", "penalize_newline", "use_mlock", "vocab_only")
+KINDS = {field.name: str(field.type).split()[0] for field in fields(Options)}
+INTEGER = re.compile(r"[+-]?\d+")
+FLOAT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+TRUE, FALSE = ("1", "t", "T", "true", "TRUE", "True"), ("0", "f", "F", "false", "FALSE", "False")
+
+log = logging.getLogger(__name__)
+
+
+def read_parameters(texts: Iterable[tuple[str, str]]) -> dict[str, object]:
+    """The values of PARAMETER lines: the last one counts, but several `stop` add up.
+
+    Raises BadRequest with the contract's texts; deprecated names are logged and left out.
+    """
+    values: dict[str, object] = {}
+    stops: list[str] = []
+    for name, text in texts:
+        if not _is_known(name):
+            continue
+        if name == "stop":
+            stops.append(text)
+            values[name] = stops
+        else:
+            values[name] = _read(KINDS[name], text)
+    return values
+
+
+def check_parameters(values: Mapping[str, object]) -> dict[str, object]:
+    """The same values, without nulls and deprecated names; raises BadRequest as above."""
+    checked = {name: v for name, v in values.items() if v is not None and _is_known(name)}
+    for name, value in checked.items():
+        try:
+            Options.merge({name: value})
+        except OptionError as error:
+            raise _unfit(KINDS[name], json.dumps(value), str(error)) from None
+        if isinstance(value, float) and not math.isfinite(value):
+            raise _unfit(KINDS[name], str(value), "")
+    return checked
+
+
+def _is_known(name: str) -> bool:
+    if name in DEPRECATED:
+        log.warning("parameter %s is deprecated", name)
+        return False
+    if name not in KINDS:
+        raise BadRequest(f"unknown parameter '{name}'")
+    return True
+
+
+def _read(kind: str, text: str) -> object:
+    if kind == "int" and INTEGER.fullmatch(text):
+        return int(text)
+    if kind == "float" and FLOAT.fullmatch(text) and math.isfinite(float(text)):
+        return float(text)
+    if kind == "bool" and text in TRUE + FALSE:
+        return text in TRUE
+    raise _unfit(kind, text, "")
+
+
+def _unfit(kind: str, value: str, otherwise: str) -> BadRequest:
+    is_plain = kind in ("int", "float", "bool")
+    return BadRequest(f"invalid {kind} value [{value}]" if is_plain else otherwise)

@@ -1,0 +1,250 @@
+"""Is a model made of exactly what was ordered, and of nothing when something is wrong?"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from ollama_folder import files, put_model
+from outrider.models import manifest as media
+from outrider.models.create import Order, create
+from outrider.models.errors import CreateRefused, DamagedModel, ModelNotFound
+from outrider.models.model import Model
+from outrider.models.name import Name
+from outrider.models.store import Store
+from tiny import write_gguf, write_llama
+from tiny_gemma import write_gemma4
+
+NAME = Name.parse("made")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "models")
+
+
+@pytest.fixture
+def upload(store: Store, tmp_path: Path) -> Callable[[str], str]:
+    """The digest of one of several kinds of files, which is now a blob."""
+    makers: dict[str, Callable[[Path], Path]] = {
+        "llama": lambda path: write_llama(path, embd=32, vocab=270),
+        "small": lambda path: write_llama(path, embd=32, vocab=270, layers=1),
+        "gemma4": write_gemma4,
+        "mmproj": lambda path: _headers(path, "clip"),
+        "lora": lambda path: _headers(path, "llama", **{"general.type": "adapter"}),
+        "split": lambda path: _headers(path, "llama", **{"split.count": 3}),
+    }
+    return lambda kind: store.blobs.add_file(makers[kind](tmp_path / f"{kind}.gguf")).digest
+
+
+def _headers(path: Path, architecture: str, **metadata: object) -> Path:
+    return write_gguf(path, {"general.architecture": architecture, **metadata}, [])
+
+
+async def make(store: Store, **parts: object) -> Model:
+    order = Order(name=NAME, **parts)  # type: ignore[arg-type]
+    async for _ in create(store, order):
+        pass
+    return store.resolve(NAME)
+
+
+async def test_a_file_is_stored_as_it_is(store: Store, upload: Callable[[str], str]) -> None:
+    digest = upload("llama")
+    statuses = [s async for s in create(store, Order(name=NAME, files={"m.gguf": digest}))]
+    model = store.resolve("made")
+    assert model.model_path == store.blobs.path(digest)
+    assert (model.config.model_format, model.config.model_family) == ("gguf", "llama")
+    assert (model.config.file_type, model.parent_model) == ("F32", "")
+    config = store.manifest(NAME).config.digest
+    assert statuses == [
+        "parsing GGUF",
+        "validating GGUF model",
+        f"using existing layer {digest}",
+        f"creating new layer {config}",
+        "writing manifest",
+        "success",
+    ]
+
+
+async def test_everything_that_can_be_stated(store: Store, upload: Callable[[str], str]) -> None:
+    model = await make(
+        store,
+        files={"m.gguf": upload("llama"), "mmproj.gguf": upload("mmproj")},
+        draft_files={"d.gguf": upload("small")},
+        adapters={"a.gguf": upload("lora")},
+        template="{{ .Prompt }}",
+        system="be kind",
+        params={"draft_num_predict": 8},
+        messages=({"role": "user", "content": "hi"},),
+        licenses=("mine", "yours", "mine"),
+        renderer="r",
+        parser="p",
+        requires="0.14.0",
+    )
+    assert model.draft_path == store.blobs.path(upload("small"))
+    assert model.projector_paths == (store.blobs.path(upload("mmproj")),)
+    assert model.adapter_paths == (store.blobs.path(upload("lora")),)
+    assert (model.template, model.system) == ("{{ .Prompt }}", "be kind")
+    assert model.params == {"draft_num_predict": 8}
+    assert model.messages == ({"role": "user", "content": "hi"},)
+    assert model.licenses == ("mine", "yours")
+    config = model.config
+    assert (config.renderer, config.parser, config.requires) == ("r", "p", "0.14.0")
+    assert config.model_families == ("llama", "clip")
+
+
+async def test_a_base_hands_everything_on(store: Store, upload: Callable[[str], str]) -> None:
+    base = await make(
+        store,
+        files={"m.gguf": upload("llama")},
+        draft_files={"d.gguf": upload("small")},
+        template="t",
+        system="s",
+        params={"top_k": 1, "stop": ["a"]},
+        messages=({"role": "user", "content": "hi"},),
+        licenses=("mine",),
+        renderer="r",
+        requires="0.14.0",
+    )
+    order = Order(
+        name=Name.parse("child"),
+        base=NAME,
+        system="other",
+        params={"stop": ["b"], "seed": 1},
+        licenses=("mine", "yours"),
+    )
+    assert "parsing GGUF" not in [status async for status in create(store, order)]
+    child = store.resolve("child")
+    assert (child.model_path, child.draft_path) == (base.model_path, base.draft_path)
+    assert (child.template, child.system, child.messages) == ("t", "other", base.messages)
+    assert child.params == {"top_k": 1, "stop": ["b"], "seed": 1}
+    assert child.licenses == ("mine", "yours")
+    assert child.config == base.config
+    assert child.parent_model == "made:latest"
+
+
+async def test_a_drafter_is_replaced(store: Store, upload: Callable[[str], str]) -> None:
+    await make(store, files={"m": upload("llama")}, draft_files={"d": upload("small")})
+    model = await make(store, base=NAME, draft_files={"d": upload("gemma4")})
+    assert model.draft_path == store.blobs.path(upload("gemma4"))
+    assert len(store.manifest(NAME).of(media.DRAFT)) == 1
+
+
+async def test_a_new_template_takes_the_place_of_an_old_prompt(
+    store: Store, upload: Callable[[str], str]
+) -> None:
+    weights = store.blobs.path(upload("llama")).read_bytes()
+    put_model(
+        store.root, "registry.ollama.ai/library/old/latest", [("model", weights), ("prompt", b"p")]
+    )
+    model = await make(store, base=Name.parse("old"), template="new")
+    assert model.template == "new"
+    assert not store.manifest(NAME).of(media.PROMPT)
+
+
+async def test_gemma4_gets_what_it_needs(store: Store, upload: Callable[[str], str]) -> None:
+    model = await make(store, files={"m": upload("gemma4")})
+    assert (model.config.renderer, model.config.parser) == ("gemma4", "gemma4")
+    assert model.params == {"stop": ["<turn|>"]}
+    model = await make(store, files={"m": upload("gemma4")}, params={"stop": ["x"]}, parser="p")
+    assert (model.config.renderer, model.config.parser) == ("gemma4", "p")
+    assert model.params == {"stop": ["x"]}
+
+
+async def test_what_only_the_replaced_model_used_goes(
+    store: Store, upload: Callable[[str], str]
+) -> None:
+    await make(store, files={"m": upload("llama")}, system="alone", template="shared")
+    store.copy(NAME, Name.parse("copy"))
+    await make(store, files={"m": upload("small")}, template="shared")
+    assert store.resolve("copy").system == "alone"
+    store.delete(Name.parse("copy"))
+    used = {blob.digest.replace(":", "-") for blob in store.manifest(NAME).blobs}
+    assert {path.removeprefix("blobs/") for path in files(store.root) if "blobs" in path} == used
+
+
+REFUSALS: list[tuple[dict[str, dict[str, str]], str]] = [
+    ({"files": {"a": "llama", "b": "small"}}, "more than one of these are models: a, b"),
+    ({"files": {"a": "mmproj"}}, "there are no GGUF weights of a model in a"),
+    ({"files": {"a": "split"}}, "a is one piece of a split model"),
+    ({"files": {"a": "llama"}, "draft_files": {"b": "llama"}}, "the drafter is the model itself"),
+    ({"files": {"a": "llama"}, "draft_files": {"b": "mmproj"}}, "b is no model"),
+    ({"files": {"a": "llama"}, "draft_files": {"b": "small", "c": "small"}}, "not b and c"),
+    ({"files": {"a": "llama"}, "adapters": {"b": "small"}}, "b is not an adapter"),
+    (
+        {"files": {"a": "llama"}, "adapters": {"b": "lora", "c": "lora"}},
+        "^only one adapter is currently supported$",
+    ),
+]
+
+
+@pytest.mark.parametrize(("parts", "error"), REFUSALS)
+async def test_what_makes_no_model(
+    store: Store, upload: Callable[[str], str], parts: dict[str, dict[str, str]], error: str
+) -> None:
+    digests = {k: {name: upload(kind) for name, kind in v.items()} for k, v in parts.items()}
+    before = files(store.root)
+    with pytest.raises(CreateRefused, match=error):
+        await make(store, **digests)
+    assert files(store.root) == before
+
+
+async def test_broken_files_are_named_as_their_user_names_them(
+    store: Store, upload: Callable[[str], str]
+) -> None:
+    whole = store.blobs.path(upload("llama")).read_bytes()
+    short = store.blobs.add_bytes(whole[:-100]).digest
+    with pytest.raises(CreateRefused, match=r"^my\.gguf is no usable GGUF file: its tensors need"):
+        await make(store, files={"my.gguf": short})
+    other = store.blobs.add_bytes(b'{"safe": "tensors"}').digest
+    with pytest.raises(
+        CreateRefused, match=r"^supplied file was not in GGUF format: convert w\.st"
+    ):
+        await make(store, files={"w.st": other})
+    with pytest.raises(CreateRefused, match=r"the blob sha256:0{64} of m is not here"):
+        await make(store, files={"m": "sha256:" + "0" * 64})
+
+
+async def test_a_base_has_to_be_there_and_whole(store: Store, upload: Callable[[str], str]) -> None:
+    with pytest.raises(ModelNotFound):
+        await make(store, base=Name.parse("nobody"))
+    await make(store, files={"m": upload("llama")})
+    store.blobs.remove(upload("llama"))
+    with pytest.raises(DamagedModel, match="is missing"):
+        await make(store, base=NAME)
+
+
+async def test_a_stub_has_no_weights(store: Store) -> None:
+    put_model(store.root, "registry.ollama.ai/library/stub/latest", [], config={"remote_host": "h"})
+    with pytest.raises(CreateRefused, match="no GGUF weights of a model in stub:latest"):
+        await make(store, base=Name.parse("stub"))
+
+
+async def test_a_blob_that_goes_meanwhile_leaves_nothing(
+    store: Store, upload: Callable[[str], str]
+) -> None:
+    order = Order(name=NAME, files={"m": upload("llama")}, system="s")
+    steps = create(store, order)
+    assert await anext(steps) == "parsing GGUF"
+    store.blobs.remove(upload("llama"))
+    with pytest.raises(DamagedModel, match="try again"):
+        async for _ in steps:
+            pass
+    assert files(store.root) == set()
+
+
+async def test_the_case_of_a_name_stays(store: Store, upload: Callable[[str], str]) -> None:
+    await make(store, files={"m": upload("llama")})
+    async for _ in create(store, Order(name=Name.parse("MADE"), base=NAME, system="s")):
+        pass
+    assert [model.name.short for model in store.list()] == ["made:latest"]
+
+
+async def test_digests_are_written_as_ollama_does(
+    store: Store, upload: Callable[[str], str]
+) -> None:
+    digest = upload("llama")
+    await make(store, files={"m": digest.upper().replace("SHA256:", "sha256-")})
+    assert store.manifest(NAME).of(media.MODEL)[0].digest == digest
+    stored = json.loads(store.blobs.path(store.manifest(NAME).config.digest).read_bytes())
+    assert stored["rootfs"]["diff_ids"] == [digest]

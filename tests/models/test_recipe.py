@@ -1,0 +1,141 @@
+"""Is a Modelfile read as Ollama reads it?"""
+
+import codecs
+from pathlib import Path
+
+import pytest
+from ollama_folder import put_model
+from outrider.models.errors import InvalidModelfile
+from outrider.models.modelfile import render_modelfile
+from outrider.models.recipe import COMMANDS, decode_modelfile, parse_modelfile
+from outrider.models.store import Store
+
+WHOLE = '''\
+# a comment
+  # and one more
+
+FROM ./gemma4.gguf
+from mmproj.gguf
+Draft ./assistant.gguf
+ADAPTER ./lora.gguf
+TEMPLATE """{{ .Prompt }}
+  "quoted" # no comment"""
+SYSTEM first
+SYSTEM   second: it's # fine
+PARAMETER stop "<a> "
+PARAMETER\tstop <b>
+PARAMETER temperature 0.5
+LICENSE "two
+lines"
+LICENSE 'kept'
+MESSAGE user hello there
+MESSAGE assistant """hi
+"""
+RENDERER gemma4
+PARSER gemma4
+REQUIRES 0.14.0
+'''
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_every_instruction(newline: str) -> None:
+    recipe = parse_modelfile(WHOLE.replace("\n", newline))
+    assert recipe.all("from") == ("./gemma4.gguf", "mmproj.gguf")
+    assert recipe.all("draft") == ("./assistant.gguf",)
+    assert recipe.last("adapter") == "./lora.gguf"
+    assert recipe.last("template") == f'{{{{ .Prompt }}}}{newline}  "quoted" # no comment'
+    assert recipe.last("system") == "second: it's # fine"
+    assert recipe.worded("parameter") == (("stop", "<a> "), ("stop", "<b>"), ("temperature", "0.5"))
+    assert recipe.all("license") == (f"two{newline}lines", "'kept'")
+    assert recipe.worded("message") == (("user", "hello there"), ("assistant", f"hi{newline}"))
+    assert (recipe.last("renderer"), recipe.last("parser")) == ("gemma4", "gemma4")
+    assert recipe.last("requires") == "0.14.0"
+
+
+def test_the_last_line_needs_no_end() -> None:
+    assert parse_modelfile("FROM a").all("from") == ("a",)
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ('SYSTEM ""', ""),
+        ('SYSTEM """"""', ""),
+        ('SYSTEM "a" and "b"', 'a" and "b'),
+        ('SYSTEM say "a"', 'say "a"'),
+        ('SYSTEM """a "b""""', 'a "b"'),
+        ("SYSTEM 'a'", "'a'"),
+        (r'SYSTEM "a\nb"', r"a\nb"),
+        ("system ü€🦊", "ü€🦊"),
+    ],
+)
+def test_quotes(line: str, value: str) -> None:
+    assert parse_modelfile(f"FROM m\n{line}\nPARSER p\n").last("system") == value
+
+
+COMMAND = "(line {}): command must be one of " + (
+    '"from", "license", "template", "system", "adapter", "draft", "renderer", "parser", '
+    '"parameter", "message", or "requires"'
+)
+ROLE = '(line {}): message role must be one of "system", "user", or "assistant"'
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("", "no FROM line"),
+        ("# FROM a\nSYSTEM b", "no FROM line"),
+        ("FROM a\n\nBAKE b", COMMAND.format(3)),
+        ("FROM", COMMAND.format(1)),
+        ('FROM a\nSYSTEM """\n\n"""\nnot one', COMMAND.format(5)),
+        ("FROM a\nMESSAGE robot hi", ROLE.format(2)),
+        ("FROM a\nMESSAGE USER hi", ROLE.format(2)),
+        ('FROM a\nSYSTEM "b', "unexpected EOF"),
+        ('FROM a\nSYSTEM """b"', "unexpected EOF"),
+        ("FROM a\nPARAMETER stop", "unexpected EOF"),
+        ("FROM a\nMESSAGE user", "unexpected EOF"),
+        ("FROM a\nREQUIRES new", "requires must be a valid semver (e.g. 0.14.0)"),
+    ],
+)
+def test_mistakes_are_named(text: str, error: str) -> None:
+    with pytest.raises(InvalidModelfile) as caught:
+        parse_modelfile(text)
+    assert str(caught.value) == error
+
+
+@pytest.mark.parametrize("version", ["1", "0.14", "v0.14.0", "0.14.0-rc.1+build"])
+def test_versions(version: str) -> None:
+    assert parse_modelfile(f"FROM a\nREQUIRES {version}").last("requires") == version
+
+
+@pytest.mark.parametrize(
+    ("mark", "encoding"),
+    [
+        (b"", "utf-8"),
+        (codecs.BOM_UTF8, "utf-8"),
+        (codecs.BOM_UTF16_LE, "utf-16-le"),
+        (codecs.BOM_UTF16_BE, "utf-16-be"),
+    ],
+)
+def test_encodings(mark: bytes, encoding: str) -> None:
+    assert decode_modelfile(mark + "FROM ü€🦊\n".encode(encoding)) == "FROM ü€🦊\n"
+
+
+@pytest.mark.parametrize("data", [b"FROM \xff", codecs.BOM_UTF16_LE + b"abc"])
+def test_what_is_no_text(data: bytes) -> None:
+    with pytest.raises(InvalidModelfile, match="not text in UTF-8 or UTF-16"):
+        decode_modelfile(data)
+
+
+@pytest.mark.parametrize(
+    "system", ["plain", " lead", "a\nb", 'say "hi"\n', '"quoted" start', "'a'"]
+)
+def test_what_show_writes_is_read_back(tmp_path: Path, system: str) -> None:
+    layers = [("model", b"w"), ("draft", b"d"), ("system", system.encode())]
+    put_model(tmp_path, "registry.ollama.ai/library/m/1b", layers)
+    model = Store(tmp_path).resolve("m:1b")
+    recipe = parse_modelfile(render_modelfile(model))
+    assert recipe.all("from") == (str(model.model_path),)
+    assert recipe.all("draft") == (str(model.draft_path),)
+    assert recipe.last("system") == system
+    assert {command.name for command in recipe.commands} <= set(COMMANDS)
