@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 DECAY = 0.97  # of what is known about acceptance of a stream, by guess, ...
 DECAY_OF_ALL = 0.99  # ... and of all streams
-PRIOR_GUESSES = 16.0  # that what is known of others counts for
+PRIOR_OF_ALL = 4.0  # guesses that what is believed at first counts for, and ...
+PRIOR = 16.0  # ... what is known of all streams, for one of them
 FIRST_CHANCE = 0.9  # of a guess of which nothing is known, so that it is tried
 UNLIKELY = 0.02  # chance of being reached below which a guess is not thought of
 BUCKETS = 8  # of a drafter's confidence
@@ -27,8 +28,9 @@ class Record:
         self.right = decay * self.right + is_right
         self.total = decay * self.total + 1
 
-    def chance(self, prior: float) -> float:
-        return (self.right + PRIOR_GUESSES * prior) / (self.total + PRIOR_GUESSES)
+    def chance(self, prior: float, weight: float) -> float:
+        """Drawn towards a prior that counts for so many guesses."""
+        return (self.right + weight * prior) / (self.total + weight)
 
 
 NOTHING = Record()  # seen so far
@@ -81,32 +83,31 @@ class Acceptance:
         A depth that was seldom reached is judged by the one before it.
         """
         chances: list[float] = []
-        own, ease = self._streams.get(stream, {}), self._ease(stream)
         before, reach = FIRST_CHANCE, 1.0
         for depth in range(len(sure), len(sure) + length):
-            kind = drafter, ("depth", depth, ease)
-            of_all = self.general.get(kind, NOTHING).chance(before)
-            before = own.get((drafter, ("depth", depth, 0)), NOTHING).chance(of_all)
+            kind = "depth", depth, self._ease(stream)
+            before = chance = self._chance(drafter, stream, kind, before)
             if sure and not chances:
-                kind = drafter, _kind("after", sure[-1])
-                of_all = self.general.get(kind, NOTHING).chance(before)
-                chances.append(own.get(kind, NOTHING).chance(of_all))
-            else:
-                chances.append(before)
-            reach *= chances[-1]
+                chance = self._chance(drafter, stream, _kind("after", sure[-1]), before)
+            chances.append(chance)
+            reach *= chance
             if reach < UNLIKELY:
                 break
         return tuple(chances)
 
     def judged(self, drafter: str, stream: int, confidences: Sequence[float]) -> tuple[float, ...]:
         """Of guesses whose confidence is known."""
-        own = self._streams.get(stream, {})
-        chances = []
-        for confidence in confidences:
-            kind = drafter, _kind("sure", confidence)
-            of_all = self.general.get(kind, NOTHING).chance(confidence)
-            chances.append(own.get(kind, NOTHING).chance(of_all))
-        return tuple(chances)
+        return tuple(
+            self._chance(drafter, stream, _kind("sure", confidence), confidence)
+            for confidence in confidences
+        )
+
+    def _chance(self, drafter: str, stream: int, kind: Kind, prior: float) -> float:
+        """What is believed of a stream's guesses of that kind; texts that are hard to guess and
+        those that are not tell each other nothing, but a stream is one text."""
+        of_all = self.general.get((drafter, kind), NOTHING).chance(prior, PRIOR_OF_ALL)
+        own = self._streams.get(stream, {}).get((drafter, (*kind[:2], 0)), NOTHING)
+        return own.chance(of_all, PRIOR)
 
     def forget(self, stream: int) -> None:
         self._streams.pop(stream, None)

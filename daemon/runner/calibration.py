@@ -11,12 +11,13 @@ from ..protocol import Limits, Load, Sampling
 from .drafters.drafter import Ask, Drafter, to_the_end
 from .drafters.ngram import NgramDrafter
 from .holding import Holding
+from .learned import Learned
 from .llama import DECODED, Context, Loaded, Rows
 from .pairing import load_drafter
 from .profile import restore
 from .sampling import Sampler
 from .sequence import Sequence
-from .speculation import Learned, Speculation
+from .speculation import Speculation
 
 ROWS = (1, 2, 4, 8)  # the others lie between, or are met on the way
 FEW_ROWS = (1, 4)  # for guesses that are seldom: nobody shall wait long for them

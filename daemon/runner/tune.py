@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import accumulate
+from typing import NamedTuple
 
 from .curve import Curve
 
-SIZES = (*range(9), 10, 12, 14, *range(16, 32, 4), *range(32, 1025, 8))
+SIZES = frozenset((*range(9), 10, 12, 14, *range(16, 32, 4), *range(32, 1025, 8)))
 """Guesses of a step, all streams together: of few sizes, so that graph shapes recur (guide 6.4)."""
 GAIN = 1.015  # expected at least of a draft, so that noise does not start one
 PATIENCE = 1  # decodes of the drafter that may seem not to help, before one that does
@@ -62,15 +63,14 @@ class Plan:
     goodput: float
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A guess that could be verified; sorted, the likeliest come first, and none before the one
-    that it follows."""
+    that it follows. (Made by the hundred, which takes a dataclass three times as long.)"""
 
     unlikely: float  # minus the chance that it and all before it are right
     depth: int
     stream: int
-    layer: int = field(compare=False)  # of the drafter's decodes from now on; 0: it is there
+    layer: int  # of the drafter's decodes from now on; 0: it is there
 
 
 def choose(options: Sequence[Option], costs: Costs) -> Plan:
