@@ -10,7 +10,7 @@ from ..protocol import MAX_READ_AHEAD
 from .drafters.drafter import Ask, Drafter, to_the_end
 from .learned import Learned
 from .stream import Stream
-from .tune import Costs, Option, Purse, better, choose
+from .tune import Costs, Option, Plan, Purse, better, choose, num_worth
 
 PROBE_LENGTH = 2
 MIN_REVIEWED, MAX_REVIEWED = 8, 16  # tokens, when it is seen what would have been guessed
@@ -61,6 +61,8 @@ class Guesses:
         self._asking = asking
         self._learned = learned
         self._spent_s = spent_s
+        self._outlooks: dict[int, tuple[float, ...]] = {}  # of the drafter with weights, by id
+        self._reach: dict[int, float] = {}  # chance that all it has guessed is right, by id
         self._costs = Costs(
             learned.verify, learned.draft, streams=streams, rows=rows, is_even=is_even
         )
@@ -81,42 +83,41 @@ class Guesses:
             for guess in self._asking:
                 guess.least = max(guess.least, min(guess.bound, PROBE_LENGTH))
         options = [self._option(model, guess) for guess in self._asking]
-        lengths = self._lengths(options)
-        if not any(lengths):
-            lengths = self._try(model, purse)
+        plan = choose(options, self._costs)
+        if not any(plan.lengths) and not any(guess.least for guess in self._asking):
+            self._try(model, purse)
         asks = {
             i: Ask(guess.stream.sequence, guess.stream.sampler, min(guess.bound, model.max_length))
             for i, guess in enumerate(self._asking)
-            if lengths[i] and options[i] is not guess.option
+            if (plan.lengths[i] or guess.least) and options[i] is not guess.option
         }
         if asks:
-            self._draft(model, options, asks)
+            self._draft(model, plan, asks)
 
     def settle(self, room: int) -> None:
         """Which of the guesses are verified, together at most `room`."""
-        lengths = self._lengths([guess.option for guess in self._asking])
+        options = [guess.option for guess in self._asking]
+        plan = choose(options, replace(self._costs, spent_s=self._spent_s()))
+        lengths = [max(n, g.least) for n, g in zip(plan.lengths, self._asking, strict=True)]
         if self._costs.is_even:
             lengths = [min(*lengths, room // len(lengths))] * len(lengths)
         for guess, length in zip(self._asking, lengths, strict=True):
             guess.length = min(length, len(guess.confidences), room)
             room -= guess.length
 
-    def _draft(self, model: Drafter, options: list[Option], asks: dict[int, Ask]) -> None:
-        """`options` of all who ask, and the asks of those for whom the model guesses, by place.
-
-        After each decode it is decided anew for all of them together whether one more pays.
-        """
+    def _draft(self, model: Drafter, plan: Plan, asks: dict[int, Ask]) -> None:
+        """The model guesses for those streams, by place; after each decode, now that it is known
+        how sure it is, they are judged together: for whom is one more worth it?"""
 
         def go_on(open_asks: Seq[Ask]) -> Seq[Ask]:
-            for i, ask in asks.items():
-                options[i] = self._so_far(model, ask, is_open=ask in open_asks)
-            lengths = self._lengths(options)
-            return [
-                ask
-                for i, ask in asks.items()
-                if ask in open_asks and len(ask.drafts) < min(lengths[i], ask.length)
-            ]
+            wanting = [ask for ask in open_asks if len(ask.drafts) < ask.length]
+            reach = {id(ask): self._next_reach(model, ask) for ask in wanting}
+            wanting.sort(key=lambda ask: -reach[id(ask)])
+            count = num_worth([reach[id(ask)] for ask in wanting], plan, self._costs)
+            owed = [ask for ask in wanting[count:] if len(ask.drafts) < least[id(ask)]]
+            return [*wanting[:count], *owed]
 
+        least = {id(ask): self._asking[i].least for i, ask in asks.items()}
         for call in model.draft(list(asks.values()), go_on):
             known = self._learned.catch_up if call.catches_up else self._learned.draft
             known.observe(call.rows, call.took_s)
@@ -124,18 +125,29 @@ class Guesses:
             if ask.drafts:
                 self._take(self._asking[i], model, ask)
 
+    def _next_reach(self, model: Drafter, ask: Ask) -> float:
+        """The chance that the guess after the newest one, and all before it, are right."""
+        acceptance, id_ = self._learned.acceptance, ask.sequence.id
+        newest = ask.drafts[-1].confidence
+        reach = self._reach.get(id_, 1.0) * acceptance.judged(model.name, id_, newest)
+        self._reach[id_] = reach
+        outlook = self._outlooks[id_]
+        prior = outlook[min(len(ask.drafts), len(outlook) - 1)]
+        return reach * acceptance.after(model.name, id_, newest, prior)
+
     def _take(self, guess: Guess, drafter: Drafter, ask: Ask) -> None:
         """These are its guesses, as far as the grammar lets them through; now it is known how sure
         the drafter is."""
         del ask.drafts[guess.stream.num_possible(ask.tokens) :]
         guess.drafter, guess.ask = drafter.name, ask
         id_, acceptance = ask.sequence.id, self._learned.acceptance
-        chances = acceptance.judged(drafter.name, id_, guess.confidences)
-        guess.option = Option(chances, drafted=len(chances))
+        chances = [acceptance.judged(drafter.name, id_, sure) for sure in guess.confidences]
+        guess.option = Option(tuple(chances), drafted=len(chances))
 
     def _option(self, model: Drafter, guess: Guess) -> Option:
         """The better one: what this drafter is expected to guess, or what was looked up."""
         if not self._learned.draft.is_known:
+            self._outlooks[guess.stream.sequence.id] = (1.0,)
             return Option(())
         seq = guess.stream.sequence
         pending = model.pending(seq)
@@ -143,33 +155,19 @@ class Guesses:
         tokens = min(max(HORIZON, len(seq.drawn)), seq.num_left)
         token_s = self._learned.catch_up_s(pending - rows) / tokens
         length = min(guess.bound, model.max_length)
-        chances = self._learned.acceptance.expected(model.name, seq.id, length)
-        option = Option(chances, 0, rows, token_s)
-        return option if guess.least else better(guess.option, option, self._costs)
+        outlook = self._learned.acceptance.expected(model.name, seq.id, length)
+        self._outlooks[seq.id] = outlook
+        option = Option(outlook, 0, rows, token_s)
+        if guess.least or guess.option is NO_OPTION:
+            return option
+        return better(guess.option, option, self._costs)
 
-    def _so_far(self, model: Drafter, ask: Ask, *, is_open: bool) -> Option:
-        """What was guessed, and what is expected of the next guesses."""
-        acceptance, id_ = self._learned.acceptance, ask.sequence.id
-        sure = [draft.confidence for draft in ask.drafts]
-        chances = acceptance.judged(model.name, id_, sure)
-        left = ask.length - len(sure) if is_open else 0
-        chances += acceptance.expected(model.name, id_, left, sure)
-        return Option(chances, drafted=len(sure))
-
-    def _lengths(self, options: Seq[Option]) -> list[int]:
-        """How many guesses of each pay, or are to be made anyhow."""
-        lengths = choose(options, replace(self._costs, spent_s=self._spent_s())).lengths
-        return [
-            max(length, guess.least) for guess, length in zip(self._asking, lengths, strict=True)
-        ]
-
-    def _try(self, model: Drafter, purse: Purse) -> list[int]:
-        """Nothing seems to pay: find out more, if that can be afforded. Lengths by place."""
+    def _try(self, model: Drafter, purse: Purse) -> None:
+        """Nothing seems to pay: find out more, if that can be afforded."""
         if model.reviews:
             self._review(model, purse)
         elif purse.affords(self._probe_s(model)):
             self._asking[0].least = min(self._asking[0].bound, PROBE_LENGTH)
-        return [guess.least for guess in self._asking]
 
     def _probe_s(self, model: Drafter) -> float:
         """What a guess or two for the first stream may cost in vain."""

@@ -33,9 +33,10 @@ def test_what_was_learned_comes_back(tmp_path: Path) -> None:
     )
     assert after.draft.seconds(1) == before.draft.seconds(1)
     # streams are gone with their process; what all of them have in common is not
-    assert after.acceptance.judged("model", 2, [0.9, 0.2]) == before.acceptance.judged(
-        "model", 2, [0.9, 0.2]
-    )
+    for confidence in (0.9, 0.2):
+        assert after.acceptance.judged("model", 2, confidence) == before.acceptance.judged(
+            "model", 2, confidence
+        )
     assert [file.name for file in path.parent.iterdir()] == ["profile.json"]
 
 
