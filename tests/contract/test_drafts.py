@@ -83,6 +83,7 @@ def run(daemon: Daemon, *words: str) -> int:
     return exit_code(["--host", daemon.url, *words])
 
 
+@pytest.mark.timeout(300)
 def test_bench_shows_every_way(
     drafting: Daemon, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
