@@ -19,7 +19,7 @@ SIZES = frozenset((*range(9), 10, 12, 14, *range(16, 32, 4), *range(32, 1025, 8)
 GAIN = 1.015  # expected at least of a draft, so that noise does not start one
 PATIENCE = 1  # decodes of the drafter that may seem not to help, before one that does
 SHARE = 0.01  # of the time may be lost by reading ahead, ...
-STEPS = 4.0  # ... and what so many steps take, where expectations are not met
+STEPS = 2.0  # ... and what so many steps take, where expectations are not met
 DEBTS = 5.0  # times that, which one try may cost; a larger debt is forgiven
 
 
