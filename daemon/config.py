@@ -69,7 +69,7 @@ class Settings(BaseSettings):
         "f16", validation_alias=_env("KV_CACHE_TYPE")
     )
     speculation: Annotated[int | None, BeforeValidator(_drafting)] = Field(
-        0, validation_alias=_env("SPECULATION")
+        None, validation_alias=_env("SPECULATION")
     )
     """Tokens to draft at a time; None: as many as pay; 0: none."""
     draft: Path | None = Field(None, validation_alias=_env("DRAFT"))
@@ -152,11 +152,6 @@ class Settings(BaseSettings):
     def port(self) -> int:
         """The TCP port to bind or to reach."""
         return _split_address(self.address)[2] if self.port_override is None else self.port_override
-
-    def drafting(self, *, has_drafter: bool) -> int | None:
-        """`speculation` for a model: whoever brings a drafter wants it used, unless told off."""
-        is_told = "speculation" in self.model_fields_set
-        return None if has_drafter and not is_told else self.speculation
 
     @property
     def base_url(self) -> str:

@@ -135,7 +135,6 @@ def plan_load(known: Known, options: Options, settings: Settings) -> Load:
     cells = _round_up(max(num_ctx, min(num_ctx * slots, POOL_CELLS)), 256)
     draft = str(known.model.draft_path or settings.draft or known.beside or "")
     has_mtp = known.header.has_mtp and not draft
-    speculation = settings.drafting(has_drafter=bool(draft) or has_mtp)
     load = Load(
         model=str(known.path),
         num_ctx=num_ctx,
@@ -147,8 +146,8 @@ def plan_load(known: Known, options: Options, settings: Settings) -> Load:
         use_mmap=options.use_mmap,
         kv_type=settings.kv_cache_type,
         draft=draft,
-        mtp=has_mtp and speculation != 0,
-        speculation=speculation,
+        mtp=has_mtp and settings.speculation != 0,
+        speculation=settings.speculation,
         shelf_bytes=_memory_bytes() // SHELF_SHARE,
         threads=options.num_thread or _num_cores(),
     )

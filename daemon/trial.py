@@ -70,10 +70,8 @@ async def reading_ahead(client: Client, model: str) -> Json:
     own = [row for row in loaded if model in (row["name"], row["name"].removesuffix(":latest"))]
     speculation = own[0].get("speculation") if own else None
     if not speculation or not speculation["drafters"]:
-        raise DaemonError(
-            f"nobody reads ahead for {model}; "
-            "start the daemon with 'outrider serve --speculation auto'"
-        )
+        reason = (speculation or {}).get("refusal") or "the daemon was told so (--speculation off)"
+        raise DaemonError(f"nobody reads ahead for {model}: {reason}")
     return dict(speculation)
 
 

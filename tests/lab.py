@@ -15,8 +15,9 @@ from typing import cast
 from outrider.daemon.protocol import Limits, Sampling
 from outrider.daemon.runner.drafters.drafter import Ask, Call, Draft, GoOn
 from outrider.daemon.runner.holding import Holding
+from outrider.daemon.runner.learned import Learned
 from outrider.daemon.runner.sequence import Sequence as Tokens
-from outrider.daemon.runner.speculation import Learned, Speculation
+from outrider.daemon.runner.speculation import Speculation
 from outrider.daemon.runner.stream import Stream
 
 NOISE = 0.03  # by which calls of one size differ, relative

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 DECAY = 0.97  # of what is known about acceptance of a stream, by guess, ...
 DECAY_OF_ALL = 0.99  # ... and of all streams
-PRIOR_GUESSES = 16.0  # that what is known of others counts for
+PRIOR_GUESSES = 16.0  # that what is believed at first, or known of others, counts for
 FIRST_CHANCE = 0.9  # of a guess of which nothing is known, so that it is tried
-UNLIKELY = 0.02  # chance of being reached below which a guess is not thought of
+UNLIKELY = 0.05  # chance of being reached below which a guess is not thought of
 BUCKETS = 8  # of a drafter's confidence
 EASE = (0.6, 0.75)  # how sure the target is of its own tokens, where texts are told apart
 EASE_MEMORY = 0.2  # weight of the newest token in that
@@ -72,41 +72,33 @@ class Acceptance:
                 )
                 own.setdefault((drafter, (*kind[:2], 0)), Record()).observe(depth < accepted, DECAY)
 
-    def expected(
-        self, drafter: str, stream: int, length: int, sure: Sequence[float] = ()
-    ) -> tuple[float, ...]:
-        """Of up to `length` guesses that are not made yet, after some of which it is known how
-        `sure` they are; as far as they may be reached at all.
-
-        A depth that was seldom reached is judged by the one before it.
-        """
+    def expected(self, drafter: str, stream: int, length: int) -> tuple[float, ...]:
+        """Of up to `length` guesses that are not made yet, as far as they may be reached at all; a
+        depth that was seldom reached is judged by the one before it."""
         chances: list[float] = []
-        own, ease = self._streams.get(stream, {}), self._ease(stream)
-        before, reach = FIRST_CHANCE, 1.0
-        for depth in range(len(sure), len(sure) + length):
-            kind = drafter, ("depth", depth, ease)
-            of_all = self.general.get(kind, NOTHING).chance(before)
-            before = own.get((drafter, ("depth", depth, 0)), NOTHING).chance(of_all)
-            if sure and not chances:
-                kind = drafter, _kind("after", sure[-1])
-                of_all = self.general.get(kind, NOTHING).chance(before)
-                chances.append(own.get(kind, NOTHING).chance(of_all))
-            else:
-                chances.append(before)
-            reach *= chances[-1]
+        chance, reach, ease = FIRST_CHANCE, 1.0, self._ease(stream)
+        for depth in range(length):
+            chance = self._chance(drafter, stream, ("depth", depth, ease), chance)
+            chances.append(chance)
+            reach *= chance
             if reach < UNLIKELY:
                 break
         return tuple(chances)
 
-    def judged(self, drafter: str, stream: int, confidences: Sequence[float]) -> tuple[float, ...]:
-        """Of guesses whose confidence is known."""
-        own = self._streams.get(stream, {})
-        chances = []
-        for confidence in confidences:
-            kind = drafter, _kind("sure", confidence)
-            of_all = self.general.get(kind, NOTHING).chance(confidence)
-            chances.append(own.get(kind, NOTHING).chance(of_all))
-        return tuple(chances)
+    def after(self, drafter: str, stream: int, confidence: float, prior: float) -> float:
+        """Of a guess that is not made yet, after one of which it is known how sure it is."""
+        return self._chance(drafter, stream, _kind("after", confidence), prior)
+
+    def judged(self, drafter: str, stream: int, confidence: float) -> float:
+        """Of a guess whose confidence is known."""
+        return self._chance(drafter, stream, _kind("sure", confidence), confidence)
+
+    def _chance(self, drafter: str, stream: int, kind: Kind, prior: float) -> float:
+        """What is believed of a stream's guesses of that kind; texts that are hard to guess and
+        those that are not tell each other nothing, but a stream is one text."""
+        of_all = self.general.get((drafter, kind), NOTHING).chance(prior)
+        own = self._streams.get(stream, {}).get((drafter, (*kind[:2], 0)), NOTHING)
+        return own.chance(of_all)
 
     def forget(self, stream: int) -> None:
         self._streams.pop(stream, None)

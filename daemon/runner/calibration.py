@@ -11,16 +11,19 @@ from ..protocol import Limits, Load, Sampling
 from .drafters.drafter import Ask, Drafter, to_the_end
 from .drafters.ngram import NgramDrafter
 from .holding import Holding
+from .learned import Learned
 from .llama import DECODED, Context, Loaded, Rows
 from .pairing import load_drafter
 from .profile import restore
 from .sampling import Sampler
 from .sequence import Sequence
-from .speculation import Learned, Speculation
+from .speculation import Speculation
 
 ROWS = (1, 2, 4, 8)  # the others lie between, or are met on the way
+FEW_ROWS = (1, 4)  # for guesses that are seldom: nobody shall wait long for them
 STREAMS = (1, 2, 4, 8)
 ROUNDS = 3  # the first of them builds the graphs
+FEW_ROUNDS = 2
 GREEDY = Sampling(temperature=0.0)
 NO_WAY_BACK = "guesses cannot be taken back from the state of this recurrent model"
 
@@ -34,7 +37,7 @@ def prepare(loaded: Loaded[Context], load: Load) -> Speculation:
     if not loaded.context.max_drafts:
         return Speculation((), learned, refusal=refusal or f"no drafts: {NO_WAY_BACK}")
     if not learned.verify.is_known:
-        _measure(loaded.context, load, learned)
+        _measure(loaded.context, load, learned, is_brief=drafter is None)
     if drafter and not learned.draft.is_known:
         _measure_drafter(drafter, loaded, load, learned)
     drafters = (NgramDrafter(), drafter) if drafter else (NgramDrafter(),)
@@ -60,11 +63,11 @@ def _find_drafter(loaded: Loaded[Context], load: Load) -> tuple[Drafter | None, 
         return None, f"no drafter: {load.draft or 'the MTP head'} is not used: {error}"
 
 
-def _measure(context: Context, load: Load, learned: Learned) -> None:
+def _measure(context: Context, load: Load, learned: Learned, *, is_brief: bool) -> None:
     """Decode a text that nobody asked for, then forget it."""
-    rows = Rows(load.batch)
-    for number in range(ROUNDS):
-        for count in (c for c in ROWS if c <= min(load.batch, load.num_ctx, context.max_outputs)):
+    rows, most = Rows(load.batch), min(load.batch, load.num_ctx, context.max_outputs)
+    for number in range(FEW_ROUNDS if is_brief else ROUNDS):
+        for count in (c for c in (FEW_ROWS if is_brief else ROWS) if c <= most):
             rows.clear()
             rows.add(0, 0, [0] * count, outputs=count)
             start_s = time.perf_counter()

@@ -57,11 +57,13 @@ class Curve:
     def _first(self, rows: int, cost: float) -> float:
         """What is believed of a new number of rows: what its neighbours say, if it has two."""
         is_between = bool(self.shape) and min(self.shape) < rows < max(self.shape)
-        return self.table(rows)[rows] / self.scale if is_between else cost
+        return self.seconds(rows) / self.scale if is_between else cost
 
     def seconds(self, rows: int) -> float:
         """Expected of a call with so many rows."""
-        return self.table(rows)[rows]
+        if rows >= len(self._line):
+            self._line = self._draw(rows)
+        return self.scale * self._line[rows]
 
     def table(self, rows: int) -> list[float]:
         """Expected of calls with 0 to `rows` rows: on the line between the nearest counts that

@@ -13,7 +13,7 @@ import msgspec
 
 from .acceptance import Acceptance, Record
 from .curve import Curve, Point, Rate
-from .speculation import Learned
+from .learned import Learned
 
 VERSION = 3  # of the file; another one is learned anew
 SAVE_EVERY_S = 10.0

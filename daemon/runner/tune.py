@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import accumulate
+from typing import NamedTuple
 
 from .curve import Curve
 
-SIZES = (*range(9), 10, 12, 14, *range(16, 32, 4), *range(32, 1025, 8))
+SIZES = frozenset((*range(9), 10, 12, 14, *range(16, 32, 4), *range(32, 1025, 8)))
 """Guesses of a step, all streams together: of few sizes, so that graph shapes recur (guide 6.4)."""
 GAIN = 1.015  # expected at least of a draft, so that noise does not start one
 PATIENCE = 1  # decodes of the drafter that may seem not to help, before one that does
@@ -45,7 +46,7 @@ class Costs:
     draft: Curve  # by rows of the drafter; not asked if all guesses are there already
     streams: int  # that each get a token
     rows: int  # without guesses
-    spent_s: float = 0.0  # on guesses that are made
+    spent_s: float = 0.0  # on the guesses that are there
     is_even: bool = False  # whether all streams must be given as many guesses
 
     @property
@@ -62,15 +63,14 @@ class Plan:
     goodput: float
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A guess that could be verified; sorted, the likeliest come first, and none before the one
-    that it follows."""
+    that it follows. (Made by the hundred, which takes a dataclass three times as long.)"""
 
     unlikely: float  # minus the chance that it and all before it are right
     depth: int
     stream: int
-    layer: int = field(compare=False)  # of the drafter's decodes from now on; 0: it is there
+    layer: int  # of the drafter's decodes from now on; 0: it is there
 
 
 def choose(options: Sequence[Option], costs: Costs) -> Plan:
@@ -87,10 +87,10 @@ def choose(options: Sequence[Option], costs: Costs) -> Plan:
     by_depth = operator.attrgetter("depth", "stream")
     candidates.sort(key=by_depth if costs.is_even else None)
     best, missed = Plan([0] * len(options), costs.goodput), 0
-    goal = GAIN * costs.goodput
-    for layers in range(1 + max((c.layer for c in candidates), default=0)):
-        within = [c for c in candidates if c.layer <= layers]
-        plan = _fill(within, options, costs, is_final=layers == 0)
+    most = max((c.layer for c in candidates), default=0)
+    goal, step = GAIN * costs.goodput, Step(options, costs, len(candidates), most)
+    for layers in range(1 + most):
+        plan = step.fill([c for c in candidates if c.layer <= layers], is_final=layers == 0)
         if plan.goodput > goal:
             goal, best, missed = plan.goodput, plan, 0
         elif layers and (missed := missed + 1) > PATIENCE:
@@ -98,31 +98,60 @@ def choose(options: Sequence[Option], costs: Costs) -> Plan:
     return best
 
 
-def _fill(
-    candidates: Sequence[Candidate], options: Sequence[Option], costs: Costs, *, is_final: bool
-) -> Plan:
-    """The best number of these guesses, added one after the other. `is_final`: none of them has to
-    be made, so their number is that of the rows."""
-    verify_s = costs.verify.table(costs.rows + len(candidates))[costs.rows :]
-    asked = 0 if is_final else sum(option.rows for option in options)
-    draft_s = costs.draft.table(asked) if asked else []
-    asking = [0] * (2 + max((c.layer for c in candidates), default=0))  # rows of the drafter
-    lengths, tokens, drafting_s = [0] * len(options), float(costs.streams), costs.spent_s
-    best = Plan(lengths[:], 0.0)
-    for added, candidate in enumerate(candidates, 1):
-        option, layer = options[candidate.stream], candidate.layer
-        tokens -= candidate.unlikely
-        lengths[candidate.stream] = candidate.depth + 1
-        if layer:
-            before = asking[layer]
-            asking[layer] += option.rows if layer == 1 else 1
-            drafting_s += draft_s[asking[layer]] - draft_s[before]
-            drafting_s += option.token_s * ((layer == 1) - candidate.unlikely)
-        goodput = tokens / (verify_s[added] + drafting_s)
-        if goodput <= best.goodput or (costs.is_even and len(set(lengths)) > 1):
-            continue
-        if added in SIZES or costs.is_even or not is_final:
-            best = Plan(lengths[:], goodput)
+class Step:
+    """The step that is to be filled, and what it costs by what is in it."""
+
+    def __init__(
+        self, options: Sequence[Option], costs: Costs, candidates: int, layers: int
+    ) -> None:
+        """So many guesses at most, by so many decodes of the drafter."""
+        asked = sum(option.rows for option in options if option.drafted < len(option.chances))
+        self._options = options
+        self._costs = costs
+        self._verify_s = costs.verify.table(costs.rows + candidates)[costs.rows :]
+        self._layers = layers
+        self._draft_s = costs.draft.table(asked) if asked else []
+
+    def fill(self, candidates: Sequence[Candidate], *, is_final: bool) -> Plan:
+        """The best number of these guesses, added one after the other. `is_final`: none of them has
+        to be made, so their number is that of the rows."""
+        costs, options, draft_s = self._costs, self._options, self._draft_s
+        asking = [0] * (self._layers + 1)  # rows of the drafter by layer
+        lengths, tokens, drafting_s = [0] * len(options), float(costs.streams), costs.spent_s
+        best = Plan(lengths[:], 0.0)
+        for added, (unlikely, depth, stream, layer) in enumerate(candidates, 1):
+            tokens -= unlikely
+            lengths[stream] = depth + 1
+            if layer:
+                before, option = asking[layer], options[stream]
+                asking[layer] += option.rows if layer == 1 else 1
+                drafting_s += draft_s[asking[layer]] - draft_s[before]
+                drafting_s += option.token_s * ((layer == 1) - unlikely)
+            goodput = tokens / (self._verify_s[added] + drafting_s)
+            if goodput <= best.goodput or (costs.is_even and len(set(lengths)) > 1):
+                continue
+            if not is_final or costs.is_even or added in SIZES:
+                best = Plan(lengths[:], goodput)
+        return best
+
+
+def num_worth(reach: Sequence[float], plan: Plan, costs: Costs) -> int:
+    """Of how many streams one more guess is worth a decode of the drafter, while a plan is carried
+    out. `reach`: the chances of these guesses, best first.
+
+    Time is worth what the plan expects to make of it. A row of the target costs what the rows of
+    the plan do on average: single rows may be dear, and the next ones for nothing.
+    """
+    rows = max(sum(plan.lengths), 1)
+    verify_s = costs.verify.table(costs.rows + rows)
+    row_s = (verify_s[-1] - verify_s[costs.rows]) / rows
+    draft_s = costs.draft.table(len(reach))
+    tokens, most, best = 0.0, 0.0, 0
+    for count, chance in enumerate(reach, 1):
+        tokens += chance
+        profit = tokens - plan.goodput * (draft_s[count] + count * row_s)
+        if profit > most and (not costs.is_even or count == len(reach)):
+            most, best = profit, count
     return best
 
 

@@ -83,6 +83,7 @@ def run(daemon: Daemon, *words: str) -> int:
     return exit_code(["--host", daemon.url, *words])
 
 
+@pytest.mark.timeout(300)
 def test_bench_shows_every_way(
     drafting: Daemon, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -105,11 +106,13 @@ def test_verify_compares_token_by_token(
     assert last.endswith(" 0 are different")
 
 
-def test_without_a_drafter_both_say_what_to_do(
-    daemon: Daemon, capsys: pytest.CaptureFixture[str]
+def test_where_nobody_reads_ahead_both_say_why(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for verb in ("bench", "verify"):
-        assert run(daemon, verb, "smollm2:135m") == 1
-        assert "nobody reads ahead for smollm2:135m; start the daemon" in capsys.readouterr().err
-    assert run(daemon, "bench", "smollm2:135m", "--streams", "some") == 2
+    with start_daemon(root, tmp_path, env={"OUTRIDER_SPECULATION": "off"}) as daemon:
+        for verb in ("bench", "verify"):
+            assert run(daemon, verb, "pair") == 1
+            told = "nobody reads ahead for pair: the daemon was told so (--speculation off)"
+            assert told in capsys.readouterr().err
+        assert run(daemon, "bench", "pair", "--streams", "some") == 2
     assert "'some' is not a list of numbers" in capsys.readouterr().err

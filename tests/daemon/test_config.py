@@ -25,7 +25,7 @@ TABLE: list[tuple[str, str, object, list[tuple[str, object]]]] = [
     ("context_length", "context_length", 0, [("1000", 1000), ("2000", 2000), ("3000", 3000)]),
     ("max_loaded_models", "max_loaded_models", 0, [("1", 1), ("2", 2), ("3", 3)]),
     ("kv_cache_type", "kv_cache_type", "f16", [("f32", "f32"), ("q8_0", "q8_0"), ("q4_0", "q4_0")]),
-    ("speculation", "speculation", 0, [("auto", None), ("off", 0), ("4", 4)]),
+    ("speculation", "speculation", None, [("auto", None), ("off", 0), ("4", 4)]),
     (
         "origins",
         "origins",
@@ -54,14 +54,6 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def host_of(monkeypatch: pytest.MonkeyPatch, text: str) -> Settings:
     monkeypatch.setenv("OLLAMA_HOST", text)
     return Settings.load()
-
-
-def test_a_drafter_is_used_unless_told_off(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert Settings.load().drafting(has_drafter=True) is None
-    assert Settings.load().drafting(has_drafter=False) == 0
-    assert Settings.load(speculation="off").drafting(has_drafter=True) == 0
-    monkeypatch.setenv("OUTRIDER_SPECULATION", "3")
-    assert Settings.load().drafting(has_drafter=True) == 3
 
 
 def test_the_drafter_must_be_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

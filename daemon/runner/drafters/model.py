@@ -65,9 +65,9 @@ class ModelDrafter:
         memory.tokens.extend(tokens)
         return row
 
-    def _follow(self, sequence: Sequence, calls: list[Call]) -> bool:
-        """Bring the cache to the stream's text, but for so few tokens that a draft takes them in;
-        False if there is no room."""
+    def _follow(self, sequence: Sequence, calls: list[Call], unread: int = 1) -> bool:
+        """Bring the cache to the stream's text but for its `unread` newest tokens, or for so few
+        more that the next decode takes them in; False if there is no room."""
         memory = self._memories.get(sequence.id)
         if memory is None:
             memory = self._nearest(sequence)
@@ -77,8 +77,8 @@ class ModelDrafter:
             self._memories[sequence.id] = memory
         if (same := self._common(memory, sequence)) < len(memory.tokens):
             self._cut(memory, same)
-        while len(sequence.tokens) - len(memory.tokens) > 1 + MAX_READ_AHEAD:
-            end = min(len(memory.tokens) + self._rows.capacity, len(sequence.tokens) - 1)
+        while len(sequence.tokens) - len(memory.tokens) > max(unread, 1 + MAX_READ_AHEAD):
+            end = min(len(memory.tokens) + self._rows.capacity, len(sequence.tokens) - unread)
             tokens = sequence.tokens[len(memory.tokens) : end]
             self._rows.clear()
             self._rows.add(memory.seq, len(memory.tokens), tokens, outputs=0)
@@ -91,7 +91,7 @@ class ModelDrafter:
 
     def review(self, ask: Ask) -> list[Call]:
         calls: list[Call] = []
-        if not self._follow(ask.sequence, calls):
+        if not self._follow(ask.sequence, calls, unread=1 + ask.length):
             return calls
         memory, tokens = self._memories[ask.sequence.id], ask.sequence.tokens
         start, end = len(memory.tokens), len(tokens) - 1

@@ -24,7 +24,7 @@ def teach(
 def test_chances_are_learnt_by_stream() -> None:
     known = taught(1, 3)
     teach(known, 2, 0)
-    good, bad, new = (known.judged(DRAFTER, stream, [0.8])[0] for stream in (1, 2, 3))
+    good, bad, new = (known.judged(DRAFTER, stream, 0.8) for stream in (1, 2, 3))
     assert bad < 0.4 < new < good
     assert good > 0.8
 
@@ -59,12 +59,12 @@ def test_after_a_sure_guess_the_next_is_likelier() -> None:
     for _ in range(40):
         known.observe(DRAFTER, 1, [0.95, 0.9], 2)
         known.observe(DRAFTER, 1, [0.3, 0.5], 1)
-    after = [known.expected(DRAFTER, 1, 1, sure=[sure])[0] for sure in (0.3, 0.95)]
+    after = [known.after(DRAFTER, 1, sure, prior=0.6) for sure in (0.3, 0.95)]
     assert after[0] < 0.5 < after[1]
 
 
 def test_a_stream_that_is_over_leaves_only_what_all_have_in_common() -> None:
     known = taught(1, 0, times=200)
-    before = known.judged(DRAFTER, 1, [0.8])
+    before = known.judged(DRAFTER, 1, 0.8)
     known.forget(1)
-    assert known.judged(DRAFTER, 1, [0.8]) == known.judged(DRAFTER, 9, [0.8]) != before
+    assert known.judged(DRAFTER, 1, 0.8) == known.judged(DRAFTER, 9, 0.8) != before

@@ -11,7 +11,10 @@ import msgspec
 import pytest
 from engines import GREEDY, Bench, ask, load_spec, open_bench
 from outrider.daemon.protocol import Limits, Load, Sampling, Submit
+from outrider.daemon.runner.drafters.drafter import Ask
 from outrider.daemon.runner.drafters.head import KEPT_ROWS
+from outrider.daemon.runner.pairing import load_drafter
+from outrider.daemon.runner.sampling import Sampler
 from tiny import write_llama
 from tiny_eagle import write_eagle3
 from tiny_gemma import write_gemma3, write_gemma4, write_gemma4_assistant
@@ -166,6 +169,26 @@ def test_a_drafter_that_knows_the_target_is_always_right(tmp_path: Path) -> None
             assert told.accepted > 0.5 * told.drafted
         else:
             assert told.accepted == told.drafted
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, SEEDED, PENALISED])
+def test_what_would_have_been_guessed_is_what_was_said(tmp_path: Path, sampling: Sampling) -> None:
+    """By a drafter that knows the target and has only watched so far."""
+    pair = with_itself(write_llama)(tmp_path)
+    with open_bench(load_spec(pair.target)) as bench:
+        drafter = load_drafter(bench.loaded, pair.load())
+        sequence = bench.intake.prepare(ask(0, PHRASE, 60, sampling=sampling))
+        bench.engine.submit(sequence)
+        while len(sequence.drawn) < 30:
+            bench.turn()
+        watched = drafter.pending(sequence)
+        sampler = Sampler(sequence.sampling, num_tokens=bench.loaded.model.num_tokens)
+        asked = Ask(sequence, sampler, 12)
+        calls = drafter.review(asked)
+        drafter.close()
+    assert asked.tokens == list(sequence.tokens[-12:])
+    assert sum(call.rows for call in calls) == watched - 1
+    assert drafter.pending(sequence) == 1
 
 
 def test_the_second_turn_of_a_chat_is_drafted_like_the_first(pair: Pair) -> None:

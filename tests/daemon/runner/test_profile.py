@@ -8,8 +8,8 @@ import pytest
 from engines import ask, load_spec, open_bench
 from outrider.daemon.runner import profile
 from outrider.daemon.runner.calibration import prepare
+from outrider.daemon.runner.learned import Learned
 from outrider.daemon.runner.llama import load_model
-from outrider.daemon.runner.speculation import Learned
 from tiny import write_llama
 
 
@@ -33,9 +33,10 @@ def test_what_was_learned_comes_back(tmp_path: Path) -> None:
     )
     assert after.draft.seconds(1) == before.draft.seconds(1)
     # streams are gone with their process; what all of them have in common is not
-    assert after.acceptance.judged("model", 2, [0.9, 0.2]) == before.acceptance.judged(
-        "model", 2, [0.9, 0.2]
-    )
+    for confidence in (0.9, 0.2):
+        assert after.acceptance.judged("model", 2, confidence) == before.acceptance.judged(
+            "model", 2, confidence
+        )
     assert [file.name for file in path.parent.iterdir()] == ["profile.json"]
 
 

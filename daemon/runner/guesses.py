@@ -1,0 +1,198 @@
+"""What is guessed for the streams of one step, and which of these guesses are verified."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass, replace
+
+from ..protocol import MAX_READ_AHEAD
+from .drafters.drafter import Ask, Drafter, to_the_end
+from .learned import Learned
+from .stream import Stream
+from .tune import Costs, Option, Plan, Purse, better, choose, num_worth
+
+PROBE_LENGTH = 2
+MIN_REVIEWED, MAX_REVIEWED = 8, 16  # tokens, when it is seen what would have been guessed
+HORIZON = 64  # tokens that a text is expected to go on for; later, as many as it has so far
+NO_OPTION = Option(())
+
+
+@dataclass(slots=True, eq=False)
+class Guess:
+    """What is drafted for one stream."""
+
+    stream: Stream
+    bound: int  # guesses at most
+    least: int  # as many as that, whether it pays or not
+    drafter: str = ""
+    ask: Ask | None = None
+    option: Option = NO_OPTION  # how likely the guesses are right
+    length: int = 0  # of those that are verified
+
+    @property
+    def is_free(self) -> bool:
+        """Whether it is for us to choose how much is guessed."""
+        return self.bound > self.least
+
+    @property
+    def tokens(self) -> list[int]:
+        return self.ask.tokens[: self.length] if self.ask else []
+
+    @property
+    def confidences(self) -> list[float]:
+        return [draft.confidence for draft in self.ask.drafts] if self.ask else []
+
+
+class Guesses:
+    """Of those streams of a step for which anything may be guessed."""
+
+    def __init__(
+        self,
+        asking: Seq[Guess],
+        learned: Learned,
+        *,
+        streams: int,
+        rows: int,
+        is_even: bool,
+        spent_s: Callable[[], float],
+    ) -> None:
+        """`streams` get a token each in `rows` of the target. `spent_s`: on guessing so far."""
+        self._asking = asking
+        self._learned = learned
+        self._spent_s = spent_s
+        self._outlooks: dict[int, tuple[float, ...]] = {}  # of the drafter with weights, by id
+        self._reach: dict[int, float] = {}  # chance that all it has guessed is right, by id
+        self._costs = Costs(
+            learned.verify, learned.draft, streams=streams, rows=rows, is_even=is_even
+        )
+
+    def look_up(self, drafters: Seq[Drafter]) -> None:
+        """What is guessed for nothing; who is asked first has the first word."""
+        for guess in self._asking:
+            for drafter in drafters:
+                ask = Ask(guess.stream.sequence, guess.stream.sampler, guess.bound)
+                drafter.draft([ask], to_the_end)
+                if ask.drafts:
+                    self._take(guess, drafter, ask)
+                    break
+
+    def read_ahead(self, model: Drafter, purse: Purse) -> None:
+        """Let the drafter with weights guess, where that is expected to pay."""
+        if not self._learned.draft.is_known:
+            for guess in self._asking:
+                guess.least = max(guess.least, min(guess.bound, PROBE_LENGTH))
+        options = [self._option(model, guess) for guess in self._asking]
+        plan = choose(options, self._costs)
+        if not any(plan.lengths) and not any(guess.least for guess in self._asking):
+            self._try(model, purse)
+        asks = {
+            i: Ask(guess.stream.sequence, guess.stream.sampler, min(guess.bound, model.max_length))
+            for i, guess in enumerate(self._asking)
+            if (plan.lengths[i] or guess.least) and options[i] is not guess.option
+        }
+        if asks:
+            self._draft(model, plan, asks)
+
+    def settle(self, room: int) -> None:
+        """Which of the guesses are verified, together at most `room`."""
+        options = [guess.option for guess in self._asking]
+        plan = choose(options, replace(self._costs, spent_s=self._spent_s()))
+        lengths = [max(n, g.least) for n, g in zip(plan.lengths, self._asking, strict=True)]
+        if self._costs.is_even:
+            lengths = [min(*lengths, room // len(lengths))] * len(lengths)
+        for guess, length in zip(self._asking, lengths, strict=True):
+            guess.length = min(length, len(guess.confidences), room)
+            room -= guess.length
+
+    def _draft(self, model: Drafter, plan: Plan, asks: dict[int, Ask]) -> None:
+        """The model guesses for those streams, by place; after each decode, now that it is known
+        how sure it is, they are judged together: for whom is one more worth it?"""
+
+        def go_on(open_asks: Seq[Ask]) -> Seq[Ask]:
+            wanting = [ask for ask in open_asks if len(ask.drafts) < ask.length]
+            reach = {id(ask): self._next_reach(model, ask) for ask in wanting}
+            wanting.sort(key=lambda ask: -reach[id(ask)])
+            count = num_worth([reach[id(ask)] for ask in wanting], plan, self._costs)
+            owed = [ask for ask in wanting[count:] if len(ask.drafts) < least[id(ask)]]
+            return [*wanting[:count], *owed]
+
+        least = {id(ask): self._asking[i].least for i, ask in asks.items()}
+        for call in model.draft(list(asks.values()), go_on):
+            known = self._learned.catch_up if call.catches_up else self._learned.draft
+            known.observe(call.rows, call.took_s)
+        for i, ask in asks.items():
+            if ask.drafts:
+                self._take(self._asking[i], model, ask)
+
+    def _next_reach(self, model: Drafter, ask: Ask) -> float:
+        """The chance that the guess after the newest one, and all before it, are right."""
+        acceptance, id_ = self._learned.acceptance, ask.sequence.id
+        newest = ask.drafts[-1].confidence
+        reach = self._reach.get(id_, 1.0) * acceptance.judged(model.name, id_, newest)
+        self._reach[id_] = reach
+        outlook = self._outlooks[id_]
+        prior = outlook[min(len(ask.drafts), len(outlook) - 1)]
+        return reach * acceptance.after(model.name, id_, newest, prior)
+
+    def _take(self, guess: Guess, drafter: Drafter, ask: Ask) -> None:
+        """These are its guesses, as far as the grammar lets them through; now it is known how sure
+        the drafter is."""
+        del ask.drafts[guess.stream.num_possible(ask.tokens) :]
+        guess.drafter, guess.ask = drafter.name, ask
+        id_, acceptance = ask.sequence.id, self._learned.acceptance
+        chances = [acceptance.judged(drafter.name, id_, sure) for sure in guess.confidences]
+        guess.option = Option(tuple(chances), drafted=len(chances))
+
+    def _option(self, model: Drafter, guess: Guess) -> Option:
+        """The better one: what this drafter is expected to guess, or what was looked up."""
+        if not self._learned.draft.is_known:
+            self._outlooks[guess.stream.sequence.id] = (1.0,)
+            return Option(())
+        seq = guess.stream.sequence
+        pending = model.pending(seq)
+        rows = min(pending, 1 + MAX_READ_AHEAD)
+        tokens = min(max(HORIZON, len(seq.drawn)), seq.num_left)
+        token_s = self._learned.catch_up_s(pending - rows) / tokens
+        length = min(guess.bound, model.max_length)
+        outlook = self._learned.acceptance.expected(model.name, seq.id, length)
+        self._outlooks[seq.id] = outlook
+        option = Option(outlook, 0, rows, token_s)
+        if guess.least or guess.option is NO_OPTION:
+            return option
+        return better(guess.option, option, self._costs)
+
+    def _try(self, model: Drafter, purse: Purse) -> None:
+        """Nothing seems to pay: find out more, if that can be afforded."""
+        if model.reviews:
+            self._review(model, purse)
+        elif purse.affords(self._probe_s(model)):
+            self._asking[0].least = min(self._asking[0].bound, PROBE_LENGTH)
+
+    def _probe_s(self, model: Drafter) -> float:
+        """What a guess or two for the first stream may cost in vain."""
+        costs, pending = self._costs, model.pending(self._asking[0].stream.sequence)
+        verify_s = costs.verify.table(costs.rows + PROBE_LENGTH)
+        draft_s = PROBE_LENGTH * costs.draft.seconds(1) + self._learned.catch_up_s(pending)
+        return verify_s[-1] - verify_s[costs.rows] + draft_s
+
+    def _review(self, model: Drafter, purse: Purse) -> None:
+        """Learn from what would have been guessed: for many tokens with one decode, and no row of
+        the target's."""
+        sequences = [guess.stream.sequence for guess in self._asking]
+        i = max(range(len(sequences)), key=lambda i: model.pending(sequences[i]))
+        seq, pending = sequences[i], model.pending(sequences[i])
+        count = min(pending - 1, len(seq.drawn), MAX_REVIEWED)
+        if count < MIN_REVIEWED or not purse.affords(self._learned.catch_up_s(pending)):
+            return
+        ask = Ask(seq, self._asking[i].stream.sampler, count)
+        for call in model.review(ask):
+            self._learned.catch_up.observe(call.rows, call.took_s)
+        truth = seq.tokens[len(seq.tokens) - len(ask.drafts) :]
+        chain: list[float] = []
+        for draft, token in zip(ask.drafts, truth, strict=True):
+            chain.append(draft.confidence)
+            if draft.token != token:
+                self._learned.acceptance.observe(model.name, seq.id, chain, len(chain) - 1)
+                chain = []
+        self._learned.acceptance.observe(model.name, seq.id, chain, len(chain))
