@@ -12,10 +12,10 @@ import pytest
 from engines import ask, load_spec, open_bench
 from outrider.daemon.protocol import Sampling, Submit
 from outrider.daemon.runner.curve import Curve, Point
+from outrider.daemon.runner.learned import Learned
 from outrider.daemon.runner.llama import DECODED, Rows
 from outrider.daemon.runner.profile import keep
 from outrider.daemon.runner.sampling import gumbel
-from outrider.daemon.runner.speculation import Learned
 from tiny_bigram import WORDS, write_bigram_pair
 
 VARIANTS: dict[str, dict[str, int]] = {
