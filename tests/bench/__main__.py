@@ -171,7 +171,7 @@ def _read_ahead(plan: Plan) -> Sequence[Values]:
     model = pair.ensure(plan.store_root)
     load = asyncio.run(_plan_load(plan.store_root, model, slots=ahead.SLOTS, ctx=ahead.NUM_CTX))
     predict = AHEAD_PREDICT[plan.size]
-    return ahead.measure(load, plan.store_root, model, plan.peer, pair.spec_type, predict)
+    return ahead.measure(load, plan.store_root, model, plan.peer, pair, predict)
 
 
 async def _take_turns(

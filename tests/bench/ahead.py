@@ -22,9 +22,11 @@ from outrider.daemon.client import DaemonError
 from outrider.daemon.protocol import Load
 from outrider.daemon.trial import ADAPTIVE, PLAIN, PROMPTS
 
+from .bound import bound, learned_in
 from .failure import BenchFailed
 from .load import Ask, Client, Reply
 from .progress import tell
+from .roster import Pair
 from .scenarios import Values
 from .servers import Server, start_outrider, start_peer
 
@@ -33,7 +35,8 @@ SLOTS = max(STREAMS)
 TEMPERATURES = (0.0, 1.0)
 FIXED = ("1", "2", "4")
 OURS = (PLAIN, *FIXED, ADAPTIVE)
-PEER = (PLAIN, "2", "4", "ngram")
+PEER_ALONE = (PLAIN, "ngram")  # without a drafter
+PEER = (*PEER_ALONE, "2", "4")
 NUM_CTX = 1024
 WARM_TOKENS = 16
 GREEDY = {"temperature": 0.0, "top_k": 1}
@@ -42,7 +45,9 @@ CHAT = (
     "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
     "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
 )
+NUMBER = "{number}"  # in a prompt: of the stream, so that no two are the same
 SAME = "same"  # share of texts that are those of plain decoding
+BOUND = "bound"  # speed-up that guesses and costs would allow one stream
 MISJUDGED = "ahead-misjudged"  # share of the decoding time by which forecasts were wrong
 COUNTER = re.compile(r"^outrider_(\w+)_decode_seconds_total{[^}]*} (\S+)$", re.MULTILINE)
 
@@ -59,9 +64,12 @@ class Cell:
         """Of a figure in the results."""
         return f"ahead-{self.streams}-{self.kind}-{self.temperature:g}-{way}"
 
-    def asks(self, predict: int, drafting: Mapping[str, int]) -> list[Ask]:
+    def asks(
+        self, predict: int, prompts: Mapping[str, str], drafting: Mapping[str, int]
+    ) -> list[Ask]:
+        prompt = prompts.get(self.kind) or CHAT.format(f"{NUMBER}. {PROMPTS[self.kind]}")
         return [
-            Ask(CHAT.format(f"{number}. {PROMPTS[self.kind]}"), predict, {**drawing, **drafting})
+            Ask(prompt.replace(NUMBER, str(number)), predict, {**drawing, **drafting})
             for number in range(1, self.streams + 1)
             for drawing in [SAMPLED | {"seed": number} if self.temperature else GREEDY]
         ]
@@ -77,25 +85,30 @@ class Side:
     server: Server
     way: str
     drafting: Mapping[str, int]
+    prompts: Mapping[str, str]  # by kind, instead of the usual ones
 
 
 def measure(
-    plan: Load, store_root: Path, model: str, binary: Path, spec_type: str, predict: int
+    plan: Load, store_root: Path, model: str, binary: Path, pair: Pair, predict: int
 ) -> list[Values]:
     """The figures of Outrider and of the peer; within a cell all ways take turns.
 
-    `spec_type`: how the peer uses such a drafter. `predict`: tokens of a stream that is alone;
-    where there are several each gets fewer.
+    `predict`: tokens of a stream that is alone; where there are several each gets fewer.
     """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="outrider-ahead-")))
         outrider = stack.enter_context(start_outrider(store_root, model, plan, folder))
-        ours = [Side(outrider, way, _drafting(way)) for way in OURS]
+        ours = [Side(outrider, way, _drafting(way), pair.prompts) for way in OURS]
         peers = [
-            Side(stack.enter_context(_peer(binary, plan, folder, way, spec_type)), way, {})
-            for way in PEER
+            Side(
+                stack.enter_context(_peer(binary, plan, folder, way, pair.spec_type)),
+                way,
+                {},
+                pair.prompts,
+            )
+            for way in (PEER if plan.draft else PEER_ALONE)
         ]
-        figures = asyncio.run(_take_turns(ours, peers, predict))
+        figures = asyncio.run(_take_turns(ours, peers, predict, folder))
         figures[0][MISJUDGED] = _misjudged(outrider)
     return figures
 
@@ -124,14 +137,19 @@ def _flags(plan: Load, way: str, spec_type: str) -> Sequence[str]:
     return ("--spec-type", spec_type, "--spec-draft-n-max", way, *drafter)
 
 
-async def _take_turns(ours: Sequence[Side], peers: Sequence[Side], predict: int) -> list[Values]:
+async def _take_turns(
+    ours: Sequence[Side], peers: Sequence[Side], predict: int, cache_home: Path
+) -> list[Values]:
     figures: list[Values] = [{}, {}]
     for side in (*ours, *peers):
-        await _ask(side, Cell("json", 0.0, SLOTS).asks(WARM_TOKENS, side.drafting))
+        await _ask(side, Cell("json", 0.0, SLOTS).asks(WARM_TOKENS, side.prompts, side.drafting))
     for cell in CELLS:
         start_s, tokens = time.monotonic(), round(predict / cell.streams ** (1 / 3))
         replies = await _answer(ours, cell, tokens)
         figures[0][cell.key(SAME)] = _same(replies)
+        if cell.streams == 1:
+            fixed = [reply for way in FIXED for reply in replies[way]]
+            figures[0][cell.key(BOUND)] = bound(fixed, learned_in(cache_home))
         for values, of_side in zip(
             figures, (replies, await _answer(peers, cell, tokens)), strict=True
         ):
@@ -145,8 +163,8 @@ async def _answer(sides: Sequence[Side], cell: Cell, tokens: int) -> dict[str, S
     replies = {}
     for side in sides:
         warming = {"draft_fixed": 1} if side.way == ADAPTIVE else side.drafting
-        await _ask(side, cell.asks(WARM_TOKENS, warming))
-        replies[side.way] = await _ask(side, cell.asks(tokens, side.drafting))
+        await _ask(side, cell.asks(WARM_TOKENS, side.prompts, warming))
+        replies[side.way] = await _ask(side, cell.asks(tokens, side.prompts, side.drafting))
     return replies
 
 

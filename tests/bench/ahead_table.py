@@ -8,12 +8,25 @@ from statistics import geometric_mean, median
 
 from outrider.daemon.trial import ADAPTIVE, PLAIN
 
-from .ahead import CELLS, FIXED, MISJUDGED, PEER, SAME, Cell
+from .ahead import BOUND, CELLS, FIXED, MISJUDGED, PEER, SAME, Cell
 from .report import Results, Run, Spread, spread
 
 GOALS = {"plain": 0.99, "fixed": 0.97, "peer": 1.0}  # of adaptive by the best of them
+BOUND_GOAL = 0.9  # of what one stream gains by the bound
 FIRST_PAIR = "qwen"  # of results that do not name theirs
-HEAD = ("streams", "prompt", "temp", "plain", "/plain", "/fixed", "best", "/peer", "best", "same")
+HEAD = (
+    "streams",
+    "prompt",
+    "temp",
+    "plain",
+    "/plain",
+    "/fixed",
+    "best",
+    "/peer",
+    "best",
+    "/bound",
+    "same",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +38,7 @@ class Line:
     by: Mapping[str, Spread]  # plain, the best fixed length, the best way of the peer
     fixed: str  # the best one
     peer: str
+    bound: float | None  # what adaptive gains by what it could; of one stream
     same: float  # share of texts
 
 
@@ -39,15 +53,24 @@ def _line(cell: Cell, runs: Sequence[Run]) -> Line:
         return spread([adaptive / values[cell.key(way)] for adaptive, values in pairs])
 
     fixed = min(FIXED, key=lambda way: by(way, "outrider").middle)
-    peer = min(PEER, key=lambda way: by(way, "peer").middle)
+    peers = [way for way in PEER if all(cell.key(way) in run.peer for run in runs)]
+    peer = min(peers, key=lambda way: by(way, "peer").middle)
     return Line(
         cell,
         median(run.outrider[cell.key(PLAIN)] for run in runs),
         {"plain": by(PLAIN, "outrider"), "fixed": by(fixed, "outrider"), "peer": by(peer, "peer")},
         fixed,
         peer,
+        _by_bound(cell, runs),
         median(run.outrider[cell.key(SAME)] for run in runs),
     )
+
+
+def _by_bound(cell: Cell, runs: Sequence[Run]) -> float | None:
+    """The median; None if no bound was kept, as where there are several streams."""
+    values = [run.outrider for run in runs if cell.key(BOUND) in run.outrider]
+    gains = (v[cell.key(ADAPTIVE)] / v[cell.key(PLAIN)] / v[cell.key(BOUND)] for v in values)
+    return median(gains) if values else None
 
 
 def ahead_table(results: Results) -> str:
@@ -64,7 +87,8 @@ def ahead_table(results: Results) -> str:
     return "\n".join(
         [
             f"Reading ahead with {pair_of(results)}: tokens/s of plain decoding, and adaptive",
-            "by plain, by the best fixed length and by llama-server's best way; !: below its goal",
+            "by plain, by the best fixed length, by llama-server's best way;",
+            "of one stream, its gain by the bound that costs and acceptance set; !: below its goal",
             text[0],
             "-" * len(text[0]),
             *text[1:],
@@ -80,10 +104,7 @@ def pair_of(results: Results) -> str:
 
 
 def _cells(line: Line) -> tuple[str, ...]:
-    ratios = {
-        name: f"{by.middle:.2f}{'!' if by.middle < GOALS[name] else ' '}"
-        for name, by in line.by.items()
-    }
+    ratios = {name: _judged(by.middle, GOALS[name]) for name, by in line.by.items()}
     return (
         str(line.cell.streams),
         line.cell.kind,
@@ -94,5 +115,10 @@ def _cells(line: Line) -> tuple[str, ...]:
         line.fixed,
         ratios["peer"],
         line.peer,
+        "" if line.bound is None else _judged(line.bound, BOUND_GOAL),
         f"{line.same:.0%}",
     )
+
+
+def _judged(ratio: float, goal: float) -> str:
+    return f"{ratio:.2f}{'!' if ratio < goal else ' '}"

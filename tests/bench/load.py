@@ -34,11 +34,26 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
+class Guessed:
+    """What came of reading ahead for an answer."""
+
+    drafted: int
+    accepted: int
+    mean_length: float  # of the drafts that were made
+
+    @property
+    def times(self) -> float:
+        """That something was guessed."""
+        return self.drafted / self.mean_length if self.drafted else 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """What one line of an answer holds."""
 
     text: str
     usage: tuple[int, int] | None  # tokens of the prompt and of the answer; on the last line
+    guessed: Guessed | None = None  # on the last line, of who tells it
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +65,7 @@ class Reply:
     texts: tuple[str, ...]  # of these lines
     prompt_tokens: int
     tokens: int
+    guessed: Guessed | None = None
 
     @property
     def ttft_s(self) -> float:
@@ -99,7 +115,9 @@ class OutriderApi:
         data = json.loads(line)
         _check(data)
         counts = (data.get("prompt_eval_count", 0), data.get("eval_count", 0))
-        return Part(data["response"], counts if data["done"] else None)
+        told = data.get("speculation")
+        guessed = Guessed(told["drafted"], told["accepted"], told["mean_length"]) if told else None
+        return Part(data["response"], counts if data["done"] else None, guessed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +173,7 @@ class Stream:
         if usage is None or not pieces:
             raise BenchFailed(f"{self._api.path} gave no text or no token counts")
         arrivals_s, texts = zip(*pieces, strict=True)
-        return Reply(self._start_s, arrivals_s, texts, *usage)
+        return Reply(self._start_s, arrivals_s, texts, *usage, parts[-1][1].guessed)
 
     async def _receive(self) -> None:
         try:

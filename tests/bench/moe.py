@@ -52,7 +52,7 @@ def ensure_moe_pair(store_root: Path) -> str:
     """
     if Store(store_root).find(Name.parse(MOE)):
         return MOE
-    dense = _dense(store_root)
+    dense = dense_model(store_root)
     with scratch(store_root) as room:
         drafter = quantise(dense, room.path / "drafter.gguf", Q4_0)
         single = quantise(dense, room.path / "target.gguf", F16)
@@ -82,7 +82,7 @@ def write_moe(source: Path, target: Path, *, seed: int = 0) -> Path:
     return target
 
 
-def _dense(store_root: Path) -> Path:
+def dense_model(store_root: Path) -> Path:
     store = Store(store_root)
     try:
         asyncio.run(ensure(store, MODEL))

@@ -1,15 +1,16 @@
-"""Which pairs of a model and its drafter can be measured, and how does llama-server draft them?"""
+"""Which pairs of a model and its drafter can be measured, and how are they asked?"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from outrider.models.scratch import scratch
 from tiny_gemma import write_gemma4, write_gemma4_assistant
 from weights import import_gguf
 
+from .alone import COPIED, ensure_alone
 from .moe import ensure_moe_pair
 from .pair import ensure_pair
 
@@ -18,10 +19,11 @@ TINY = "tiny-gemma4-pair"
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A model that brings a drafter."""
+    """A model, with a drafter if it brings one."""
 
     ensure: Callable[[Path], str]  # its name in the store at that path, made if need be
-    spec_type: str  # llama-server's way to use such a drafter
+    spec_type: str = ""  # llama-server's way to use its drafter
+    prompts: Mapping[str, str] = field(default_factory=dict)  # by kind, where others are needed
 
 
 def ensure_tiny_pair(store_root: Path) -> str:
@@ -37,4 +39,5 @@ PAIRS: Mapping[str, Pair] = {
     "qwen": Pair(ensure_pair, "draft-simple"),
     "moe": Pair(ensure_moe_pair, "draft-simple"),
     "tiny": Pair(ensure_tiny_pair, "draft-mtp"),
+    "ngram": Pair(ensure_alone, prompts={"edit": COPIED}),
 }

@@ -141,6 +141,7 @@ def pair_runs() -> Results:
     ours |= {cell.key("plain"): 10.0 for cell in CELLS}
     ours |= {cell.key("adaptive"): 15.0 for cell in CELLS}
     ours |= {cell.key("same"): 1.0 for cell in CELLS} | {"ahead-misjudged": 0.02}
+    ours |= {cell.key("bound"): 2.0 for cell in CELLS if cell.streams == 1}
     theirs = {cell.key(way): 16.0 - i for cell in CELLS for i, way in enumerate(PEER)}
     return results((ours, theirs), ({key: 2 * value for key, value in ours.items()}, theirs))
 
@@ -153,10 +154,23 @@ def test_adaptive_is_held_against_the_best_of_each_kind() -> None:
     assert {"plain", *FIXED, "adaptive"} == set(OURS)
 
 
+def test_what_one_stream_gains_is_held_against_the_bound() -> None:
+    single, *_, eighth = lines(pair_runs().runs[:1])
+    assert (single.bound, eighth.bound) == (pytest.approx(1.5 / 2.0), None)
+
+
+def test_a_peer_without_a_drafter_has_fewer_ways() -> None:
+    both = pair_runs()
+    for key in [cell.key(way) for cell in CELLS for way in ("2", "4")]:
+        del both.runs[0].peer[key]  # which all runs share
+    assert {line.peer for line in lines(both.runs)} == {"plain"}
+
+
 def test_a_cell_below_its_goal_is_marked() -> None:
     both = pair_runs()
     text = ahead_table(replace(both, runs=both.runs[:1]))
     assert text.count("0.94!") == len(CELLS)
+    assert text.count("0.75!") == len([cell for cell in CELLS if cell.streams == 1])
     assert "0.94!" not in ahead_table(both)
     assert "error of 2.0%" in text
     assert ahead_table(results(({}, {}))) == ""
