@@ -7,7 +7,9 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 
 from ...protocol import MAX_READ_AHEAD
-from ..llama import DECODED, EagleContext, Hidden, NextnContext, Rows
+from ..context import DECODED
+from ..heads import EagleContext, NextnContext
+from ..rows import Hidden, Rows
 from ..sequence import Sequence
 from .drafter import NEWEST, Ask, Call, GoOn
 

@@ -8,7 +8,7 @@ import pytest
 from engines import ask, load_spec, open_bench
 from outrider.daemon.runner import profile
 from outrider.daemon.runner.calibration import prepare
-from outrider.daemon.runner.llama import load_model
+from outrider.daemon.runner.loading import load_model
 from outrider.daemon.runner.speculation import Learned
 from tiny import write_llama
 
