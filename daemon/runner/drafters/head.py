@@ -72,12 +72,15 @@ class HeadDrafter:
             if not self._resting:
                 return
             memory = self._memories[sequence.id] = self._resting.pop()
-        start = sequence.cached - len(rows)
+        start, end = sequence.cached - len(rows), sequence.cached + 1
         if start != memory.next:
             self._begin(memory, start)
-        memory.hidden.extend(self._context.take(row) for row in rows)
-        if len(memory.hidden) > KEPT_ROWS:
-            self._skip(memory)
+        if sequence.pending > KEPT_ROWS:
+            return  # what comes after these rows would push them out
+        if end - memory.end > KEPT_ROWS:
+            self._skip(memory, end - KEPT_ROWS // 2)
+        kept = rows[max(memory.next - start, 0) :]
+        memory.hidden.extend(self._context.take(row) for row in kept)
 
     def _begin(self, memory: Memory, start: int) -> None:
         """A text of which the target evaluated this position first."""
@@ -88,12 +91,11 @@ class HeadDrafter:
         else:
             memory.end, memory.hidden = 0, [first]
 
-    def _skip(self, memory: Memory) -> None:
+    def _skip(self, memory: Memory, end: int) -> None:
         """Too much to read: an empty cache may start anywhere."""
         self._context.clear(memory.seq)
-        skipped = len(memory.hidden) - KEPT_ROWS // 2
-        memory.end += skipped
-        del memory.hidden[:skipped]
+        del memory.hidden[: end - memory.end]
+        memory.end = end
 
     def draft(self, asks: Seq[Ask], go_on: GoOn) -> list[Call]:
         calls: list[Call] = []

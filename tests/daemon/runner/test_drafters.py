@@ -12,6 +12,8 @@ import pytest
 from engines import GREEDY, Bench, ask, load_spec, open_bench
 from outrider.daemon.protocol import Limits, Load, Sampling, Submit
 from outrider.daemon.runner.drafters.head import KEPT_ROWS
+from outrider.daemon.runner.heads import EagleContext, NextnContext
+from outrider.daemon.runner.rows import Hidden
 from tiny import write_llama
 from tiny_eagle import write_eagle3
 from tiny_gemma import write_gemma3, write_gemma4, write_gemma4_assistant
@@ -214,18 +216,33 @@ def test_a_full_cache_changes_nothing(pair: Pair) -> None:
     assert texts[0] == texts[1]
 
 
-def test_a_head_that_has_much_to_read_skips_the_oldest(tmp_path: Path) -> None:
-    """More than it keeps; what is left it reads in several pieces."""
-    pair = with_head()(tmp_path)
+@pytest.mark.parametrize("batch", [64, 1024])  # the prompt in many pieces, or as a whole
+@pytest.mark.parametrize(("name", "kind"), [("head", NextnContext), ("eagle", EagleContext)])
+def test_a_head_that_has_much_to_read_skips_the_oldest(
+    name: str,
+    kind: type[NextnContext | EagleContext],
+    batch: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """More than it keeps, so not all is copied; what is left it reads in several pieces."""
+    pair, take, taken = PAIRS[name](tmp_path), kind.take, []
+
+    def note(context: NextnContext | EagleContext, row: int) -> Hidden:
+        taken.append(row)
+        return take(context, row)
+
+    monkeypatch.setattr(kind, "take", note)
     texts = []
     for speculation in (0, 4):
-        load = pair.load(num_ctx=1024, batch=64, speculation=speculation)
+        load = pair.load(num_ctx=1024, batch=batch, speculation=speculation)
         with open_bench(load) as bench:
             texts.append(bench.run(ask(0, PHRASE * 9, 40)))
-            assert bench.done[0].prompt_tokens > KEPT_ROWS
+            num_prompt = bench.done[0].prompt_tokens
             accepted = bench.stats[-1].accepted_tokens
     assert texts[0] == texts[1]
     assert accepted > 0
+    assert KEPT_ROWS // 2 < len(taken) < num_prompt
 
 
 def test_adaptive_drafting_also_decides_against_it(tmp_path: Path) -> None:
