@@ -99,10 +99,11 @@ class HeadDrafter:
 
     def draft(self, asks: Seq[Ask], go_on: GoOn) -> list[Call]:
         calls: list[Call] = []
-        tips = [tip for ask in asks if (tip := self._follow(ask, calls))]
-        memories = [tip.memory for tip in tips]
+        followed = [ask for ask in asks if self._follow(ask, calls)]
+        memories = [self._memories[ask.sequence.id] for ask in followed]
+        start_s = time.perf_counter()
+        tips = [self._start(ask) for ask in followed]
         while tips:
-            start_s = time.perf_counter()
             self._rows.clear()
             rows = [self._lay(tip) for tip in tips]
             if self._context.decode(self._rows) != DECODED:
@@ -114,6 +115,7 @@ class HeadDrafter:
                 self._take_in(tip, row)
             calls.append(Call(self._rows.count, time.perf_counter() - start_s, catches_up))
             wanted = go_on([tip.ask for tip in tips])
+            start_s = time.perf_counter()
             tips = [
                 self._advance(tip, row)
                 for tip, row in zip(tips, rows, strict=True)
@@ -123,28 +125,33 @@ class HeadDrafter:
             self._context.truncate(memory.seq, memory.end)
         return calls
 
-    def _follow(self, ask: Ask, calls: list[Call]) -> Tip | None:
-        """Read what led to the text, but for so few rows that a draft takes them in; None if that
+    def _follow(self, ask: Ask, calls: list[Call]) -> bool:
+        """Read what led to the text, but for so few rows that a draft takes them in. False if that
         is not known, or if there is no room."""
         sequence, memory = ask.sequence, self._memories.get(ask.sequence.id)
         if memory is None or not memory.hidden:
-            return None
+            return False
         while len(memory.hidden) > self._context.max_unread:
             count = min(self._rows.capacity, len(memory.hidden) - 1)
             tokens = sequence.tokens[memory.end : memory.end + count]
+            start_s = time.perf_counter()
             hidden = self._context.fuse(memory.hidden[:count])
             tip = Tip(ask, memory, memory.end, tokens, hidden)
-            start_s = time.perf_counter()
             self._rows.clear()
             self._lay(tip, outputs=0)
             if self._context.decode(self._rows) != DECODED:
                 self._give_up(memory)
-                return None
+                return False
             calls.append(Call(count, time.perf_counter() - start_s, catches_up=True))
             memory.end += count
             del memory.hidden[:count]
+        return True
+
+    def _start(self, ask: Ask) -> Tip:
+        """What is left to read, with which the first guess is made."""
+        memory = self._memories[ask.sequence.id]
         hidden = self._context.fuse(memory.hidden)
-        return Tip(ask, memory, memory.end, sequence.tokens[memory.end :], hidden)
+        return Tip(ask, memory, memory.end, ask.sequence.tokens[memory.end :], hidden)
 
     def _lay(self, tip: Tip, outputs: int = 1) -> int:
         return self._rows.add_hidden(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,8 @@ import msgspec
 import pytest
 from engines import GREEDY, Bench, ask, load_spec, open_bench
 from outrider.daemon.protocol import Limits, Load, Sampling, Submit
-from outrider.daemon.runner.drafters.head import KEPT_ROWS
+from outrider.daemon.runner.drafters.drafter import Ask, Call, GoOn
+from outrider.daemon.runner.drafters.head import KEPT_ROWS, HeadDrafter
 from outrider.daemon.runner.heads import EagleContext, NextnContext
 from outrider.daemon.runner.rows import Hidden
 from tiny import write_llama
@@ -243,6 +245,30 @@ def test_a_head_that_has_much_to_read_skips_the_oldest(
     assert texts[0] == texts[1]
     assert accepted > 0
     assert KEPT_ROWS // 2 < len(taken) < num_prompt
+
+
+def test_what_an_encoder_takes_is_part_of_what_a_draft_costs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pause_s, fuse, draft = 0.02, EagleContext.fuse, HeadDrafter.draft
+    calls: list[Call] = []
+
+    def fuse_slowly(context: EagleContext, taken: Sequence[Hidden]) -> Sequence[Hidden]:
+        time.sleep(pause_s)
+        return fuse(context, taken)
+
+    def note(drafter: HeadDrafter, asks: Sequence[Ask], go_on: GoOn) -> list[Call]:
+        made = draft(drafter, asks, go_on)
+        calls.extend(made)
+        return made
+
+    monkeypatch.setattr(EagleContext, "fuse", fuse_slowly)
+    monkeypatch.setattr(HeadDrafter, "draft", note)
+    with open_bench(PAIRS["eagle"](tmp_path).load(speculation=1)) as bench:
+        calls.clear()
+        bench.run(ask(0, PHRASE, 6))
+    assert {call.catches_up for call in calls} == {True, False}
+    assert all(call.took_s > pause_s for call in calls)
 
 
 def test_adaptive_drafting_also_decides_against_it(tmp_path: Path) -> None:
