@@ -31,6 +31,9 @@ TEXTS_PER_BATCH = 32  # a sequence id each; those of an encoder cost nothing
 DRAFTED = "gemma4"  # the architecture whose drafters are files of their own
 BESIDE = ("mtp-*.gguf", "*assistant*.gguf")  # what such files are called
 LAST_POOLING = 3  # llama.cpp's number for "the last token is the vector"
+NOT_USED = "%s is not used as a drafter: %s"
+
+Version = tuple[Path, int, int]  # of a file: when it, or who may read it, changed; and its size
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +69,8 @@ class Inventory:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self._headers: dict[tuple[Path, int, int], Header] = {}
+        self._headers: dict[Version, Header] = {}
+        self._broken: set[Version] = set()
 
     async def find(self, text: str, not_found: str) -> Known:
         """The model a client named. Raises NotFound with the text that its route uses."""
@@ -100,11 +104,10 @@ class Inventory:
 
     def _read(self, path: Path) -> Header:
         """The header of a file, read once for each version of it."""
-        stat = os.stat(path)
-        key = (path, stat.st_mtime_ns, stat.st_size)
-        if key not in self._headers:
-            self._headers[key] = read_header(path)
-        return self._headers[key]
+        version = _version(path)
+        if version not in self._headers:
+            self._headers[version] = read_header(path)
+        return self._headers[version]
 
     def _find_beside(self, header: Header) -> Path | None:
         """A file there that drafts for targets of this kind and width (guide section 2.1)."""
@@ -113,14 +116,29 @@ class Inventory:
         width = header.number(f"{DRAFTED}.embedding_length")
         folder = header.path.resolve().parent
         for path in sorted({path for name in BESIDE for path in folder.glob(name)}):
-            try:
-                other = self._read(path)
-            except (GGUFError, OSError) as error:
-                log.warning("%s is not used as a drafter: %s", path, error)
-                continue
-            if other.number(f"{DRAFTED}-assistant.embedding_length_out") == width:
+            other = self._read_beside(path)
+            if other and other.number(f"{DRAFTED}-assistant.embedding_length_out") == width:
                 return path
         return None
+
+    def _read_beside(self, path: Path) -> Header | None:
+        """None for a file that is broken, which is told once for each version of it."""
+        try:
+            version = _version(path)
+            if version in self._broken:
+                return None
+            return self._read(path)
+        except GGUFError as error:
+            self._broken.add(version)
+            log.warning(NOT_USED, path, error)
+        except OSError as error:  # a link that leads nowhere
+            log.warning(NOT_USED, path, error)
+        return None
+
+
+def _version(path: Path) -> Version:
+    stat = os.stat(path)
+    return path, stat.st_ctime_ns, stat.st_size
 
 
 def plan_load(known: Known, options: Options, settings: Settings) -> Load:

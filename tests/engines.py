@@ -26,9 +26,10 @@ from outrider.daemon.protocol import (
     ToFront,
 )
 from outrider.daemon.runner.calibration import prepare
+from outrider.daemon.runner.context import Context
 from outrider.daemon.runner.engine import Engine
 from outrider.daemon.runner.intake import Intake
-from outrider.daemon.runner.llama import Context, Loaded, load_model
+from outrider.daemon.runner.loading import Loaded, load_model
 
 GREEDY = Sampling(temperature=0.0)
 

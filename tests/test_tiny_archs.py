@@ -13,7 +13,9 @@ from engines import ask, load_spec, open_bench
 from llama_cpp import llama_cpp as lib
 from llama_cpp import llama_cpp_ext as ext
 from native import Floats, Native, decode, embedding, logits, tokenize
-from outrider.daemon.runner.llama import Context, Loaded, Rows, load_model
+from outrider.daemon.runner.context import Context
+from outrider.daemon.runner.loading import Loaded, load_model
+from outrider.daemon.runner.rows import Rows
 from tiny_bert import write_bert
 from tiny_gemma import write_gemma3, write_gemma4, write_gemma4_assistant
 from tiny_recurrent import write_mamba, write_qwen35

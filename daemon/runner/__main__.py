@@ -30,10 +30,12 @@ from ..protocol import (
     encode,
 )
 from .calibration import prepare
+from .context import Context
 from .embedder import Embedder
 from .engine import Engine
 from .intake import Intake
-from .llama import Context, Loaded, Log, load_embedding_model, load_model
+from .llama import Log
+from .loading import Loaded, load_embedding_model, load_model
 from .profile import Keeper
 
 Send = Callable[[ToFront], None]

@@ -8,13 +8,15 @@ from pathlib import Path
 
 from ..errors import LoadFailed
 from ..protocol import Limits, Load, Sampling
+from .context import DECODED, Context
 from .drafters.drafter import Ask, Drafter, to_the_end
 from .drafters.ngram import NgramDrafter
 from .holding import Holding
 from .learned import Learned
-from .llama import DECODED, Context, Loaded, Rows
+from .loading import Loaded
 from .pairing import load_drafter
 from .profile import restore
+from .rows import Rows
 from .sampling import Sampler
 from .sequence import Sequence
 from .speculation import Speculation

@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from ..errors import BadRequest, DecodeFailed
 from ..protocol import Cancel, Embed, Embedded, Load, Stats, Step, Submit, ToFront
-from .llama import ABORTED, CLS, DECODED, LAST, EmbeddingContext, Model, Rows
+from .context import ABORTED, DECODED, EmbeddingContext
+from .llama import CLS, LAST, Model
+from .rows import Rows
 
 # llama.cpp keeps room for the logits of every row of a batch, even where nobody reads them: with
 # a vocabulary of 250,000 that is 1 MB each. So short texts are not piled up any higher than this.

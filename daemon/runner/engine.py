@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from ..errors import DecodeFailed
 from ..protocol import Cancel, Delta, Load, Stats, Step, ToFront
 from .accept import accept
-from .llama import ABORTED, NO_CELLS, Context, Model, Rows, num_seqs
+from .context import ABORTED, NO_CELLS, Context, num_seqs
+from .llama import Model
 from .pace import Pace
 from .prefix import PrefixCache, Recall
+from .rows import Rows
 from .sampling import sureness
 from .scheduler import Chunk, Scheduler
 from .sequence import Sequence

@@ -6,11 +6,14 @@ import msgspec
 
 from ..errors import LoadFailed
 from ..protocol import MAX_READ_AHEAD, Load
+from .context import Context
 from .drafters.assistant import AssistantDrafter
 from .drafters.drafter import Drafter
 from .drafters.head import HeadDrafter
 from .drafters.model import ModelDrafter
-from .llama import AssistantContext, Context, EagleContext, Loaded, Model, NextnContext
+from .heads import AssistantContext, EagleContext, NextnContext
+from .llama import Model
+from .loading import Loaded
 
 ASSISTANT = "gemma4-assistant"
 EAGLE = "eagle3"

@@ -20,7 +20,7 @@ from statistics import median
 from engines import GREEDY, Bench, ask, open_bench
 from outrider.daemon.child import RUNNER_ENV
 from outrider.daemon.protocol import Delta, Load, Sampling
-from outrider.daemon.runner.llama import Rows
+from outrider.daemon.runner.rows import Rows
 from tiny import write_llama
 
 from .failure import BenchFailed

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from daemons import Daemon, Json, start_daemon
 from outrider.daemon.protocol import Load
-from outrider.daemon.runner.llama import Loaded, Rows, load_model
+from outrider.daemon.runner.loading import Loaded, load_model
+from outrider.daemon.runner.rows import Rows
 from outrider.models.store import Store
 
 SMOL = "smollm2:135m"

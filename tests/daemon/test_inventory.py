@@ -205,6 +205,25 @@ async def test_a_drafter_beside_the_weights_is_found(tmp_path: Path) -> None:
     assert load.speculation is None
 
 
+async def test_a_broken_drafter_is_told_of_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    target = write_gemma4(tmp_path / "t.gguf")
+    drafter = write_gemma4_assistant(tmp_path / "d.gguf", target)
+    import_gguf(tmp_path / "models", "drafted", target)
+    beside = tmp_path / "models" / "blobs" / "mtp-a.gguf"
+    beside.write_text("no GGUF")
+    inventory = Inventory(Store(tmp_path / "models"))
+    for _ in range(3):
+        assert (await inventory.find("drafted", "gone")).beside is None
+    assert [record.args and record.args[0] for record in caplog.records] == [beside]
+    beside.write_text("no GGUF either")
+    assert (await inventory.find("drafted", "gone")).beside is None
+    assert len(caplog.records) == 2
+    drafter.rename(beside)
+    assert (await inventory.find("drafted", "gone")).beside == beside.resolve()
+
+
 async def test_a_drafter_of_another_target_is_left_alone(tmp_path: Path) -> None:
     drafter = write_gemma4_assistant(tmp_path / "d.gguf", write_gemma4(tmp_path / "t.gguf"))
     load = await drafted(tmp_path / "models", write_llama(tmp_path / "other.gguf"), mtp=drafter)

@@ -7,7 +7,9 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
 from ...protocol import MAX_READ_AHEAD
-from ..llama import DECODED, AssistantContext, Context, Hidden, Rows
+from ..context import DECODED, Context
+from ..heads import AssistantContext
+from ..rows import Hidden, Rows
 from ..sequence import Sequence
 from .drafter import Ask, Call, GoOn
 

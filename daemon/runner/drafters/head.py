@@ -7,7 +7,9 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 
 from ...protocol import MAX_READ_AHEAD
-from ..llama import DECODED, EagleContext, Hidden, NextnContext, Rows
+from ..context import DECODED
+from ..heads import EagleContext, NextnContext
+from ..rows import Hidden, Rows
 from ..sequence import Sequence
 from .drafter import NEWEST, Ask, Call, GoOn
 
@@ -70,12 +72,15 @@ class HeadDrafter:
             if not self._resting:
                 return
             memory = self._memories[sequence.id] = self._resting.pop()
-        start = sequence.cached - len(rows)
+        start, end = sequence.cached - len(rows), sequence.cached + 1
         if start != memory.next:
             self._begin(memory, start)
-        memory.hidden.extend(self._context.take(row) for row in rows)
-        if len(memory.hidden) > KEPT_ROWS:
-            self._skip(memory)
+        if sequence.pending > KEPT_ROWS:
+            return  # what comes after these rows would push them out
+        if end - memory.end > KEPT_ROWS:
+            self._skip(memory, end - KEPT_ROWS // 2)
+        kept = rows[max(memory.next - start, 0) :]
+        memory.hidden.extend(self._context.take(row) for row in kept)
 
     def _begin(self, memory: Memory, start: int) -> None:
         """A text of which the target evaluated this position first."""
@@ -86,19 +91,19 @@ class HeadDrafter:
         else:
             memory.end, memory.hidden = 0, [first]
 
-    def _skip(self, memory: Memory) -> None:
+    def _skip(self, memory: Memory, end: int) -> None:
         """Too much to read: an empty cache may start anywhere."""
         self._context.clear(memory.seq)
-        skipped = len(memory.hidden) - KEPT_ROWS // 2
-        memory.end += skipped
-        del memory.hidden[:skipped]
+        del memory.hidden[: end - memory.end]
+        memory.end = end
 
     def draft(self, asks: Seq[Ask], go_on: GoOn) -> list[Call]:
         calls: list[Call] = []
-        tips = [tip for ask in asks if (tip := self._follow(ask, calls))]
-        memories = [tip.memory for tip in tips]
+        followed = [ask for ask in asks if self._follow(ask, calls)]
+        memories = [self._memories[ask.sequence.id] for ask in followed]
+        start_s = time.perf_counter()
+        tips = [self._start(ask) for ask in followed]
         while tips:
-            start_s = time.perf_counter()
             self._rows.clear()
             rows = [self._lay(tip) for tip in tips]
             if self._context.decode(self._rows) != DECODED:
@@ -110,6 +115,7 @@ class HeadDrafter:
                 self._take_in(tip, row)
             calls.append(Call(self._rows.count, time.perf_counter() - start_s, catches_up))
             wanted = go_on([tip.ask for tip in tips])
+            start_s = time.perf_counter()
             tips = [
                 self._advance(tip, row)
                 for tip, row in zip(tips, rows, strict=True)
@@ -119,28 +125,33 @@ class HeadDrafter:
             self._context.truncate(memory.seq, memory.end)
         return calls
 
-    def _follow(self, ask: Ask, calls: list[Call]) -> Tip | None:
-        """Read what led to the text, but for so few rows that a draft takes them in; None if that
+    def _follow(self, ask: Ask, calls: list[Call]) -> bool:
+        """Read what led to the text, but for so few rows that a draft takes them in. False if that
         is not known, or if there is no room."""
         sequence, memory = ask.sequence, self._memories.get(ask.sequence.id)
         if memory is None or not memory.hidden:
-            return None
+            return False
         while len(memory.hidden) > self._context.max_unread:
             count = min(self._rows.capacity, len(memory.hidden) - 1)
             tokens = sequence.tokens[memory.end : memory.end + count]
+            start_s = time.perf_counter()
             hidden = self._context.fuse(memory.hidden[:count])
             tip = Tip(ask, memory, memory.end, tokens, hidden)
-            start_s = time.perf_counter()
             self._rows.clear()
             self._lay(tip, outputs=0)
             if self._context.decode(self._rows) != DECODED:
                 self._give_up(memory)
-                return None
+                return False
             calls.append(Call(count, time.perf_counter() - start_s, catches_up=True))
             memory.end += count
             del memory.hidden[:count]
+        return True
+
+    def _start(self, ask: Ask) -> Tip:
+        """What is left to read, with which the first guess is made."""
+        memory = self._memories[ask.sequence.id]
         hidden = self._context.fuse(memory.hidden)
-        return Tip(ask, memory, memory.end, sequence.tokens[memory.end :], hidden)
+        return Tip(ask, memory, memory.end, ask.sequence.tokens[memory.end :], hidden)
 
     def _lay(self, tip: Tip, outputs: int = 1) -> int:
         return self._rows.add_hidden(

@@ -8,8 +8,9 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 
 from ...protocol import MAX_READ_AHEAD
+from ..context import DECODED, Context
 from ..holding import common_prefix
-from ..llama import DECODED, Context, Rows
+from ..rows import Rows
 from ..sequence import Sequence
 from .drafter import NEWEST, Ask, Call, GoOn
 

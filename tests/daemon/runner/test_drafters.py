@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,9 +12,11 @@ import msgspec
 import pytest
 from engines import GREEDY, Bench, ask, load_spec, open_bench
 from outrider.daemon.protocol import Limits, Load, Sampling, Submit
-from outrider.daemon.runner.drafters.drafter import Ask
-from outrider.daemon.runner.drafters.head import KEPT_ROWS
+from outrider.daemon.runner.drafters.drafter import Ask, Call, GoOn
+from outrider.daemon.runner.drafters.head import KEPT_ROWS, HeadDrafter
+from outrider.daemon.runner.heads import EagleContext, NextnContext
 from outrider.daemon.runner.pairing import load_drafter
+from outrider.daemon.runner.rows import Hidden
 from outrider.daemon.runner.sampling import Sampler
 from tiny import write_llama
 from tiny_eagle import write_eagle3
@@ -237,18 +240,57 @@ def test_a_full_cache_changes_nothing(pair: Pair) -> None:
     assert texts[0] == texts[1]
 
 
-def test_a_head_that_has_much_to_read_skips_the_oldest(tmp_path: Path) -> None:
-    """More than it keeps; what is left it reads in several pieces."""
-    pair = with_head()(tmp_path)
+@pytest.mark.parametrize("batch", [64, 1024])  # the prompt in many pieces, or as a whole
+@pytest.mark.parametrize(("name", "kind"), [("head", NextnContext), ("eagle", EagleContext)])
+def test_a_head_that_has_much_to_read_skips_the_oldest(
+    name: str,
+    kind: type[NextnContext | EagleContext],
+    batch: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """More than it keeps, so not all is copied; what is left it reads in several pieces."""
+    pair, take, taken = PAIRS[name](tmp_path), kind.take, []
+
+    def note(context: NextnContext | EagleContext, row: int) -> Hidden:
+        taken.append(row)
+        return take(context, row)
+
+    monkeypatch.setattr(kind, "take", note)
     texts = []
     for speculation in (0, 4):
-        load = pair.load(num_ctx=1024, batch=64, speculation=speculation)
+        load = pair.load(num_ctx=1024, batch=batch, speculation=speculation)
         with open_bench(load) as bench:
             texts.append(bench.run(ask(0, PHRASE * 9, 40)))
-            assert bench.done[0].prompt_tokens > KEPT_ROWS
+            num_prompt = bench.done[0].prompt_tokens
             accepted = bench.stats[-1].accepted_tokens
     assert texts[0] == texts[1]
     assert accepted > 0
+    assert KEPT_ROWS // 2 < len(taken) < num_prompt
+
+
+def test_what_an_encoder_takes_is_part_of_what_a_draft_costs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pause_s, fuse, draft = 0.02, EagleContext.fuse, HeadDrafter.draft
+    calls: list[Call] = []
+
+    def fuse_slowly(context: EagleContext, taken: Sequence[Hidden]) -> Sequence[Hidden]:
+        time.sleep(pause_s)
+        return fuse(context, taken)
+
+    def note(drafter: HeadDrafter, asks: Sequence[Ask], go_on: GoOn) -> list[Call]:
+        made = draft(drafter, asks, go_on)
+        calls.extend(made)
+        return made
+
+    monkeypatch.setattr(EagleContext, "fuse", fuse_slowly)
+    monkeypatch.setattr(HeadDrafter, "draft", note)
+    with open_bench(PAIRS["eagle"](tmp_path).load(speculation=1)) as bench:
+        calls.clear()
+        bench.run(ask(0, PHRASE, 6))
+    assert {call.catches_up for call in calls} == {True, False}
+    assert all(call.took_s > pause_s for call in calls)
 
 
 def test_adaptive_drafting_also_decides_against_it(tmp_path: Path) -> None:

@@ -26,7 +26,8 @@ from outrider.daemon.runner.embedder import (
     next_pack,
     share_of,
 )
-from outrider.daemon.runner.llama import CLS, LAST, MEAN, RANK, load_embedding_model
+from outrider.daemon.runner.llama import CLS, LAST, MEAN, RANK
+from outrider.daemon.runner.loading import load_embedding_model
 from tiny import write_llama
 from tiny_bert import write_bert
 from tiny_gemma import write_gemma3

@@ -14,7 +14,7 @@ from engines import GREEDY, ask, chat, load_spec, open_bench, run_alone
 from outrider.daemon.errors import BadRequest, InvalidFormat, LoadFailed
 from outrider.daemon.protocol import Limits, Sampling, Submit
 from outrider.daemon.runner import engine
-from outrider.daemon.runner.llama import load_model
+from outrider.daemon.runner.loading import load_model
 from tiny import write_llama
 from tiny_gemma import write_gemma3, write_gemma4
 from tiny_recurrent import write_mamba, write_qwen35

@@ -11,7 +11,8 @@ import pytest
 from engines import load_spec
 from outrider.daemon.errors import InvalidFormat
 from outrider.daemon.runner.grammar import Grammar, GrammarMaker
-from outrider.daemon.runner.llama import Model, load_model
+from outrider.daemon.runner.llama import Model
+from outrider.daemon.runner.loading import load_model
 from tiny import write_llama
 
 pytestmark = pytest.mark.filterwarnings("ignore:llama_token_get_attr")  # llguidance calls it

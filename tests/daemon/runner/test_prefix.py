@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 from engines import load_spec
 from numpy.typing import NDArray
+from outrider.daemon.runner.context import Context, num_seqs
 from outrider.daemon.runner.engine import recall_of
 from outrider.daemon.runner.holding import Holding, common_prefix
-from outrider.daemon.runner.llama import Context, Loaded, Rows, load_model, num_seqs
+from outrider.daemon.runner.loading import Loaded, load_model
 from outrider.daemon.runner.prefix import PrefixCache
+from outrider.daemon.runner.rows import Rows
 from tiny import write_llama
 from tiny_gemma import write_gemma3, write_gemma4
 from tiny_recurrent import write_mamba, write_qwen35

@@ -1,0 +1,221 @@
+"""What decodes rows: a context for text, with the KV cache of all slots, or one for vectors.
+
+A GGML_ASSERT ends the process, so what would trigger one is checked here, in Python, before the
+call (guide sections 0 and 10.1).
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+import numpy as np
+from llama_cpp import llama_cpp as lib
+from llama_cpp import llama_cpp_ext as ext
+from numpy.typing import NDArray
+
+from ..errors import DecodeFailed, LoadFailed
+from ..protocol import MAX_DRAFTS, Load
+from .bindings import arm_abort, logits_getter, pointer
+from .holding import State
+from .llama import RANK, Model
+from .rows import Hidden, Rows
+
+# rc of llama_decode, guide section 10.2
+DECODED, NO_CELLS, ABORTED = 0, 1, 2
+
+KV_TYPES = {
+    "f32": lib.GGML_TYPE_F32,
+    "f16": lib.GGML_TYPE_F16,
+    "q8_0": lib.GGML_TYPE_Q8_0,
+    "q4_0": lib.GGML_TYPE_Q4_0,
+}
+UINT8_P = ctypes.POINTER(ctypes.c_uint8)
+PARTIAL_ONLY = lib.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY
+MAX_PARKED = 16
+RECURRENT_DRAFTS = 4  # each takes the memory of one more state for every sequence
+MAX_OUTPUTS = 64  # of one step; each takes a float for every token of the vocabulary
+
+
+class Decoder:
+    """A llama.cpp context: what it takes whatever it is for, and the decode."""
+
+    def __init__(self, model: Model, load: Load, *, seqs: int, outputs: int, **more: object):
+        params = lib.llama_context_default_params()
+        params.n_ctx = load.cells
+        params.n_batch = params.n_ubatch = load.batch
+        params.n_seq_max, params.n_outputs_max = seqs, outputs
+        params.n_threads = params.n_threads_batch = load.threads  # guide 1.4
+        params.type_k = params.type_v = KV_TYPES[load.kv_type]
+        if load.kv_type == "f32":  # flash attention would round the cache to f16
+            params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        elif load.draft:  # the contexts of a pair must agree, and each resolves AUTO alone
+            params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_ENABLED
+        params.kv_unified = True
+        params.swa_full = False
+        params.no_perf = True
+        for name, value in more.items():
+            setattr(params, name, value)
+        self.handle = lib.llama_init_from_model(model.handle, params)
+        if not self.handle:
+            raise LoadFailed(
+                f"unable to create a context of {load.cells} tokens for {load.model}; "
+                "a smaller num_ctx may fit"
+            )
+        self.model = model
+        self._memory = lib.llama_get_memory(self.handle)
+        self._max_outputs = outputs
+        self._abort = arm_abort(self.handle)
+
+    def close(self) -> None:
+        lib.llama_free(self.handle)
+
+    def decode(self, rows: Rows) -> int:
+        """DECODED, NO_CELLS or ABORTED; anything else raises DecodeFailed."""
+        assert 0 < rows.count <= rows.capacity, rows.count
+        assert len(rows.outputs) <= self._max_outputs, len(rows.outputs)
+        rc = int(lib.llama_decode(self.handle, rows.batch))
+        if rc not in (DECODED, NO_CELLS, ABORTED):
+            raise DecodeFailed(f"llama_decode returned {rc} for {rows.count} rows")
+        return rc
+
+    def abort(self) -> None:
+        """Make the running decode return ABORTED; callable from another thread (guide 10.3)."""
+        self._abort[0] = b"\x01"
+
+    def disarm(self) -> None:
+        """Forget an abort that was asked for."""
+        self._abort[0] = b"\x00"
+
+
+class TextDecoder(Decoder):
+    """A context whose rows say which token comes next."""
+
+    def __init__(self, model: Model, load: Load, *, seqs: int, outputs: int, **more: object):
+        super().__init__(model, load, seqs=seqs, outputs=outputs, **more)
+        self.max_outputs = outputs
+        self._logits_of = logits_getter()
+        self._logits = np.empty((0, model.num_tokens), np.float32)  # by number of the output
+        self._address = 0  # of these
+        self._is_read = False
+        self._outputs: list[int] = []  # rows that they belong to
+        self.keep_hidden(False)
+
+    def keep_hidden(self, is_kept: bool, *, of_all: bool = False) -> None:
+        """Whether `hidden` can be asked, of all rows or of outputs alone: then only these reach the
+        last layer, which prunes a prompt's (guide 0.7 and 2.2)."""
+        ext.llama_set_embeddings_nextn(self.handle, is_kept, not of_all)
+
+    def hidden(self, row: int) -> Hidden:
+        """A copy of the hidden row of a row that has one, to be taken before the next decode."""
+        pointer = ext.llama_get_embeddings_nextn_ith(self.handle, row)
+        assert pointer, f"row {row} has no hidden row"
+        return np.ctypeslib.as_array(pointer, (self.model.hidden_width,)).copy()
+
+    def decode(self, rows: Rows) -> int:
+        self._outputs, self._is_read = rows.outputs, False
+        return super().decode(rows)
+
+    def logits(self, row: int) -> NDArray[np.float32]:
+        """A view of one output row, valid until the next decode (guide 0.14)."""
+        if not self._is_read:
+            self._read()
+        found: NDArray[np.float32] = self._logits[self._outputs.index(row)]
+        return found
+
+    def _read(self) -> None:
+        """Outputs lie one after the other, seldom elsewhere than the last time."""
+        address = self._logits_of(self.handle)
+        assert address, "the last decode had no outputs"
+        if address != self._address:
+            shape = self.max_outputs, self.model.num_tokens
+            data = (ctypes.c_float * (shape[0] * shape[1])).from_address(address)
+            self._logits = np.frombuffer(memoryview(data), np.float32).reshape(shape)
+            self._address = address
+        self._is_read = True
+
+
+class TextCache(TextDecoder):
+    """One with a KV cache of its own."""
+
+    def clear(self, seq: int) -> None:
+        """Forget everything that a sequence holds."""
+        lib.llama_memory_seq_rm(self._memory, seq, -1, -1)
+
+    def copy(self, source: int, target: int, count: int) -> None:
+        """Let an empty sequence share the first tokens of another (guide 5.1)."""
+        lib.llama_memory_seq_cp(self._memory, source, target, 0, count)
+
+    def truncate(self, seq: int, count: int) -> None:
+        """Forget all but the first tokens. Raises DecodeFailed where the memory cannot (4.4)."""
+        if not lib.llama_memory_seq_rm(self._memory, seq, count, -1):
+            raise DecodeFailed(f"sequence {seq} cannot be cut back to {count} tokens")
+
+    def first_position(self, seq: int) -> int:
+        """The oldest token that every layer still holds; -1 for an empty sequence."""
+        return int(lib.llama_memory_seq_pos_min(self._memory, seq))
+
+    def save(self, seq: int, *, whole: bool = False) -> State:
+        """What cannot be cut back, that is the sliding window or the recurrent state; or all."""
+        flags = 0 if whole else PARTIAL_ONLY  # guide 1.10
+        size = lib.llama_state_seq_get_size_ext(self.handle, seq, flags)
+        state = np.empty(size, np.uint8)
+        target = pointer(state, UINT8_P)
+        return state[: lib.llama_state_seq_get_data_ext(self.handle, target, size, seq, flags)]
+
+    def restore(self, seq: int, state: State, *, whole: bool = False) -> None:
+        """Put a saved state back, in any sequence. Raises DecodeFailed if there are no cells."""
+        flags = 0 if whole else PARTIAL_ONLY
+        source = pointer(state, UINT8_P)
+        args = (self.handle, source, len(state), seq, flags)
+        if lib.llama_state_seq_set_data_ext(*args) != len(state):
+            raise DecodeFailed(f"the state of sequence {seq} cannot be restored")
+
+    def num_cached(self, seq: int) -> int:
+        """How many tokens of a sequence are evaluated (guide 10.2: re-read after an abort)."""
+        return int(lib.llama_memory_seq_pos_max(self._memory, seq)) + 1
+
+
+class Context(TextCache):
+    """The KV cache of all slots, for text."""
+
+    def __init__(self, model: Model, load: Load) -> None:
+        count = num_seqs(model, load)
+        outputs = max(count, min(load.slots * (1 + MAX_DRAFTS), MAX_OUTPUTS, load.batch))
+        undone = min(RECURRENT_DRAFTS, load.batch - 2) if load.speculation != 0 else 0
+        super().__init__(model, load, seqs=count, outputs=outputs, n_rs_seq=undone)  # guide 0.2
+        self.max_drafts = MAX_DRAFTS
+        if model.is_recurrent:  # a snapshot for each; some architectures have none (guide 4.4)
+            self.max_drafts = int(lib.llama_n_rs_seq(self.handle))
+
+
+class EmbeddingContext(Decoder):
+    """Texts in, a pooled vector for each out (guide 1.13)."""
+
+    def __init__(self, model: Model, load: Load) -> None:
+        if model.pooling == RANK:
+            raise LoadFailed(f"{load.model} is a reranker: it gives scores, not embeddings")
+        outputs = max(load.batch, load.slots)  # every row is one
+        facts = {"embeddings": True, "pooling_type": model.pooling}
+        super().__init__(model, load, seqs=load.slots, outputs=outputs, **facts)
+        self.width = int(lib.llama_model_n_embd_out(model.handle))
+        self.can_split = bool(self._memory) and bool(lib.llama_get_causal_attn(self.handle))
+
+    def vector(self, seq: int) -> NDArray[np.float32]:
+        """A copy of what the last decode made of a sequence."""
+        pointer = lib.llama_get_embeddings_seq(self.handle, seq)
+        assert pointer, f"sequence {seq} was not in the batch"
+        return np.ctypeslib.as_array(pointer, (self.width,)).copy()
+
+    def forget(self) -> None:
+        """Empty all sequences; an encoder has no memory that could be cleared (guide 1.5)."""
+        if self._memory:
+            lib.llama_memory_clear(self._memory, False)
+
+
+def num_seqs(model: Model, load: Load) -> int:
+    """Sequence ids of a context: one for each slot, and some to remember old prefixes with.
+
+    They are free for plain attention; a window or a recurrent state takes memory for each (9.1).
+    """
+    is_free = not (model.window or model.is_recurrent)
+    return load.slots + (min(load.slots * 2, MAX_PARKED) if is_free else -(-load.slots // 2))

@@ -1,0 +1,126 @@
+"""What drafters decode with that read what the target made of the text."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+
+import numpy as np
+from llama_cpp import llama_cpp as lib
+
+from ..errors import DecodeFailed
+from ..protocol import MAX_READ_AHEAD, Load
+from .bindings import private
+from .context import Context, TextCache, TextDecoder, num_seqs
+from .llama import Model
+from .rows import Hidden, Rows
+
+CONTEXT_TYPE_MTP = lib.LLAMA_CONTEXT_TYPE_MTP
+FUSED_ROWS = 32  # that an EAGLE-3 encoder takes at once; each takes room for logits as well
+
+
+class NextnContext(TextCache):
+    """What the head drafts with that is part of the target's own weights: a small KV cache
+    (guide 2.3)."""
+
+    def __init__(self, target: Context, load: Load) -> None:
+        super().__init__(
+            target.model, load, seqs=load.slots, outputs=load.slots, ctx_type=CONTEXT_TYPE_MTP
+        )
+        self._target = target
+        self.width = target.model.hidden_width
+        self.first: Hidden | None = np.zeros(self.width, np.float32)
+        # hidden rows that a draft takes in with the newest one
+        self.max_unread = 1 + MAX_READ_AHEAD
+        self.keep_hidden(True, of_all=True)
+        target.keep_hidden(True, of_all=True)
+
+    def take(self, row: int) -> Hidden:
+        """What the head needs of a row of the target's last decode."""
+        return self._target.hidden(row)
+
+    def fuse(self, taken: Sequence[Hidden]) -> Sequence[Hidden]:
+        """What it reads of that."""
+        return taken
+
+
+class EagleContext(TextCache):
+    """What an EAGLE-3 head drafts with: an encoder that makes one row of what enters three layers
+    of the target, a decoder layer and its KV cache (guide 2.4).
+
+    Its decoder makes logits of all rows of a decode or, where none is asked for, of none.
+    """
+
+    def __init__(self, model: Model, target: Context, load: Load) -> None:
+        super().__init__(model, load, seqs=load.slots, outputs=load.slots, ctx_other=target.handle)
+        self._target = target
+        self._layers = model.target_layers
+        self.width = int(lib.llama_model_n_embd(model.handle))
+        self.first: Hidden | None = None
+        self.max_unread = 1
+        self._features = Rows(FUSED_ROWS, hidden_width=len(self._layers) * target.model.width)
+        self._features.batch.token = None
+        self.keep_hidden(True)
+        name, pointer, number = "llama_set_embeddings_layer_inp", ctypes.c_void_p, ctypes.c_uint32
+        keep = private(name, f"_Z30{name}P13llama_contextjb", None, pointer, number, ctypes.c_bool)
+        name = "llama_get_embeddings_layer_inp"
+        self._entered = private(name, f"_Z30{name}P13llama_contextj", pointer, pointer, number)
+        for layer in self._layers:
+            if layer == target.model.num_layers:
+                target.keep_hidden(True, of_all=True)
+            else:
+                keep(target.handle, layer, True)
+
+    def take(self, row: int) -> Hidden:
+        """What enters the three layers, side by side."""
+        return np.concatenate([self._entering(layer, row) for layer in self._layers])
+
+    def _entering(self, layer: int, row: int) -> Hidden:
+        if layer == self._target.model.num_layers:
+            return self._target.hidden(row)
+        width = self._target.model.width
+        address = self._entered(self._target.handle, layer)
+        return np.ctypeslib.as_array(
+            (ctypes.c_float * width).from_address(address + 4 * width * row)
+        )
+
+    def fuse(self, taken: Sequence[Hidden]) -> Sequence[Hidden]:
+        """A row of the decoder's width for each. Raises DecodeFailed."""
+        fused: list[Hidden] = []
+        for start in range(0, len(taken), FUSED_ROWS):
+            part = taken[start : start + FUSED_ROWS]
+            self._features.clear()
+            next_ = self.num_cached(0)  # positions mean nothing here, but have to be plausible
+            self._features.add_hidden(0, next_, [0] * len(part), part, outputs=len(part))
+            if lib.llama_encode(self.handle, self._features.batch):
+                raise DecodeFailed(f"llama_encode failed for {len(part)} rows")
+            fused += [self.hidden(row) for row in range(len(part))]
+        return fused
+
+    def close(self) -> None:
+        super().close()
+        self.model.close()
+
+
+class AssistantContext(TextDecoder):
+    """What drafts with the target's KV cache, and has none of its own (guide 2.1).
+
+    Make it before the target's first decode, which it would undo. Nothing but decodes may be asked
+    of it.
+    """
+
+    def __init__(self, model: Model, target: Context, load: Load) -> None:
+        seqs = num_seqs(target.model, load)  # as the target has, or the cells would not match
+        rows = max(seqs, 32)
+        super().__init__(
+            model,
+            load,
+            seqs=seqs,
+            outputs=seqs,
+            n_batch=rows,
+            n_ubatch=rows,
+            ctx_other=target.handle,
+            ctx_type=CONTEXT_TYPE_MTP,
+        )
+        self.keep_hidden(True)
+        target.keep_hidden(True)
