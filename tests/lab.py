@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from outrider.daemon.protocol import Limits, Sampling
-from outrider.daemon.runner.drafters.drafter import Ask, Call, Draft, GoOn
+from outrider.daemon.runner.drafters.drafter import NEWEST, Ask, Call, Draft, GoOn
 from outrider.daemon.runner.holding import Holding
 from outrider.daemon.runner.learned import Learned
 from outrider.daemon.runner.sequence import Sequence as Tokens
@@ -24,7 +24,6 @@ NOISE = 0.03  # by which calls of one size differ, relative
 EASY = 0.97  # chance of guessing an easy token
 PROMPT = 60  # tokens
 ROOM = 64  # rows of a step
-MANY = 2  # rows for each stream beyond which a drafter catches up
 WRONG = -1
 
 
@@ -151,7 +150,7 @@ class LabDrafter:
             rows += pending
         while asks:
             took_s = seconds(self._machine.draft, rows)
-            calls.append(self._call(rows, took_s, rows > MANY * len(asks)))
+            calls.append(self._call(rows, took_s, rows > NEWEST * len(asks)))
             for ask in asks:
                 text = self._texts[ask.sequence.id]
                 place = len(ask.sequence.drawn) + len(ask.drafts)

@@ -107,7 +107,7 @@ class Speculation:
         self._step_s = took_s + self._guessing_s
         drafted = sum(guess.length for guess in self._guesses.values())
         self._plain_s = took_s
-        if drafted and self.learned.verify.is_known:
+        if drafted:  # so it is known what rows cost
             verify = self.learned.verify
             self._plain_s *= verify.seconds(rows - drafted) / verify.seconds(rows)
         if any(guess.is_free for guess in self._guesses.values()):

@@ -88,9 +88,9 @@ def choose(options: Sequence[Option], costs: Costs) -> Plan:
     candidates.sort(key=by_depth if costs.is_even else None)
     best, missed = Plan([0] * len(options), costs.goodput), 0
     most = max((c.layer for c in candidates), default=0)
-    goal, step = GAIN * costs.goodput, Step(options, costs, len(candidates), most)
+    goal, batch = GAIN * costs.goodput, Batch(options, costs, len(candidates), most)
     for layers in range(1 + most):
-        plan = step.fill([c for c in candidates if c.layer <= layers], is_final=layers == 0)
+        plan = batch.fill([c for c in candidates if c.layer <= layers], is_final=layers == 0)
         if plan.goodput > goal:
             goal, best, missed = plan.goodput, plan, 0
         elif layers and (missed := missed + 1) > PATIENCE:
@@ -98,8 +98,8 @@ def choose(options: Sequence[Option], costs: Costs) -> Plan:
     return best
 
 
-class Step:
-    """The step that is to be filled, and what it costs by what is in it."""
+class Batch:
+    """The batch that is to be filled, and what it costs by what is in it."""
 
     def __init__(
         self, options: Sequence[Option], costs: Costs, candidates: int, layers: int

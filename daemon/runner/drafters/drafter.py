@@ -35,13 +35,12 @@ class Ask:
         """The guesses so far."""
         return [draft.token for draft in self.drafts]
 
-    def guess(self, logits: Row) -> Draft:
+    def guess(self, logits: Row) -> None:
         """Add the token that the stream would draw from this row, if it were the target's."""
         seq = self.sequence
         history = [*seq.tokens, *self.tokens]
-        guessed = self.sampler.guess(logits, history, seq.position + len(self.drafts))
-        self.drafts.append(Draft(*guessed))
-        return self.drafts[-1]
+        position = seq.position + len(self.drafts)
+        self.drafts.append(Draft(*self.sampler.guess(logits, history, position)))
 
     def guess_again(self, logits: Row, back: int) -> None:
         """Add what would have been guessed for a token of the text, the last but `back`."""
