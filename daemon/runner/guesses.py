@@ -85,7 +85,7 @@ class Guesses:
         options = [self._option(model, guess) for guess in self._asking]
         plan = choose(options, self._costs)
         if not any(plan.lengths) and not any(guess.least for guess in self._asking):
-            self._try(model, purse)
+            self._try(model, purse, options)
         asks = {
             i: Ask(guess.stream.sequence, guess.stream.sampler, min(guess.bound, model.max_length))
             for i, guess in enumerate(self._asking)
@@ -145,7 +145,7 @@ class Guesses:
         guess.option = Option(tuple(chances), drafted=len(chances))
 
     def _option(self, model: Drafter, guess: Guess) -> Option:
-        """The better one: what this drafter is expected to guess, or what was looked up."""
+        """What this drafter is expected to guess, or what was looked up if that is better."""
         if not self._learned.draft.is_known:
             self._outlooks[guess.stream.sequence.id] = (1.0,)
             return Option(())
@@ -160,18 +160,21 @@ class Guesses:
         option = Option(outlook, 0, rows, token_s)
         if guess.least or guess.option is NO_OPTION:
             return option
-        return better(guess.option, option, self._costs)
+        return better(option, guess.option, self._costs)
 
-    def _try(self, model: Drafter, purse: Purse) -> None:
-        """Nothing seems to pay: find out more, if that can be afforded."""
+    def _try(self, model: Drafter, purse: Purse, options: Seq[Option]) -> None:
+        """Nothing seems to pay: find out more, if that can be afforded, of a stream for which
+        nothing better was looked up."""
+        pairs = zip(self._asking, options, strict=True)
+        untried = [guess for guess, option in pairs if option is not guess.option]
         if model.reviews:
             self._review(model, purse)
-        elif purse.affords(self._probe_s(model)):
-            self._asking[0].least = min(self._asking[0].bound, PROBE_LENGTH)
+        elif untried and purse.affords(self._probe_s(model, untried[0])):
+            untried[0].least = min(untried[0].bound, PROBE_LENGTH)
 
-    def _probe_s(self, model: Drafter) -> float:
-        """What a guess or two for the first stream may cost in vain."""
-        costs, pending = self._costs, model.pending(self._asking[0].stream.sequence)
+    def _probe_s(self, model: Drafter, guess: Guess) -> float:
+        """What a guess or two for this stream may cost in vain."""
+        costs, pending = self._costs, model.pending(guess.stream.sequence)
         verify_s = costs.verify.table(costs.rows + PROBE_LENGTH)
         draft_s = PROBE_LENGTH * costs.draft.seconds(1) + self._learned.catch_up_s(pending)
         return verify_s[-1] - verify_s[costs.rows] + draft_s

@@ -156,7 +156,8 @@ def num_worth(reach: Sequence[float], plan: Plan, costs: Costs) -> int:
 
 
 def better(one: Option, other: Option, costs: Costs) -> Option:
-    """The one that brings more tokens for its time, if all streams did the same."""
+    """The one that brings more tokens for its time, if all streams did the same; if neither does,
+    `one`."""
     return other if _profit(other, costs) > _profit(one, costs) else one
 
 

@@ -13,7 +13,8 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -71,7 +72,7 @@ def main() -> None:
     except BenchFailed as error:
         sys.exit(f"bench: {error}")
     except KeyboardInterrupt:
-        sys.exit("bench: stopped")
+        sys.exit(f"bench: stopped; what was measured until then is in {args.out}, see --show")
 
 
 def _parse(words: Sequence[str]) -> argparse.Namespace:
@@ -110,7 +111,7 @@ def _names(text: str) -> list[str]:
 
 
 def _bench(args: argparse.Namespace) -> Path:
-    """Measure, saving after every run; the file with the results."""
+    """Measure, saving whenever there is more to save; the file with the results."""
     if args.gpu:
         require_gpu()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "outrider"
@@ -124,9 +125,9 @@ def _bench(args: argparse.Namespace) -> Path:
     plan = Plan(args.only, size, num_runs, store_root, load, peer, env, args.pair)
     results = Results(datetime.now(UTC), _machine(), _settings(plan, args), [])
     for number in range(1, num_runs + 1):
-        results.runs.append(_run(plan, number))
-        path = save(results, args.out)
-    return path
+        results.runs.append(_begin(plan, number))
+        _measure(plan, number, results.runs[-1], lambda: save(results, args.out))
+    return save(results, args.out)
 
 
 async def _plan_load(store_root: Path, model: str, *, slots: int, ctx: int) -> Load:
@@ -139,15 +140,21 @@ async def _plan_load(store_root: Path, model: str, *, slots: int, ctx: int) -> L
     return plan_load(known, options, settings)
 
 
-def _run(plan: Plan, number: int) -> Run:
-    """Both servers are up, and take turns within every scenario: a machine that gets slower or
-    faster meanwhile does so for both."""
+def _begin(plan: Plan, number: int) -> Run:
+    """A run in which nothing is measured yet."""
     load_average = os.getloadavg()[0]
     if load_average > QUIET_LOAD:
         tell(f"the machine is busy (load average {load_average:.1f}): the figures will be noisy")
     tell(f"run {number} of {plan.num_runs}")
-    ours: Values = {}
-    theirs: Values = {}
+    return Run(round(load_average, 2), {}, {})
+
+
+def _measure(plan: Plan, number: int, run: Run, keep: Callable[[], object]) -> None:
+    """Fill the run; `keep` is called whenever figures were added.
+
+    Both servers are up, and take turns within every scenario: a machine that gets slower or
+    faster meanwhile does so for both.
+    """
     if set(plan.names) & set(SCENARIOS):
         with tempfile.TemporaryDirectory(prefix="outrider-bench-") as name:
             folder = Path(name)
@@ -155,18 +162,21 @@ def _run(plan: Plan, number: int) -> Run:
                 start_peer(plan.peer, plan.load, folder, plan.peer_env) as peer,
                 start_outrider(plan.store_root, MODEL, plan.load, folder) as outrider,
             ):
-                ours, theirs = asyncio.run(_take_turns(plan, number, outrider, peer))
+                sides = ((outrider, run.outrider), (peer, run.peer))
+                asyncio.run(_take_turns(plan, number, sides, keep))
     if OVERHEAD in plan.names:
         tell("  the engine's overhead")
-        ours |= overhead.measure(Path(plan.load.model), plan.load.threads)
+        run.outrider.update(overhead.measure(Path(plan.load.model), plan.load.threads))
+        keep()
     if AHEAD in plan.names:
         tell("  reading ahead")
-        for values, more in zip((ours, theirs), _read_ahead(plan), strict=True):
-            values |= more
-    return Run(round(load_average, 2), ours, theirs)
+        for ours, theirs in _read_ahead(plan):
+            run.outrider.update(ours)
+            run.peer.update(theirs)
+            keep()
 
 
-def _read_ahead(plan: Plan) -> Sequence[Values]:
+def _read_ahead(plan: Plan) -> Iterator[tuple[Values, Values]]:
     pair = PAIRS[plan.pair]
     model = pair.ensure(plan.store_root)
     load = asyncio.run(_plan_load(plan.store_root, model, slots=ahead.SLOTS, ctx=ahead.NUM_CTX))
@@ -175,20 +185,26 @@ def _read_ahead(plan: Plan) -> Sequence[Values]:
 
 
 async def _take_turns(
-    plan: Plan, number: int, outrider: Server, peer: Server
-) -> tuple[Values, Values]:
-    """The values of Outrider and of the peer; every other run the peer goes first."""
-    async with Client(outrider.url, outrider.api) as ours, Client(peer.url, peer.api) as theirs:
-        sides = [(outrider, ours, Values()), (peer, theirs, Values())]
-        for server, client, _ in sides:
+    plan: Plan,
+    number: int,
+    sides: Sequence[tuple[Server, Values]],
+    keep: Callable[[], object],
+) -> None:
+    """Every other run the sides change places."""
+    async with AsyncExitStack() as stack:
+        asked = [
+            (server, await stack.enter_async_context(Client(server.url, server.api)), values)
+            for server, values in sides
+        ]
+        for server, client, _ in asked:
             await warm_up(Trial(server, client, Prompts("warm-up"), plan.size))
         for name in (name for name in SCENARIOS if name in plan.names):
             start_s = time.monotonic()
-            for server, client, values in sides if number % 2 else reversed(sides):
+            for server, client, values in asked if number % 2 else reversed(asked):
                 trial = Trial(server, client, Prompts(f"{number} {name}"), plan.size)
-                values |= await SCENARIOS[name](trial)
+                values.update(await SCENARIOS[name](trial))
+            keep()
             tell(f"  {name:<14} {time.monotonic() - start_s:6.1f} s")
-        return sides[0][2], sides[1][2]
 
 
 def _settings(plan: Plan, args: argparse.Namespace) -> dict[str, Fact]:

@@ -75,6 +75,7 @@ class Cell:
         ]
 
 
+Replies = Mapping[str, Sequence[Reply]]  # by way
 CELLS = tuple(Cell(k, t, s) for s, k, t in product(STREAMS, PROMPTS, TEMPERATURES))
 
 
@@ -90,8 +91,8 @@ class Side:
 
 def measure(
     plan: Load, store_root: Path, model: str, binary: Path, pair: Pair, predict: int
-) -> list[Values]:
-    """The figures of Outrider and of the peer; within a cell all ways take turns.
+) -> Iterator[tuple[Values, Values]]:
+    """The figures of Outrider and of the peer, cell by cell; within a cell all ways take turns.
 
     `predict`: tokens of a stream that is alone; where there are several each gets fewer.
     """
@@ -108,9 +109,15 @@ def measure(
             )
             for way in (PEER if plan.draft else PEER_ALONE)
         ]
-        figures = asyncio.run(_take_turns(ours, peers, predict, folder))
-        figures[0][MISJUDGED] = _misjudged(outrider)
-    return figures
+        asyncio.run(_wake([*ours, *peers]))
+        for cell in CELLS:
+            start_s, tokens = time.monotonic(), round(predict / cell.streams ** (1 / 3))
+            by_way, by_peer = asyncio.run(_take_turns(ours, peers, cell, tokens))
+            yield (
+                _figures(cell, by_way, folder) | {MISJUDGED: _misjudged(outrider)},
+                {cell.key(way): _rate(replies) for way, replies in by_peer.items()},
+            )
+            tell(f"  {cell.key('')[:-1]:<20} {time.monotonic() - start_s:6.1f} s")
 
 
 def _drafting(way: str) -> Mapping[str, int]:
@@ -137,28 +144,29 @@ def _flags(plan: Load, way: str, spec_type: str) -> Sequence[str]:
     return ("--spec-type", spec_type, "--spec-draft-n-max", way, *drafter)
 
 
-async def _take_turns(
-    ours: Sequence[Side], peers: Sequence[Side], predict: int, cache_home: Path
-) -> list[Values]:
-    figures: list[Values] = [{}, {}]
-    for side in (*ours, *peers):
+async def _wake(sides: Sequence[Side]) -> None:
+    """Whatever is done at a first request is done now."""
+    for side in sides:
         await _ask(side, Cell("json", 0.0, SLOTS).asks(WARM_TOKENS, side.prompts, side.drafting))
-    for cell in CELLS:
-        start_s, tokens = time.monotonic(), round(predict / cell.streams ** (1 / 3))
-        replies = await _answer(ours, cell, tokens)
-        figures[0][cell.key(SAME)] = _same(replies)
-        if cell.streams == 1:
-            fixed = [reply for way in FIXED for reply in replies[way]]
-            figures[0][cell.key(BOUND)] = bound(fixed, learned_in(cache_home))
-        for values, of_side in zip(
-            figures, (replies, await _answer(peers, cell, tokens)), strict=True
-        ):
-            values |= {cell.key(way): _rate(own) for way, own in of_side.items()}
-        tell(f"  {cell.key('')[:-1]:<20} {time.monotonic() - start_s:6.1f} s")
+
+
+async def _take_turns(
+    ours: Sequence[Side], peers: Sequence[Side], cell: Cell, tokens: int
+) -> tuple[Replies, Replies]:
+    return await _answer(ours, cell, tokens), await _answer(peers, cell, tokens)
+
+
+def _figures(cell: Cell, replies: Replies, cache_home: Path) -> Values:
+    """Of Outrider's ways."""
+    figures = {cell.key(way): _rate(of_way) for way, of_way in replies.items()}
+    figures[cell.key(SAME)] = _same(replies)
+    if cell.streams == 1:
+        fixed = [reply for way in FIXED for reply in replies[way]]
+        figures[cell.key(BOUND)] = bound(fixed, learned_in(cache_home))
     return figures
 
 
-async def _answer(sides: Sequence[Side], cell: Cell, tokens: int) -> dict[str, Sequence[Reply]]:
+async def _answer(sides: Sequence[Side], cell: Cell, tokens: int) -> Replies:
     """Of each way, after its prompts have been brought into the caches of both models."""
     replies = {}
     for side in sides:
@@ -168,7 +176,7 @@ async def _answer(sides: Sequence[Side], cell: Cell, tokens: int) -> dict[str, S
     return replies
 
 
-def _same(replies: Mapping[str, Sequence[Reply]]) -> float:
+def _same(replies: Replies) -> float:
     """Share of the texts that are those of plain decoding."""
     plain, *others = ([reply.texts for reply in replies[way]] for way in OURS)
     same = ["".join(a) == "".join(b) for other in others for a, b in zip(other, plain, strict=True)]

@@ -43,8 +43,9 @@ class Line:
 
 
 def lines(runs: Sequence[Run]) -> list[Line]:
-    """The cells that were measured."""
-    return [_line(c, runs) for c in CELLS if all(c.key(PLAIN) in run.outrider for run in runs)]
+    """The cells that were measured, each of those runs that came so far."""
+    by_cell = {cell: [run for run in runs if cell.key(PLAIN) in run.outrider] for cell in CELLS}
+    return [_line(cell, measured) for cell, measured in by_cell.items() if measured]
 
 
 def _line(cell: Cell, runs: Sequence[Run]) -> Line:

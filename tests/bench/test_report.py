@@ -166,6 +166,17 @@ def test_a_peer_without_a_drafter_has_fewer_ways() -> None:
     assert {line.peer for line in lines(both.runs)} == {"plain"}
 
 
+def test_a_run_that_was_stopped_counts_where_it_came_to() -> None:
+    first, second = pair_runs().runs
+    kept = {key: value for key, value in second.outrider.items() if key.startswith("ahead-1-")}
+    stopped = replace(pair_runs(), runs=[first, replace(second, outrider=kept)])
+    single, *_, eighth = lines(stopped.runs)
+    assert (single.by["peer"].middle, eighth.by["peer"].middle) == pytest.approx(
+        (1.5 * 15 / 16, 15 / 16)
+    )
+    assert "error of 2.0%" in ahead_table(stopped)
+
+
 def test_a_cell_below_its_goal_is_marked() -> None:
     both = pair_runs()
     text = ahead_table(replace(both, runs=both.runs[:1]))
