@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from .sampling import Row
+from .candidates import Row
 from .stream import Stream
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 DECAY = 0.97  # of what is known about acceptance of a stream, by guess, ...
@@ -31,9 +31,11 @@ class Record:
         return (self.right + PRIOR_GUESSES * prior) / (self.total + PRIOR_GUESSES)
 
 
-NOTHING = Record()  # seen so far
-Kind = tuple[str, int, int]  # what a guess is like: ("depth", its depth, ease of the text),
-# ("sure", bucket of its confidence, 0), or ("after", bucket of the one before it, 0)
+# What a guess is like: (drafter, "depth", its depth, ease of the text),
+# (drafter, "sure", bucket of its confidence, 0), (drafter, "after", that of the one before it, 0)
+Kind = tuple[str, str, int, int]
+OwnKind = tuple[str, str, int]  # the same in one text, which is of one ease
+NOTHING: Mapping[OwnKind, Record] = {}  # is known of a text yet
 
 
 class Acceptance:
@@ -43,9 +45,9 @@ class Acceptance:
     made, how sure the target is of its own tokens tells how hard a text is to guess, for nothing.
     """
 
-    def __init__(self, general: dict[tuple[str, Kind], Record] | None = None) -> None:
-        self.general = general or {}  # by drafter, of all streams
-        self._streams: dict[int, dict[tuple[str, Kind], Record]] = {}
+    def __init__(self, general: dict[Kind, Record] | None = None) -> None:
+        self.general = general or {}  # of all streams
+        self._streams: dict[int, dict[OwnKind, Record]] = {}
         self._sureness: dict[int, float] = {}  # of the target, by stream
 
     def observe_target(self, stream: int, sureness: float) -> None:
@@ -63,14 +65,13 @@ class Acceptance:
         """The first `accepted` guesses were right; the next one, if any, was wrong."""
         own, ease = self._streams.setdefault(stream, {}), self._ease(stream)
         for depth, confidence in enumerate(confidences[: accepted + 1]):
-            kinds = [("depth", depth, ease), _kind("sure", confidence)]
+            kinds = [(drafter, "depth", depth, ease), _sure(drafter, confidence)]
             if depth:
-                kinds.append(_kind("after", confidences[depth - 1]))
+                kinds.append(_after(drafter, confidences[depth - 1]))
             for kind in kinds:
-                self.general.setdefault((drafter, kind), Record()).observe(
-                    depth < accepted, DECAY_OF_ALL
-                )
-                own.setdefault((drafter, (*kind[:2], 0)), Record()).observe(depth < accepted, DECAY)
+                of_all = self.general.setdefault(kind, Record())
+                of_all.observe(depth < accepted, DECAY_OF_ALL)
+                own.setdefault(kind[:3], Record()).observe(depth < accepted, DECAY)
 
     def expected(self, drafter: str, stream: int, length: int) -> tuple[float, ...]:
         """Of up to `length` guesses that are not made yet, as far as they may be reached at all; a
@@ -78,7 +79,7 @@ class Acceptance:
         chances: list[float] = []
         chance, reach, ease = FIRST_CHANCE, 1.0, self._ease(stream)
         for depth in range(length):
-            chance = self._chance(drafter, stream, ("depth", depth, ease), chance)
+            chance = self._chance(stream, (drafter, "depth", depth, ease), chance)
             chances.append(chance)
             reach *= chance
             if reach < UNLIKELY:
@@ -87,23 +88,32 @@ class Acceptance:
 
     def after(self, drafter: str, stream: int, confidence: float, prior: float) -> float:
         """Of a guess that is not made yet, after one of which it is known how sure it is."""
-        return self._chance(drafter, stream, _kind("after", confidence), prior)
+        return self._chance(stream, _after(drafter, confidence), prior)
 
     def judged(self, drafter: str, stream: int, confidence: float) -> float:
         """Of a guess whose confidence is known."""
-        return self._chance(drafter, stream, _kind("sure", confidence), confidence)
+        return self._chance(stream, _sure(drafter, confidence), confidence)
 
-    def _chance(self, drafter: str, stream: int, kind: Kind, prior: float) -> float:
+    def _chance(self, stream: int, kind: Kind, prior: float) -> float:
         """What is believed of a stream's guesses of that kind; texts that are hard to guess and
         those that are not tell each other nothing, but a stream is one text."""
-        of_all = self.general.get((drafter, kind), NOTHING).chance(prior)
-        own = self._streams.get(stream, {}).get((drafter, (*kind[:2], 0)), NOTHING)
-        return own.chance(of_all)
+        of_all = self.general.get(kind)
+        chance = of_all.chance(prior) if of_all else prior
+        own = self._streams.get(stream, NOTHING).get(kind[:3])
+        return own.chance(chance) if own else chance
 
     def forget(self, stream: int) -> None:
         self._streams.pop(stream, None)
         self._sureness.pop(stream, None)
 
 
-def _kind(name: str, confidence: float) -> Kind:
-    return name, min(int(confidence * BUCKETS), BUCKETS - 1), 0
+def _sure(drafter: str, confidence: float) -> Kind:
+    return drafter, "sure", _bucket(confidence), 0
+
+
+def _after(drafter: str, confidence: float) -> Kind:
+    return drafter, "after", _bucket(confidence), 0
+
+
+def _bucket(confidence: float) -> int:
+    return min(int(confidence * BUCKETS), BUCKETS - 1)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 FIRST_WEIGHT = 3.0  # steps that what is first believed of a number of rows counts for
 MAX_WEIGHT = 20.0  # so that older steps are forgotten
 SCALE_MEMORY = 0.2  # weight of the newest call in how fast the machine is just now
+AGE = 8  # calls, which what is expected of a call may leave out: a line takes a while to draw
 OUTLIER = 3.0  # a step that took so many times what was expected counts as so many
 
 
@@ -33,6 +34,7 @@ class Curve:
     shape: dict[int, Point] = field(default_factory=dict)  # by rows
     scale: float = 1.0
     _line: list[float] = field(default_factory=list)  # cost by rows; empty if it is not drawn yet
+    _age: int = 0  # calls since that
 
     @property
     def is_known(self) -> bool:
@@ -41,17 +43,19 @@ class Curve:
     def observe(self, rows: int, took_s: float) -> float:
         """A call with so many rows is over; the seconds that were expected of it."""
         if self.shape:
-            known = self.seconds(rows)
+            known = self.seconds(rows, age=AGE)
             took_s = min(took_s, OUTLIER * known)
         else:
             known = took_s
-        if rows in self.shape:
+        point = self.shape.get(rows)
+        if point:
             self.scale *= (took_s / known) ** SCALE_MEMORY
         cost = took_s / self.scale
-        point = self.shape.setdefault(rows, Point(self._first(rows, cost), FIRST_WEIGHT))
+        if point is None:
+            point = self.shape[rows] = Point(self._first(rows, cost), FIRST_WEIGHT)
         point.weight = min(point.weight + 1, MAX_WEIGHT)
         point.cost += (cost - point.cost) / point.weight
-        self._line = []
+        self._age += 1
         return known
 
     def _first(self, rows: int, cost: float) -> float:
@@ -59,19 +63,21 @@ class Curve:
         is_between = bool(self.shape) and min(self.shape) < rows < max(self.shape)
         return self.seconds(rows) / self.scale if is_between else cost
 
-    def seconds(self, rows: int) -> float:
-        """Expected of a call with so many rows."""
-        if rows >= len(self._line):
-            self._line = self._draw(rows)
-        return self.scale * self._line[rows]
+    def seconds(self, rows: int, *, age: int = 0) -> float:
+        """Expected of a call with so many rows, by all calls but for the last `age` at most."""
+        return self.scale * self._up_to(rows, age)[rows]
 
     def table(self, rows: int) -> list[float]:
         """Expected of calls with 0 to `rows` rows: on the line between the nearest counts that
         were seen, and beyond them on the line through the outermost two. No row is free, and more
         rows never cost less."""
-        if rows >= len(self._line):
-            self._line = self._draw(rows)
-        return [self.scale * cost for cost in self._line[: rows + 1]]
+        return [self.scale * cost for cost in self._up_to(rows)[: rows + 1]]
+
+    def _up_to(self, rows: int, age: int = 0) -> list[float]:
+        """The line, at least so far, and as far as it was ever asked for."""
+        if rows >= len(self._line) or self._age > age:
+            self._line, self._age = self._draw(max(rows, len(self._line) - 1)), 0
+        return self._line
 
     def _draw(self, rows: int) -> list[float]:
         counts = sorted(self.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, replace
@@ -62,7 +63,7 @@ class Guesses:
         self._learned = learned
         self._spent_s = spent_s
         self._outlooks: dict[int, tuple[float, ...]] = {}  # of the drafter with weights, by id
-        self._reach: dict[int, float] = {}  # chance that all it has guessed is right, by id
+        self._judged: dict[Ask, list[float]] = {}  # chance of each guess, if those before are right
         self._costs = Costs(
             learned.verify, learned.draft, streams=streams, rows=rows, is_even=is_even
         )
@@ -96,6 +97,8 @@ class Guesses:
 
     def settle(self, room: int) -> None:
         """Which of the guesses are verified, together at most `room`."""
+        if not any(guess.ask for guess in self._asking):
+            return
         options = [guess.option for guess in self._asking]
         plan = choose(options, replace(self._costs, spent_s=self._spent_s()))
         lengths = [max(n, g.least) for n, g in zip(plan.lengths, self._asking, strict=True)]
@@ -127,22 +130,27 @@ class Guesses:
 
     def _next_reach(self, model: Drafter, ask: Ask) -> float:
         """The chance that the guess after the newest one, and all before it, are right."""
-        acceptance, id_ = self._learned.acceptance, ask.sequence.id
-        newest = ask.drafts[-1].confidence
-        reach = self._reach.get(id_, 1.0) * acceptance.judged(model.name, id_, newest)
-        self._reach[id_] = reach
-        outlook = self._outlooks[id_]
+        outlook = self._outlooks[ask.sequence.id]
         prior = outlook[min(len(ask.drafts), len(outlook) - 1)]
-        return reach * acceptance.after(model.name, id_, newest, prior)
+        newest = ask.drafts[-1].confidence
+        chance = self._learned.acceptance.after(model.name, ask.sequence.id, newest, prior)
+        return math.prod(self._judge(model, ask)) * chance
+
+    def _judge(self, drafter: Drafter, ask: Ask) -> list[float]:
+        """The chance of each of its guesses, now that it is known how sure the drafter is."""
+        chances = self._judged.setdefault(ask, [])
+        acceptance, id_ = self._learned.acceptance, ask.sequence.id
+        for draft in ask.drafts[len(chances) :]:
+            chances.append(acceptance.judged(drafter.name, id_, draft.confidence))
+        return chances
 
     def _take(self, guess: Guess, drafter: Drafter, ask: Ask) -> None:
-        """These are its guesses, as far as the grammar lets them through; now it is known how sure
-        the drafter is."""
-        del ask.drafts[guess.stream.num_possible(ask.tokens) :]
+        """These are its guesses, as far as the grammar lets them through."""
+        possible = guess.stream.num_possible(ask.tokens)
+        del ask.drafts[possible:]
         guess.drafter, guess.ask = drafter.name, ask
-        id_, acceptance = ask.sequence.id, self._learned.acceptance
-        chances = [acceptance.judged(drafter.name, id_, sure) for sure in guess.confidences]
-        guess.option = Option(tuple(chances), drafted=len(chances))
+        chances = tuple(self._judge(drafter, ask)[:possible])
+        guess.option = Option(chances, drafted=len(chances))
 
     def _option(self, model: Drafter, guess: Guess) -> Option:
         """What this drafter is expected to guess, or what was looked up if that is better."""

@@ -59,17 +59,14 @@ def restore(path: Path) -> Learned | None:
         return None
     if stored.version != VERSION:
         return None
-    records = {(j.drafter, (j.kind, j.place, j.ease)): j.record for j in stored.acceptance}
+    records = {(j.drafter, j.kind, j.place, j.ease): j.record for j in stored.acceptance}
     verify, draft = (Curve(costs.shape, costs.scale) for costs in (stored.verify, stored.draft))
     return Learned(verify, draft, stored.catch_up, Acceptance(records))
 
 
 def keep(learned: Learned, path: Path) -> None:
     """Write it whole or not at all. Raises OSError."""
-    judged = tuple(
-        Judged(drafter, *kind, record)
-        for (drafter, kind), record in learned.acceptance.general.items()
-    )
+    judged = tuple(Judged(*kind, record) for kind, record in learned.acceptance.general.items())
     verify, draft = (Costs(curve.shape, curve.scale) for curve in (learned.verify, learned.draft))
     stored = Stored(VERSION, verify, draft, learned.catch_up, judged)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ verifying take. Nothing is assumed about the machine: every figure comes from th
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import NamedTuple
@@ -79,18 +79,12 @@ def choose(options: Sequence[Option], costs: Costs) -> Plan:
     For so many decodes of the drafter after the other: guesses are added in the order of their
     chance, and the best number of them wins. One decode more is thought of for as long as it helps.
     """
-    candidates = [
-        Candidate(-reach, depth, i, max(depth - option.drafted + 1, 0))
-        for i, option in enumerate(options)
-        for depth, reach in enumerate(option.reach)
-    ]
-    by_depth = operator.attrgetter("depth", "stream")
-    candidates.sort(key=by_depth if costs.is_even else None)
     best, missed = Plan([0] * len(options), costs.goodput), 0
-    most = max((c.layer for c in candidates), default=0)
-    goal, batch = GAIN * costs.goodput, Batch(options, costs, len(candidates), most)
-    for layers in range(1 + most):
-        plan = batch.fill([c for c in candidates if c.layer <= layers], is_final=layers == 0)
+    if not any(option.chances for option in options):
+        return best
+    goal, batch = GAIN * costs.goodput, Batch(options, costs)
+    for layers in range(1 + batch.layers):
+        plan = batch.fill(layers)
         if plan.goodput > goal:
             goal, best, missed = plan.goodput, plan, 0
         elif layers and (missed := missed + 1) > PATIENCE:
@@ -99,40 +93,63 @@ def choose(options: Sequence[Option], costs: Costs) -> Plan:
 
 
 class Batch:
-    """The batch that is to be filled, and what it costs by what is in it."""
+    """The guesses that could be verified, likeliest first, and what each adds to a step."""
 
-    def __init__(
-        self, options: Sequence[Option], costs: Costs, candidates: int, layers: int
-    ) -> None:
-        """So many guesses at most, by so many decodes of the drafter."""
-        asked = sum(option.rows for option in options if option.drafted < len(option.chances))
+    def __init__(self, options: Sequence[Option], costs: Costs) -> None:
+        candidates = [
+            Candidate(-reach, depth, i, max(depth - option.drafted + 1, 0))
+            for i, option in enumerate(options)
+            for depth, reach in enumerate(option.reach)
+        ]
+        by_depth = operator.attrgetter("depth", "stream")
+        candidates.sort(key=by_depth if costs.is_even else None)
+        self.layers = max(candidate.layer for candidate in candidates)
         self._options = options
         self._costs = costs
-        self._verify_s = costs.verify.table(costs.rows + candidates)[costs.rows :]
-        self._layers = layers
-        self._draft_s = costs.draft.table(asked) if asked else []
+        self._adding = list(zip(candidates, self._drafting_s(candidates), strict=True))
+        self._verify_s = costs.verify.table(costs.rows + len(candidates))[costs.rows :]
 
-    def fill(self, candidates: Sequence[Candidate], *, is_final: bool) -> Plan:
-        """The best number of these guesses, added one after the other. `is_final`: none of them has
-        to be made, so their number is that of the rows."""
-        costs, options, draft_s = self._costs, self._options, self._draft_s
-        asking = [0] * (self._layers + 1)  # rows of the drafter by layer
-        lengths, tokens, drafting_s = [0] * len(options), float(costs.streams), costs.spent_s
-        best = Plan(lengths[:], 0.0)
-        for added, (unlikely, depth, stream, layer) in enumerate(candidates, 1):
-            tokens -= unlikely
-            lengths[stream] = depth + 1
+    def _drafting_s(self, candidates: Sequence[Candidate]) -> list[float]:
+        """What each adds to the decodes of the drafter, if those before it in its layer are in."""
+        if not self.layers:
+            return [0.0] * len(candidates)
+        options = self._options
+        most = sum(option.rows for option in options if option.drafted < len(option.chances))
+        draft_s = self._costs.draft.table(most)
+        asking = [0] * (self.layers + 1)  # rows of the drafter by layer
+        added_s: list[float] = []
+        for unlikely, _, stream, layer in candidates:
+            before, option = asking[layer], options[stream]
             if layer:
-                before, option = asking[layer], options[stream]
                 asking[layer] += option.rows if layer == 1 else 1
-                drafting_s += draft_s[asking[layer]] - draft_s[before]
-                drafting_s += option.token_s * ((layer == 1) - unlikely)
-            goodput = tokens / (self._verify_s[added] + drafting_s)
-            if goodput <= best.goodput or (costs.is_even and len(set(lengths)) > 1):
-                continue
-            if not is_final or costs.is_even or added in SIZES:
-                best = Plan(lengths[:], goodput)
-        return best
+            catch_up_s = option.token_s * ((layer == 1) - unlikely) if layer else 0.0
+            added_s.append(draft_s[asking[layer]] - draft_s[before] + catch_up_s)
+        return added_s
+
+    def fill(self, layers: int) -> Plan:
+        """The best number of guesses, added one after the other, where the drafter makes so many
+        decodes."""
+        costs = self._costs
+        adding = [each for each in self._adding if each[0].layer <= layers]
+        tokens, took_s, goodputs = float(costs.streams), costs.spent_s, [costs.goodput]
+        for (candidate, added_s), verify_s in zip(adding, self._verify_s[1:], strict=False):
+            tokens -= candidate.unlikely
+            took_s += added_s
+            goodputs.append(tokens / (verify_s + took_s))
+        count = max(self._counts(layers, len(adding)), key=goodputs.__getitem__, default=0)
+        lengths = [0] * len(self._options)
+        for candidate, _ in adding[:count]:
+            lengths[candidate.stream] = candidate.depth + 1
+        return Plan(lengths, goodputs[count])
+
+    def _counts(self, layers: int, most: int) -> Iterable[int]:
+        """Numbers of guesses that may be chosen. Where none of them has to be made, that is the
+        number of the rows."""
+        if self._costs.is_even:
+            depth = min(min(len(o.chances), o.drafted + layers) for o in self._options)
+            return range(len(self._options), depth * len(self._options) + 1, len(self._options))
+        counts = range(1, most + 1)
+        return counts if layers else (count for count in counts if count in SIZES)
 
 
 def num_worth(reach: Sequence[float], plan: Plan, costs: Costs) -> int:
@@ -163,17 +180,20 @@ def better(one: Option, other: Option, costs: Costs) -> Option:
 
 def _profit(option: Option, costs: Costs) -> float:
     """Tokens a step and stream beyond those that the same time brings without guesses."""
-    streams, length, rows = costs.streams, len(option.chances), option.rows
-    is_drafted = option.drafted >= length
-    verify_s = costs.verify.table(costs.rows + streams * length)[costs.rows :: streams]
-    draft_s = [0.0] if is_drafted else costs.draft.table(streams * rows)
-    tokens, drafting_s, most = 0.0, draft_s[-1] + streams * option.token_s, 0.0
+    streams, rows, is_drafted = costs.streams, option.rows, option.drafted >= len(option.chances)
+    plain_s, goodput = costs.verify.seconds(costs.rows), costs.goodput
+    first_s, next_s = (
+        (0.0, 0.0)
+        if is_drafted
+        else (costs.draft.seconds(streams * rows), costs.draft.seconds(streams))
+    )
+    tokens, drafting_s, most = 0.0, first_s + streams * option.token_s, 0.0
     for depth, chance in enumerate(option.reach, 1):
         tokens += chance
         drafting_s += streams * option.token_s * chance
-        took_s = verify_s[depth] - verify_s[0] + drafting_s
-        most = max(most, tokens - costs.goodput * took_s / streams)
-        drafting_s += 0.0 if is_drafted else draft_s[streams]
+        took_s = costs.verify.seconds(costs.rows + streams * depth) - plain_s + drafting_s
+        most = max(most, tokens - goodput * took_s / streams)
+        drafting_s += next_s
     return most
 
 

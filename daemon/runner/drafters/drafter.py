@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ..sampling import Row, Sampler
+from ..candidates import Row
+from ..sampling import Sampler
 from ..sequence import Sequence
 
 NEWEST = 2  # tokens that a drafter has not seen after a step in which all its guesses were right
@@ -38,7 +40,7 @@ class Ask:
     def guess(self, logits: Row) -> None:
         """Add the token that the stream would draw from this row, if it were the target's."""
         seq = self.sequence
-        history = [*seq.tokens, *self.tokens]
+        history = seq.tokens + array("i", self.tokens)
         position = seq.position + len(self.drafts)
         self.drafts.append(Draft(*self.sampler.guess(logits, history, position)))
 

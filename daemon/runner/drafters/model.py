@@ -39,7 +39,7 @@ class ModelDrafter:
         self._memories: dict[int, Memory] = {}  # of those that run, by id
 
     def pending(self, sequence: Sequence) -> int:
-        memory = self._memories.get(sequence.id) or self._nearest(sequence)
+        memory = self._memory(sequence)
         return len(sequence.tokens) - (self._common(memory, sequence) if memory else 0)
 
     def draft(self, asks: Seq[Ask], go_on: GoOn) -> list[Call]:
@@ -60,8 +60,9 @@ class ModelDrafter:
 
     def _lay(self, ask: Ask) -> int:
         """What the cache does not have yet: the newest tokens, or the newest guess."""
-        memory = self._memories[ask.sequence.id]
-        tokens = [*ask.sequence.tokens, *ask.tokens][len(memory.tokens) :]
+        memory, text = self._memories[ask.sequence.id], ask.sequence.tokens
+        tokens = text[len(memory.tokens) :]
+        tokens.extend(ask.tokens[max(len(memory.tokens) - len(text), 0) :])
         row = self._rows.add(memory.seq, len(memory.tokens), tokens, outputs=1)
         memory.tokens.extend(tokens)
         return row
@@ -69,50 +70,58 @@ class ModelDrafter:
     def _follow(self, sequence: Sequence, calls: list[Call], unread: int = 1) -> bool:
         """Bring the cache to the stream's text but for its `unread` newest tokens, or for so few
         more that the next decode takes them in; False if there is no room."""
-        memory = self._memories.get(sequence.id)
+        memory = self._memory(sequence)
         if memory is None:
-            memory = self._nearest(sequence)
-            if memory is None:
-                return False
-            self._resting.remove(memory)
-            self._memories[sequence.id] = memory
+            return False
         if (same := self._common(memory, sequence)) < len(memory.tokens):
             self._cut(memory, same)
         while len(sequence.tokens) - len(memory.tokens) > max(unread, 1 + MAX_READ_AHEAD):
             end = min(len(memory.tokens) + self._rows.capacity, len(sequence.tokens) - unread)
-            tokens = sequence.tokens[len(memory.tokens) : end]
-            self._rows.clear()
-            self._rows.add(memory.seq, len(memory.tokens), tokens, outputs=0)
-            memory.tokens.extend(tokens)
-            start_s = time.perf_counter()
-            if not self._decode([sequence]):
+            if self._read(sequence, end, calls) is None:
                 return False
-            calls.append(Call(len(tokens), time.perf_counter() - start_s, catches_up=True))
         return True
 
     def review(self, ask: Ask) -> list[Call]:
         calls: list[Call] = []
         if not self._follow(ask.sequence, calls, unread=1 + ask.length):
             return calls
-        memory, tokens = self._memories[ask.sequence.id], ask.sequence.tokens
-        start, end = len(memory.tokens), len(tokens) - 1
-        count = min(end - start, ask.length)
+        read, end = len(self._memories[ask.sequence.id].tokens), len(ask.sequence.tokens) - 1
+        count = min(end - read, ask.length)
         if count <= 0:
             return calls
-        self._rows.clear()
-        row = self._rows.add(memory.seq, start, tokens[start:end], outputs=count)
-        memory.tokens.extend(tokens[start:end])
-        start_s = time.perf_counter()
-        if not self._decode([ask.sequence]):
-            return calls
-        for i in range(count):
-            ask.guess_again(self._context.logits(row + i), count - 1 - i)
-        calls.append(Call(end - start, time.perf_counter() - start_s, catches_up=True))
+        row = self._read(ask.sequence, end, calls, outputs=count)
+        if row is not None:
+            for i in range(count):
+                ask.guess_again(self._context.logits(row + i), count - 1 - i)
         return calls
 
-    def _nearest(self, sequence: Sequence) -> Memory | None:
-        """The resting memory that has most of this text; of equal ones the one longest unused."""
-        return max(self._resting, key=lambda m: self._common(m, sequence), default=None)
+    def _read(
+        self, sequence: Sequence, end: int, calls: list[Call], outputs: int = 0
+    ) -> int | None:
+        """Take in the text before `end` with one decode; the row of the first of its `outputs`, or
+        None if there is no room."""
+        memory = self._memories[sequence.id]
+        tokens = sequence.tokens[len(memory.tokens) : end]
+        self._rows.clear()
+        row = self._rows.add(memory.seq, len(memory.tokens), tokens, outputs=outputs)
+        memory.tokens.extend(tokens)
+        start_s = time.perf_counter()
+        if not self._decode([sequence]):
+            return None
+        calls.append(Call(len(tokens), time.perf_counter() - start_s, catches_up=True))
+        return row
+
+    def _memory(self, sequence: Sequence) -> Memory | None:
+        """That of this text. A new one gets the resting memory that has most of it, of equal ones
+        the one longest unused, and the rest of that is forgotten."""
+        if memory := self._memories.get(sequence.id):
+            return memory
+        memory = max(self._resting, key=lambda m: self._common(m, sequence), default=None)
+        if memory:
+            self._resting.remove(memory)
+            self._memories[sequence.id] = memory
+            self._cut(memory, self._common(memory, sequence))
+        return memory
 
     def _common(self, memory: Memory, sequence: Sequence) -> int:
         """Tokens of the text that need not be evaluated again."""

@@ -14,9 +14,9 @@ from outrider.daemon.protocol import Sampling, Submit
 from outrider.daemon.runner.context import DECODED
 from outrider.daemon.runner.curve import Curve, Point
 from outrider.daemon.runner.learned import Learned
+from outrider.daemon.runner.noise import gumbel
 from outrider.daemon.runner.profile import keep
 from outrider.daemon.runner.rows import Rows
-from outrider.daemon.runner.sampling import gumbel
 from tiny_bigram import WORDS, write_bigram_pair
 
 VARIANTS: dict[str, dict[str, int]] = {

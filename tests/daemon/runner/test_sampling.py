@@ -16,17 +16,9 @@ from llama_cpp import llama_cpp as lib
 from numpy.typing import NDArray
 from outrider.daemon.errors import BadRequest
 from outrider.daemon.protocol import Sampling
-from outrider.daemon.runner.sampling import (
-    Drawn,
-    Logprob,
-    Sampler,
-    adapted,
-    check,
-    gumbel,
-    largest,
-    surprising,
-    survivors,
-)
+from outrider.daemon.runner.candidates import adapted, largest, surprising, survivors
+from outrider.daemon.runner.noise import gumbel
+from outrider.daemon.runner.sampling import Drawn, Logprob, Sampler, check
 
 Row = NDArray[np.float32]
 Ids = NDArray[np.int64]

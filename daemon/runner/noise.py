@@ -1,0 +1,76 @@
+"""Which of the candidates is drawn? The one whose noisy logit is the largest.
+
+That is the Gumbel-max trick with noise that is a function of seed, position and token id, so a draw
+does not depend on what was drawn before, in which batch, or how often.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..protocol import Sampling
+from .candidates import HANDFUL, Ids, Row
+
+CHUNK = 8192  # tokens whose noise is made at once: larger arrays leave the CPU's cache
+GOLDEN = 0x9E3779B97F4A7C15  # of SplitMix64, as are the shifts and factors in `_split`
+
+
+def noisiest(ids: Ids, logits: Row, s: Sampling, position: int) -> int:
+    """The survivor whose noisy logit is the largest; of equal ones that of the smallest id."""
+    if ids.size <= HANDFUL:
+        start, temperature = _start(s.seed, position), s.temperature
+        few = zip(ids.tolist(), logits.tolist(), strict=True)
+        winner = max((own + temperature * _noise(start, id_), -id_) for id_, own in few)
+        return -int(winner[1])
+    noisy = _noisy(ids, logits, s, position)
+    return int(ids[noisy == noisy.max()].min())
+
+
+def _noisy(ids: Ids, logits: Row, s: Sampling, position: int) -> NDArray[np.float64]:
+    """T times logit/T + g, whose argmax is the draw: nothing overflows, and T = 0 is greedy."""
+    noisy = np.empty(ids.size)
+    for start in range(0, ids.size, CHUNK):
+        part = slice(start, start + CHUNK)
+        noisy[part] = logits[part] + s.temperature * gumbel(s.seed, position, ids[part])
+    return noisy
+
+
+def gumbel(seed: int, position: int, ids: Ids) -> NDArray[np.float64]:
+    """Standard Gumbel noise, a pure function of seed, position and token id.
+
+    The bits are output number `id` of a SplitMix64 generator (Steele, Lea and Flood 2014) that
+    starts from output number `position` of the one that starts from `seed`.
+    """
+    start = _start(seed, position)
+    uniform = ((_split(start, ids) >> np.uint64(12)) + 0.5) * 2.0**-52  # never 0 or 1
+    return np.asarray(-np.log(-np.log(uniform)), np.float64)
+
+
+def _start(seed: int, position: int) -> int:
+    """Where the noise of a position starts."""
+    return _mix(seed + (position + 1) * GOLDEN)
+
+
+def _noise(start: int, token: int) -> float:
+    """What `gumbel` gives for one token, in plain numbers."""
+    bits = _mix(start + (token + 1) * GOLDEN) >> 12
+    return -math.log(-math.log((bits + 0.5) * 2.0**-52))
+
+
+def _mix(z: int) -> int:
+    """The output of SplitMix64 in the state z, in plain numbers; `_split` does arrays."""
+    z %= 2**64
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64
+    return z ^ (z >> 31)
+
+
+def _split(state: int, steps: Ids) -> NDArray[np.uint64]:
+    """Outputs of SplitMix64 by their numbers; arithmetic is modulo 2^64."""
+    z = steps.astype(np.uint64) * np.uint64(GOLDEN) + np.uint64((state + GOLDEN) % 2**64)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(z ^ (z >> np.uint64(31)))
