@@ -7,8 +7,7 @@ from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, replace
 
-from ..protocol import MAX_READ_AHEAD
-from .drafters.drafter import Ask, Drafter, to_the_end
+from .drafters.drafter import NEWEST, Ask, Drafter, to_the_end
 from .learned import Learned
 from .stream import Stream
 from .tune import Costs, Option, Plan, Purse, better, choose, num_worth
@@ -116,7 +115,8 @@ class Guesses:
             wanting = [ask for ask in open_asks if len(ask.drafts) < ask.length]
             reach = {id(ask): self._next_reach(model, ask) for ask in wanting}
             wanting.sort(key=lambda ask: -reach[id(ask)])
-            count = num_worth([reach[id(ask)] for ask in wanting], plan, self._costs)
+            drafted = sum(len(ask.drafts) for ask in asks.values())
+            count = num_worth([reach[id(ask)] for ask in wanting], drafted, plan, self._costs)
             owed = [ask for ask in wanting[count:] if len(ask.drafts) < least[id(ask)]]
             return [*wanting[:count], *owed]
 
@@ -159,8 +159,8 @@ class Guesses:
             return Option(())
         seq = guess.stream.sequence
         pending = model.pending(seq)
-        rows = min(pending, 1 + MAX_READ_AHEAD)
-        tokens = min(max(HORIZON, len(seq.drawn)), seq.num_left)
+        rows = min(pending, NEWEST)
+        tokens = min(max(HORIZON, len(seq.drawn)), pending, seq.num_left)
         token_s = self._learned.catch_up_s(pending - rows) / tokens
         length = min(guess.bound, model.max_length)
         outlook = self._learned.acceptance.expected(model.name, seq.id, length)

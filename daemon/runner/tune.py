@@ -18,6 +18,7 @@ SIZES = frozenset((*range(9), 10, 12, 14, *range(16, 32, 4), *range(32, 1025, 8)
 """Guesses of a step, all streams together: of few sizes, so that graph shapes recur (guide 6.4)."""
 GAIN = 1.015  # expected at least of a draft, so that noise does not start one
 PATIENCE = 1  # decodes of the drafter that may seem not to help, before one that does
+AHEAD = 8  # rows more of the target that are thought of while guesses are made
 SHARE = 0.01  # of the time may be lost by reading ahead, ...
 STEPS = 2.0  # ... and what so many steps take, where expectations are not met
 DEBTS = 5.0  # times that, which one try may cost; a larger debt is forgiven
@@ -152,16 +153,17 @@ class Batch:
         return counts if layers else (count for count in counts if count in SIZES)
 
 
-def num_worth(reach: Sequence[float], plan: Plan, costs: Costs) -> int:
+def num_worth(reach: Sequence[float], drafted: int, plan: Plan, costs: Costs) -> int:
     """Of how many streams one more guess is worth a decode of the drafter, while a plan is carried
-    out. `reach`: the chances of these guesses, best first.
+    out. `reach`: the chances of these guesses, best first; so many others are `drafted` already.
 
-    Time is worth what the plan expects to make of it. A row of the target costs what the rows of
-    the plan do on average: single rows may be dear, and the next ones for nothing.
+    Time is worth what the plan expects to make of it. A row of the target costs what it does on
+    average up to the cheapest of the next `AHEAD`: single rows may be dear, and those after them
+    for nothing.
     """
-    rows = max(sum(plan.lengths), 1)
-    verify_s = costs.verify.table(costs.rows + rows)
-    row_s = (verify_s[-1] - verify_s[costs.rows]) / rows
+    rows = costs.rows + drafted
+    verify_s = costs.verify.table(rows + AHEAD)[rows:]
+    row_s = min((verify_s[more] - verify_s[0]) / more for more in range(1, 1 + AHEAD))
     draft_s = costs.draft.table(len(reach))
     tokens, most, best = 0.0, 0.0, 0
     for count, chance in enumerate(reach, 1):

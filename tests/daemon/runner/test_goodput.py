@@ -15,6 +15,11 @@ MACHINES = {
         {1: 0.018, 2: 0.026, 4: 0.042, 8: 0.07, 16: 0.13},
         0.006,
     ),
+    "slow": Machine(  # another one, on which rows are dear from the ninth on
+        {1: 0.25, 2: 0.28, 3: 0.38, 4: 0.48, 5: 0.55, 6: 0.6, 8: 0.79, 9: 1.0, 16: 2.1},
+        {1: 0.034, 2: 0.057, 4: 0.11, 8: 0.2},
+        0.02,
+    ),
     "quantised": Machine(  # a CPU on which no guess ever pays for several streams
         {1: 0.1, 2: 0.16, 3: 0.22, 4: 0.28, 5: 0.44, 8: 0.71, 9: 0.77, 16: 1.4},
         {1: 0.018, 2: 0.026, 4: 0.042, 8: 0.07},
@@ -57,7 +62,7 @@ def test_adaptive_is_as_good_as_the_best_fixed_length(
 ) -> None:
     by_plain, by_fixed = ratios(MACHINES[machine], CONTENTS[content], streams)
     assert by_plain >= 0.99
-    assert by_fixed >= 0.95  # the goal is 0.97, but so few tokens cannot tell gains of a hundredth
+    assert by_fixed >= 0.97
 
 
 @pytest.mark.parametrize("machine", MACHINES)

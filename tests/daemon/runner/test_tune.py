@@ -13,9 +13,11 @@ from outrider.daemon.runner.tune import (
     STEPS,
     Costs,
     Option,
+    Plan,
     Purse,
     better,
     choose,
+    num_worth,
 )
 
 FLAT = {1: 1.0, 64: 1.05}  # a GPU: rows cost next to nothing
@@ -103,6 +105,22 @@ def test_a_decode_for_one_stream_alone_is_not_worth_its_time() -> None:
     assert choose([*there, one_more], asked).lengths == [2, 2, 2, 2]
     all_more = [one_more] * 4
     assert choose(all_more, asked).lengths == [3, 3, 3, 3]
+
+
+@pytest.mark.parametrize(
+    ("verify", "drafted", "is_worth_it"),
+    [
+        ({1: 1.0, 8: 1.2, 9: 2.0, 16: 7.6}, 3, True),
+        ({1: 1.0, 8: 1.2, 9: 2.0, 16: 7.6}, 7, False),  # each row more is dear
+        ({1: 1.0, 8: 1.2, 9: 2.0, 16: 2.0}, 7, True),  # only the next one is
+    ],
+)
+def test_guesses_go_on_where_the_rows_after_them_are_cheap(
+    verify: dict[int, float], drafted: int, *, is_worth_it: bool
+) -> None:
+    plan = Plan([3], goodput=2.5)
+    count = num_worth([0.9], drafted, plan, costs(verify, {1: 0.1}))
+    assert (count == 1) is is_worth_it
 
 
 def test_time_that_is_spent_is_no_reason_to_stop() -> None:
