@@ -7,7 +7,8 @@ from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, replace
 
-from .drafters.drafter import NEWEST, Ask, Drafter, to_the_end
+from ..protocol import MAX_READ_AHEAD
+from .drafters.drafter import Ask, Drafter, to_the_end
 from .learned import Learned
 from .stream import Stream
 from .tune import Costs, Option, Plan, Purse, better, choose, num_worth
@@ -159,8 +160,8 @@ class Guesses:
             return Option(())
         seq = guess.stream.sequence
         pending = model.pending(seq)
-        rows = min(pending, NEWEST)
-        tokens = min(max(HORIZON, len(seq.drawn)), pending, seq.num_left)
+        rows = min(pending, 1 + MAX_READ_AHEAD)
+        tokens = min(max(HORIZON, len(seq.drawn)), seq.num_left)
         token_s = self._learned.catch_up_s(pending - rows) / tokens
         length = min(guess.bound, model.max_length)
         outlook = self._learned.acceptance.expected(model.name, seq.id, length)
