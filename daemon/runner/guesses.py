@@ -114,14 +114,14 @@ class Guesses:
 
         def go_on(open_asks: Seq[Ask]) -> Seq[Ask]:
             wanting = [ask for ask in open_asks if len(ask.drafts) < ask.length]
-            reach = {id(ask): self._next_reach(model, ask) for ask in wanting}
-            wanting.sort(key=lambda ask: -reach[id(ask)])
+            reach = {ask: self._next_reach(model, ask) for ask in wanting}
+            wanting.sort(key=lambda ask: -reach[ask])
             drafted = sum(len(ask.drafts) for ask in asks.values())
-            count = num_worth([reach[id(ask)] for ask in wanting], drafted, plan, self._costs)
-            owed = [ask for ask in wanting[count:] if len(ask.drafts) < least[id(ask)]]
+            count = num_worth([reach[ask] for ask in wanting], drafted, plan, self._costs)
+            owed = [ask for ask in wanting[count:] if len(ask.drafts) < least[ask]]
             return [*wanting[:count], *owed]
 
-        least = {id(ask): self._asking[i].least for i, ask in asks.items()}
+        least = {ask: self._asking[i].least for i, ask in asks.items()}
         for call in model.draft(list(asks.values()), go_on):
             known = self._learned.catch_up if call.catches_up else self._learned.draft
             known.observe(call.rows, call.took_s)
@@ -174,12 +174,13 @@ class Guesses:
     def _try(self, model: Drafter, purse: Purse, options: Seq[Option]) -> None:
         """Nothing seems to pay: find out more, if that can be afforded, of a stream for which
         nothing better was looked up."""
-        pairs = zip(self._asking, options, strict=True)
-        untried = [guess for guess, option in pairs if option is not guess.option]
         if model.reviews:
             self._review(model, purse)
-        elif untried and purse.affords(self._probe_s(model, untried[0])):
-            untried[0].least = min(untried[0].bound, PROBE_LENGTH)
+            return
+        pairs = zip(self._asking, options, strict=True)
+        guess = next((guess for guess, option in pairs if option is not guess.option), None)
+        if guess and purse.affords(self._probe_s(model, guess)):
+            guess.least = min(guess.bound, PROBE_LENGTH)
 
     def _probe_s(self, model: Drafter, guess: Guess) -> float:
         """What a guess or two for this stream may cost in vain."""

@@ -120,10 +120,12 @@ class Batch:
         asking = [0] * (self.layers + 1)  # rows of the drafter by layer
         added_s: list[float] = []
         for unlikely, _, stream, layer in candidates:
+            if not layer:
+                added_s.append(0.0)
+                continue
             before, option = asking[layer], options[stream]
-            if layer:
-                asking[layer] += option.rows if layer == 1 else 1
-            catch_up_s = option.token_s * ((layer == 1) - unlikely) if layer else 0.0
+            asking[layer] += option.rows if layer == 1 else 1
+            catch_up_s = option.token_s * ((layer == 1) - unlikely)
             added_s.append(draft_s[asking[layer]] - draft_s[before] + catch_up_s)
         return added_s
 
