@@ -6,11 +6,14 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from daemons import Daemon
 
-SMOL = "smollm2:135m"
+BRIEF = "brief:latest"
+MODELFILE = "FROM smollm2:135m\nPARAMETER num_predict 32\nPARAMETER seed 7\n"
 
 
 def outrider(daemon: Daemon, *args: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
@@ -24,15 +27,26 @@ def outrider(daemon: Daemon, *args: str, stdin: str = "") -> subprocess.Complete
     )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def brief(daemon: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The real model with a bound on its answers: left alone it may talk for minutes."""
+    file: Path = tmp_path_factory.mktemp("brief") / "Modelfile"
+    file.write_text(MODELFILE)
+    result = outrider(daemon, "create", "brief", "-f", str(file))
+    assert result.returncode == 0, result.stderr
+    yield
+    assert outrider(daemon, "rm", "brief").returncode == 0
+
+
 def test_run_answers_once(daemon: Daemon) -> None:
-    result = outrider(daemon, "run", SMOL, "Why is the sky blue?", "--verbose")
+    result = outrider(daemon, "run", BRIEF, "Why is the sky blue?", "--verbose")
     assert result.returncode == 0, result.stderr
     assert len(result.stdout.split()) > 5
     assert "eval rate:" in result.stderr
 
 
 def test_run_reads_standard_input(daemon: Daemon) -> None:
-    words = ("run", SMOL, "--verbose", "--format", '{"enum":["yes"]}', "Repeat these words:")
+    words = ("run", BRIEF, "--verbose", "--format", '{"enum":["yes"]}', "Repeat these words:")
     lengths = []
     for stdin in ("", "violin " * 40):
         result = outrider(daemon, *words, stdin=stdin)
@@ -44,17 +58,17 @@ def test_run_reads_standard_input(daemon: Daemon) -> None:
 
 
 def test_the_tables_show_the_model(daemon: Daemon) -> None:
-    outrider(daemon, "run", SMOL, "Hi")
+    assert outrider(daemon, "run", BRIEF, "Hi").returncode == 0
     for verb, header in (("list", "NAME"), ("ps", "PROCESSOR"), ("show", "architecture")):
-        result = outrider(daemon, verb, *([SMOL] if verb == "show" else []))
+        result = outrider(daemon, verb, *([BRIEF] if verb == "show" else []))
         assert header in result.stdout
-        assert verb == "show" or SMOL in result.stdout
+        assert verb == "show" or BRIEF in result.stdout
 
 
 def test_copy_stop_and_remove(daemon: Daemon) -> None:
     assert outrider(daemon, "cp", "tiny", "tiny-2").stdout == "copied 'tiny' to 'tiny-2'\n"
-    assert outrider(daemon, "stop", SMOL).returncode == 0
-    assert SMOL not in outrider(daemon, "ps").stdout
+    assert outrider(daemon, "stop", BRIEF).returncode == 0
+    assert BRIEF not in outrider(daemon, "ps").stdout
     assert outrider(daemon, "rm", "tiny-2").stdout == "deleted 'tiny-2'\n"
 
 
