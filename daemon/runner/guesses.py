@@ -8,7 +8,7 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass, replace
 
 from ..protocol import MAX_READ_AHEAD
-from .drafters.drafter import Ask, Drafter, to_the_end
+from .drafters.drafter import Ask, Call, Drafter, to_the_end
 from .learned import Learned
 from .stream import Stream
 from .tune import Costs, Option, Plan, Purse, better, choose, num_worth
@@ -59,6 +59,7 @@ class Guesses:
         spent_s: Callable[[], float],
     ) -> None:
         """`streams` get a token each in `rows` of the target. `spent_s`: on guessing so far."""
+        self.drafting_s = 0.0  # in the drafter's decodes
         self._asking = asking
         self._learned = learned
         self._spent_s = spent_s
@@ -123,11 +124,15 @@ class Guesses:
 
         least = {ask: self._asking[i].least for i, ask in asks.items()}
         for call in model.draft(list(asks.values()), go_on):
-            known = self._learned.catch_up if call.catches_up else self._learned.draft
-            known.observe(call.rows, call.took_s)
+            self._observe(call)
         for i, ask in asks.items():
             if ask.drafts:
                 self._take(self._asking[i], model, ask)
+
+    def _observe(self, call: Call) -> None:
+        known = self._learned.catch_up if call.catches_up else self._learned.draft
+        known.observe(call.rows, call.took_s)
+        self.drafting_s += call.took_s
 
     def _next_reach(self, model: Drafter, ask: Ask) -> float:
         """The chance that the guess after the newest one, and all before it, are right."""
@@ -200,7 +205,7 @@ class Guesses:
             return
         ask = Ask(seq, self._asking[i].stream.sampler, count)
         for call in model.review(ask):
-            self._learned.catch_up.observe(call.rows, call.took_s)
+            self._observe(call)
         truth = seq.tokens[len(seq.tokens) - len(ask.drafts) :]
         chain: list[float] = []
         for draft, token in zip(ask.drafts, truth, strict=True):

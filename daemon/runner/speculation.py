@@ -50,7 +50,8 @@ class Speculation:
         self._purse = Purse()
         self._guesses: dict[int, Guess] = {}
         self._tallies: dict[int, Tally] = {}
-        self._guessing_s = 0.0  # for the step that is being made, with all that was thought
+        self._guessing_s = 0.0  # for the step that is being made
+        self._thinking_s = 0.0  # the part of that in which the drafter did not decode
         self._step_s = 0.0
         self._plain_s = 0.0
 
@@ -66,7 +67,7 @@ class Speculation:
         """
         if not self._drafters:
             return {}
-        start_s = self._clock()
+        start_s, drafting_s = self._clock(), 0.0
         self._guesses = {stream.sequence.id: self._begin(stream) for stream in streams}
         asking = [guess for guess in self._guesses.values() if guess.bound > 0]
         if self._may_guess(asking, others):
@@ -82,7 +83,9 @@ class Speculation:
             if self._model:
                 guesses.read_ahead(self._model, self._purse)
             guesses.settle(room)
+            drafting_s = guesses.drafting_s
         self._guessing_s = self._clock() - start_s
+        self._thinking_s = self._guessing_s - drafting_s
         return {id_: guess.tokens for id_, guess in self._guesses.items() if guess.length}
 
     def _may_guess(self, asking: Seq[Guess], others: int) -> bool:
@@ -111,7 +114,8 @@ class Speculation:
             verify = self.learned.verify
             self._plain_s *= verify.seconds(rows - drafted) / verify.seconds(rows)
         if any(guess.is_free for guess in self._guesses.values()):
-            self._purse.settle(self._step_s, self._step_s - self._plain_s)
+            idle_s = 0.0 if drafted else self._thinking_s
+            self._purse.settle(self._step_s, self._step_s - self._plain_s, idle_s=idle_s)
 
     def observe_prompt(self, stream: Stream, rows: range) -> None:
         """These rows of the target's decode were a part of its prompt, not its end."""

@@ -22,6 +22,8 @@ AHEAD = 8  # rows more of the target that are thought of while guesses are made
 SHARE = 0.01  # of the time may be lost by reading ahead, ...
 STEPS = 2.0  # ... and what so many steps take, where expectations are not met
 DEBTS = 5.0  # times that, which one try may cost; a larger debt is forgiven
+IDLE_SHARE = 0.005  # of the time may be spent on thinking of which nothing comes, ...
+MAX_REST = 6  # ... and for so many steps at most nobody thinks
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,15 +210,22 @@ class Purse:
     Everything that a step takes beyond plain decoding is paid from it, thinking included, and what
     its right guesses save is put in. So whatever the reason why expectations are not met, reading
     ahead ends by itself when it has lost a few steps, and is tried again now and then.
+
+    Where steps are short, to think of guesses is dear by itself. So whoever thought and verified
+    nothing rests, until that was a small share of the time.
     """
 
     balance_s: float = 0.0
     step_s: float = 0.0  # of the last step, which says how much is a little
+    idle_s: float = 0.0  # of thinking of which nothing came, beyond its share so far
 
-    def settle(self, step_s: float, extra_s: float) -> None:
-        """A step is over that took `extra_s` longer than a plain one."""
+    def settle(self, step_s: float, extra_s: float, *, idle_s: float = 0.0) -> None:
+        """A step is over that took `extra_s` longer than a plain one; of that, `idle_s` was
+        thinking of which nothing came."""
         self.step_s = step_s
         self._add(SHARE * step_s - extra_s)
+        share_s = IDLE_SHARE * step_s
+        self.idle_s = min(max(self.idle_s + idle_s - share_s, 0.0), MAX_REST * share_s)
 
     def win(self, saved_s: float) -> None:
         """Right guesses have saved so much."""
@@ -229,7 +238,7 @@ class Purse:
     @property
     def is_empty(self) -> bool:
         """Whether even to think of guesses would be too much."""
-        return self.balance_s < -STEPS * self.step_s
+        return self.idle_s > 0 or self.balance_s < -STEPS * self.step_s
 
     def affords(self, loss_s: float) -> bool:
         """Whether a try that may lose so much may be made."""

@@ -39,7 +39,20 @@ from .plot import write_plot
 from .progress import tell
 from .report import Fact, Results, Run, find, read, save, table
 from .roster import PAIRS
-from .scenarios import FULL, MODEL, QUICK, SCENARIOS, SLOTS, Prompts, Size, Trial, Values, warm_up
+from .scenarios import (
+    FULL,
+    MODEL,
+    QUICK,
+    SCENARIOS,
+    SLOTS,
+    TURNS,
+    Prompts,
+    Size,
+    Trial,
+    Values,
+    mean,
+    warm_up,
+)
 from .servers import Server, start_outrider, start_peer
 
 NUM_CTX = 8192
@@ -190,21 +203,34 @@ async def _take_turns(
     sides: Sequence[tuple[Server, Values]],
     keep: Callable[[], object],
 ) -> None:
-    """Every other run the sides change places."""
+    """Scenario by scenario, `keep` after each."""
     async with AsyncExitStack() as stack:
         asked = [
-            (server, await stack.enter_async_context(Client(server.url, server.api)), values)
-            for server, values in sides
+            (server, await stack.enter_async_context(Client(server.url, server.api)))
+            for server, _ in sides
         ]
-        for server, client, _ in asked:
+        for server, client in asked:
             await warm_up(Trial(server, client, Prompts("warm-up"), plan.size))
         for name in (name for name in SCENARIOS if name in plan.names):
             start_s = time.monotonic()
-            for server, client, values in asked if number % 2 else reversed(asked):
-                trial = Trial(server, client, Prompts(f"{number} {name}"), plan.size)
-                values.update(await SCENARIOS[name](trial))
+            found = await _ask_in_turns(name, number, asked, plan.size)
+            for (_, values), figures in zip(sides, found, strict=True):
+                values.update(figures)
             keep()
             tell(f"  {name:<14} {time.monotonic() - start_s:6.1f} s")
+
+
+async def _ask_in_turns(
+    name: str, number: int, asked: Sequence[tuple[Server, Client]], size: Size
+) -> list[Values]:
+    """What a scenario says of each server; every other time they change places."""
+    found: list[list[Values]] = [[] for _ in asked]
+    for turn in range(number, number + TURNS.get(name, 1)):
+        order = list(enumerate(asked))
+        for i, (server, client) in order if turn % 2 else reversed(order):
+            trial = Trial(server, client, Prompts(f"{number} {turn} {name}"), size)
+            found[i].append(await SCENARIOS[name](trial))
+    return [mean(of_side) for of_side in found]
 
 
 def _settings(plan: Plan, args: argparse.Namespace) -> dict[str, Fact]:

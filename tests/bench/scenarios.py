@@ -173,6 +173,12 @@ SCENARIOS: dict[str, Scenario] = {  # in the order of a run
     "stall": stall,
     "memory": memory,
 }
+TURNS = {"streams-1": 8, "streams-4": 2}  # of short ones, which a neighbour disturbs as a whole
+
+
+def mean(turns: Sequence[Values]) -> Values:
+    """Of a scenario that was measured several times."""
+    return {name: fmean(values[name] for values in turns) for name in turns[0]}
 
 
 def _sharers(trial: Trial) -> list[Ask]:

@@ -9,6 +9,7 @@ import pytest
 from outrider.daemon.runner.curve import Curve, Point
 from outrider.daemon.runner.tune import (
     GAIN,
+    MAX_REST,
     SHARE,
     STEPS,
     Costs,
@@ -140,6 +141,19 @@ def test_reading_ahead_loses_a_bounded_share_of_the_time() -> None:
         lost_s += extra_s
     assert lost_s <= SHARE * 1000 + STEPS + 0.5
     assert thought > 10
+
+
+@pytest.mark.parametrize(("thinking_s", "rested"), [(0.004, 0), (0.02, 3), (10.0, MAX_REST)])
+def test_who_thought_in_vain_rests_in_proportion(thinking_s: float, rested: int) -> None:
+    purse = Purse(balance_s=100.0)
+    purse.settle(1.0, 0.0)
+    assert not purse.is_empty
+    purse.settle(1.0, 0.0, idle_s=thinking_s)
+    steps = 0
+    while purse.is_empty:
+        purse.settle(1.0, 0.0)
+        steps += 1
+    assert steps == rested
 
 
 def test_what_was_won_may_be_lost_but_not_all_of_it() -> None:
