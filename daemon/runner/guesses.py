@@ -117,11 +117,12 @@ class Guesses:
             wanting = [ask for ask in open_asks if len(ask.drafts) < ask.length]
             reach = {ask: self._next_reach(model, ask) for ask in wanting}
             wanting.sort(key=lambda ask: -reach[ask])
-            drafted = sum(len(ask.drafts) for ask in asks.values())
+            drafted = looked_up + sum(len(ask.drafts) for ask in asks.values())
             count = num_worth([reach[ask] for ask in wanting], drafted, plan, self._costs)
             owed = [ask for ask in wanting[count:] if len(ask.drafts) < least[ask]]
             return [*wanting[:count], *owed]
 
+        looked_up = sum(count for i, count in enumerate(plan.lengths) if i not in asks)
         least = {ask: self._asking[i].least for i, ask in asks.items()}
         for call in model.draft(list(asks.values()), go_on):
             self._observe(call)

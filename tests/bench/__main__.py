@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -43,6 +43,7 @@ from .scenarios import (
     FULL,
     MODEL,
     QUICK,
+    RATES,
     SCENARIOS,
     SLOTS,
     TURNS,
@@ -163,20 +164,9 @@ def _begin(plan: Plan, number: int) -> Run:
 
 
 def _measure(plan: Plan, number: int, run: Run, keep: Callable[[], object]) -> None:
-    """Fill the run; `keep` is called whenever figures were added.
-
-    Both servers are up, and take turns within every scenario: a machine that gets slower or
-    faster meanwhile does so for both.
-    """
-    if set(plan.names) & set(SCENARIOS):
-        with tempfile.TemporaryDirectory(prefix="outrider-bench-") as name:
-            folder = Path(name)
-            with (
-                start_peer(plan.peer, plan.load, folder, plan.peer_env) as peer,
-                start_outrider(plan.store_root, MODEL, plan.load, folder) as outrider,
-            ):
-                sides = ((outrider, run.outrider), (peer, run.peer))
-                asyncio.run(_take_turns(plan, number, sides, keep))
+    """Fill the run; `keep` is called whenever figures were added."""
+    for sitting, names in enumerate(_sittings(plan.names), number):
+        _sit(plan, names, sitting, run, keep)
     if OVERHEAD in plan.names:
         tell("  the engine's overhead")
         run.outrider.update(overhead.measure(Path(plan.load.model), plan.load.threads))
@@ -197,25 +187,52 @@ def _read_ahead(plan: Plan) -> Iterator[tuple[Values, Values]]:
     return ahead.measure(load, plan.store_root, model, plan.peer, pair, predict)
 
 
+def _sittings(names: Sequence[str]) -> list[list[str]]:
+    """Of a run, with the scenarios of each: rates are measured in two."""
+    all_of_them = [name for name in SCENARIOS if name in names]
+    rates = [name for name in all_of_them if name in RATES]
+    return [found for found in (all_of_them, rates) if found]
+
+
+def _sit(
+    plan: Plan, names: Sequence[str], number: int, run: Run, keep: Callable[[], object]
+) -> None:
+    """Start both servers, which then take turns within every scenario: a machine that gets slower
+    or faster meanwhile does so for both. Whoever starts first is 1 to 3 % faster (its buffers lie
+    better in memory), so every other time that is the other one."""
+    with tempfile.TemporaryDirectory(prefix="outrider-bench-") as name, ExitStack() as stack:
+        folder = Path(name)
+        starts = [
+            (start_outrider(plan.store_root, MODEL, plan.load, folder), run.outrider),
+            (start_peer(plan.peer, plan.load, folder, plan.peer_env), run.peer),
+        ]
+        sides = [
+            (stack.enter_context(server), values)
+            for server, values in (starts if number % 2 else reversed(starts))
+        ]
+        asyncio.run(_take_turns(plan.size, names, number, sides, keep))
+
+
 async def _take_turns(
-    plan: Plan,
+    size: Size,
+    names: Sequence[str],
     number: int,
     sides: Sequence[tuple[Server, Values]],
     keep: Callable[[], object],
 ) -> None:
-    """Scenario by scenario, `keep` after each."""
+    """Scenario by scenario, `keep` after each; figures of an earlier sitting count as much."""
     async with AsyncExitStack() as stack:
         asked = [
             (server, await stack.enter_async_context(Client(server.url, server.api)))
             for server, _ in sides
         ]
         for server, client in asked:
-            await warm_up(Trial(server, client, Prompts("warm-up"), plan.size))
-        for name in (name for name in SCENARIOS if name in plan.names):
+            await warm_up(Trial(server, client, Prompts("warm-up"), size))
+        for name in names:
             start_s = time.monotonic()
-            found = await _ask_in_turns(name, number, asked, plan.size)
+            found = await _ask_in_turns(name, number, asked, size)
             for (_, values), figures in zip(sides, found, strict=True):
-                values.update(figures)
+                values.update(mean([figures, {**figures, **values}]))
             keep()
             tell(f"  {name:<14} {time.monotonic() - start_s:6.1f} s")
 

@@ -173,7 +173,8 @@ SCENARIOS: dict[str, Scenario] = {  # in the order of a run
     "stall": stall,
     "memory": memory,
 }
-TURNS = {"streams-1": 8, "streams-4": 2}  # of short ones, which a neighbour disturbs as a whole
+TURNS = {"streams-1": 4, "streams-4": 2}  # of short ones, which a neighbour disturbs as a whole
+RATES = frozenset(f"streams-{count}" for count in STREAMS)
 
 
 def mean(turns: Sequence[Values]) -> Values:

@@ -1,0 +1,5 @@
+"""The `outrider` command."""
+
+from .entry import exit_code, main
+
+__all__ = ["exit_code", "main"]

@@ -1,0 +1,109 @@
+"""The console entry: words in, an exit code out."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from contextlib import suppress
+from importlib.metadata import version
+
+import click
+
+from ..client import Client
+from ..config import Settings
+from ..errors import ConfigError, OutriderError
+from .asking import run
+from .keeping import cp, create, list_loaded, list_stored, pull, rm, show, stop
+from .proving import bench, verify
+from .serving import serve
+from .talking import talk
+
+INTERRUPTED = 130
+
+
+@click.group(
+    commands=[
+        *(serve, run, pull, create, list_stored, list_loaded),
+        *(show, verify, bench, stop, cp, rm),
+    ],
+    context_settings={"help_option_names": ["-h", "--help"]},
+    invoke_without_command=True,
+)
+@click.option(
+    "--host", help="Where the daemon is, as in OUTRIDER_HOST.  [default: 127.0.0.1:11434]"
+)
+@click.option("-v", "--version", "show_version", is_flag=True, help="Show the version.")
+@click.pass_context
+def commands(ctx: click.Context, host: str | None, show_version: bool) -> None:
+    """Run language models on this machine."""
+    ctx.obj = host
+    if show_version:
+        talk(host, _print_version)
+        ctx.exit()
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+commands.add_command(list_stored, "ls")
+
+
+def main() -> None:
+    """The console entry: every end is an exit code and at most one line on stderr."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that cannot show a character is no reason to lose the rest of an answer.
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    sys.exit(exit_code(sys.argv[1:]))
+
+
+def exit_code(args: Sequence[str]) -> int:
+    """Runs one command; 0 done, 1 failed, 2 used wrongly, 130 interrupted."""
+    try:
+        with commands.make_context("outrider", list(args)) as ctx:
+            commands.invoke(ctx)
+        sys.stdout.flush()
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except click.UsageError as error:
+        hint = f"; see '{error.ctx.command_path} --help'" if error.ctx else ""
+        return _fail(error.format_message().rstrip(".") + hint, error.exit_code)
+    except click.ClickException as error:
+        return _fail(error.format_message(), error.exit_code)
+    except OutriderError as error:
+        return _fail(str(error))
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader, such as `head`, has seen enough; what is buffered has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:  # the last border: no user shall read a traceback
+        return _fail_unexpectedly(error)
+    return 0
+
+
+def _fail(text: str, code: int = 1) -> int:
+    print(f"Error: {text}", file=sys.stderr)
+    return code
+
+
+def _fail_unexpectedly(error: Exception) -> int:
+    with suppress(ConfigError):
+        if Settings.load().debug:
+            traceback.print_exception(error)
+    return _fail(
+        f"unexpected {type(error).__name__}: {error}: please report this; "
+        "run with OUTRIDER_DEBUG=1 for the traceback"
+    )
+
+
+async def _print_version(client: Client) -> None:
+    own = version("outrider")
+    click.echo(f"outrider version is {own}")
+    try:
+        await client.get("/api/version")
+    except OutriderError:
+        return  # a version is also asked for where no daemon runs
+    if client.daemon_version not in (None, own):
+        click.echo(f"Warning: the daemon's version is {client.daemon_version}", err=True)

@@ -1,0 +1,136 @@
+"""The verbs for the models that are stored or in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from .. import card, creation, errands, table
+from ..client import Client, Json, MissingModelError
+from .talking import talk
+
+PARTS = ("license", "modelfile", "parameters", "system", "template")
+
+
+@click.command()
+@click.argument("model")
+@click.option("--insecure", is_flag=True, help="Fetch over plain HTTP.")
+@click.pass_obj
+def pull(address: str | None, /, model: str, insecure: bool) -> None:
+    """Fetch MODEL from its registry."""
+    talk(address, lambda client: errands.pull(client, model, insecure))
+
+
+@click.command()
+@click.argument("model")
+@click.option(
+    "-f",
+    "--file",
+    "modelfile",
+    metavar="MODELFILE",
+    type=click.Path(path_type=Path),
+    help="What it is made of.  [default: Modelfile]",
+)
+@click.pass_obj
+def create(address: str | None, /, model: str, modelfile: Path | None) -> None:
+    """Make MODEL of a Modelfile: GGUF files, a drafter, other models, options, texts."""
+    plan = creation.plan(model, modelfile)
+    talk(address, lambda client: errands.create(client, plan))
+
+
+@click.command("list")
+@click.argument("prefix", default="")
+@click.pass_obj
+def list_stored(address: str | None, /, prefix: str) -> None:
+    """List the models in the store."""
+
+    async def work(client: Client) -> None:
+        click.echo(table.stored(await client.get("/api/tags"), prefix, datetime.now(UTC)))
+
+    talk(address, work)
+
+
+@click.command("ps")
+@click.argument("prefix", default="")
+@click.pass_obj
+def list_loaded(address: str | None, /, prefix: str) -> None:
+    """List the models in memory."""
+
+    async def work(client: Client) -> None:
+        click.echo(table.loaded(await client.get("/api/ps"), prefix, datetime.now(UTC)))
+
+    talk(address, work)
+
+
+@click.command()
+@click.argument("model")
+@click.option("--license", is_flag=True, help="Show its license.")
+@click.option("--modelfile", is_flag=True, help="Show its Modelfile.")
+@click.option("--parameters", is_flag=True, help="Show its options.")
+@click.option("--system", is_flag=True, help="Show its system message.")
+@click.option("--template", is_flag=True, help="Show its prompt template.")
+@click.option("-v", "--verbose", is_flag=True, help="Show all metadata and tensors.")
+@click.pass_obj
+def show(address: str | None, /, model: str, verbose: bool, **parts: bool) -> None:
+    """Show what MODEL is."""
+    chosen = [name for name, wanted in parts.items() if wanted]
+    if len(chosen) > 1:
+        *first, last = (f"'--{name}'" for name in PARTS)
+        raise click.UsageError(f"only one of {', '.join(first)}, or {last} can be specified")
+
+    async def work(client: Client) -> None:
+        shown = await client.post("/api/show", {"model": model, "verbose": verbose})
+        click.echo(_part(shown, chosen[0]) if chosen else card.render(shown, verbose))
+
+    talk(address, work)
+
+
+@click.command()
+@click.argument("model")
+@click.pass_obj
+def stop(address: str | None, /, model: str) -> None:
+    """Take MODEL out of memory."""
+
+    async def work(client: Client) -> None:
+        try:
+            await errands.stop(client, model)
+        except MissingModelError:
+            raise MissingModelError(f'couldn\'t find model "{model}" to stop') from None
+
+    talk(address, work)
+
+
+@click.command()
+@click.argument("source")
+@click.argument("destination")
+@click.pass_obj
+def cp(address: str | None, /, source: str, destination: str) -> None:
+    """Give a model a second name."""
+
+    async def work(client: Client) -> None:
+        await client.post("/api/copy", {"source": source, "destination": destination})
+        click.echo(f"copied '{source}' to '{destination}'")
+
+    talk(address, work)
+
+
+@click.command()
+@click.argument("models", metavar="MODEL...", nargs=-1, required=True)
+@click.pass_obj
+def rm(address: str | None, /, models: Sequence[str]) -> None:
+    """Stop models and delete them."""
+
+    async def work(client: Client) -> None:
+        for model in models:
+            await errands.stop(client, model)
+            await client.delete("/api/delete", {"model": model})
+            click.echo(f"deleted '{model}'")
+
+    talk(address, work)
+
+
+def _part(shown: Json, part: str) -> str:
+    return str(shown.get(part) or "").rstrip("\n")

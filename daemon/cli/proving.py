@@ -1,0 +1,91 @@
+"""`verify` and `bench`: is reading ahead right and fast on this machine?"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from .. import bench as trials
+from .. import bench_page, progress
+from .. import verify as proofs
+from ..client import Client, DaemonError
+from ..trial import reading_ahead
+from .talking import talk
+from .words import Numbers
+
+NUMBERS = Numbers()
+
+
+@click.command()
+@click.argument("model")
+@click.pass_obj
+def verify(address: str | None, /, model: str) -> None:
+    """Compare MODEL's text with and without reading ahead."""
+
+    async def work(client: Client) -> None:
+        drafters = (await reading_ahead(client, model))["drafters"]
+        click.echo(f"{model}, drafted by {' and '.join(drafters)}:")
+        outcomes: list[proofs.Outcome] = []
+        for kind, temperature in proofs.cases():
+            for outcome in await proofs.verify(client, model, kind, temperature):
+                click.echo(str(outcome))
+                outcomes.append(outcome)
+        click.echo(proofs.sentence(outcomes))
+        if any(o.difference and not o.difference.is_near_tie for o in outcomes):
+            raise DaemonError(
+                f"{model} does not say the same with reading ahead; please report the lines above"
+            )
+
+    talk(address, work)
+
+
+@click.command()
+@click.argument("model")
+@click.option("--streams", type=NUMBERS, default="1,2,4,8", help="Requests at a time.")
+@click.option("--temperatures", type=NUMBERS, default="0,1", help="Of the answers.")
+@click.option("--runs", type=click.IntRange(1), default=3, help="Of which medians are taken.")
+@click.option("--num-predict", type=click.IntRange(8), default=128, help="Tokens of an answer.")
+@click.option(
+    "--html", type=click.Path(path_type=Path, dir_okay=False), help="Where the plots are written."
+)
+@click.pass_obj
+def bench(
+    address: str | None,
+    /,
+    model: str,
+    streams: Sequence[float],
+    temperatures: Sequence[float],
+    runs: int,
+    num_predict: int,
+    html: Path | None,
+) -> None:
+    """Measure what reading ahead brings MODEL here."""
+    page = html or Path(f"outrider-bench-{model.replace(':', '-').replace('/', '-')}.html")
+    numbers = [int(number) for number in streams if number >= 1]
+
+    async def work(client: Client) -> None:
+        names = " and ".join((await reading_ahead(client, model))["drafters"])
+        click.echo(f"{model}, drafted by {names}; ratios to plain decoding, and guesses accepted")
+        click.echo(trials.header())
+        results = []
+        for row in trials.rows(numbers, temperatures):
+            measured = []
+            for run in range(runs + 1):  # the first brings prompts into the cache
+                measured.append([await trials.measure(client, model, c, num_predict) for c in row])
+                _progress(f"{row[0].kind}: run {run} of {runs}")
+            results.append(trials.summarise(row, measured[1:]))
+            _progress("")
+            click.echo(trials.line(results[-1]))
+            page.write_text(bench_page.render(model, names, results), encoding="utf-8")
+        click.echo(f"plots: {page}")
+
+    talk(address, work)
+
+
+def _progress(text: str) -> None:
+    """What is being done, on a line of stderr that the next one replaces."""
+    if sys.stderr.isatty():
+        print(progress.ERASE + text, end="", file=sys.stderr, flush=True)

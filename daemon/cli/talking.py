@@ -1,0 +1,19 @@
+"""How a command talks with the daemon."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from ..client import Client
+from ..config import Settings
+
+
+def talk(host: str | None, work: Callable[[Client], Awaitable[None]]) -> None:
+    """Runs one command's work with a client for the daemon."""
+
+    async def connected() -> None:
+        async with Client(Settings.load(host=host).base_url) as client:
+            await work(client)
+
+    asyncio.run(connected())

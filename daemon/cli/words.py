@@ -1,0 +1,69 @@
+"""What words of a command line mean beyond what click knows."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import click
+
+from ..client import Json
+
+
+class Numbers(click.ParamType[tuple[float, ...]]):
+    """Several numbers, separated by commas."""
+
+    name = "numbers"
+
+    def convert(
+        self, value: str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...]:
+        """Raises click.BadParameter."""
+        try:
+            return tuple(float(part) for part in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a list of numbers such as 1,2,4", param, ctx)
+
+
+class BareThink(click.Command):
+    """Lets --think stand alone: click itself would take the model's name for its value."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Puts in the value that a lone --think stands for."""
+        end = args.index("--") if "--" in args else len(args)
+        options = ["--think=true" if arg == "--think" else arg for arg in args[:end]]
+        return super().parse_args(ctx, options + args[end:])
+
+
+def with_stdin(prompt: str) -> str:
+    """The prompt, and after it what was piped in. Raises click.UsageError."""
+    if sys.stdin.isatty():
+        return prompt
+    try:
+        piped = sys.stdin.read().strip()
+    except UnicodeDecodeError:
+        raise click.UsageError("what comes in on stdin is not UTF-8 text") from None
+    return "\n".join(part for part in (prompt, piped) if part)
+
+
+def schema_or_json(text: str | None) -> str | Json | None:
+    """The shape of an answer, as requests name it. Raises click.UsageError."""
+    if text is None or text == "json":
+        return text
+    try:
+        schema = json.loads(text)
+    except ValueError:
+        schema = None
+    if not isinstance(schema, dict):
+        raise click.UsageError('--format takes "json" or a JSON schema, an object in braces')
+    return schema
+
+
+def keep_alive(text: str | None) -> str | float | None:
+    """A bare number means seconds; everything else is a Go duration (contract section 1.6)."""
+    if text is None:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        return text
