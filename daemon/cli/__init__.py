@@ -1,5 +1,1 @@
-"""The `outrider` command."""
-
-from .entry import exit_code, main
-
-__all__ = ["exit_code", "main"]
+"""The `outrider` command: `entry` is where it begins."""

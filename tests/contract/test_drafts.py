@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from daemons import Daemon, Json, start_daemon
-from outrider.daemon.cli import exit_code
+from outrider.daemon.cli.entry import exit_code
 from tiny import write_llama
 from tiny_gemma import write_gemma4, write_gemma4_assistant
 from weights import import_gguf

@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 import pytest
-from outrider.daemon import cli
+from outrider.daemon.cli import entry
 from scripted import Lines, Reply, Scripted
 
 PULL = Lines(
@@ -35,7 +35,7 @@ def _surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def outrider(daemon: Scripted, *args: str) -> int:
-    return await asyncio.to_thread(cli.exit_code, ["--host", daemon.url, *args])
+    return await asyncio.to_thread(entry.exit_code, ["--host", daemon.url, *args])
 
 
 Capture = pytest.CaptureFixture[str]
@@ -207,7 +207,7 @@ async def test_run_that_fails_midway_keeps_what_came(capsys: Capture) -> None:
 async def test_wrong_use_is_one_line_and_ends_with_2(
     args: list[str], text: str, capsys: Capture
 ) -> None:
-    assert await asyncio.to_thread(cli.exit_code, args) == 2
+    assert await asyncio.to_thread(entry.exit_code, args) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("Error: ")
@@ -217,18 +217,18 @@ async def test_wrong_use_is_one_line_and_ends_with_2(
 
 async def test_no_daemon(capsys: Capture, unused_tcp_port: int) -> None:
     args = ["--host", f"127.0.0.1:{unused_tcp_port}", "list"]
-    assert await asyncio.to_thread(cli.exit_code, args) == 1
+    assert await asyncio.to_thread(entry.exit_code, args) == 1
     assert "start it with 'outrider serve'" in capsys.readouterr().err
 
 
 async def test_the_address_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     async with Scripted({"GET /api/ps": Reply({"models": []})}) as daemon:
         monkeypatch.setenv("OUTRIDER_HOST", daemon.url)
-        assert await asyncio.to_thread(cli.exit_code, ["ps"]) == 0
+        assert await asyncio.to_thread(entry.exit_code, ["ps"]) == 0
 
 
 async def test_a_setting_that_cannot_be_used(capsys: Capture) -> None:
-    assert await asyncio.to_thread(cli.exit_code, ["serve", "--num-parallel", "0"]) == 1
+    assert await asyncio.to_thread(entry.exit_code, ["serve", "--num-parallel", "0"]) == 1
     err = capsys.readouterr().err
     assert err.startswith("Error: NUM_PARALLEL=0: ")
     assert err.count("\n") == 1
@@ -245,7 +245,7 @@ async def test_version(capsys: Capture) -> None:
 
 async def test_version_needs_no_daemon(capsys: Capture, unused_tcp_port: int) -> None:
     args = ["--host", f"127.0.0.1:{unused_tcp_port}", "--version"]
-    assert await asyncio.to_thread(cli.exit_code, args) == 0
+    assert await asyncio.to_thread(entry.exit_code, args) == 0
     assert capsys.readouterr().err == ""
 
 
@@ -269,7 +269,7 @@ PIPE = asyncio.subprocess.PIPE
 
 
 async def process(daemon: Scripted, *args: str, stdout: int = PIPE) -> asyncio.subprocess.Process:
-    code = "from outrider.daemon.cli import main; main()"
+    code = "from outrider.daemon.cli.entry import main; main()"
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", code, "--host", daemon.url, *args),
         stdin=asyncio.subprocess.DEVNULL,
@@ -310,7 +310,7 @@ async def test_characters_that_stdout_cannot_show_are_replaced() -> None:
 
 
 async def test_it_starts_without_the_engine() -> None:
-    code = "import sys, outrider.daemon.cli; print(*sys.modules)"
+    code = "import sys, outrider.daemon.cli.entry; print(*sys.modules)"
     child = await asyncio.create_subprocess_exec(*(sys.executable, "-c", code), stdout=PIPE)
     out, _ = await child.communicate()
     assert not {"llama_cpp", "gguf", "numpy", "outrider.daemon.app"} & set(out.decode().split())

@@ -7,7 +7,7 @@ import hashlib
 from pathlib import Path
 
 import pytest
-from outrider.daemon import cli
+from outrider.daemon.cli import entry
 from outrider.daemon.client import Client
 from outrider.daemon.creation import ModelfileError, plan
 from outrider.daemon.errors import OutriderError
@@ -122,7 +122,7 @@ def test_files_of_one_name_and_safetensors(folder: Path) -> None:
 
 
 async def outrider(daemon: Scripted, *args: str) -> int:
-    return await asyncio.to_thread(cli.exit_code, ["--host", daemon.url, "create", *args])
+    return await asyncio.to_thread(entry.exit_code, ["--host", daemon.url, "create", *args])
 
 
 async def test_only_what_is_missing_is_uploaded(

@@ -242,7 +242,7 @@ class Terminal:
     CODE = """
 import fcntl, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-from outrider.daemon.cli import main
+from outrider.daemon.cli.entry import main
 main()
 """
 
