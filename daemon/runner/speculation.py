@@ -51,7 +51,7 @@ class Speculation:
         self._guesses: dict[int, Guess] = {}
         self._tallies: dict[int, Tally] = {}
         self._guessing_s = 0.0  # for the step that is being made
-        self._thinking_s = 0.0  # the part of that in which the drafter did not decode
+        self._thinking_s = 0.0  # the part of that in which it was decided what to guess
         self._step_s = 0.0
         self._plain_s = 0.0
 
@@ -67,7 +67,7 @@ class Speculation:
         """
         if not self._drafters:
             return {}
-        start_s, drafting_s = self._clock(), 0.0
+        start_s, self._thinking_s = self._clock(), 0.0
         self._guesses = {stream.sequence.id: self._begin(stream) for stream in streams}
         asking = [guess for guess in self._guesses.values() if guess.bound > 0]
         if self._may_guess(asking, others):
@@ -83,9 +83,8 @@ class Speculation:
             if self._model:
                 guesses.read_ahead(self._model, self._purse)
             guesses.settle(room)
-            drafting_s = guesses.drafting_s
+            self._thinking_s = self._clock() - start_s - guesses.drafting_s
         self._guessing_s = self._clock() - start_s
-        self._thinking_s = self._guessing_s - drafting_s
         return {id_: guess.tokens for id_, guess in self._guesses.items() if guess.length}
 
     def _may_guess(self, asking: Seq[Guess], others: int) -> bool:

@@ -227,8 +227,8 @@ def test_the_command_makes_a_pair_that_reads_ahead(
     ]
     assert told[-1] == "success"
 
-    answer = chat(creating)
-    speculation = answer["speculation"]
+    # Whether guesses pay such a small model is another question.
+    speculation = chat(creating, draft_fixed=8)["speculation"]
     assert speculation["drafted"] > 0
     assert speculation["mean_length"] <= 2, "bounded by the model's own parameter"
     (row,) = [r for r in creating.get("/api/ps")[1]["models"] if r["name"] == "pair:latest"]
