@@ -198,8 +198,8 @@ def _sit(
     plan: Plan, names: Sequence[str], number: int, run: Run, keep: Callable[[], object]
 ) -> None:
     """Start both servers, which then take turns within every scenario: a machine that gets slower
-    or faster meanwhile does so for both. Whoever starts first is 1 to 3 % faster (its buffers lie
-    better in memory), so every other time that is the other one."""
+    or faster meanwhile does so for both. Whoever starts first was seen to be 1 to 3 % faster, so
+    every other time that is the other one."""
     with tempfile.TemporaryDirectory(prefix="outrider-bench-") as name, ExitStack() as stack:
         folder = Path(name)
         starts = [

@@ -88,7 +88,7 @@ def test_bench_shows_every_way(
     drafting: Daemon, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = tmp_path / "page.html"
-    words = ("--streams", "1,2", "--temperatures", "0", "--runs", "1", "--num-predict", "200")
+    words = ("--streams", "1,2", "--temperatures", "0", "--runs", "1", "--num-predict", "400")
     assert run(drafting, "bench", "pair", *words, "--html", str(page)) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("pair, drafted by ngram and assistant")

@@ -49,7 +49,8 @@ def want(gguf: Path, **changes: int) -> Wanted:
 
 
 def children() -> set[int]:
-    return {child.pid for child in psutil.Process().children(recursive=True)}
+    """Our own: those of daemons that other tests have started end when they like."""
+    return {child.pid for child in psutil.Process().children()}
 
 
 @asynccontextmanager
