@@ -13,6 +13,7 @@ from .trial import ADAPTIVE, PLAIN, PROMPTS, Trial
 
 FIXED = ("1", "2", "4", "8")
 WAYS = (PLAIN, *FIXED, ADAPTIVE)
+TOGETHER_S = 0.005  # within which the lines of one step come
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +50,14 @@ class Heard:
     """A streamed answer as it came."""
 
     tokens: int
-    pieces: tuple[tuple[float, int], ...]  # when, by one monotonic clock, and how many characters
+    pieces: tuple[tuple[float, int], ...]  # when, by one monotonic clock, and how many tokens
 
     def share(self, start_s: float, end_s: float) -> float:
-        """Tokens that came after the start, by their characters."""
-        total = sum(size for _, size in self.pieces)
-        between = sum(size for at_s, size in self.pieces if start_s < at_s <= end_s)
+        """Tokens that came after the start, not counting those of its own step. Of an answer that
+        does not tell all its tokens, so many as its pieces stand for."""
+        total = sum(count for _, count in self.pieces)
+        start_s, end_s = start_s + TOGETHER_S, end_s + TOGETHER_S
+        between = sum(count for at_s, count in self.pieces if start_s < at_s <= end_s)
         return self.tokens * between / total
 
 
@@ -84,12 +87,11 @@ async def measure(client: Client, model: str, cell: Cell, num_predict: int) -> M
 
 
 async def _listen(client: Client, trial: Trial) -> tuple[Heard, Json]:
-    """An answer, and the object that ended it."""
+    """An answer, and the object that ended it. Logprobs tell how many tokens a line stands for."""
     pieces, final = [], {}
-    async for final in client.stream("/api/chat", trial.body() | {"stream": True}):
-        message = final["message"]
-        if text := message["content"] + message.get("thinking", ""):
-            pieces.append((time.perf_counter(), len(text)))
+    async for final in client.stream("/api/chat", trial.body(logprobs=0) | {"stream": True}):
+        if told := final.get("logprobs"):
+            pieces.append((time.perf_counter(), len(told)))
     return Heard(final["eval_count"], tuple(pieces)), final
 
 

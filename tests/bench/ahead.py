@@ -69,7 +69,7 @@ class Cell:
     ) -> list[Ask]:
         prompt = prompts.get(self.kind) or CHAT.format(f"{NUMBER}. {PROMPTS[self.kind]}")
         return [
-            Ask(prompt.replace(NUMBER, str(number)), predict, {**drawing, **drafting})
+            Ask(prompt.replace(NUMBER, str(number)), predict, {**drawing, **drafting}, True)
             for number in range(1, self.streams + 1)
             for drawing in [SAMPLED | {"seed": number} if self.temperature else GREEDY]
         ]
@@ -189,10 +189,9 @@ async def _ask(side: Side, asks: Sequence[Ask]) -> Sequence[Reply]:
 
 
 def _rate(replies: Sequence[Reply]) -> float:
-    sizes = ([len(text) for text in reply.texts] for reply in replies)
     heard = [
-        Heard(reply.tokens, tuple(zip(reply.arrivals_s, of_reply, strict=True)))
-        for reply, of_reply in zip(replies, sizes, strict=True)
+        Heard(reply.tokens, tuple(zip(reply.arrivals_s, reply.counts, strict=True)))
+        for reply in replies
     ]
     try:
         return bench.rate(heard)

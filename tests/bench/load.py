@@ -31,6 +31,7 @@ class Ask:
     prompt: str
     num_predict: int
     drawing: Mapping[str, float] = field(default_factory=lambda: {"temperature": 0, "top_k": 1})
+    is_counted: bool = False  # each line says how many tokens it stands for
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ class Part:
     """What one line of an answer holds."""
 
     text: str
+    tokens: int  # of who was asked to count them
     usage: tuple[int, int] | None  # tokens of the prompt and of the answer; on the last line
     guessed: Guessed | None = None  # on the last line, of who tells it
 
@@ -61,8 +63,9 @@ class Reply:
     """A finished answer. Times are those of one monotonic clock."""
 
     start_s: float
-    arrivals_s: tuple[float, ...]  # of the lines that hold text
+    arrivals_s: tuple[float, ...]  # of the lines that hold text or tokens
     texts: tuple[str, ...]  # of these lines
+    counts: tuple[int, ...]  # of the tokens of these lines, if they were asked for
     prompt_tokens: int
     tokens: int
     guessed: Guessed | None = None
@@ -109,7 +112,8 @@ class OutriderApi:
 
     def body(self, ask: Ask) -> Json:
         options = {**self.options, **ask.drawing, "num_predict": ask.num_predict}
-        return {"model": self.model, "prompt": ask.prompt, "raw": True, "options": options}
+        body = {"model": self.model, "prompt": ask.prompt, "raw": True, "options": options}
+        return {**body, "logprobs": True} if ask.is_counted else body
 
     def read(self, line: bytes) -> Part:
         data = json.loads(line)
@@ -117,12 +121,14 @@ class OutriderApi:
         counts = (data.get("prompt_eval_count", 0), data.get("eval_count", 0))
         told = data.get("speculation")
         guessed = Guessed(told["drafted"], told["accepted"], told["mean_length"]) if told else None
-        return Part(data["response"], counts if data["done"] else None, guessed)
+        tokens = len(data.get("logprobs") or ())
+        return Part(data["response"], tokens, counts if data["done"] else None, guessed)
 
 
 @dataclass(frozen=True, slots=True)
 class PeerApi:
-    """llama-server's own completion route; its prompt cache stays as it is by default."""
+    """llama-server's own completion route, which sends each token on its own; its prompt cache
+    stays as it is by default."""
 
     path: ClassVar[str] = "/completion"
     opening: ClassVar[bytes] = b"data:"
@@ -141,7 +147,8 @@ class PeerApi:
         data = json.loads(line.removeprefix(self.opening))
         _check(data)
         counts = (data["tokens_evaluated"], data["tokens_predicted"])
-        return Part(data["content"], counts if data["stop"] else None)
+        text = data["content"]
+        return Part(text, 1 if text else 0, counts if data["stop"] else None)
 
 
 class Stream:
@@ -169,11 +176,11 @@ class Stream:
             raise BenchFailed(f"{self._api.path} broke off: {error!r}") from error
         parts = [(at_s, self._api.read(line)) for at_s, line in self._lines]
         usage = parts[-1][1].usage if parts else None
-        pieces = [(at_s, part.text) for at_s, part in parts if part.text]
+        pieces = [(at_s, p.text, p.tokens) for at_s, p in parts if p.text or p.tokens]
         if usage is None or not pieces:
             raise BenchFailed(f"{self._api.path} gave no text or no token counts")
-        arrivals_s, texts = zip(*pieces, strict=True)
-        return Reply(self._start_s, arrivals_s, texts, *usage, parts[-1][1].guessed)
+        arrivals_s, texts, counts = zip(*pieces, strict=True)
+        return Reply(self._start_s, arrivals_s, texts, counts, *usage, parts[-1][1].guessed)
 
     async def _receive(self) -> None:
         try:

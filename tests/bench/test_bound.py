@@ -27,7 +27,7 @@ def fixed(chance: float, *, idle: int = 0) -> list[Reply]:
     for length in (1, 2, 4):
         right = round(TIMES * sum(chance**depth for depth in range(1, length + 1)))
         guessed = Guessed(length * TIMES, right, float(length))
-        replies.append(Reply(0.0, (), (), 0, TIMES + idle + right, guessed))
+        replies.append(Reply(0.0, (), (), (), 0, TIMES + idle + right, guessed))
     return replies
 
 
@@ -55,7 +55,7 @@ def test_steps_without_a_guess_gain_nothing() -> None:
 
 
 def test_who_never_guesses_gains_nothing() -> None:
-    assert bound([Reply(0.0, (), (), 0, 48)], machine(row=0.0, draft=None)) == 1.0
+    assert bound([Reply(0.0, (), (), (), 0, 48)], machine(row=0.0, draft=None)) == 1.0
 
 
 def test_what_the_daemon_has_kept_is_read(tmp_path: Path) -> None:

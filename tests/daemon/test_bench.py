@@ -31,10 +31,18 @@ def test_ratios_are_taken_within_a_run() -> None:
 
 
 def test_a_rate_counts_while_all_streams_run() -> None:
-    fast = Heard(5, tuple((0.0 + i, 4) for i in range(5)))  # at 0, 1, 2, 3 and 4 seconds
-    slow = Heard(9, tuple((1.0 + i, 8) for i in range(9)))
+    fast = Heard(5, tuple((0.0 + i, 1) for i in range(5)))  # at 0, 1, 2, 3 and 4 seconds
+    slow = Heard(9, tuple((1.0 + i, 1) for i in range(9)))
     assert bench.rate([fast]) == pytest.approx(1.0)
     assert bench.rate([fast, slow]) == pytest.approx((3 + 3) / 3)
+
+
+def test_lines_of_one_step_are_on_one_side_of_its_end() -> None:
+    """Whichever comes first: what was drafted for one while others read their prompts is over when
+    they begin, and what they get in its last step still counts."""
+    ahead = Heard(20, ((0.0, 1), (1.002, 16), (2.0, 1), (3.0, 1), (4.0, 1)))
+    others = Heard(7, tuple((1.001 + 1.001 * i, 1) for i in range(7)))
+    assert bench.rate([ahead, others]) == pytest.approx((3 + 3) / 3, rel=0.01)
 
 
 @pytest.mark.parametrize("pieces", [(), ((1.0, 3),)])
