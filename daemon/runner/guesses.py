@@ -8,6 +8,7 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass, replace
 
 from ..protocol import MAX_READ_AHEAD
+from .acceptance import FIRST_CHANCE
 from .drafters.drafter import Ask, Call, Drafter, to_the_end
 from .learned import Learned
 from .stream import Stream
@@ -16,6 +17,7 @@ from .tune import Costs, Option, Plan, Purse, better, choose, num_worth
 PROBE_LENGTH = 2
 MIN_REVIEWED, MAX_REVIEWED = 8, 16  # tokens, when it is seen what would have been guessed
 HORIZON = 64  # tokens that a text is expected to go on for; later, as many as it has so far
+NUM_HOPED, HOPE = 4, 0.25  # guesses that may turn out to be good, and the chance of that
 NO_OPTION = Option(())
 
 
@@ -181,12 +183,25 @@ class Guesses:
         """Nothing seems to pay: find out more, if that can be afforded, of a stream for which
         nothing better was looked up."""
         if model.reviews:
-            self._review(model, purse)
+            self._review(model, purse, options)
             return
         pairs = zip(self._asking, options, strict=True)
         guess = next((guess for guess, option in pairs if option is not guess.option), None)
-        if guess and purse.affords(self._probe_s(model, guess)):
+        if guess and self._is_worth(self._probe_s(model, guess), purse, options):
             guess.least = min(guess.bound, PROBE_LENGTH)
+
+    def _is_worth(self, try_s: float, purse: Purse, options: Seq[Option]) -> bool:
+        """Whether a try can be afforded, and if guesses then turned out to be good, as they may,
+        would save more while the texts go on."""
+        if not purse.affords(try_s):
+            return False
+        good = [
+            replace(option, chances=(FIRST_CHANCE,) * min(guess.bound, NUM_HOPED))
+            for guess, option in zip(self._asking, options, strict=True)
+        ]
+        saved = 1 - self._costs.goodput / choose(good, self._costs).goodput
+        steps = min(HORIZON, max(guess.stream.sequence.num_left for guess in self._asking))
+        return try_s < HOPE * saved * steps * self._costs.verify.seconds(self._costs.rows)
 
     def _probe_s(self, model: Drafter, guess: Guess) -> float:
         """What a guess or two for this stream may cost in vain."""
@@ -195,14 +210,15 @@ class Guesses:
         draft_s = PROBE_LENGTH * costs.draft.seconds(1) + self._learned.catch_up_s(pending)
         return verify_s[-1] - verify_s[costs.rows] + draft_s
 
-    def _review(self, model: Drafter, purse: Purse) -> None:
+    def _review(self, model: Drafter, purse: Purse, options: Seq[Option]) -> None:
         """Learn from what would have been guessed: for many tokens with one decode, and no row of
         the target's."""
         sequences = [guess.stream.sequence for guess in self._asking]
         i = max(range(len(sequences)), key=lambda i: model.pending(sequences[i]))
         seq, pending = sequences[i], model.pending(sequences[i])
         count = min(pending - 1, len(seq.drawn), MAX_REVIEWED)
-        if count < MIN_REVIEWED or not purse.affords(self._learned.catch_up_s(pending)):
+        review_s = self._learned.catch_up_s(pending)
+        if count < MIN_REVIEWED or not self._is_worth(review_s, purse, options):
             return
         ask = Ask(seq, self._asking[i].stream.sampler, count)
         for call in model.review(ask):

@@ -61,7 +61,7 @@ def test_adaptive_is_as_good_as_the_best_fixed_length(
     machine: str, content: str, streams: int
 ) -> None:
     by_plain, by_fixed = ratios(MACHINES[machine], CONTENTS[content], streams)
-    assert by_plain >= 0.99
+    assert by_plain >= 0.995
     assert by_fixed >= 0.97
 
 

@@ -6,13 +6,15 @@ import random
 from collections.abc import Sequence
 from typing import cast
 
+import pytest
 from lab import LabDrafter, Machine, Text, first_measured
 from outrider.daemon.runner.drafters.drafter import Ask, Call, Draft, GoOn
 from outrider.daemon.runner.guesses import PROBE_LENGTH, Guess, Guesses
 from outrider.daemon.runner.stream import Stream
 from outrider.daemon.runner.tune import Purse
 
-DEAR = Machine({1: 0.1, 2: 0.19, 8: 0.7}, {1: 0.05, 8: 0.3}, 0.01)  # no guess pays
+CHEAP = Machine({1: 0.1, 2: 0.11, 8: 0.15}, {1: 0.02, 8: 0.05}, 0.01)  # good guesses would pay
+DEAR = Machine({1: 0.1, 2: 0.19, 8: 0.7}, {1: 0.05, 8: 0.3}, 0.01)  # not even they would
 LOOKED_UP = 4
 
 
@@ -34,27 +36,28 @@ class Copier(LabDrafter):
         return []
 
 
-def settled(*, balance_s: float) -> list[Guess]:
+def settled(machine: Machine, *, balance_s: float) -> list[Guess]:
     """Of two texts, when all guesses so far were wrong and both drafters had their say."""
-    rng, learned = random.Random(1), first_measured(DEAR)
+    rng, learned = random.Random(1), first_measured(machine)
     for drafter in (Copier.name, Prober.name) * 200:
         learned.acceptance.observe(drafter, 99, [0.5], 0)
     texts = {number: Text(number, [0.5] * 100, number) for number in range(2)}
     asking = [Guess(cast("Stream", text), 8, 0) for text in texts.values()]
     guesses = Guesses(asking, learned, streams=2, rows=2, is_even=False, spent_s=lambda: 0.0)
-    guesses.look_up([Copier(DEAR, texts, rng)])
-    guesses.read_ahead(Prober(DEAR, texts, rng), Purse(balance_s))
+    guesses.look_up([Copier(machine, texts, rng)])
+    guesses.read_ahead(Prober(machine, texts, rng), Purse(balance_s))
     guesses.settle(64)
     return asking
 
 
 def test_what_is_tried_is_what_the_drafter_with_weights_guesses() -> None:
-    first, second = settled(balance_s=10.0)
+    first, second = settled(CHEAP, balance_s=10.0)
     assert (first.drafter, first.length, second.length) == (Prober.name, PROBE_LENGTH, 0)
 
 
-def test_nothing_is_tried_that_cannot_be_paid() -> None:
-    assert [(guess.drafter, guess.length) for guess in settled(balance_s=0.0)] == [
-        (Copier.name, 0),
-        (Copier.name, 0),
-    ]
+@pytest.mark.parametrize(("machine", "balance_s"), [(CHEAP, 0.0), (DEAR, 10.0)])
+def test_nothing_is_tried_that_cannot_be_paid_or_promises_nothing(
+    machine: Machine, balance_s: float
+) -> None:
+    guesses = settled(machine, balance_s=balance_s)
+    assert [(guess.drafter, guess.length) for guess in guesses] == [(Copier.name, 0)] * 2
