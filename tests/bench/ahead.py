@@ -69,7 +69,12 @@ class Cell:
     ) -> list[Ask]:
         prompt = prompts.get(self.kind) or CHAT.format(f"{NUMBER}. {PROMPTS[self.kind]}")
         return [
-            Ask(prompt.replace(NUMBER, str(number)), predict, {**drawing, **drafting}, True)
+            Ask(
+                prompt.replace(NUMBER, str(number)),
+                predict,
+                {**drawing, **drafting},
+                is_counted=True,
+            )
             for number in range(1, self.streams + 1)
             for drawing in [SAMPLED | {"seed": number} if self.temperature else GREEDY]
         ]
