@@ -46,6 +46,8 @@ RUNNER_ENV = {
     # 300,000 rounds, one busy neighbour on the machine slows decoding 80-fold; with 10,000, 2-fold,
     # and an idle machine notices nothing.
     "GOMP_SPINCOUNT": "10000",
+    # Huge pages for what glibc takes from the system: weights that are read, KV cache, buffers.
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
 FATAL = "Fatal Python error"  # how faulthandler begins
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 
 import psutil
 import pytest
+from outrider.daemon import inventory
 from outrider.daemon.config import Settings
 from outrider.daemon.errors import NotFound
-from outrider.daemon.inventory import Inventory, Known, plan_embedding, plan_load
+from outrider.daemon.inventory import READ_SHARE, Inventory, Known, plan_embedding, plan_load
 from outrider.daemon.options import Options
 from outrider.daemon.protocol import Load
 from outrider.models.store import Store
@@ -185,8 +187,22 @@ def test_the_other_load_options_reach_the_runner(known: Known) -> None:
     assert (load.gpu_layers, load.main_gpu, load.threads, load.use_mmap) == (7, 1, 3, False)
     assert load.model == str(known.path)
     assert plan(known).gpu_layers == -1
-    assert plan(known).use_mmap is None
     assert 1 <= plan(known).threads <= (psutil.cpu_count() or 1)
+
+
+def test_small_weights_are_read_into_huge_pages_and_large_ones_mapped(
+    known: Known, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size_bytes = known.header.size_bytes
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(inventory, "_memory_bytes", lambda: READ_SHARE * size_bytes)
+    assert plan(known).use_mmap is False
+    assert plan(known, use_mmap=True).use_mmap is True
+    monkeypatch.setattr(inventory, "_memory_bytes", lambda: READ_SHARE * size_bytes - 1)
+    assert plan(known).use_mmap is None
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(inventory, "_memory_bytes", lambda: 1 << 60)
+    assert plan(known).use_mmap is None
 
 
 def test_the_type_of_the_cache_is_a_setting(known: Known) -> None:
