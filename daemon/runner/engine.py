@@ -97,8 +97,7 @@ class Engine:
     def step(self) -> list[Delta]:
         """One batch: what it added to each of its sequences."""
         start_ns = time.perf_counter_ns()
-        streams = sum(seq.is_flowing for seq in self._scheduler.running)
-        chunks = self._scheduler.next_batch(self._pace.prompt_rows(streams))
+        chunks = self._scheduler.next_batch(self._pace.prompt_rows)
         if not chunks:
             return self._give_way()
         laid = self._fill(chunks, self._draft(chunks))
@@ -121,11 +120,8 @@ class Engine:
 
     def _receive(self) -> None:
         """Take in what has arrived; wait only when there is nothing to decode."""
-        while True:
-            try:
-                item = self._inbox.get(block=not self._scheduler)
-            except queue.Empty:
-                return
+        while not (self._scheduler and self._inbox.empty()):
+            item = self._inbox.get()
             if isinstance(item, Sequence):
                 self._streams[item.id] = Stream(item, self._model)
                 self._scheduler.add(item)

@@ -69,6 +69,9 @@ class Sampler:
         self._biased = np.array(list(bias), np.int64)
         self._bias = np.array(list(bias.values()), np.float64)
         self._mu = 2.0 * sampling.mirostat_tau
+        self._is_greedy = _is_greedy(sampling)
+        self._penalises = _penalises(sampling)
+        self._edits = bool(self._penalises or bias or suppressed)
 
     def draw(
         self,
@@ -82,7 +85,7 @@ class Sampler:
         Raises ValueError if no token is possible, or if the logits are not finite.
         """
         row = self.edited(logits, history, allowed)
-        token = best(row) if _is_greedy(self._sampling) else self._pick(row, position)
+        token = best(row) if self._is_greedy else self._pick(row, position)
         if self._num_logprobs is None:
             return Drawn(token)
         return Drawn(token, *logprobs(logits, token, self._num_logprobs))
@@ -95,7 +98,7 @@ class Sampler:
         also at a high temperature.
         """
         row = self.edited(logits, history, None)
-        if _is_greedy(self._sampling):
+        if self._is_greedy:
             ids = largest(row, RIVALS)
             return int(ids[0]), _share(row[ids], row[ids[0]], 1.0)
         ids, left = self._candidates(row)
@@ -104,15 +107,13 @@ class Sampler:
 
     def edited(self, logits: Row, history: Sequence[int], allowed: NDArray[np.bool_] | None) -> Row:
         """A copy with biases, penalties and masks applied, or the very row if there are none."""
-        s = self._sampling
-        penalises = _penalises(s)
-        if not (penalises or self._biased.size or self._suppressed.size or allowed is not None):
+        if not self._edits and allowed is None:
             return logits
         row = logits.copy()
         if self._biased.size:
             _store(row, self._biased, row[self._biased] + self._bias)
-        if penalises:
-            penalise(row, history, s)
+        if self._penalises:
+            penalise(row, history, self._sampling)
         row[self._suppressed] = -np.inf
         if allowed is not None:
             row[np.flatnonzero(~allowed)] = -np.inf  # a boolean index is six times slower

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from .holding import common_prefix
@@ -68,19 +69,22 @@ class Scheduler:
         self.running.remove(sequence)
         self.waiting.appendleft(sequence)
 
-    def next_batch(self, prompt_rows: int) -> list[Chunk]:
+    def next_batch(self, prompt_rows: Callable[[int], int]) -> list[Chunk]:
         """The rows of the next step: every stream's own row first, then prompt chunks.
 
-        `prompt_rows` bounds the prompt tokens if there are decoding streams at all.
+        `prompt_rows`: how many prompt tokens may go beside so many flowing streams; asked if there
+        are any, and decoding streams.
         """
         self._admit()
         if self.running:
             self._cache.make_way()
         self._make_room()
         decoding = [Chunk(seq, 1) for seq in self.running if seq.pending == 1]
+        if len(decoding) == len(self.running):
+            return decoding
         room = self._rows - len(decoding)
         if decoding:
-            room = min(room, prompt_rows)
+            room = min(room, prompt_rows(sum(seq.is_flowing for seq in self.running)))
         return decoding + self._prompt_chunks(room, len(decoding))
 
     def _prompt_chunks(self, room: int, num_reserved: int) -> list[Chunk]:

@@ -31,8 +31,13 @@ class Stream:
         )
         self._text = TextStream(sequence.limits.stop)
         self._thinking = ThinkingParser(opened=sequence.opened) if sequence.thinks else None
+        # What was said may end the answer, or its thinking, after which a grammar binds it: then
+        # every token is read at once.
+        thinks_freely = sequence.thinks and sequence.grammar is not None
+        self._is_watched = bool(sequence.limits.stop) or thinks_freely
+        self._num_read = 0  # of the drawn tokens
         self.has_spoken = False  # some of its text was told
-        self._new = ""
+        self._thought = self._said = ""  # not yet told
         self._logprobs: list[Logprob] = []
         self._queued_ns = time.monotonic_ns()
         self._started_ns = 0
@@ -55,9 +60,10 @@ class Stream:
             grammar.accept(drawn.token)
         seq.append(drawn.token)
         self._note(drawn)
-        self._new += self._text.push(self._model.piece(drawn.token))
-        if self._text.stopped:
-            return "stop"
+        if self._is_watched:
+            self._read()
+            if self._text.stopped:
+                return "stop"
         if seq.is_spent or (seq.is_full and not seq.limits.shift):
             return "length"
         return ""
@@ -75,30 +81,37 @@ class Stream:
 
     def delta(self) -> Delta | None:
         """What is certain since the last delta; None if that is nothing."""
-        thinking, text = self._split(last=False)
-        if not (text or thinking or self._logprobs):
+        self._read()
+        if not (self._said or self._thought or self._logprobs):
             return None
-        return self._word(text, thinking, None)
+        return self._tell(None)
 
     def finish(self, reason: str, speculated: Speculated | None) -> Delta:
         """The last delta, with all that was held back."""
-        self._new += self._text.finish()
-        thinking, text = self._split(last=True)
-        return self._word(text, thinking, self._done(reason, speculated))
+        self._read()
+        self._take(self._text.finish())
+        if self._thinking:
+            thought, said = self._thinking.finish()
+            self._thought, self._said = self._thought + thought, self._said + said
+        return self._tell(self._done(reason, speculated))
 
-    def _split(self, *, last: bool) -> tuple[str, str]:
-        new, self._new = self._new, ""
-        if self._thinking is None:
-            return "", new
-        thinking, text = self._thinking.push(new)
-        if last:
-            held_thinking, held_text = self._thinking.finish()
-            thinking, text = thinking + held_thinking, text + held_text
-        return thinking, text
+    def _read(self) -> None:
+        """Make text of the tokens that were drawn since the last time."""
+        drawn = self.sequence.drawn
+        pieces = map(self._model.piece, drawn[self._num_read :])
+        self._take(self._text.push(b"".join(pieces)))
+        self._num_read = len(drawn)
 
-    def _word(self, text: str, thinking: str, done: Done | None) -> Delta:
+    def _take(self, text: str) -> None:
+        thought = ""
+        if self._thinking:
+            thought, text = self._thinking.push(text)
+        self._thought, self._said = self._thought + thought, self._said + text
+
+    def _tell(self, done: Done | None) -> Delta:
         self.has_spoken = True
-        logprobs, self._logprobs = tuple(self._logprobs), []
+        text, thinking, logprobs = self._said, self._thought, tuple(self._logprobs)
+        self._said, self._thought, self._logprobs = "", "", []
         return Delta(self.sequence.id, text, thinking, logprobs, done)
 
     def _note(self, drawn: Drawn) -> None:

@@ -55,7 +55,7 @@ class Desk:
 
     def step(self) -> dict[int, int]:
         """One step as the engine does it, with a token for everybody; the rows of each."""
-        chunks = self.queue.next_batch(self.prompt_rows)
+        chunks = self.queue.next_batch(lambda _: self.prompt_rows)
         rows = {chunk.sequence.id: chunk.count for chunk in chunks}
         for seq in self.decode(chunks):
             seq.append(-seq.id)
@@ -410,7 +410,7 @@ class Crowd:
             queue.restart(rng.choice(queue.running))
 
     def step(self) -> None:
-        chunks = self.desk.queue.next_batch(self.desk.prompt_rows)
+        chunks = self.desk.queue.next_batch(lambda _: self.desk.prompt_rows)
         assert chunks, "a step without rows would hang the engine"
         self.desk.check(chunks)
         for seq in self.desk.decode(chunks):
