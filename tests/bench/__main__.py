@@ -76,6 +76,7 @@ class Plan:
     peer: Path
     peer_env: dict[str, str]
     pair: str  # of PAIRS
+    cells: Sequence[ahead.Cell]  # of reading ahead
 
 
 def main() -> None:
@@ -104,6 +105,9 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--pair", choices=PAIRS, default="qwen", help=f"with whom {AHEAD} is measured"
     )
+    parser.add_argument(
+        "--cells", type=_cells, default=ahead.CELLS, help=f"of {AHEAD}, such as 1-chat-0,8-json-1"
+    )
     parser.add_argument("--gpu", action="store_true", help="stop if there is no GPU to decode on")
     parser.add_argument("--show", type=Path, help="table and plot of results that were saved")
     return parser.parse_args(words)
@@ -124,6 +128,14 @@ def _names(text: str) -> list[str]:
     return names
 
 
+def _cells(text: str) -> list[ahead.Cell]:
+    by_name = {cell.name: cell for cell in ahead.CELLS}
+    names = [name.strip() for name in text.split(",")]
+    if unknown := [name for name in names if name not in by_name]:
+        raise argparse.ArgumentTypeError(f"no cell {unknown[0]!r}; there are {', '.join(by_name)}")
+    return [by_name[name] for name in names]
+
+
 def _bench(args: argparse.Namespace) -> Path:
     """Measure, saving whenever there is more to save; the file with the results."""
     if args.gpu:
@@ -136,7 +148,7 @@ def _bench(args: argparse.Namespace) -> Path:
     num_runs = args.runs or (1 if args.quick else 3)
     size = QUICK if args.quick else FULL
     env = RUNNER_ENV if args.peer_env == "same" else {}
-    plan = Plan(args.only, size, num_runs, store_root, load, peer, env, args.pair)
+    plan = Plan(args.only, size, num_runs, store_root, load, peer, env, args.pair, args.cells)
     results = Results(datetime.now(UTC), _machine(), _settings(plan, args), [])
     for number in range(1, num_runs + 1):
         results.runs.append(_begin(plan, number))
@@ -184,7 +196,7 @@ def _read_ahead(plan: Plan) -> Iterator[tuple[Values, Values]]:
     model = pair.ensure(plan.store_root)
     load = asyncio.run(_plan_load(plan.store_root, model, slots=ahead.SLOTS, ctx=ahead.NUM_CTX))
     predict = AHEAD_PREDICT[plan.size]
-    return ahead.measure(load, plan.store_root, model, plan.peer, pair, predict)
+    return ahead.measure(load, plan.store_root, model, plan.peer, pair, plan.cells, predict)
 
 
 def _sittings(names: Sequence[str]) -> list[list[str]]:

@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from statistics import harmonic_mean
 
 from outrider.daemon import bench
 from outrider.daemon.bench import Heard
@@ -38,6 +39,7 @@ OURS = (PLAIN, *FIXED, ADAPTIVE)
 PEER_ALONE = (PLAIN, "ngram")  # without a drafter
 PEER = (*PEER_ALONE, "2", "4")
 NUM_CTX = 1024
+TURNS = 2  # of each way within a cell, for this machine's slow spells outlast one
 WARM_TOKENS = 16
 GREEDY = {"temperature": 0.0, "top_k": 1}
 SAMPLED = {"temperature": 1.0, "top_k": 64, "top_p": 0.95, "min_p": 0.0}
@@ -60,9 +62,14 @@ class Cell:
     temperature: float
     streams: int
 
+    @property
+    def name(self) -> str:
+        """Such as 4-chat-0."""
+        return f"{self.streams}-{self.kind}-{self.temperature:g}"
+
     def key(self, way: str) -> str:
         """Of a figure in the results."""
-        return f"ahead-{self.streams}-{self.kind}-{self.temperature:g}-{way}"
+        return f"ahead-{self.name}-{way}"
 
     def asks(
         self, predict: int, prompts: Mapping[str, str], drafting: Mapping[str, int]
@@ -80,7 +87,8 @@ class Cell:
         ]
 
 
-Replies = Mapping[str, Sequence[Reply]]  # by way
+Turn = Sequence[Reply]  # the streams of a cell, asked together
+Turns = Mapping[str, Sequence[Turn]]  # by way
 CELLS = tuple(Cell(k, t, s) for s, k, t in product(STREAMS, PROMPTS, TEMPERATURES))
 
 
@@ -95,7 +103,13 @@ class Side:
 
 
 def measure(
-    plan: Load, store_root: Path, model: str, binary: Path, pair: Pair, predict: int
+    plan: Load,
+    store_root: Path,
+    model: str,
+    binary: Path,
+    pair: Pair,
+    cells: Sequence[Cell],
+    predict: int,
 ) -> Iterator[tuple[Values, Values]]:
     """The figures of Outrider and of the peer, cell by cell; within a cell all ways take turns.
 
@@ -115,14 +129,18 @@ def measure(
             for way in (PEER if plan.draft else PEER_ALONE)
         ]
         asyncio.run(_wake([*ours, *peers]))
-        for cell in CELLS:
+        for cell in cells:
             start_s, tokens = time.monotonic(), round(predict / cell.streams ** (1 / 3))
-            by_way, by_peer = asyncio.run(_take_turns(ours, peers, cell, tokens))
+            turns = asyncio.run(_take_turns([*ours, *peers], cell, tokens))
+            by_way = {side.way: of_side for side, of_side in zip(ours, turns, strict=False)}
+            by_peer = {
+                side.way: of_side for side, of_side in zip(peers, turns[len(ours) :], strict=True)
+            }
             yield (
                 _figures(cell, by_way, folder) | {MISJUDGED: _misjudged(outrider)},
-                {cell.key(way): _rate(replies) for way, replies in by_peer.items()},
+                {cell.key(way): _rate(of_way) for way, of_way in by_peer.items()},
             )
-            tell(f"  {cell.key('')[:-1]:<20} {time.monotonic() - start_s:6.1f} s")
+            tell(f"  {cell.name:<20} {time.monotonic() - start_s:6.1f} s")
 
 
 def _drafting(way: str) -> Mapping[str, int]:
@@ -155,36 +173,38 @@ async def _wake(sides: Sequence[Side]) -> None:
         await _ask(side, Cell("json", 0.0, SLOTS).asks(WARM_TOKENS, side.prompts, side.drafting))
 
 
-async def _take_turns(
-    ours: Sequence[Side], peers: Sequence[Side], cell: Cell, tokens: int
-) -> tuple[Replies, Replies]:
-    return await _answer(ours, cell, tokens), await _answer(peers, cell, tokens)
+async def _take_turns(sides: Sequence[Side], cell: Cell, tokens: int) -> list[list[Turn]]:
+    """The turns of each side; every other time in reverse order."""
+    turns: list[list[Turn]] = [[] for _ in sides]
+    order = list(zip(sides, turns, strict=True))
+    for _ in range(TURNS):
+        for side, of_side in order:
+            of_side.append(await _answer(side, cell, tokens))
+        order.reverse()
+    return turns
 
 
-def _figures(cell: Cell, replies: Replies, cache_home: Path) -> Values:
+def _figures(cell: Cell, turns: Turns, cache_home: Path) -> Values:
     """Of Outrider's ways."""
-    figures = {cell.key(way): _rate(of_way) for way, of_way in replies.items()}
-    figures[cell.key(SAME)] = _same(replies)
+    figures = {cell.key(way): _rate(of_way) for way, of_way in turns.items()}
+    figures[cell.key(SAME)] = _same(turns)
     if cell.streams == 1:
-        fixed = [reply for way in FIXED for reply in replies[way]]
+        fixed = [reply for way in FIXED for turn in turns[way] for reply in turn]
         figures[cell.key(BOUND)] = bound(fixed, learned_in(cache_home))
     return figures
 
 
-async def _answer(sides: Sequence[Side], cell: Cell, tokens: int) -> Replies:
-    """Of each way, after its prompts have been brought into the caches of both models."""
-    replies = {}
-    for side in sides:
-        warming = {"draft_fixed": 1} if side.way == ADAPTIVE else side.drafting
-        await _ask(side, cell.asks(WARM_TOKENS, side.prompts, warming))
-        replies[side.way] = await _ask(side, cell.asks(tokens, side.prompts, side.drafting))
-    return replies
+async def _answer(side: Side, cell: Cell, tokens: int) -> Turn:
+    """After the prompts have been brought into the caches of both models."""
+    warming = {"draft_fixed": 1} if side.way == ADAPTIVE else side.drafting
+    await _ask(side, cell.asks(WARM_TOKENS, side.prompts, warming))
+    return await _ask(side, cell.asks(tokens, side.prompts, side.drafting))
 
 
-def _same(replies: Replies) -> float:
+def _same(turns: Turns) -> float:
     """Share of the texts that are those of plain decoding."""
-    plain, *others = ([reply.texts for reply in replies[way]] for way in OURS)
-    same = ["".join(a) == "".join(b) for other in others for a, b in zip(other, plain, strict=True)]
+    plain, *others = (["".join(r.texts) for turn in turns[way] for r in turn] for way in OURS)
+    same = [a == b for other in others for a, b in zip(other, plain, strict=True)]
     return sum(same) / len(same)
 
 
@@ -193,15 +213,16 @@ async def _ask(side: Side, asks: Sequence[Ask]) -> Sequence[Reply]:
         return await client.ask_together(asks)
 
 
-def _rate(replies: Sequence[Reply]) -> float:
-    heard = [
-        Heard(reply.tokens, tuple(zip(reply.arrivals_s, reply.counts, strict=True)))
-        for reply in replies
-    ]
+def _rate(turns: Sequence[Turn]) -> float:
+    """Of turns that count as much as each other."""
     try:
-        return bench.rate(heard)
+        return harmonic_mean([bench.rate([_heard(reply) for reply in turn]) for turn in turns])
     except DaemonError as error:
         raise BenchFailed(str(error)) from error
+
+
+def _heard(reply: Reply) -> Heard:
+    return Heard(reply.tokens, tuple(zip(reply.arrivals_s, reply.counts, strict=True)))
 
 
 def _misjudged(outrider: Server) -> float:

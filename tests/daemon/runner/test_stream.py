@@ -1,0 +1,77 @@
+"""One request's stream: what becomes of its tokens, whenever its text is asked for."""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from engines import GREEDY, load_spec
+from outrider.daemon.protocol import Limits
+from outrider.daemon.runner.grammar import GrammarMaker
+from outrider.daemon.runner.llama import Model
+from outrider.daemon.runner.loading import load_model
+from outrider.daemon.runner.sequence import Sequence
+from outrider.daemon.runner.stream import Stream
+from tiny import write_llama
+
+pytestmark = pytest.mark.filterwarnings("ignore:llama_token_get_attr")  # llguidance calls it
+SCHEMA = '{"enum": [{"a": 1}]}'
+EVERY = (1, 3, 1000)  # tokens, after which the text so far is asked for
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
+    gguf = write_llama(tmp_path_factory.mktemp("gguf") / "tiny.gguf", seed=1)
+    loaded = load_model(load_spec(gguf), lambda _fraction: None)
+    yield loaded.model
+    loaded.context.close()
+    loaded.model.close()
+
+
+def sequence(*, thinks: bool = False, stop: tuple[str, ...] = ()) -> Sequence:
+    limits = Limits(num_predict=500, stop=stop)
+    return Sequence(1, array("i", [0]), GREEDY, limits, num_ctx=1000, thinks=thinks, opened=thinks)
+
+
+def tell(stream: Stream, model: Model, text: str, *, every: int) -> tuple[str, str, str]:
+    """The model would like to say this; why it ended, what it thought, and what it said."""
+    deltas, reason = [], ""
+    for number, token in enumerate(model.tokenize(text, add_bos=False), 1):
+        row = np.zeros(model.num_tokens, np.float32)
+        row[token] = 1
+        if reason := stream.draw(row):
+            break
+        if number % every == 0:
+            deltas.append(stream.delta())
+    parts = [delta for delta in (*deltas, stream.finish(reason, None)) if delta]
+    return reason, "".join(p.thinking for p in parts), "".join(p.text for p in parts)
+
+
+@pytest.mark.parametrize("every", EVERY)
+def test_a_grammar_binds_from_the_token_after_the_thinking_on(model: Model, every: int) -> None:
+    seq = sequence(thinks=True)
+    seq.grammar = GrammarMaker(model).make(SCHEMA)
+    liked = "[1] is {free}</think>" + "[" * 300
+    reason, thought, said = tell(Stream(seq, model), model, liked, every=every)
+    assert (reason, thought) == ("stop", "[1] is {free}")
+    assert json.loads(said) == {"a": 1}
+
+
+@pytest.mark.parametrize("every", EVERY)
+@pytest.mark.parametrize(
+    ("stop", "reason", "said"),
+    [
+        ((), "", "Zwölf € 🙂 and on"),
+        (("and",), "stop", "Zwölf € 🙂 "),
+        (("🙂", "€"), "stop", "Zwölf "),
+    ],
+)
+def test_a_text_does_not_depend_on_when_it_is_asked_for(
+    model: Model, stop: tuple[str, ...], reason: str, said: str, every: int
+) -> None:
+    stream = Stream(sequence(thinks=True, stop=stop), model)
+    found = tell(stream, model, "hm</think>\n\nZwölf € 🙂 and on", every=every)
+    assert found == (reason, "hm", said)
