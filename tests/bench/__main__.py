@@ -13,7 +13,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -60,7 +60,7 @@ NUM_CTX = 8192
 BATCH = 512
 OVERHEAD, AHEAD = "overhead", "ahead"
 NAMES = (*SCENARIOS, OVERHEAD, AHEAD)
-AHEAD_PREDICT = {QUICK: 48, FULL: 96}  # tokens of a stream that is alone
+AHEAD_PREDICT = {QUICK: 48, FULL: 64}  # tokens of a stream that is alone
 QUIET_LOAD = 0.5
 
 
@@ -150,10 +150,16 @@ def _bench(args: argparse.Namespace) -> Path:
     env = RUNNER_ENV if args.peer_env == "same" else {}
     plan = Plan(args.only, size, num_runs, store_root, load, peer, env, args.pair, args.cells)
     results = Results(datetime.now(UTC), _machine(), _settings(plan, args), [])
+
+    def keep() -> Path:
+        return save(results, args.out)
+
     for number in range(1, num_runs + 1):
         results.runs.append(_begin(plan, number))
-        _measure(plan, number, results.runs[-1], lambda: save(results, args.out))
-    return save(results, args.out)
+        _measure(plan, number, results.runs[-1], keep)
+    if AHEAD in plan.names:
+        _read_ahead(plan, results.runs, keep)
+    return keep()
 
 
 async def _plan_load(store_root: Path, model: str, *, slots: int, ctx: int) -> Load:
@@ -183,20 +189,22 @@ def _measure(plan: Plan, number: int, run: Run, keep: Callable[[], object]) -> N
         tell("  the engine's overhead")
         run.outrider.update(overhead.measure(Path(plan.load.model), plan.load.threads))
         keep()
-    if AHEAD in plan.names:
-        tell("  reading ahead")
-        for ours, theirs in _read_ahead(plan):
-            run.outrider.update(ours)
-            run.peer.update(theirs)
-            keep()
 
 
-def _read_ahead(plan: Plan) -> Iterator[tuple[Values, Values]]:
+def _read_ahead(plan: Plan, runs: Sequence[Run], keep: Callable[[], object]) -> None:
+    """Cell by cell, for all runs."""
+    tell("reading ahead")
     pair = PAIRS[plan.pair]
     model = pair.ensure(plan.store_root)
     load = asyncio.run(_plan_load(plan.store_root, model, slots=ahead.SLOTS, ctx=ahead.NUM_CTX))
     predict = AHEAD_PREDICT[plan.size]
-    return ahead.measure(load, plan.store_root, model, plan.peer, pair, plan.cells, predict)
+    found = ahead.measure(
+        load, plan.store_root, model, plan.peer, pair, plan.cells, len(runs), predict
+    )
+    for number, ours, theirs in found:
+        runs[number].outrider.update(ours)
+        runs[number].peer.update(theirs)
+        keep()
 
 
 def _sittings(names: Sequence[str]) -> list[list[str]]:

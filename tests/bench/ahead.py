@@ -15,7 +15,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from statistics import harmonic_mean
 
 from outrider.daemon import bench
 from outrider.daemon.bench import Heard
@@ -39,7 +38,6 @@ OURS = (PLAIN, *FIXED, ADAPTIVE)
 PEER_ALONE = (PLAIN, "ngram")  # without a drafter
 PEER = (*PEER_ALONE, "2", "4")
 NUM_CTX = 1024
-TURNS = 2  # of each way within a cell, for this machine's slow spells outlast one
 WARM_TOKENS = 16
 GREEDY = {"temperature": 0.0, "top_k": 1}
 SAMPLED = {"temperature": 1.0, "top_k": 64, "top_p": 0.95, "min_p": 0.0}
@@ -87,8 +85,7 @@ class Cell:
         ]
 
 
-Turn = Sequence[Reply]  # the streams of a cell, asked together
-Turns = Mapping[str, Sequence[Turn]]  # by way
+Replies = Mapping[str, Sequence[Reply]]  # by way
 CELLS = tuple(Cell(k, t, s) for s, k, t in product(STREAMS, PROMPTS, TEMPERATURES))
 
 
@@ -109,11 +106,14 @@ def measure(
     binary: Path,
     pair: Pair,
     cells: Sequence[Cell],
+    num_runs: int,
     predict: int,
-) -> Iterator[tuple[Values, Values]]:
-    """The figures of Outrider and of the peer, cell by cell; within a cell all ways take turns.
+) -> Iterator[tuple[int, Values, Values]]:
+    """The number of a run, from 0 on, and its figures of Outrider and of the peer, cell by cell.
 
-    `predict`: tokens of a stream that is alone; where there are several each gets fewer.
+    Within a cell all ways take turns, once a run, every other time in reverse order; so what is
+    compared lies close together in time. `predict`: tokens of a stream that is alone; where there
+    are several each gets fewer.
     """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="outrider-ahead-")))
@@ -128,18 +128,20 @@ def measure(
             )
             for way in (PEER if plan.draft else PEER_ALONE)
         ]
-        asyncio.run(_wake([*ours, *peers]))
+        sides = [*ours, *peers]
+        asyncio.run(_wake(sides))
         for cell in cells:
             start_s, tokens = time.monotonic(), round(predict / cell.streams ** (1 / 3))
-            turns = asyncio.run(_take_turns([*ours, *peers], cell, tokens))
-            by_way = {side.way: of_side for side, of_side in zip(ours, turns, strict=False)}
-            by_peer = {
-                side.way: of_side for side, of_side in zip(peers, turns[len(ours) :], strict=True)
-            }
-            yield (
-                _figures(cell, by_way, folder) | {MISJUDGED: _misjudged(outrider)},
-                {cell.key(way): _rate(of_way) for way, of_way in by_peer.items()},
-            )
+            for number in range(num_runs):
+                step = -1 if number % 2 else 1
+                replies = asyncio.run(_take_turns(sides[::step], cell, tokens))[::step]
+                by_way = dict(zip(OURS, replies, strict=False))
+                by_peer = {
+                    side.way: _rate(of_side)
+                    for side, of_side in zip(peers, replies[len(ours) :], strict=True)
+                }
+                figures = _figures(cell, by_way, folder) | {MISJUDGED: _misjudged(outrider)}
+                yield number, figures, {cell.key(way): rate for way, rate in by_peer.items()}
             tell(f"  {cell.name:<20} {time.monotonic() - start_s:6.1f} s")
 
 
@@ -173,38 +175,31 @@ async def _wake(sides: Sequence[Side]) -> None:
         await _ask(side, Cell("json", 0.0, SLOTS).asks(WARM_TOKENS, side.prompts, side.drafting))
 
 
-async def _take_turns(sides: Sequence[Side], cell: Cell, tokens: int) -> list[list[Turn]]:
-    """The turns of each side; every other time in reverse order."""
-    turns: list[list[Turn]] = [[] for _ in sides]
-    order = list(zip(sides, turns, strict=True))
-    for _ in range(TURNS):
-        for side, of_side in order:
-            of_side.append(await _answer(side, cell, tokens))
-        order.reverse()
-    return turns
+async def _take_turns(sides: Sequence[Side], cell: Cell, tokens: int) -> list[Sequence[Reply]]:
+    """The answers of each side, after its prompts have been brought into the caches of both
+    models."""
+    replies = []
+    for side in sides:
+        warming = {"draft_fixed": 1} if side.way == ADAPTIVE else side.drafting
+        await _ask(side, cell.asks(WARM_TOKENS, side.prompts, warming))
+        replies.append(await _ask(side, cell.asks(tokens, side.prompts, side.drafting)))
+    return replies
 
 
-def _figures(cell: Cell, turns: Turns, cache_home: Path) -> Values:
+def _figures(cell: Cell, replies: Replies, cache_home: Path) -> Values:
     """Of Outrider's ways."""
-    figures = {cell.key(way): _rate(of_way) for way, of_way in turns.items()}
-    figures[cell.key(SAME)] = _same(turns)
+    figures = {cell.key(way): _rate(of_way) for way, of_way in replies.items()}
+    figures[cell.key(SAME)] = _same(replies)
     if cell.streams == 1:
-        fixed = [reply for way in FIXED for turn in turns[way] for reply in turn]
+        fixed = [reply for way in FIXED for reply in replies[way]]
         figures[cell.key(BOUND)] = bound(fixed, learned_in(cache_home))
     return figures
 
 
-async def _answer(side: Side, cell: Cell, tokens: int) -> Turn:
-    """After the prompts have been brought into the caches of both models."""
-    warming = {"draft_fixed": 1} if side.way == ADAPTIVE else side.drafting
-    await _ask(side, cell.asks(WARM_TOKENS, side.prompts, warming))
-    return await _ask(side, cell.asks(tokens, side.prompts, side.drafting))
-
-
-def _same(turns: Turns) -> float:
+def _same(replies: Replies) -> float:
     """Share of the texts that are those of plain decoding."""
-    plain, *others = (["".join(r.texts) for turn in turns[way] for r in turn] for way in OURS)
-    same = [a == b for other in others for a, b in zip(other, plain, strict=True)]
+    plain, *others = ([reply.texts for reply in replies[way]] for way in OURS)
+    same = ["".join(a) == "".join(b) for other in others for a, b in zip(other, plain, strict=True)]
     return sum(same) / len(same)
 
 
@@ -213,16 +208,15 @@ async def _ask(side: Side, asks: Sequence[Ask]) -> Sequence[Reply]:
         return await client.ask_together(asks)
 
 
-def _rate(turns: Sequence[Turn]) -> float:
-    """Of turns that count as much as each other."""
+def _rate(replies: Sequence[Reply]) -> float:
+    heard = [
+        Heard(reply.tokens, tuple(zip(reply.arrivals_s, reply.counts, strict=True)))
+        for reply in replies
+    ]
     try:
-        return harmonic_mean([bench.rate([_heard(reply) for reply in turn]) for turn in turns])
+        return bench.rate(heard)
     except DaemonError as error:
         raise BenchFailed(str(error)) from error
-
-
-def _heard(reply: Reply) -> Heard:
-    return Heard(reply.tokens, tuple(zip(reply.arrivals_s, reply.counts, strict=True)))
 
 
 def _misjudged(outrider: Server) -> float:
