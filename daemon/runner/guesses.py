@@ -11,6 +11,7 @@ from ..protocol import MAX_READ_AHEAD
 from .acceptance import FIRST_CHANCE
 from .drafters.drafter import Ask, Call, Drafter, to_the_end
 from .learned import Learned
+from .sequence import Sequence
 from .stream import Stream
 from .tune import Costs, Option, Plan, Purse, better, choose, num_worth
 
@@ -169,8 +170,7 @@ class Guesses:
         seq = guess.stream.sequence
         pending = model.pending(seq)
         rows = min(pending, 1 + MAX_READ_AHEAD)
-        tokens = min(max(HORIZON, len(seq.drawn)), seq.num_left)
-        token_s = self._learned.catch_up_s(pending - rows) / tokens
+        token_s = self._learned.catch_up_s(pending - rows) / _num_coming(seq)
         length = min(guess.bound, model.max_length)
         outlook = self._learned.acceptance.expected(model.name, seq.id, length)
         self._outlooks[seq.id] = outlook
@@ -200,7 +200,7 @@ class Guesses:
             for guess, option in zip(self._asking, options, strict=True)
         ]
         saved = 1 - self._costs.goodput / choose(good, self._costs).goodput
-        steps = min(HORIZON, max(guess.stream.sequence.num_left for guess in self._asking))
+        steps = max(_num_coming(guess.stream.sequence) for guess in self._asking)
         return try_s < HOPE * saved * steps * self._costs.verify.seconds(self._costs.rows)
 
     def _probe_s(self, model: Drafter, guess: Guess) -> float:
@@ -231,3 +231,8 @@ class Guesses:
                 self._learned.acceptance.observe(model.name, seq.id, chain, len(chain) - 1)
                 chain = []
         self._learned.acceptance.observe(model.name, seq.id, chain, len(chain))
+
+
+def _num_coming(seq: Sequence) -> int:
+    """Tokens that a text is expected to go on for."""
+    return min(max(HORIZON, len(seq.drawn)), seq.num_left)

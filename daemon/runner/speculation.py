@@ -93,7 +93,7 @@ class Speculation:
             return False
         if self._is_even and (others or len(asking) < len(self._guesses)):
             return False
-        return not self._purse.is_empty or any(guess.least for guess in asking)
+        return not self._purse.rests or any(guess.least for guess in asking)
 
     def drop(self) -> None:
         """The step has no room for drafts after all."""

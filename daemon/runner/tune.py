@@ -236,7 +236,7 @@ class Purse:
         self.balance_s = max(-DEBTS * few_s, min(self.balance_s + more_s, few_s))
 
     @property
-    def is_empty(self) -> bool:
+    def rests(self) -> bool:
         """Whether even to think of guesses would be too much."""
         return self.idle_s > 0 or self.balance_s < -STEPS * self.step_s
 

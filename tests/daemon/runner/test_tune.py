@@ -135,8 +135,8 @@ def test_time_that_is_spent_is_no_reason_to_stop() -> None:
 def test_reading_ahead_loses_a_bounded_share_of_the_time() -> None:
     purse, lost_s, thought = Purse(), 0.0, 0
     for _ in range(1000):
-        extra_s = 0.0 if purse.is_empty else 0.5
-        thought += not purse.is_empty
+        extra_s = 0.0 if purse.rests else 0.5
+        thought += not purse.rests
         purse.settle(1.0, extra_s)
         lost_s += extra_s
     assert lost_s <= SHARE * 1000 + STEPS + 0.5
@@ -147,10 +147,10 @@ def test_reading_ahead_loses_a_bounded_share_of_the_time() -> None:
 def test_who_thought_in_vain_rests_in_proportion(thinking_s: float, rested: int) -> None:
     purse = Purse(balance_s=100.0)
     purse.settle(1.0, 0.0)
-    assert not purse.is_empty
+    assert not purse.rests
     purse.settle(1.0, 0.0, idle_s=thinking_s)
     steps = 0
-    while purse.is_empty:
+    while purse.rests:
         purse.settle(1.0, 0.0)
         steps += 1
     assert steps == rested
@@ -161,7 +161,7 @@ def test_what_was_won_may_be_lost_but_not_all_of_it() -> None:
     for _ in range(100):
         purse.settle(1.0, 0.1)
         purse.win(1.0)
-    while not purse.is_empty:
+    while not purse.rests:
         purse.settle(1.0, 0.5)
         lost_s += 0.5
     assert STEPS < lost_s < 2.5 * STEPS
