@@ -13,12 +13,13 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 from outrider.daemon.app import ensure
@@ -62,6 +63,7 @@ OVERHEAD, AHEAD = "overhead", "ahead"
 NAMES = (*SCENARIOS, OVERHEAD, AHEAD)
 AHEAD_PREDICT = {QUICK: 48, FULL: 64}  # tokens of a stream that is alone
 QUIET_LOAD = 0.5
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,20 +122,19 @@ def _positive(text: str) -> int:
 
 
 def _names(text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",")]
-    if unknown := [name for name in names if name not in NAMES]:
-        raise argparse.ArgumentTypeError(
-            f"no scenario {unknown[0]!r}; there are {', '.join(NAMES)}"
-        )
-    return names
+    return _chosen(text, {name: name for name in NAMES}, "scenario")
 
 
 def _cells(text: str) -> list[ahead.Cell]:
-    by_name = {cell.name: cell for cell in ahead.CELLS}
+    return _chosen(text, {cell.name: cell for cell in ahead.CELLS}, "cell")
+
+
+def _chosen(text: str, known: Mapping[str, T], kind: str) -> list[T]:
+    """Those of the known that are named, with commas between."""
     names = [name.strip() for name in text.split(",")]
-    if unknown := [name for name in names if name not in by_name]:
-        raise argparse.ArgumentTypeError(f"no cell {unknown[0]!r}; there are {', '.join(by_name)}")
-    return [by_name[name] for name in names]
+    if unknown := [name for name in names if name not in known]:
+        raise argparse.ArgumentTypeError(f"no {kind} {unknown[0]!r}; there are {', '.join(known)}")
+    return [known[name] for name in names]
 
 
 def _bench(args: argparse.Namespace) -> Path:

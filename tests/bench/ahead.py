@@ -136,12 +136,9 @@ def measure(
                 step = -1 if number % 2 else 1
                 replies = asyncio.run(_take_turns(sides[::step], cell, tokens))[::step]
                 by_way = dict(zip(OURS, replies, strict=False))
-                by_peer = {
-                    side.way: _rate(of_side)
-                    for side, of_side in zip(peers, replies[len(ours) :], strict=True)
-                }
                 figures = _figures(cell, by_way, folder) | {MISJUDGED: _misjudged(outrider)}
-                yield number, figures, {cell.key(way): rate for way, rate in by_peer.items()}
+                of_peers = zip(peers, replies[len(ours) :], strict=True)
+                yield number, figures, {cell.key(s.way): _rate(found) for s, found in of_peers}
             tell(f"  {cell.name:<20} {time.monotonic() - start_s:6.1f} s")
 
 

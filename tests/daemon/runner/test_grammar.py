@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from engines import load_spec
 from outrider.daemon.errors import InvalidFormat
 from outrider.daemon.runner.grammar import Grammar, GrammarMaker
 from outrider.daemon.runner.llama import Model
-from outrider.daemon.runner.loading import load_model
-from tiny import write_llama
 
 pytestmark = pytest.mark.filterwarnings("ignore:llama_token_get_attr")  # llguidance calls it
 PERSON = {
@@ -27,15 +23,6 @@ PERSON = {
     "additionalProperties": False,
 }
 DEEP = '{"const": ' + "[" * 100_000 + "]" * 100_000 + "}"
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
-    gguf = write_llama(tmp_path_factory.mktemp("gguf") / "tiny.gguf", seed=1)
-    loaded = load_model(load_spec(gguf), lambda _fraction: None)
-    yield loaded.model
-    loaded.context.close()
-    loaded.model.close()
 
 
 @pytest.fixture(scope="module")

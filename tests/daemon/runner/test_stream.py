@@ -4,31 +4,19 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from engines import GREEDY, load_spec
+from engines import GREEDY
 from outrider.daemon.protocol import Limits
 from outrider.daemon.runner.grammar import GrammarMaker
 from outrider.daemon.runner.llama import Model
-from outrider.daemon.runner.loading import load_model
 from outrider.daemon.runner.sequence import Sequence
 from outrider.daemon.runner.stream import Stream
-from tiny import write_llama
 
 pytestmark = pytest.mark.filterwarnings("ignore:llama_token_get_attr")  # llguidance calls it
 SCHEMA = '{"enum": [{"a": 1}]}'
 EVERY = (1, 3, 1000)  # tokens, after which the text so far is asked for
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
-    gguf = write_llama(tmp_path_factory.mktemp("gguf") / "tiny.gguf", seed=1)
-    loaded = load_model(load_spec(gguf), lambda _fraction: None)
-    yield loaded.model
-    loaded.context.close()
-    loaded.model.close()
 
 
 def sequence(*, thinks: bool = False, stop: tuple[str, ...] = ()) -> Sequence:
