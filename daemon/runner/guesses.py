@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ..protocol import MAX_READ_AHEAD
 from .acceptance import FIRST_CHANCE
-from .drafters.drafter import Ask, Call, Drafter, to_the_end
+from .drafters.drafter import Ask, Call, Draft, Drafter, to_the_end
 from .learned import Learned
 from .sequence import Sequence
 from .stream import Stream
@@ -30,7 +30,7 @@ class Guess:
     bound: int  # guesses at most
     least: int  # as many as that, whether it pays or not
     drafter: str = ""
-    ask: Ask | None = None
+    asks: dict[str, Ask] = field(default_factory=dict)  # what was guessed, by drafter
     option: Option = NO_OPTION  # how likely the guesses are right
     length: int = 0  # of those that are verified
 
@@ -40,12 +40,13 @@ class Guess:
         return self.bound > self.least
 
     @property
-    def tokens(self) -> list[int]:
-        return self.ask.tokens[: self.length] if self.ask else []
+    def drafts(self) -> Seq[Draft]:
+        """Of the drafter that was chosen."""
+        return self.asks[self.drafter].drafts if self.drafter else ()
 
     @property
-    def confidences(self) -> list[float]:
-        return [draft.confidence for draft in self.ask.drafts] if self.ask else []
+    def tokens(self) -> list[int]:
+        return [draft.token for draft in self.drafts[: self.length]]
 
 
 class Guesses:
@@ -101,7 +102,7 @@ class Guesses:
 
     def settle(self, room: int) -> None:
         """Which of the guesses are verified, together at most `room`."""
-        if not any(guess.ask for guess in self._asking):
+        if not any(guess.asks for guess in self._asking):
             return
         options = [guess.option for guess in self._asking]
         plan = choose(options, replace(self._costs, spent_s=self._spent_s()))
@@ -109,7 +110,7 @@ class Guesses:
         if self._costs.is_even:
             lengths = [min(*lengths, room // len(lengths))] * len(lengths)
         for guess, length in zip(self._asking, lengths, strict=True):
-            guess.length = min(length, len(guess.confidences), room)
+            guess.length = min(length, len(guess.drafts), room)
             room -= guess.length
 
     def _draft(self, model: Drafter, plan: Plan, asks: dict[int, Ask]) -> None:
@@ -158,7 +159,7 @@ class Guesses:
         """These are its guesses, as far as the grammar lets them through."""
         possible = guess.stream.num_possible(ask.tokens)
         del ask.drafts[possible:]
-        guess.drafter, guess.ask = drafter.name, ask
+        guess.drafter, guess.asks[drafter.name] = drafter.name, ask
         chances = tuple(self._judge(drafter, ask)[:possible])
         guess.option = Option(chances, drafted=len(chances))
 

@@ -15,7 +15,7 @@ from .acceptance import Acceptance, Record
 from .curve import Curve, Point, Rate
 from .learned import Learned
 
-VERSION = 3  # of the file; another one is learned anew
+VERSION = 4  # of the file; another one is learned anew
 SAVE_EVERY_S = 10.0
 
 log = logging.getLogger("outrider.runner")
@@ -27,7 +27,7 @@ class Judged(msgspec.Struct, frozen=True):
     drafter: str
     kind: str
     place: int  # depth, or bucket of confidence
-    ease: int  # of the texts
+    ease: int  # of the texts, or of any
     record: Record
 
 
@@ -59,14 +59,15 @@ def restore(path: Path) -> Learned | None:
         return None
     if stored.version != VERSION:
         return None
-    records = {(j.drafter, j.kind, j.place, j.ease): j.record for j in stored.acceptance}
+    records = {((j.drafter, j.kind, j.place), j.ease): j.record for j in stored.acceptance}
     verify, draft = (Curve(costs.shape, costs.scale) for costs in (stored.verify, stored.draft))
     return Learned(verify, draft, stored.catch_up, Acceptance(records))
 
 
 def keep(learned: Learned, path: Path) -> None:
     """Write it whole or not at all. Raises OSError."""
-    judged = tuple(Judged(*kind, record) for kind, record in learned.acceptance.general.items())
+    general = learned.acceptance.general
+    judged = tuple(Judged(*kind, ease, record) for (kind, ease), record in general.items())
     verify, draft = (Costs(curve.shape, curve.scale) for curve in (learned.verify, learned.draft))
     stored = Stored(VERSION, verify, draft, learned.catch_up, judged)
     path.parent.mkdir(parents=True, exist_ok=True)

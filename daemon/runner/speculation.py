@@ -128,8 +128,8 @@ class Speculation:
         its newest token was drawn from the last of them, of which the target is as sure as
         `sureness` says.
 
-        The first guess that was not verified is judged as well: the newest token says what it
-        should have been.
+        All guesses are judged as far as these tokens say what they should have been, verified or
+        not.
         """
         if not self._drafters:
             return
@@ -137,12 +137,10 @@ class Speculation:
         guess = self._guesses.get(seq.id)
         if guess is None:
             guess = self._guesses[seq.id] = self._begin(stream)
-        right = accepted
-        judged = guess.confidences[: guess.length + 1]
-        if accepted == guess.length and accepted < len(judged):
-            assert guess.ask
-            right += guess.ask.drafts[accepted].token == seq.tokens[-1]
-        self.learned.acceptance.observe(guess.drafter, seq.id, judged, right)
+        truth = seq.tokens[len(seq.tokens) - accepted - 1 :]
+        for name, ask in guess.asks.items():
+            judged = [draft.confidence for draft in ask.drafts[: len(truth)]]
+            self.learned.acceptance.observe(name, seq.id, judged, ask.num_right(truth))
         if self._model and (len(seq.drawn) + seq.id) % EASE_EVERY == 0:
             self.learned.acceptance.observe_target(seq.id, sureness())
         self._count(guess, accepted)

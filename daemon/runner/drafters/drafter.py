@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Protocol
 
 from ..candidates import Row
@@ -36,6 +37,11 @@ class Ask:
     def tokens(self) -> list[int]:
         """The guesses so far."""
         return [draft.token for draft in self.drafts]
+
+    def num_right(self, truth: Seq[int]) -> int:
+        """How many of its first guesses are the tokens with which the text went on."""
+        pairs = zip(self.tokens, truth, strict=False)
+        return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
     def guess(self, logits: Row) -> None:
         """Add the token that the stream would draw from this row, if it were the target's."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_right
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 
@@ -11,9 +12,9 @@ from ..sequence import Sequence
 from .drafter import Ask, Call, Draft, GoOn
 
 SIZES = (3, 5, 8)  # tokens that must be the same; the longer, the surer
-CONFIDENCE = {8: 0.8, 5: 0.6, 3: 0.4}  # of a match of that size, until experience says more, ...
 TRUST = 2  # tokens that are guessed for each that was the same
-GOES_ON = 0.9  # ... and of the guesses after the first: once a text repeats itself, it goes on to
+LENGTHS = (5, 8, 12, 16)  # of what is the same; for each more, until experience says more, ...
+CONFIDENCES = (0.4, 0.6, 0.7, 0.8, 0.95)  # ... the next token is likelier to be the same, too
 
 
 @dataclass(slots=True)
@@ -32,15 +33,15 @@ class Index:
                 self.places[tokens[end - size : end].tobytes()] = end
         self.count = len(tokens)
 
-    def find(self, tokens: array[int]) -> tuple[int, int]:
-        """The place after the last run like the one that ends the text, and that run's size: the
-        longest, which is only there if the shorter ones are."""
-        found = 0, 0
+    def find(self, tokens: array[int]) -> int:
+        """The place after the last run like the one that ends the text; 0 if there is none. Of the
+        longest run, which is only there if the shorter ones are."""
+        found = 0
         for size in SIZES:
             place = self.places.get(tokens[len(tokens) - size :].tobytes())
             if not place:
                 break
-            found = place, size
+            found = place
         return found
 
 
@@ -71,18 +72,18 @@ class NgramDrafter:
             if (index := self._indexes.get(ask.sequence.id)) is None:
                 index = self._indexes[ask.sequence.id] = Index()
             index.take_in(tokens)
-            place, size = index.find(tokens)
-            if place:
-                self._copy(ask, place, CONFIDENCE[size])
+            if place := index.find(tokens):
+                self._copy(ask, place)
         return []
 
-    def _copy(self, ask: Ask, place: int, confidence: float) -> None:
+    def _copy(self, ask: Ask, place: int) -> None:
         """What followed; a run that overlaps the end of the text repeats itself. What has been the
-        same for long is copied for longer."""
+        same for long is copied for longer; if a guess is right, it has been so for one more."""
         tokens = ask.sequence.tokens
-        period = len(tokens) - place
-        for i in range(min(ask.length, TRUST * _num_same(tokens, place))):
-            ask.drafts.append(Draft(tokens[place + i % period], GOES_ON if i else confidence))
+        period, same = len(tokens) - place, _num_same(tokens, place)
+        for i in range(min(ask.length, TRUST * same)):
+            confidence = CONFIDENCES[bisect_right(LENGTHS, same + i)]
+            ask.drafts.append(Draft(tokens[place + i % period], confidence))
 
     def review(self, ask: Ask) -> list[Call]:
         return []

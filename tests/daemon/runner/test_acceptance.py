@@ -46,12 +46,30 @@ def test_what_can_hardly_be_reached_is_not_thought_of() -> None:
 
 
 def test_a_new_text_is_judged_by_those_that_the_target_is_as_sure_of() -> None:
-    known = taught(1, 0, sureness=0.4)
-    teach(known, 2, 3, sureness=0.95)
-    for stream, sureness in ((3, 0.4), (4, 0.95)):
+    known = Acceptance()
+    for text in range(0, 10, 2):
+        teach(known, text, 0, sureness=0.4)
+        teach(known, text + 1, 3, sureness=0.95)
+    for stream, sureness in ((10, 0.4), (11, 0.95)):
         known.observe_target(stream, sureness)
-    hard, easy = (known.expected(DRAFTER, stream, 1)[0] for stream in (3, 4))
-    assert hard < 0.5 < 0.85 < easy
+    hard, easy = (known.expected(DRAFTER, stream, 1)[0] for stream in (10, 11))
+    assert hard < 0.4 < 0.9 < easy
+    hard, easy = (known.judged(DRAFTER, stream, 0.8) for stream in (10, 11))
+    assert hard < 0.4 < 0.7 < easy
+
+
+def test_a_text_of_an_ease_of_which_nothing_is_known_is_tried() -> None:
+    known = taught(1, 0, sureness=0.4, times=200)
+    known.observe_target(2, 0.95)
+    assert known.expected(DRAFTER, 2, 1) == (FIRST_CHANCE,)
+    assert known.judged(DRAFTER, 2, 0.8) < 0.5  # but once it is made, it is a guess like others
+
+
+def test_short_texts_outweigh_a_long_one() -> None:
+    known = taught(1, 3, times=60)
+    for text in range(2, 22):
+        teach(known, text, 0, times=2)  # less than a fifth of the guesses
+    assert known.judged(DRAFTER, 22, 0.8) < 0.5
 
 
 def test_after_a_sure_guess_the_next_is_likelier() -> None:

@@ -35,7 +35,7 @@ CONTENTS = {
 STREAMS = (1, 4, 8)
 FIXED = (1, 2, 4, 8)
 TOKENS = 128
-SEEDS = (1, 2, 3, 4)
+SEEDS = range(1, 9)
 
 
 def ratios(machine: Machine, content: Content, streams: int) -> tuple[float, float]:

@@ -10,6 +10,7 @@ import pytest
 from lab import LabDrafter, Machine, Text, first_measured
 from outrider.daemon.runner.drafters.drafter import Ask, Call, Draft, GoOn
 from outrider.daemon.runner.guesses import PROBE_LENGTH, Guess, Guesses
+from outrider.daemon.runner.speculation import Speculation
 from outrider.daemon.runner.stream import Stream
 from outrider.daemon.runner.tune import Purse
 
@@ -61,3 +62,20 @@ def test_nothing_is_tried_that_cannot_be_paid_or_promises_nothing(
 ) -> None:
     guesses = settled(machine, balance_s=balance_s)
     assert [(guess.drafter, guess.length) for guess in guesses] == [(Copier.name, 0)] * 2
+
+
+def test_guesses_that_nobody_verified_are_judged_as_well() -> None:
+    rng, learned = random.Random(1), first_measured(CHEAP)
+    text = Text(0, [0.5] * 100, 0)
+    text.sequence.draft_fixed = 2  # for which the drafter with weights is asked
+    drafters = [Copier(CHEAP, {0: text}, rng), Prober(CHEAP, {0: text}, rng)]
+    speculation = Speculation(drafters, learned, clock=lambda: 0.0)
+    stream, before = cast("Stream", text), learned.acceptance.judged(Copier.name, 1, 0.5)
+    drafts = speculation.propose([stream], others=0, room=64)[0]
+    speculation.observe_step(rows=3, prompt_rows=0, took_s=0.12)
+    accepted = text.take(drafts)
+    speculation.observe_stream(
+        stream, accepted=accepted, rows=range(accepted + 1), sureness=text.sureness
+    )
+    assert len(drafts) == 2  # not those that were looked up, which are all wrong
+    assert learned.acceptance.judged(Copier.name, 1, 0.5) < before
