@@ -12,7 +12,7 @@ SETTINGS := HOST MODELS KEEP_ALIVE NUM_PARALLEL CONTEXT_LENGTH MAX_LOADED_MODELS
 # `make run NUM_PARALLEL=8` means OUTRIDER_NUM_PARALLEL=8 for the daemon.
 $(foreach s,$(SETTINGS),$(if $(filter command line,$(origin $(s))),$(eval export OUTRIDER_$(s) := $($(s)))))
 
-.PHONY: run test bench bench-gpu check types clean
+.PHONY: run test bench record bench-gpu check types clean
 
 run: $(VENV)/.installed
 	@$(BIN)/outrider serve $(if $(filter command line,$(origin PORT)),--port $(PORT)) --pull $(MODEL)
@@ -22,6 +22,9 @@ test: $(VENV)/.installed-test
 
 bench: $(VENV)/.installed-bench
 	@PYTHONPATH=tests $(BIN)/python -m bench $(ARGS)
+
+record: $(VENV)/.installed-bench
+	@PYTHONPATH=tests $(BIN)/python -m bench.record
 
 # llama.cpp for CUDA is built in a venv of its own, past pip's cache: that may hold a build for the
 # processor alone.

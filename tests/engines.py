@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +30,7 @@ from outrider.daemon.runner.context import Context
 from outrider.daemon.runner.engine import Engine
 from outrider.daemon.runner.intake import Intake
 from outrider.daemon.runner.loading import Loaded, load_model
+from outrider.daemon.runner.speculation import Speculation
 
 GREEDY = Sampling(temperature=0.0)
 
@@ -119,7 +120,9 @@ class Bench:
 
 
 @contextmanager
-def open_bench(load: Load) -> Iterator[Bench]:
+def open_bench(
+    load: Load, reads_ahead: Callable[[Loaded[Context], Load], Speculation] = prepare
+) -> Iterator[Bench]:
     """An engine on a freshly loaded model; freed at the end."""
     loaded = load_model(load, lambda _fraction: None)
     deltas: list[Delta] = []
@@ -130,7 +133,7 @@ def open_bench(load: Load) -> Iterator[Bench]:
         deltas.extend(message.deltas)
         stats.append(copy.copy(message.stats or Stats()))
 
-    speculation = prepare(loaded, load)
+    speculation = reads_ahead(loaded, load)
     engine = Engine(loaded.model, loaded.context, load, take, speculation)
     try:
         bench = Bench(loaded, Intake(loaded.model, load.num_ctx), engine, deltas, stats)

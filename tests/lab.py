@@ -1,19 +1,21 @@
-"""How tests judge decisions about drafting without a clock: a made-up machine, made-up texts.
+"""How tests judge decisions about drafting without a clock: a made-up machine and known texts.
 
-Time is what the machine's curves say, with noise; a text is how hard each of its tokens is to
-guess. So a whole table of machines, texts and streams takes seconds, and is the same every time.
+Time is what the machine's curves say, with noise; a text is known to its end, and so is what would
+be guessed. So a whole table of machines, texts and streams takes seconds, and is the same every
+time.
 """
 
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import cast
 
 from outrider.daemon.protocol import Limits, Sampling
-from outrider.daemon.runner.drafters.drafter import NEWEST, Ask, Call, Draft, GoOn
+from outrider.daemon.runner.drafters.drafter import NEWEST, Ask, Call, Draft, Drafter, GoOn
 from outrider.daemon.runner.holding import Holding
 from outrider.daemon.runner.learned import Learned
 from outrider.daemon.runner.sequence import Sequence as Tokens
@@ -69,24 +71,27 @@ def seconds(points: Mapping[int, float], rows: int) -> float:
     return points[left] + slope * (rows - left)
 
 
-@dataclass(eq=False)
-class Text:
+class Text(ABC):
     """A stream whose future is known to the test: what engine and drafter ask of it."""
 
-    number: int
-    chances: Sequence[float]
-    seed: int
-    sequence: Tokens = field(init=False)
     sampler: None = None  # nothing is drawn
 
-    def __post_init__(self) -> None:
-        self.rng = random.Random(self.seed)
-        self.truth = [self.rng.randrange(1000, 30000) for _ in self.chances]
-        prompt = array("i", [self.rng.randrange(1000) for _ in range(PROMPT)])
-        limits = Limits(num_predict=len(self.truth))
-        self.sequence = Tokens(self.number, prompt, Sampling(), limits, num_ctx=1 << 20)
-        self.sequence.holding = Holding(self.number, prompt[:])
-        self.sequence.append(self.truth[0])
+    def __init__(self, number: int, prompt: Sequence[int], truth: Sequence[int]) -> None:
+        self.number = number
+        self.truth = truth
+        limits = Limits(num_predict=len(truth))
+        tokens = array("i", prompt)
+        self.sequence = Tokens(number, tokens, Sampling(), limits, num_ctx=1 << 20)
+        self.sequence.holding = Holding(number, tokens[:])
+        self.sequence.append(truth[0])
+
+    @abstractmethod
+    def guess(self, place: int, before: Sequence[Draft] = ()) -> Draft:
+        """What a drafter says after the first `place` tokens and these guesses."""
+
+    @abstractmethod
+    def sureness(self) -> float:
+        """Of the target, of its newest token."""
 
     @property
     def is_over(self) -> bool:
@@ -94,19 +99,6 @@ class Text:
 
     def num_possible(self, tokens: Sequence[int]) -> int:
         return len(tokens)
-
-    def guess(self, place: int, *, is_lost: bool = False) -> Draft:
-        """What a drafter says to the token at this place; `is_lost`: it was wrong before."""
-        chance = self.chances[place] if place < len(self.chances) else 0.5
-        is_right = self.rng.random() < chance and not is_lost and place < len(self.truth)
-        confidence = 0.9 * chance + 0.05 + 0.12 * self.rng.gauss(0, 1)
-        token = self.truth[place] if is_right else WRONG
-        return Draft(token, min(max(confidence, 0.02), 0.99))
-
-    def sureness(self) -> float:
-        """Of the target, of its newest token."""
-        chance = self.chances[min(len(self.sequence.drawn), len(self.chances)) - 1]
-        return min(max(0.8 * chance + 0.15 + 0.1 * self.rng.gauss(0, 1), 0.1), 1.0)
 
     def take(self, drafts: Sequence[int]) -> int:
         """The step is over: as many drafts as are right, and one token more."""
@@ -122,6 +114,29 @@ class Text:
         return accepted
 
 
+class MadeUp(Text):
+    """So likely is each of its tokens guessed."""
+
+    def __init__(self, number: int, chances: Sequence[float], seed: int) -> None:
+        self._chances = chances
+        self._rng = random.Random(seed)
+        truth = [self._rng.randrange(1000, 30000) for _ in chances]
+        super().__init__(number, [self._rng.randrange(1000) for _ in range(PROMPT)], truth)
+
+    def guess(self, place: int, before: Sequence[Draft] = ()) -> Draft:
+        place += len(before)
+        chance = self._chances[place] if place < len(self.truth) else 0.5
+        is_lost = any(draft.token == WRONG for draft in before)
+        is_right = self._rng.random() < chance and not is_lost and place < len(self.truth)
+        confidence = 0.9 * chance + 0.05 + 0.12 * self._rng.gauss(0, 1)
+        token = self.truth[place] if is_right else WRONG
+        return Draft(token, min(max(confidence, 0.02), 0.99))
+
+    def sureness(self) -> float:
+        chance = self._chances[len(self.sequence.drawn) - 1]
+        return min(max(0.8 * chance + 0.15 + 0.1 * self._rng.gauss(0, 1), 0.1), 1.0)
+
+
 class LabDrafter:
     """A small model with a cache of its own, as far as costs go; its time is the only clock."""
 
@@ -134,7 +149,7 @@ class LabDrafter:
         self._machine = machine
         self._texts = texts
         self._rng = rng
-        self._read = dict.fromkeys(texts, PROMPT)  # tokens in its cache, by text
+        self._read = {id_: text.sequence.num_prompt for id_, text in texts.items()}  # in its cache
         self.clock_s = 0.0
 
     def pending(self, sequence: Tokens) -> int:
@@ -153,10 +168,8 @@ class LabDrafter:
             calls.append(self._call(rows, took_s, rows > NEWEST * len(asks)))
             for ask in asks:
                 text = self._texts[ask.sequence.id]
-                place = len(ask.sequence.drawn) + len(ask.drafts)
-                is_lost = any(draft.token == WRONG for draft in ask.drafts)
                 self._read[text.number] = len(ask.sequence.tokens) + len(ask.drafts)
-                ask.drafts.append(text.guess(place, is_lost=is_lost))
+                ask.drafts.append(text.guess(len(ask.sequence.drawn), ask.drafts))
             asks = go_on(asks)
             rows = len(asks)
         return calls
@@ -194,37 +207,37 @@ def first_measured(machine: Machine) -> Learned:
     return learned
 
 
+def made_up(contents: Sequence[Content], tokens: int, rng: random.Random) -> list[Text]:
+    """One text of each content."""
+    return [
+        MadeUp(number, content.chances(tokens, rng), rng.randrange(1 << 30))
+        for number, content in enumerate(contents)
+    ]
+
+
 def decode(
     machine: Machine,
-    contents: Sequence[Content],
+    texts: Sequence[Text],
     learned: Learned,
+    rng: random.Random,
     *,
-    tokens: int,
     fixed: int | None = None,
-    seed: int = 0,
-    penalty_s: float = 0.0,
+    free: Sequence[Drafter] = (),
 ) -> float:
-    """Tokens a second while one text of each content is under way; `fixed` 0 is plain decoding,
-    None as many guesses as pay. `penalty_s`: what a step with guesses takes that nobody knows of.
-    """
-    rng = random.Random(seed)
-    texts = {
-        number: Text(number, content.chances(tokens, rng), rng.randrange(1 << 30))
-        for number, content in enumerate(contents)
-    }
-    drafter = LabDrafter(machine, texts, rng)
-    speculation = Speculation([drafter], learned, fixed=fixed, clock=lambda: drafter.clock_s)
-    streams = cast("list[Stream]", list(texts.values()))
+    """Tokens a second while all these texts are under way; `fixed` 0 is plain decoding, None as
+    many guesses as pay. `free`: who guesses beside the small model, for nothing."""
+    drafter = LabDrafter(machine, {text.number: text for text in texts}, rng)
+    speculation = Speculation([*free, drafter], learned, fixed=fixed, clock=lambda: drafter.clock_s)
+    streams = cast("list[Stream]", list(texts))
     decoded, took_s = 0, 0.0
-    while not any(text.is_over for text in texts.values()):
+    while not any(text.is_over for text in texts):
         drafts = speculation.propose(streams, others=0, room=ROOM - len(texts))
         rows = len(texts) + sum(map(len, drafts.values()))
         step_s = seconds(machine.verify, rows) * (1 + NOISE * rng.gauss(0, 1))
         speculation.observe_step(rows=rows, prompt_rows=0, took_s=step_s)
-        took_s += step_s + (penalty_s if drafts else 0.0)
-        for text in texts.values():
+        took_s += step_s
+        for text, stream in zip(texts, streams, strict=True):
             accepted = text.take(drafts.get(text.number, []))
-            stream = cast("Stream", text)
             speculation.observe_stream(
                 stream, accepted=accepted, rows=range(accepted + 1), sureness=text.sureness
             )

@@ -20,7 +20,7 @@ GAIN = 1.015  # expected at least of a draft, so that noise does not start one
 PATIENCE = 1  # decodes of the drafter that may seem not to help, before one that does
 AHEAD = 8  # rows more of the target that are thought of while guesses are made
 SHARE = 0.01  # of the time may be lost by reading ahead, ...
-STEPS = 2.0  # ... and what so many steps take, where expectations are not met
+STEPS = 1.0  # ... and what so many steps take, where expectations are not met
 DEBTS = 5.0  # times that, which one try may cost; a larger debt is forgiven
 IDLE_SHARE = 0.005  # of the time may be spent on thinking of which nothing comes, ...
 MAX_REST = 6  # ... and for so many steps at most nobody thinks
@@ -209,7 +209,7 @@ class Purse:
 
     Everything that a step takes beyond plain decoding is paid from it, thinking included, and what
     its right guesses save is put in. So whatever the reason why expectations are not met, reading
-    ahead ends by itself when it has lost a few steps, and is tried again now and then.
+    ahead ends by itself when it has lost a step, and is tried again now and then.
 
     Where steps are short, to think of guesses is dear by itself. So whoever thought and verified
     nothing rests, until that was a small share of the time.

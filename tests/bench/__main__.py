@@ -24,9 +24,6 @@ from typing import TypeVar
 import psutil
 from outrider.daemon.app import ensure
 from outrider.daemon.child import RUNNER_ENV
-from outrider.daemon.config import Settings
-from outrider.daemon.inventory import Inventory, plan_load
-from outrider.daemon.options import Options
 from outrider.daemon.protocol import Load
 from outrider.models.store import Store
 
@@ -36,6 +33,7 @@ from .failure import BenchFailed
 from .gpu import gpu_name, require_gpu
 from .load import Client
 from .peer import ensure_peer
+from .plan import cache_home, plan_of
 from .plot import write_plot
 from .progress import tell
 from .report import Fact, Results, Run, find, read, save, table
@@ -58,7 +56,6 @@ from .scenarios import (
 from .servers import Server, start_outrider, start_peer
 
 NUM_CTX = 8192
-BATCH = 512
 OVERHEAD, AHEAD = "overhead", "ahead"
 NAMES = (*SCENARIOS, OVERHEAD, AHEAD)
 AHEAD_PREDICT = {QUICK: 48, FULL: 64}  # tokens of a stream that is alone
@@ -141,11 +138,11 @@ def _bench(args: argparse.Namespace) -> Path:
     """Measure, saving whenever there is more to save; the file with the results."""
     if args.gpu:
         require_gpu()
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "outrider"
+    cache = cache_home()
     peer = ensure_peer(cache)
     store_root = cache / "test-models"
     asyncio.run(ensure(Store(store_root), MODEL))
-    load = asyncio.run(_plan_load(store_root, MODEL, slots=SLOTS, ctx=NUM_CTX))
+    load = plan_of(store_root, MODEL, slots=SLOTS, ctx=NUM_CTX)
     num_runs = args.runs or (1 if args.quick else 3)
     size = QUICK if args.quick else FULL
     env = RUNNER_ENV if args.peer_env == "same" else {}
@@ -161,16 +158,6 @@ def _bench(args: argparse.Namespace) -> Path:
     if AHEAD in plan.names:
         _read_ahead(plan, results.runs, keep)
     return keep()
-
-
-async def _plan_load(store_root: Path, model: str, *, slots: int, ctx: int) -> Load:
-    """The daemon's own plan for these settings, which the peer is then given too."""
-    store = Store(store_root)
-    known = await Inventory(store).find(model, f"{model} is not in {store_root}")
-    threads = psutil.cpu_count(logical=False) or os.cpu_count() or 1
-    options = Options(num_batch=BATCH, num_thread=threads)
-    settings = Settings.load(num_parallel=slots, context_length=ctx, kv_cache_type="f16")
-    return plan_load(known, options, settings)
 
 
 def _begin(plan: Plan, number: int) -> Run:
@@ -197,7 +184,7 @@ def _read_ahead(plan: Plan, runs: Sequence[Run], keep: Callable[[], object]) -> 
     tell("reading ahead")
     pair = PAIRS[plan.pair]
     model = pair.ensure(plan.store_root)
-    load = asyncio.run(_plan_load(plan.store_root, model, slots=ahead.SLOTS, ctx=ahead.NUM_CTX))
+    load = plan_of(plan.store_root, model, slots=ahead.SLOTS, ctx=ahead.NUM_CTX)
     predict = AHEAD_PREDICT[plan.size]
     found = ahead.measure(
         load, plan.store_root, model, plan.peer, pair, plan.cells, len(runs), predict

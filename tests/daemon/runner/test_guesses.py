@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import cast
 
 import pytest
-from lab import LabDrafter, Machine, Text, first_measured
+from lab import LabDrafter, Machine, MadeUp, Text, first_measured
 from outrider.daemon.runner.drafters.drafter import Ask, Call, Draft, GoOn
 from outrider.daemon.runner.guesses import PROBE_LENGTH, Guess, Guesses
 from outrider.daemon.runner.speculation import Speculation
@@ -42,7 +42,7 @@ def settled(machine: Machine, *, balance_s: float) -> list[Guess]:
     rng, learned = random.Random(1), first_measured(machine)
     for drafter in (Copier.name, Prober.name) * 200:
         learned.acceptance.observe(drafter, 99, [0.5], 0)
-    texts = {number: Text(number, [0.5] * 100, number) for number in range(2)}
+    texts: dict[int, Text] = {n: MadeUp(n, [0.5] * 100, n) for n in range(2)}
     asking = [Guess(cast("Stream", text), 8, 0) for text in texts.values()]
     guesses = Guesses(asking, learned, streams=2, rows=2, is_even=False, spent_s=lambda: 0.0)
     guesses.look_up([Copier(machine, texts, rng)])
@@ -66,7 +66,7 @@ def test_nothing_is_tried_that_cannot_be_paid_or_promises_nothing(
 
 def test_guesses_that_nobody_verified_are_judged_as_well() -> None:
     rng, learned = random.Random(1), first_measured(CHEAP)
-    text = Text(0, [0.5] * 100, 0)
+    text = MadeUp(0, [0.5] * 100, 0)
     text.sequence.draft_fixed = 2  # for which the drafter with weights is asked
     drafters = [Copier(CHEAP, {0: text}, rng), Prober(CHEAP, {0: text}, rng)]
     speculation = Speculation(drafters, learned, clock=lambda: 0.0)

@@ -1,0 +1,31 @@
+"""What does the daemon load for a model, and where does the bench keep its models?"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import psutil
+from outrider.daemon.config import Settings
+from outrider.daemon.inventory import Inventory, plan_load
+from outrider.daemon.options import Options
+from outrider.daemon.protocol import Load
+from outrider.models.store import Store
+
+BATCH = 512
+
+
+def cache_home() -> Path:
+    """Of all that is fetched and built, and may be deleted."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "outrider"
+
+
+def plan_of(store_root: Path, model: str, *, slots: int, ctx: int) -> Load:
+    """The daemon's own plan for these settings, which the peer is then given too."""
+    inventory = Inventory(Store(store_root))
+    known = asyncio.run(inventory.find(model, f"{model} is not in {store_root}"))
+    threads = psutil.cpu_count(logical=False) or os.cpu_count() or 1
+    options = Options(num_batch=BATCH, num_thread=threads)
+    settings = Settings.load(num_parallel=slots, context_length=ctx, kv_cache_type="f16")
+    return plan_load(known, options, settings)

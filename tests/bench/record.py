@@ -1,0 +1,120 @@
+"""`python -m bench.record`: let the pair of `make bench` speak, and write down what is guessed.
+
+Nothing of it is verified, so all texts are those of plain decoding, and there are guesses after
+each of their tokens.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import product
+
+from engines import ask, open_bench
+from outrider.daemon.protocol import MAX_READ_AHEAD, Load, Sampling, Submit
+from outrider.daemon.runner.context import Context
+from outrider.daemon.runner.drafters.drafter import Ask, Call, Drafter, GoOn, to_the_end
+from outrider.daemon.runner.learned import Learned
+from outrider.daemon.runner.loading import Loaded
+from outrider.daemon.runner.pairing import load_drafter
+from outrider.daemon.runner.sampling import sureness
+from outrider.daemon.runner.sequence import Sequence as Tokens
+from outrider.daemon.runner.speculation import Speculation
+from outrider.daemon.trial import PROMPTS
+from spoken import FILE, Spoken, write
+
+from .ahead import CHAT, GREEDY, NUM_CTX, SAMPLED, TEMPERATURES
+from .pair import ensure_pair
+from .plan import cache_home, plan_of
+from .progress import tell
+
+TEXTS = 8  # of one kind
+TOKENS = 64
+
+
+class Listener:
+    """Lets a drafter guess, writes it down, and tells nobody."""
+
+    name = "listener"
+    max_length = 1
+    is_free = False
+    reviews = False
+
+    def __init__(self, drafter: Drafter, target: Context) -> None:
+        self.asks: defaultdict[int, list[Ask]] = defaultdict(list)  # after each token, by id
+        self.sureness: defaultdict[int, list[float]] = defaultdict(list)  # of the target
+        self._drafter = drafter
+        self._target = target
+
+    def pending(self, sequence: Tokens) -> int:
+        return self._drafter.pending(sequence)
+
+    def draft(self, asks: Sequence[Ask], go_on: GoOn) -> list[Call]:
+        own = [Ask(each.sequence, each.sampler, MAX_READ_AHEAD) for each in asks]
+        calls = self._drafter.draft(own, to_the_end)
+        for each in own:
+            self.asks[each.sequence.id].append(each)
+        return calls
+
+    def review(self, ask: Ask) -> list[Call]:
+        return []
+
+    def observe(self, sequence: Tokens, rows: range, *, is_tip: bool) -> None:
+        self._drafter.observe(sequence, rows, is_tip=is_tip)
+        if is_tip:
+            self.sureness[sequence.id].append(sureness(self._target.logits(rows[-1])))
+
+    def forget(self, sequence: Tokens) -> None:
+        self._drafter.forget(sequence)
+
+    def close(self) -> None:
+        self._drafter.close()
+
+    def spoken(self, id_: int, kind: str, temperature: float, number: int) -> Spoken:
+        """What was heard of this sequence, without its last token, after which nobody guesses."""
+        asks, sure = self.asks[id_], self.sureness[id_]
+        sequence = asks[0].sequence
+        truth = sequence.drawn[:-1]
+        return Spoken(
+            kind,
+            temperature,
+            number,
+            prompt=tuple(sequence.tokens[: sequence.num_prompt]),
+            truth=tuple(truth),
+            sureness=tuple(round(100 * each) for each in sure),
+            right=tuple(each.num_right(truth[i:]) for i, each in enumerate(asks, 1)),
+            guesses=tuple(tuple(round(100 * d.confidence) for d in each.drafts) for each in asks),
+        )
+
+
+def main() -> None:
+    store_root = cache_home() / "test-models"
+    load = plan_of(store_root, ensure_pair(store_root), slots=TEXTS, ctx=NUM_CTX)
+    listeners: list[Listener] = []
+
+    def listen(loaded: Loaded[Context], load: Load) -> Speculation:
+        listeners.append(Listener(load_drafter(loaded, load), loaded.context))
+        learned = Learned()
+        learned.verify.observe(1, 1.0)  # nobody guesses before something is known
+        return Speculation(listeners, learned, fixed=1)
+
+    texts: list[Spoken] = []
+    with open_bench(load, listen) as bench:
+        for kind, temperature in product(PROMPTS, TEMPERATURES):
+            tell(f"  {kind} {temperature:g}")
+            requests = {len(texts) + i: (kind, temperature, i) for i in range(1, TEXTS + 1)}
+            bench.run(*(_request(id_, *each) for id_, each in requests.items()))
+            texts += [listeners[0].spoken(id_, *each) for id_, each in requests.items()]
+    write(texts)
+    tell(f"{len(texts)} texts: {FILE}")
+
+
+def _request(id_: int, kind: str, temperature: float, number: int) -> Submit:
+    """As `ahead` asks it."""
+    drawing = {**SAMPLED, "seed": number} if temperature else GREEDY
+    prompt = CHAT.format(f"{number}. {PROMPTS[kind]}")
+    return ask(id_, prompt, TOKENS + 1, sampling=Sampling(**drawing))
+
+
+if __name__ == "__main__":
+    main()
