@@ -33,7 +33,7 @@ from .failure import BenchFailed
 from .gpu import gpu_name, require_gpu
 from .load import Client
 from .peer import ensure_peer
-from .plan import cache_home, plan_of
+from .plan import cache_home, models_root, plan_of
 from .plot import write_plot
 from .progress import tell
 from .report import Fact, Results, Run, find, read, save, table
@@ -138,9 +138,8 @@ def _bench(args: argparse.Namespace) -> Path:
     """Measure, saving whenever there is more to save; the file with the results."""
     if args.gpu:
         require_gpu()
-    cache = cache_home()
-    peer = ensure_peer(cache)
-    store_root = cache / "test-models"
+    peer = ensure_peer(cache_home())
+    store_root = models_root()
     asyncio.run(ensure(Store(store_root), MODEL))
     load = plan_of(store_root, MODEL, slots=SLOTS, ctx=NUM_CTX)
     num_runs = args.runs or (1 if args.quick else 3)

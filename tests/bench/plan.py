@@ -21,6 +21,11 @@ def cache_home() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "outrider"
 
 
+def models_root() -> Path:
+    """Of the store with the bench's own models."""
+    return cache_home() / "test-models"
+
+
 def plan_of(store_root: Path, model: str, *, slots: int, ctx: int) -> Load:
     """The daemon's own plan for these settings, which the peer is then given too."""
     inventory = Inventory(Store(store_root))

@@ -25,7 +25,7 @@ from spoken import FILE, Spoken, write
 
 from .ahead import CHAT, GREEDY, NUM_CTX, SAMPLED, TEMPERATURES
 from .pair import ensure_pair
-from .plan import cache_home, plan_of
+from .plan import models_root, plan_of
 from .progress import tell
 
 TEXTS = 8  # of one kind
@@ -88,7 +88,7 @@ class Listener:
 
 
 def main() -> None:
-    store_root = cache_home() / "test-models"
+    store_root = models_root()
     load = plan_of(store_root, ensure_pair(store_root), slots=TEXTS, ctx=NUM_CTX)
     listeners: list[Listener] = []
 

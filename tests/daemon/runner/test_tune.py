@@ -162,9 +162,9 @@ def test_what_was_won_may_be_lost_but_not_all_of_it() -> None:
         purse.settle(1.0, 0.1)
         purse.win(1.0)
     while not purse.rests:
-        purse.settle(1.0, 0.5)
-        lost_s += 0.5
-    assert STEPS < lost_s <= 2 * STEPS + 0.5
+        purse.settle(1.0, STEPS / 4)
+        lost_s += STEPS / 4
+    assert STEPS < lost_s < 2.5 * STEPS
 
 
 def test_a_try_is_made_where_it_can_be_paid() -> None:
