@@ -36,6 +36,9 @@ class Machine:
     verify: Mapping[int, float]
     draft: Mapping[int, float]
     read_s: float  # that the drafter needs for a token of a text it had not followed
+    fresh: Sequence[float] = ()  # factors of the first decodes in a row that have as many rows
+    slowest: float = 1.0  # how many times as long all may take while something else runs, ...
+    spell: float = 40.0  # ... and for how many steps, on average
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,36 @@ class MadeUp(Text):
         return min(max(0.8 * chance + 0.15 + 0.1 * self._rng.gauss(0, 1), 0.1), 1.0)
 
 
+class Work:
+    """A machine while it decodes: how fast it is just now, and how many rows the target had.
+
+    Decisions are judged by what they would have taken in quiet times, so that noise and slow spells
+    mislead nobody but the one who decides.
+    """
+
+    def __init__(self, machine: Machine, rng: random.Random) -> None:
+        self.machine = machine
+        self._rng = rng
+        self._speed = 1.0
+        self._rows = self._alike = 0
+        self.quiet_s = 0.0  # of all calls
+
+    def step_s(self, rows: int) -> float:
+        """Of a decode of the target."""
+        machine = self.machine
+        if machine.slowest > 1 and self._rng.random() < 1 / machine.spell:
+            self._speed = self._rng.uniform(1.0, machine.slowest)
+        self._alike = self._alike + 1 if rows == self._rows else 0
+        self._rows = rows
+        factor = machine.fresh[self._alike] if self._alike < len(machine.fresh) else 1.0
+        return self.call_s(factor * seconds(machine.verify, rows))
+
+    def call_s(self, usual_s: float) -> float:
+        """What takes so long in quiet times."""
+        self.quiet_s += usual_s
+        return usual_s * self._speed * (1 + NOISE * self._rng.gauss(0, 1))
+
+
 class LabDrafter:
     """A small model with a cache of its own, as far as costs go; its time is the only clock."""
 
@@ -145,10 +178,10 @@ class LabDrafter:
     is_free = False
     reviews = True
 
-    def __init__(self, machine: Machine, texts: Mapping[int, Text], rng: random.Random) -> None:
-        self._machine = machine
+    def __init__(self, work: Work, texts: Mapping[int, Text]) -> None:
+        self._work = work
+        self._machine = work.machine
         self._texts = texts
-        self._rng = rng
         self._read = {id_: text.sequence.num_prompt for id_, text in texts.items()}  # in its cache
         self.clock_s = 0.0
 
@@ -183,7 +216,7 @@ class LabDrafter:
         return [self._call(count, took_s, True)]
 
     def _call(self, rows: int, took_s: float, catches_up: bool) -> Call:
-        took_s *= 1 + NOISE * self._rng.gauss(0, 1)
+        took_s = self._work.call_s(took_s)
         self.clock_s += took_s
         return Call(rows, took_s, catches_up)
 
@@ -224,18 +257,19 @@ def decode(
     fixed: int | None = None,
     free: Sequence[Drafter] = (),
 ) -> float:
-    """Tokens a second while all these texts are under way; `fixed` 0 is plain decoding, None as
-    many guesses as pay. `free`: who guesses beside the small model, for nothing."""
-    drafter = LabDrafter(machine, {text.number: text for text in texts}, rng)
+    """Tokens a second of quiet time while all these texts are under way; `fixed` 0 is plain
+    decoding, None as many guesses as pay. `free`: who guesses beside the small model, for nothing.
+    """
+    work = Work(machine, rng)
+    drafter = LabDrafter(work, {text.number: text for text in texts})
     speculation = Speculation([*free, drafter], learned, fixed=fixed, clock=lambda: drafter.clock_s)
     streams = cast("list[Stream]", list(texts))
-    decoded, took_s = 0, 0.0
+    decoded = 0
     while not any(text.is_over for text in texts):
         drafts = speculation.propose(streams, others=0, room=ROOM - len(texts))
         rows = len(texts) + sum(map(len, drafts.values()))
-        step_s = seconds(machine.verify, rows) * (1 + NOISE * rng.gauss(0, 1))
+        step_s = work.step_s(rows)
         speculation.observe_step(rows=rows, prompt_rows=0, took_s=step_s)
-        took_s += step_s
         for text, stream in zip(texts, streams, strict=True):
             accepted = text.take(drafts.get(text.number, []))
             speculation.observe_stream(
@@ -244,4 +278,4 @@ def decode(
             decoded += accepted + 1
     for stream in streams:
         speculation.finish(stream, accepted=0)
-    return decoded / (took_s + drafter.clock_s)
+    return decoded / work.quiet_s

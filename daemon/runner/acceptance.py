@@ -82,6 +82,11 @@ class Acceptance:
                     of_all.observe(depth < accepted, DECAY_OF_ALL, weight)
                 of_own.observe(depth < accepted, DECAY)
 
+    def is_proven(self, drafter: str, stream: int) -> bool:
+        """Whether two guesses in a row have been right in this text."""
+        second = self._streams.get(stream, NOTHING).get((drafter, "depth", 1))
+        return second is not None and second.right > 0
+
     def expected(self, drafter: str, stream: int, length: int) -> tuple[float, ...]:
         """Of up to `length` guesses that are not made yet, as far as they may be reached at all; a
         depth that was seldom reached is judged by the one before it."""

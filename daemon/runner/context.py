@@ -70,12 +70,17 @@ class Decoder:
         lib.llama_free(self.handle)
 
     def decode(self, rows: Rows) -> int:
-        """DECODED, NO_CELLS or ABORTED; anything else raises DecodeFailed."""
+        """DECODED, NO_CELLS or ABORTED; anything else raises DecodeFailed.
+
+        Waits until it is done: a GPU would go on by itself (guide 6.6), and nobody would know what
+        a decode costs.
+        """
         assert 0 < rows.count <= rows.capacity, rows.count
         assert len(rows.outputs) <= self._max_outputs, len(rows.outputs)
         rc = int(lib.llama_decode(self.handle, rows.batch))
         if rc not in (DECODED, NO_CELLS, ABORTED):
             raise DecodeFailed(f"llama_decode returned {rc} for {rows.count} rows")
+        lib.llama_synchronize(self.handle)
         return rc
 
     def abort(self) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field, replace
 
-from ..protocol import MAX_READ_AHEAD
+from ..protocol import MAX_DRAFTS, MAX_READ_AHEAD
 from .acceptance import FIRST_CHANCE
 from .drafters.drafter import Ask, Call, Draft, Drafter, to_the_end
 from .learned import Learned
@@ -19,6 +20,8 @@ PROBE_LENGTH = 2
 MIN_REVIEWED, MAX_REVIEWED = 8, 16  # tokens, when it is seen what would have been guessed
 HORIZON = 64  # tokens that a text is expected to go on for; later, as many as it has so far
 NUM_HOPED, HOPE = 4, 0.25  # guesses that may turn out to be good, and the chance of that
+UNPROVEN_STEPS = 1.5  # without guesses, that those of a text may cost which were never right yet
+RUN = 4  # steps with guesses that are expected to follow each other
 NO_OPTION = Option(())
 
 
@@ -70,18 +73,39 @@ class Guesses:
         self._outlooks: dict[int, tuple[float, ...]] = {}  # of the drafter with weights, by id
         self._judged: dict[Ask, list[float]] = {}  # chance of each guess, if those before are right
         self._costs = Costs(
-            learned.verify, learned.draft, streams=streams, rows=rows, is_even=is_even
+            learned.verify,
+            learned.draft,
+            streams=streams,
+            rows=rows,
+            leave_s=learned.verify.settling_s(rows) / RUN,
+            is_even=is_even,
         )
 
     def look_up(self, drafters: Seq[Drafter]) -> None:
         """What is guessed for nothing; who is asked first has the first word."""
+        unproven: list[Guess] = []
         for guess in self._asking:
             for drafter in drafters:
                 ask = Ask(guess.stream.sequence, guess.stream.sampler, guess.bound)
                 drafter.draft([ask], to_the_end)
                 if ask.drafts:
                     self._take(guess, drafter, ask)
+                    if not self._learned.acceptance.is_proven(drafter.name, ask.sequence.id):
+                        unproven.append(guess)
                     break
+        if unproven:
+            self._limit(unproven)
+
+    def _limit(self, unproven: Seq[Guess]) -> None:
+        """Of texts of which no two guesses in a row were right yet, few are verified: their runs
+        may end sooner than those of others, and do so at the same place in all of them."""
+        rows = self._costs.rows
+        costs = self._learned.verify.table(rows + MAX_DRAFTS)[rows:]
+        most_s = (1 + UNPROVEN_STEPS) * costs[0] - self._costs.leave_s
+        most = int((bisect_right(costs, most_s, lo=1) - 1) / math.sqrt(len(unproven)))
+        for guess in unproven:
+            chances = guess.option.chances[:most]
+            guess.option = Option(chances, drafted=len(chances))
 
     def read_ahead(self, model: Drafter, purse: Purse) -> None:
         """Let the drafter with weights guess, where that is expected to pay."""

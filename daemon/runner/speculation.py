@@ -104,17 +104,22 @@ class Speculation:
         """The target's decode is over."""
         if not self._drafters:
             return
-        if not prompt_rows:
-            self.forecasts.add(self.learned.verify.observe(rows, took_s), took_s)
-        self._step_s = took_s + self._guessing_s
+        verify = self.learned.verify
         drafted = sum(guess.length for guess in self._guesses.values())
-        self._plain_s = took_s
-        if drafted:  # so it is known what rows cost
-            verify = self.learned.verify
-            self._plain_s *= verify.seconds(rows - drafted) / verify.seconds(rows)
+        settling_s = verify.settling_s(rows - drafted) if drafted else 0.0
+        self._step_s, self._plain_s = took_s + self._guessing_s, took_s
+        if prompt_rows:
+            verify.disturb()
+            if drafted:
+                self._plain_s *= verify.steady_s(rows - drafted) / verify.steady_s(rows)
+        else:
+            self.forecasts.add(verify.observe(rows, took_s), took_s)
+            if drafted:
+                self._plain_s = verify.steady_s(rows - drafted)
         if any(guess.is_free for guess in self._guesses.values()):
+            extra_s = self._step_s - self._plain_s + settling_s
             idle_s = 0.0 if drafted else self._thinking_s
-            self._purse.settle(self._step_s, self._step_s - self._plain_s, idle_s=idle_s)
+            self._purse.settle(self._plain_s, extra_s, idle_s=idle_s)
 
     def observe_prompt(self, stream: Stream, rows: range) -> None:
         """These rows of the target's decode were a part of its prompt, not its end."""
@@ -175,7 +180,7 @@ class Speculation:
     def _count(self, guess: Guess, accepted: int) -> None:
         if guess.is_free and accepted:
             streams = len(self._guesses)
-            self._purse.win(accepted * self.learned.verify.seconds(streams) / streams)
+            self._purse.win(accepted * self.learned.verify.steady_s(streams) / streams)
         tally = self._tallies.setdefault(guess.stream.sequence.id, Tally())
         tally.drafter = guess.drafter or tally.drafter
         for each in (tally, self.total):

@@ -21,6 +21,7 @@ PATIENCE = 1  # decodes of the drafter that may seem not to help, before one tha
 AHEAD = 8  # rows more of the target that are thought of while guesses are made
 SHARE = 0.01  # of the time may be lost by reading ahead, ...
 STEPS = 1.0  # ... and what so many steps take, where expectations are not met
+FADING = 0.9  # of that, from step to step, where it is more than a plain step
 DEBTS = 5.0  # times that, which one try may cost; a larger debt is forgiven
 IDLE_SHARE = 0.005  # of the time may be spent on thinking of which nothing comes, ...
 MAX_REST = 6  # ... and for so many steps at most nobody thinks
@@ -50,6 +51,7 @@ class Costs:
     streams: int  # that each get a token
     rows: int  # without guesses
     spent_s: float = 0.0  # on the guesses that are there
+    leave_s: float = 0.0  # that later steps without guesses take longer, after one with them
     is_even: bool = False  # whether all streams must be given as many guesses
 
     @property
@@ -136,7 +138,8 @@ class Batch:
         decodes."""
         costs = self._costs
         adding = [each for each in self._adding if each[0].layer <= layers]
-        tokens, took_s, goodputs = float(costs.streams), costs.spent_s, [costs.goodput]
+        tokens, goodputs = float(costs.streams), [costs.goodput]
+        took_s = costs.spent_s + costs.leave_s
         for (candidate, added_s), verify_s in zip(adding, self._verify_s[1:], strict=False):
             tokens -= candidate.unlikely
             took_s += added_s
@@ -167,7 +170,7 @@ def num_worth(reach: Sequence[float], drafted: int, plan: Plan, costs: Costs) ->
     """
     rows = costs.rows + drafted
     verify_s = costs.verify.table(rows + AHEAD)[rows:]
-    row_s = min((verify_s[more] - verify_s[0]) / more for more in range(1, 1 + AHEAD))
+    row_s = min(max(verify_s[more] - verify_s[0], 0.0) / more for more in range(1, 1 + AHEAD))
     draft_s = costs.draft.table(len(reach))
     tokens, most, best = 0.0, 0.0, 0
     for count, chance in enumerate(reach, 1):
@@ -193,7 +196,7 @@ def _profit(option: Option, costs: Costs) -> float:
         if is_drafted
         else (costs.draft.seconds(streams * rows), costs.draft.seconds(streams))
     )
-    tokens, drafting_s, most = 0.0, first_s + streams * option.token_s, 0.0
+    tokens, drafting_s, most = 0.0, costs.leave_s + first_s + streams * option.token_s, 0.0
     for depth, chance in enumerate(option.reach, 1):
         tokens += chance
         drafting_s += streams * option.token_s * chance
@@ -216,15 +219,15 @@ class Purse:
     """
 
     balance_s: float = 0.0
-    step_s: float = 0.0  # of the last step, which says how much is a little
+    few_s: float = 0.0  # what counts as little: a plain step, or what guesses took just now
     idle_s: float = 0.0  # of thinking of which nothing came, beyond its share so far
 
-    def settle(self, step_s: float, extra_s: float, *, idle_s: float = 0.0) -> None:
-        """A step is over that took `extra_s` longer than a plain one; of that, `idle_s` was
-        thinking of which nothing came."""
-        self.step_s = step_s
-        self._add(SHARE * step_s - extra_s)
-        share_s = IDLE_SHARE * step_s
+    def settle(self, plain_s: float, extra_s: float, *, idle_s: float = 0.0) -> None:
+        """A step is over that took `extra_s` longer than a plain one would have; of that, `idle_s`
+        was thinking of which nothing came."""
+        self.few_s = STEPS * max(plain_s, min(extra_s, DEBTS * plain_s), FADING * self.few_s)
+        self._add(SHARE * plain_s - extra_s)
+        share_s = IDLE_SHARE * plain_s
         self.idle_s = min(max(self.idle_s + idle_s - share_s, 0.0), MAX_REST * share_s)
 
     def win(self, saved_s: float) -> None:
@@ -232,13 +235,12 @@ class Purse:
         self._add(saved_s)
 
     def _add(self, more_s: float) -> None:
-        few_s = STEPS * self.step_s
-        self.balance_s = max(-DEBTS * few_s, min(self.balance_s + more_s, few_s))
+        self.balance_s = max(-DEBTS * self.few_s, min(self.balance_s + more_s, self.few_s))
 
     @property
     def rests(self) -> bool:
         """Whether even to think of guesses would be too much."""
-        return self.idle_s > 0 or self.balance_s < -STEPS * self.step_s
+        return self.idle_s > 0 or self.balance_s < -self.few_s
 
     def affords(self, loss_s: float) -> bool:
         """Whether a try that may lose so much may be made."""

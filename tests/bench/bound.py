@@ -31,12 +31,12 @@ def bound(fixed: Sequence[Reply], learned: Learned) -> float:
     steps = sum(r.tokens - (r.guessed.accepted if r.guessed else 0) for r in fixed)
     share = sum(each.times for each in guessed) / steps
     chance = _chance(guessed)
-    plain_s = learned.verify.seconds(1)
-    draft_s = learned.draft.seconds(1) if learned.draft.is_known else 0.0
+    plain_s = learned.verify.steady_s(1)
+    draft_s = learned.draft.steady_s(1) if learned.draft.is_known else 0.0
 
     def speedup(length: int) -> float:
         tokens = 1 + share * _accepted(chance, length)
-        more_s = learned.verify.seconds(1 + length) - plain_s + length * draft_s
+        more_s = learned.verify.steady_s(1 + length) - plain_s + length * draft_s
         return tokens * plain_s / (plain_s + share * more_s)
 
     return max(map(speedup, LENGTHS))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import msgspec
 import pytest
 from engines import GREEDY, Bench, ask, load_spec, open_bench
 from outrider.daemon.protocol import Sampling, Submit
-from outrider.daemon.runner.curve import Curve, Point
+from outrider.daemon.runner.curve import Belief, Curve
 from outrider.daemon.runner.learned import Learned
 from outrider.daemon.runner.profile import keep
+from outrider.daemon.runner.speculation import Speculation
 from tiny_bigram import recite, write_bigram_pair
 
 VARIANTS: dict[str, dict[str, int]] = {
@@ -25,8 +27,8 @@ UNCUT = Sampling(temperature=1.0, seed=4, top_k=0, top_p=1.0)
 PENALISED = Sampling(temperature=1.0, seed=5, repeat_penalty=1.2, presence_penalty=0.3)
 SAMPLINGS = (GREEDY, SEEDED, UNCUT, PENALISED)
 MACHINE = Learned(
-    verify=Curve({1: Point(1.0, 20.0), 64: Point(2.0, 20.0)}),
-    draft=Curve({1: Point(0.1, 20.0), 8: Point(0.2, 20.0)}),
+    verify=Curve({1: Belief(0.0, 0.0), 64: Belief(math.log(2.0), 0.0)}),
+    draft=Curve({1: Belief(math.log(0.1), 0.0), 8: Belief(math.log(0.2), 0.0)}),
 )
 
 
@@ -107,9 +109,15 @@ def drafted_per_step(pair: tuple[Path, Path], profile: Path) -> float:
 
 def test_who_knows_more_is_asked_for_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a machine whose speed is known and stays the same, so that no step is timed."""
-    profile = tmp_path / "profile.json"
+    profile, observe_step = tmp_path / "profile.json", Speculation.observe_step
+
+    def take_as_known(self: Speculation, *, rows: int, prompt_rows: int, took_s: float) -> None:
+        took_s = self.learned.verify.seconds(rows)
+        observe_step(self, rows=rows, prompt_rows=prompt_rows, took_s=took_s)
+
     keep(MACHINE, profile)
     monkeypatch.setattr(Curve, "observe", lambda _self, _rows, took_s: took_s)
+    monkeypatch.setattr(Speculation, "observe_step", take_as_known)
     nothing, half, everything = (
         drafted_per_step(write_bigram_pair(tmp_path, agreement=agreement), profile)
         for agreement in (0.0, 0.5, 1.0)
