@@ -167,8 +167,10 @@ def _never_falling(points: Sequence[Belief]) -> list[float]:
 def _beyond(counts: Sequence[int], costs: Sequence[float], rows: int) -> float:
     if len(counts) == 1:
         return costs[0] * rows / counts[0]
-    slope = (costs[-1] - costs[-2]) / (counts[-1] - counts[-2])
-    return costs[-1] + slope * (rows - counts[-1])
+    slope, of_all = (
+        (costs[-1] - costs[i]) / (counts[-1] - counts[i]) for i in (len(counts) - 2, 0)
+    )
+    return costs[-1] + max(slope, of_all) * (rows - counts[-1])
 
 
 @dataclass(slots=True)

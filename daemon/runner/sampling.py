@@ -21,6 +21,7 @@ from .candidates import MAX_LOGIT, Ids, Row, adapted, best, largest, surprising,
 from .noise import noisiest
 
 RIVALS = 8  # of the likeliest token, in the measure of how sure a guess is
+FAR_BELOW = np.float32(9.0)  # a logit that counts for nothing beside the largest
 ZERO_TEMPERATURE = 1e-45  # below it llama.cpp's float32 is zero
 FINITE = (
     *("temperature", "top_p", "min_p", "typical_p", "mirostat_tau", "mirostat_eta"),
@@ -144,9 +145,13 @@ def check(sampling: Sampling) -> None:
 
 
 def sureness(row: Row) -> float:
-    """The share that the likeliest token has of the probability of the likeliest few."""
-    ids = largest(row, RIVALS)
-    return _share(row[ids], row[ids[0]], 1.0)
+    """The share that the likeliest token has of the probability of the likeliest few. (What is far
+    below them counts for nothing, which is found sooner than who they are.)"""
+    peak = row.max()
+    rivals = row[np.flatnonzero(row > peak - FAR_BELOW)]
+    if rivals.size > RIVALS:
+        rivals = np.partition(rivals, -RIVALS)[-RIVALS:]
+    return _share(rivals, peak, 1.0)
 
 
 def penalise(row: Row, history: Sequence[int], sampling: Sampling) -> None:

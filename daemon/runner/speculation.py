@@ -119,7 +119,7 @@ class Speculation:
         if any(guess.is_free for guess in self._guesses.values()):
             extra_s = self._step_s - self._plain_s + settling_s
             idle_s = 0.0 if drafted else self._thinking_s
-            self._purse.settle(self._plain_s, extra_s, idle_s=idle_s)
+            self._purse.settle(self._plain_s, extra_s, idle_s=idle_s, streams=len(self._guesses))
 
     def observe_prompt(self, stream: Stream, rows: range) -> None:
         """These rows of the target's decode were a part of its prompt, not its end."""

@@ -6,6 +6,7 @@ verifying take. Nothing is assumed about the machine: every figure comes from th
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,15 +17,15 @@ from .curve import Curve
 
 SIZES = frozenset((*range(9), 10, 12, 14, *range(16, 32, 4), *range(32, 1025, 8)))
 """Guesses of a step, all streams together: of few sizes, so that graph shapes recur (guide 6.4)."""
-GAIN = 1.015  # expected at least of a draft, so that noise does not start one
+GAIN = 1.02  # expected at least of a draft, so that noise does not start one
 PATIENCE = 1  # decodes of the drafter that may seem not to help, before one that does
 AHEAD = 8  # rows more of the target that are thought of while guesses are made
 SHARE = 0.01  # of the time may be lost by reading ahead, ...
-STEPS = 1.0  # ... and what so many steps take, where expectations are not met
-FADING = 0.9  # of that, from step to step, where it is more than a plain step
+STEPS = 1.5  # ... and what so many steps of one stream take, if it has bad luck
+FADING = 0.9  # of that, from step to step, where one with guesses takes longer than a plain one
 DEBTS = 5.0  # times that, which one try may cost; a larger debt is forgiven
 IDLE_SHARE = 0.005  # of the time may be spent on thinking of which nothing comes, ...
-MAX_REST = 6  # ... and for so many steps at most nobody thinks
+MAX_REST = 16  # ... and for so many steps at most nobody thinks
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,10 +223,15 @@ class Purse:
     few_s: float = 0.0  # what counts as little: a plain step, or what guesses took just now
     idle_s: float = 0.0  # of thinking of which nothing came, beyond its share so far
 
-    def settle(self, plain_s: float, extra_s: float, *, idle_s: float = 0.0) -> None:
-        """A step is over that took `extra_s` longer than a plain one would have; of that, `idle_s`
-        was thinking of which nothing came."""
-        self.few_s = STEPS * max(plain_s, min(extra_s, DEBTS * plain_s), FADING * self.few_s)
+    def settle(
+        self, plain_s: float, extra_s: float, *, idle_s: float = 0.0, streams: int = 1
+    ) -> None:
+        """A step of so many streams is over that took `extra_s` longer than a plain one would have;
+        of that, `idle_s` was thinking of which nothing came. The more streams there are, the less
+        is a matter of luck."""
+        swing = max(STEPS / math.sqrt(streams), 1.0)
+        once_s = max(plain_s, min(extra_s, DEBTS * plain_s))
+        self.few_s = max(swing * once_s, FADING * self.few_s)
         self._add(SHARE * plain_s - extra_s)
         share_s = IDLE_SHARE * plain_s
         self.idle_s = min(max(self.idle_s + idle_s - share_s, 0.0), MAX_REST * share_s)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import cast
 
 import pytest
-from lab import LabDrafter, Machine, MadeUp, Text, first_measured
+from lab import LabDrafter, Machine, MadeUp, Text, Work, first_measured
 from outrider.daemon.runner.drafters.drafter import Ask, Call, Draft, GoOn
 from outrider.daemon.runner.guesses import PROBE_LENGTH, Guess, Guesses
 from outrider.daemon.runner.speculation import Speculation
@@ -45,8 +45,8 @@ def settled(machine: Machine, *, balance_s: float) -> list[Guess]:
     texts: dict[int, Text] = {n: MadeUp(n, [0.5] * 100, n) for n in range(2)}
     asking = [Guess(cast("Stream", text), 8, 0) for text in texts.values()]
     guesses = Guesses(asking, learned, streams=2, rows=2, is_even=False, spent_s=lambda: 0.0)
-    guesses.look_up([Copier(machine, texts, rng)])
-    guesses.read_ahead(Prober(machine, texts, rng), Purse(balance_s))
+    guesses.look_up([Copier(Work(machine, rng), texts)])
+    guesses.read_ahead(Prober(Work(machine, rng), texts), Purse(balance_s))
     guesses.settle(64)
     return asking
 
@@ -68,7 +68,8 @@ def test_guesses_that_nobody_verified_are_judged_as_well() -> None:
     rng, learned = random.Random(1), first_measured(CHEAP)
     text = MadeUp(0, [0.5] * 100, 0)
     text.sequence.draft_fixed = 2  # for which the drafter with weights is asked
-    drafters = [Copier(CHEAP, {0: text}, rng), Prober(CHEAP, {0: text}, rng)]
+    work = Work(CHEAP, rng)
+    drafters = [Copier(work, {0: text}), Prober(work, {0: text})]
     speculation = Speculation(drafters, learned, clock=lambda: 0.0)
     stream, before = cast("Stream", text), learned.acceptance.judged(Copier.name, 1, 0.5)
     drafts = speculation.propose([stream], others=0, room=64)[0]
