@@ -58,7 +58,8 @@ from .servers import Server, start_outrider, start_peer
 NUM_CTX = 8192
 OVERHEAD, AHEAD = "overhead", "ahead"
 NAMES = (*SCENARIOS, OVERHEAD, AHEAD)
-AHEAD_PREDICT = {QUICK: 48, FULL: 64}  # tokens of a stream that is alone
+AHEAD_PREDICT = {QUICK: 48, FULL: 64}  # tokens of a stream that is alone, ...
+GPU_PREDICT = 8  # ... and times as many on a GPU: 64 would come in a few lines, of 25 ms each
 QUIET_LOAD = 0.5
 T = TypeVar("T")
 
@@ -184,7 +185,7 @@ def _read_ahead(plan: Plan, runs: Sequence[Run], keep: Callable[[], object]) -> 
     pair = PAIRS[plan.pair]
     model = pair.ensure(plan.store_root)
     load = plan_of(plan.store_root, model, slots=ahead.SLOTS, ctx=ahead.NUM_CTX)
-    predict = AHEAD_PREDICT[plan.size]
+    predict = AHEAD_PREDICT[plan.size] * (1 if gpu_name() == "none" else GPU_PREDICT)
     found = ahead.measure(
         load, plan.store_root, model, plan.peer, pair, plan.cells, len(runs), predict
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 from statistics import fmean
 
@@ -56,12 +57,24 @@ MEASURED = Machine(  # that on which the spoken texts were recorded
     {1: 0.0115, 2: 0.019, 4: 0.031, 8: 0.056, 16: 0.085},
     0.0055,
 )
+GPU = Machine(  # a model that fills it; graphs are recorded anew where a step has other rows
+    {1: 0.025, 2: 0.0255, 4: 0.026, 8: 0.027, 16: 0.029, 24: 0.032, 32: 0.036, 64: 0.05},
+    {1: 0.0027, 2: 0.003, 4: 0.0034, 8: 0.0038, 16: 0.0055},
+    0.0003,
+    fresh=(1.08, 1.12),
+)
+SPOKEN_ON = {  # what adaptive decoding is at least there, by plain, and by the best fixed length
+    "still": (MEASURED, 0.99, 0.97),
+    "now-and-then-slow": (replace(MEASURED, slowest=1.4), 0.99, 0.97),
+    "gpu": (GPU, 0.99, 0.94),
+}
 STREAMS = (1, 4, 8)
 FIXED = (1, 2, 4, 8)
 WAYS = (0, *FIXED, None)
 TOKENS = 128
 SPOKEN_TOKENS = 64
 SEEDS = range(1, 9)
+SPOKEN_SEEDS = range(1, 7)
 TURNS = 3  # of the table of spoken texts, one after the other
 Rates = Mapping[int | None, float]  # tokens a second, by fixed length
 Cell = tuple[int, str, float]  # streams, kind of text, temperature
@@ -114,19 +127,20 @@ def test_adaptive_is_as_good_as_the_best_fixed_length(
     assert by_fixed >= 0.97
 
 
-@pytest.fixture(scope="module")
-def spoken_rates() -> Mapping[Cell, Sequence[Rates]]:
-    """Of the whole table, each time by somebody who knows nothing at first."""
-    texts, rates = read(), defaultdict(list)
-    for seed in SEEDS:
-        learned, rng = first_measured(MEASURED), random.Random(seed)
+@pytest.fixture(scope="module", params=SPOKEN_ON)
+def spoken(request: pytest.FixtureRequest) -> tuple[str, Mapping[Cell, Sequence[Rates]]]:
+    """A machine, and the rates of the whole table there, each time by somebody who knows nothing at
+    first."""
+    machine, texts, rates = SPOKEN_ON[request.param][0], read(), defaultdict(list)
+    for seed in SPOKEN_SEEDS:
+        learned, rng = first_measured(machine), random.Random(seed)
         for (streams, kind, temperature), _ in product(CELLS, range(TURNS)):
             own = [t for t in texts if (t.kind, t.temperature) == (kind, temperature)][:streams]
             tokens = num_tokens(streams, SPOKEN_TOKENS)
             rates[streams, kind, temperature].append(
                 {
                     way: decode(
-                        MEASURED,
+                        machine,
                         [SpokenText(text.number, text, tokens) for text in own],
                         learned,
                         rng,
@@ -136,16 +150,18 @@ def spoken_rates() -> Mapping[Cell, Sequence[Rates]]:
                     for way in WAYS
                 }
             )
-    return rates
+    return request.param, rates
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=lambda cell: f"{cell[0]}-{cell[1]}-{cell[2]:g}")
 def test_it_pays_on_what_real_models_said(
-    spoken_rates: Mapping[Cell, Sequence[Rates]], cell: Cell
+    spoken: tuple[str, Mapping[Cell, Sequence[Rates]]], cell: Cell
 ) -> None:
-    by_plain, by_fixed = by_plain_and_fixed(spoken_rates[cell])
-    assert by_plain >= 0.99
-    assert by_fixed >= 0.97
+    machine, rates = spoken
+    _, least_by_plain, least_by_fixed = SPOKEN_ON[machine]
+    by_plain, by_fixed = by_plain_and_fixed(rates[cell])
+    assert by_plain >= least_by_plain
+    assert by_fixed >= least_by_fixed
 
 
 @pytest.mark.parametrize("machine", MACHINES)

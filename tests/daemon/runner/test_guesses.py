@@ -15,6 +15,7 @@ from outrider.daemon.runner.stream import Stream
 from outrider.daemon.runner.tune import Purse
 
 CHEAP = Machine({1: 0.1, 2: 0.11, 8: 0.15}, {1: 0.02, 8: 0.05}, 0.01)  # good guesses would pay
+STEEP = Machine({1: 0.1, 2: 0.15, 8: 0.45, 16: 0.85}, {1: 0.05, 8: 0.3}, 0.01)  # long runs pay
 DEAR = Machine({1: 0.1, 2: 0.19, 8: 0.7}, {1: 0.05, 8: 0.3}, 0.01)  # not even they would
 LOOKED_UP = 4
 
@@ -30,11 +31,18 @@ class Copier(LabDrafter):
 
     name = "copier"
     is_free = True
+    found = LOOKED_UP
 
     def draft(self, asks: Sequence[Ask], go_on: GoOn) -> list[Call]:
         for ask in asks:
-            ask.drafts += [Draft(1, 0.5)] * LOOKED_UP
+            ask.drafts += [Draft(1, 0.5)] * self.found
         return []
+
+
+class Finder(Copier):
+    """Finds a long run."""
+
+    found = 12
 
 
 def settled(machine: Machine, *, balance_s: float) -> list[Guess]:
@@ -62,6 +70,26 @@ def test_nothing_is_tried_that_cannot_be_paid_or_promises_nothing(
 ) -> None:
     guesses = settled(machine, balance_s=balance_s)
     assert [(guess.drafter, guess.length) for guess in guesses] == [(Copier.name, 0)] * 2
+
+
+def looked_up(*, is_proven: bool) -> int:
+    """Guesses that are verified of a text, where other texts have gone on for long and rows are
+    dear."""
+    rng, learned = random.Random(1), first_measured(STEEP)
+    for stream in range(10, 30):
+        learned.acceptance.observe(Finder.name, stream, [0.5] * 12, 12)
+    text = MadeUp(0, [0.5] * 100, 0)
+    if is_proven:
+        learned.acceptance.observe(Finder.name, text.number, [0.5] * 2, 2)
+    guess = Guess(cast("Stream", text), 32, 0)
+    guesses = Guesses([guess], learned, streams=1, rows=1, is_even=False, spent_s=lambda: 0.0)
+    guesses.look_up([Finder(Work(STEEP, rng), {0: text})])
+    guesses.settle(64)
+    return guess.length
+
+
+def test_a_text_whose_guesses_were_never_right_is_given_few() -> None:
+    assert 0 < looked_up(is_proven=False) < looked_up(is_proven=True)
 
 
 def test_guesses_that_nobody_verified_are_judged_as_well() -> None:

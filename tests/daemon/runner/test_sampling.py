@@ -18,7 +18,7 @@ from outrider.daemon.errors import BadRequest
 from outrider.daemon.protocol import Sampling
 from outrider.daemon.runner.candidates import adapted, largest, surprising, survivors
 from outrider.daemon.runner.noise import gumbel
-from outrider.daemon.runner.sampling import Drawn, Logprob, Sampler, check
+from outrider.daemon.runner.sampling import Drawn, Logprob, Sampler, check, sureness
 
 Row = NDArray[np.float32]
 Ids = NDArray[np.int64]
@@ -179,6 +179,17 @@ def test_large_nuclei_are_those_of_a_full_sort(shape: Any, p: float) -> None:
         assert float(probabilities[ids].sum()) > p - 1e-6
         assert abs(ids.size - expected.size) <= 1e-4 * row.size
         assert float(keys[ids].max()) == pytest.approx(float(keys[expected].max()), abs=2e-3)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_sureness_is_the_share_among_the_likeliest_eight(shape: Any, size: int) -> None:
+    rng = np.random.default_rng(size)
+    for _ in range(20):
+        row = shape(rng, size)
+        few = np.sort(row)[-8:].astype(np.float64)
+        expected = 1 / np.exp(few - few[-1]).sum()
+        assert sureness(row) == pytest.approx(expected, rel=2e-3)
 
 
 @pytest.mark.parametrize("count", [1, 2, 40, 300, 3000, 40_000])

@@ -133,6 +133,23 @@ def test_time_that_is_spent_is_no_reason_to_stop() -> None:
     assert choose(two, dataclasses.replace(asked, spent_s=3.0)).lengths == [2]
 
 
+def test_who_decodes_steadily_needs_more_reason_to_begin() -> None:
+    """Where later steps take longer once the number of rows has changed, as on a GPU."""
+    asked = costs({1: 1.0, 2: 1.4})
+    two = [Option((0.7,), drafted=1)]
+    assert choose(two, asked).lengths == [1]
+    assert choose(two, dataclasses.replace(asked, leave_s=0.3)).lengths == [0]
+
+
+def test_many_streams_have_less_luck_than_one() -> None:
+    one, many = Purse(), Purse()
+    for purse, streams in ((one, 1), (many, 8)):
+        purse.settle(1.0, 0.6, streams=streams)
+        purse.settle(1.0, 0.6, streams=streams)
+    assert not one.rests
+    assert many.rests
+
+
 def test_reading_ahead_loses_a_bounded_share_of_the_time() -> None:
     purse, lost_s, thought = Purse(), 0.0, 0
     for _ in range(1000):
