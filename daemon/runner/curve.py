@@ -2,53 +2,47 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-NOISE = 0.05**2  # variance of the logarithm of a call's time, ...
-DRIFT = 0.02**2  # ... of the machine's speed from one call to the next, ...
-CHANGE = 0.0025**2  # ... and of all else that is learnt, each time it is seen
-FRESH = 0.05**2  # doubt whether a call costs more because the one before had other rows
-SURPRISE = 3.0  # standard deviations, beyond which the machine may have another speed
-GAP = 0.05**2  # doubt at least of a number of rows of which only its neighbours are known
-BEYOND = 0.5  # of that of one that is outside of them, for each time as many rows
-MEMORY = 0.2  # weight of the newest call in a rate
+FIRST_WEIGHT = 3.0  # steps that what is first believed of a number of rows counts for
+MAX_WEIGHT = 20.0  # so that older steps are forgotten
+SCALE_MEMORY = 0.2  # weight of the newest call in how fast the machine is just now
+FRESH_MEMORY = 0.1  # weight of the newest call in what a change of rows costs
+MOST_FRESH = 4.0  # times that a call may take, at most, because of that
+AGE = 8  # calls, which what is expected of a call may leave out: a line takes a while to draw
+OUTLIER = 3.0  # a step that took so many times what was expected counts as so many
 
 
 @dataclass(slots=True)
-class Belief:
-    """What is believed of the logarithm of a cost, or of a factor."""
+class Point:
+    """What is known of calls with one number of rows."""
 
-    log: float
-    doubt: float  # variance
+    cost: float  # relative to the scale of its curve
+    weight: float  # steps that it counts for
 
 
 @dataclass(slots=True)
 class Curve:
-    """Seconds of a call by its number of rows. Their logarithm is a sum of beliefs: the speed of
-    the machine just now, the shape, by rows, and what a call costs more that is the first or second
-    in a row with as many rows (graphs are built anew, and on a GPU recorded anew).
-
-    What a call says is shared out to these by how much each is in doubt: so what heat, neighbours
-    or a longer context slow down is forgotten fast, what the kernels are like is not, and what was
-    seen while the speed changed says little about the shape. Curves of one machine share its speed.
+    """Seconds of a call by its number of rows: a shape that is learnt once, times the speed of the
+    machine just now. The shape is relative, so what heat, neighbours or a longer context slow
+    down is forgotten fast, and what the kernels are like is not. The first two calls in a row that
+    have as many rows may cost more: graphs are built anew, and on a GPU recorded anew.
 
     A row more often costs less than two calls of the same size differ by. So a number of rows that
     is new starts from what its neighbours say, and the whole is the line nearest to all points that
     never falls (isotonic regression, by pooling adjacent violators).
     """
 
-    shape: dict[int, Belief] = field(default_factory=dict)  # by rows, relative to the speed
-    speed: Belief = field(default_factory=lambda: Belief(0.0, NOISE))
-    fresh: tuple[Belief, ...] = field(
-        default_factory=lambda: (Belief(0.0, FRESH), Belief(0.0, FRESH))
-    )  # of the first and of the second call in a row
+    shape: dict[int, Point] = field(default_factory=dict)  # by rows
+    scale: float = 1.0
+    fresh: list[float] = field(default_factory=lambda: [1.0, 1.0])  # times that those take
     _rows: int = 0  # of the last call
     _alike: int = 0  # calls in a row that had as many
-    _line: list[float] = field(default_factory=list)  # relative cost by rows; empty: not drawn yet
+    _line: list[float] = field(default_factory=list)  # cost by rows; empty if it is not drawn yet
+    _age: int = 0  # calls since that
 
     @property
     def is_known(self) -> bool:
@@ -57,73 +51,72 @@ class Curve:
     def observe(self, rows: int, took_s: float) -> float:
         """A call with so many rows is over; the seconds that were expected of it."""
         self._alike = self._alike + 1 if rows == self._rows else 1
-        self._rows, took = rows, math.log(took_s)
-        if not self.shape:
-            self.shape[rows] = Belief(took - self.speed.log, NOISE)
-            return took_s
-        if rows not in self.shape:
-            self.shape[rows] = self._first(rows)
-        self._line = []
-        learnt = [self.shape[rows], *self.fresh[self._alike - 1 : self._alike]]
-        self.speed.doubt += DRIFT
-        expected = sum(belief.log for belief in (self.speed, *learnt))
-        excess = _learn((self.speed, *learnt), took - expected)
-        self.speed.doubt += excess**2  # so the next call is believed if it says the same
-        for belief in learnt:
-            belief.doubt += CHANGE
-        return math.exp(expected)
+        self._rows = rows
+        known = (
+            self.steady_s(rows, age=AGE) * self._freshness(self._alike) if self.shape else took_s
+        )
+        took_s = min(took_s, OUTLIER * known)
+        point = self.shape.get(rows)
+        if point:
+            self._refresh(took_s / known)
+            self.scale *= (took_s / known) ** SCALE_MEMORY
+        cost = took_s / self._freshness(self._alike) / self.scale
+        if point is None:
+            point = self.shape[rows] = Point(self._first(rows, cost), FIRST_WEIGHT)
+        point.weight = min(point.weight + 1, MAX_WEIGHT)
+        point.cost += (cost - point.cost) / point.weight
+        self._age += 1
+        return known
+
+    def _refresh(self, surprise: float) -> None:
+        """A call took so many times what was expected of it."""
+        if self._alike <= len(self.fresh):
+            factor = self.fresh[self._alike - 1] * surprise**FRESH_MEMORY
+            self.fresh[self._alike - 1] = min(max(factor, 1.0), MOST_FRESH)
+
+    def _freshness(self, alike: int) -> float:
+        """Times that a call takes which is the first, second, ... in a row."""
+        return self.fresh[alike - 1] if alike <= len(self.fresh) else 1.0
 
     def disturb(self) -> None:
         """A call of another kind came between."""
         self._rows = 0
 
+    def _first(self, rows: int, cost: float) -> float:
+        """What is believed of a new number of rows: what its neighbours say, if it has two."""
+        is_between = bool(self.shape) and min(self.shape) < rows < max(self.shape)
+        return self.steady_s(rows) / self.scale if is_between else cost
+
     def seconds(self, rows: int) -> float:
         """Expected of the next call, if it has so many rows."""
-        return self.steady_s(rows) * self._freshness(rows)
+        return self.steady_s(rows) * self._freshness(self._alike + 1 if rows == self._rows else 1)
 
-    def steady_s(self, rows: int) -> float:
-        """Expected of each of many calls in a row that have so many rows."""
-        return math.exp(self.speed.log) * self._up_to(rows)[rows]
+    def steady_s(self, rows: int, *, age: int = 0) -> float:
+        """Expected of each of many calls in a row that have so many rows, by all calls but for the
+        last `age` at most."""
+        return self.scale * self._up_to(rows, age)[rows]
 
     def table(self, rows: int) -> list[float]:
-        """Expected of the next call, by its rows from 0 up to `rows`. But for that, more rows never
-        cost less, and no row is free."""
-        line = self._up_to(rows)
-        factor = math.exp(self.speed.log) * math.exp(self.fresh[0].log)
-        costs = [factor * cost for cost in line[: rows + 1]]
+        """Expected of the next call, by its rows from 0 up to `rows`: on the line between the
+        nearest counts that were seen. No row is free, and more rows cost less only where they are
+        as many as those of the last call."""
+        factor = self.scale * self.fresh[0]
+        costs = [factor * cost for cost in self._up_to(rows)[: rows + 1]]
         if 0 < self._rows <= rows:
             costs[self._rows] = self.seconds(self._rows)
         return costs
 
     def settling_s(self, rows: int) -> float:
-        """What calls with so many rows take longer, together, until they are steady again; nothing
-        if they are not now."""
+        """What calls with so many rows take longer, together, until they are steady again, if a
+        call with others comes between; nothing if the last call had others anyway."""
         if self._rows != rows:
             return 0.0
-        longer = sum(math.exp(belief.log) - 1 for belief in self.fresh)
-        return max(longer, 0.0) * self.steady_s(rows)
+        return sum(factor - 1 for factor in self.fresh) * self.steady_s(rows)
 
-    def _freshness(self, rows: int) -> float:
-        alike = self._alike if rows == self._rows else 0
-        return math.exp(self.fresh[alike].log) if alike < len(self.fresh) else 1.0
-
-    def _first(self, rows: int) -> Belief:
-        """What is believed of a new number of rows: what its neighbours say; that is the less
-        certain, the more they differ, or the more rows it is away from the only one."""
-        line = self._up_to(max(rows, *self.shape))
-        low = max((count for count in self.shape if count < rows), default=0)
-        high = min((count for count in self.shape if count > rows), default=0)
-        if low and high:
-            doubt = math.log(line[high] / line[low]) ** 2
-        else:
-            doubt = BEYOND * math.log(rows / (low or high)) ** 2
-        return Belief(math.log(line[rows]), doubt + GAP)
-
-    def _up_to(self, rows: int) -> list[float]:
-        """The line, at least so far: between the counts that were seen, and beyond them through the
-        outermost two."""
-        if rows >= len(self._line):
-            self._line = self._draw(max(rows, *self.shape))
+    def _up_to(self, rows: int, age: int = 0) -> list[float]:
+        """The line, at least so far, and as far as it was ever asked for."""
+        if rows >= len(self._line) or self._age > age:
+            self._line, self._age = self._draw(max(rows, len(self._line) - 1)), 0
         return self._line
 
     def _draw(self, rows: int) -> list[float]:
@@ -137,31 +130,17 @@ class Curve:
         return line
 
 
-def _learn(beliefs: Sequence[Belief], surprise: float) -> float:
-    """Share out a surprise about the sum of these, to each as much as it is in doubt; what of the
-    surprise is beyond belief, which no belief takes in."""
-    doubt = NOISE + sum(belief.doubt for belief in beliefs)
-    limit = SURPRISE * math.sqrt(doubt)
-    believed = min(max(surprise, -limit), limit)
-    for belief in beliefs:
-        share = belief.doubt / doubt
-        belief.log += share * believed
-        belief.doubt *= 1 - share
-    return surprise - believed
-
-
-def _never_falling(points: Sequence[Belief]) -> list[float]:
-    """The costs nearest to these, by squares weighted with their certainty, of which none is below
-    the one before."""
-    pools: list[tuple[float, float, int]] = []  # logarithm, weight, points
+def _never_falling(points: Sequence[Point]) -> list[float]:
+    """The costs nearest to these, by weighted squares, of which none is below the one before."""
+    pools: list[tuple[float, float, int]] = []  # cost, weight, points
     for point in points:
-        log, weight, count = point.log, 1 / (point.doubt + CHANGE), 1
-        while pools and pools[-1][0] > log:
+        cost, weight, count = point.cost, point.weight, 1
+        while pools and pools[-1][0] > cost:
             other, other_weight, others = pools.pop()
-            log = (log * weight + other * other_weight) / (weight + other_weight)
+            cost = (cost * weight + other * other_weight) / (weight + other_weight)
             weight, count = weight + other_weight, count + others
-        pools.append((log, weight, count))
-    return [math.exp(log) for log, _, count in pools for _ in range(count)]
+        pools.append((cost, weight, count))
+    return [cost for cost, _, count in pools for _ in range(count)]
 
 
 def _beyond(counts: Sequence[int], costs: Sequence[float], rows: int) -> float:
@@ -188,4 +167,4 @@ class Rate:
         token_s = took_s / tokens
         if not self.is_known:
             self.token_s = token_s
-        self.token_s += MEMORY * (token_s - self.token_s)
+        self.token_s += SCALE_MEMORY * (token_s - self.token_s)

@@ -19,9 +19,6 @@ class Learned:
     catch_up: Rate = field(default_factory=Rate)  # of the drafter with a text
     acceptance: Acceptance = field(default_factory=Acceptance)
 
-    def __post_init__(self) -> None:
-        self.draft.speed = self.verify.speed  # whatever slows one of them down does so to both
-
     def catch_up_s(self, tokens: int) -> float:
         """What the drafter needs to take in so many tokens of a text."""
         known = self.catch_up.is_known

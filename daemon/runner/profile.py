@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from .acceptance import Acceptance, Record
-from .curve import Belief, Curve, Rate
+from .curve import Curve, Point, Rate
 from .learned import Learned
 
 VERSION = 5  # of the file; another one is learned anew
@@ -34,15 +34,15 @@ class Judged(msgspec.Struct, frozen=True):
 class Costs(msgspec.Struct, frozen=True):
     """A curve."""
 
-    shape: dict[int, Belief]
-    fresh: tuple[Belief, ...]
+    shape: dict[int, Point]
+    scale: float
+    fresh: list[float]
 
 
 class Stored(msgspec.Struct, frozen=True):
     """The file."""
 
     version: int
-    speed: Belief
     verify: Costs
     draft: Costs
     catch_up: Rate
@@ -62,7 +62,7 @@ def restore(path: Path) -> Learned | None:
         return None
     records = {((j.drafter, j.kind, j.place), j.ease): j.record for j in stored.acceptance}
     verify, draft = (
-        Curve(costs.shape, stored.speed, costs.fresh) for costs in (stored.verify, stored.draft)
+        Curve(costs.shape, costs.scale, costs.fresh) for costs in (stored.verify, stored.draft)
     )
     return Learned(verify, draft, stored.catch_up, Acceptance(records))
 
@@ -71,8 +71,10 @@ def keep(learned: Learned, path: Path) -> None:
     """Write it whole or not at all. Raises OSError."""
     general = learned.acceptance.general
     judged = tuple(Judged(*kind, ease, record) for (kind, ease), record in general.items())
-    verify, draft = (Costs(curve.shape, curve.fresh) for curve in (learned.verify, learned.draft))
-    stored = Stored(VERSION, learned.verify.speed, verify, draft, learned.catch_up, judged)
+    verify, draft = (
+        Costs(curve.shape, curve.scale, curve.fresh) for curve in (learned.verify, learned.draft)
+    )
+    stored = Stored(VERSION, verify, draft, learned.catch_up, judged)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}")
     try:

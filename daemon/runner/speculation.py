@@ -110,12 +110,10 @@ class Speculation:
         self._step_s, self._plain_s = took_s + self._guessing_s, took_s
         if prompt_rows:
             verify.disturb()
-            if drafted:
-                self._plain_s *= verify.steady_s(rows - drafted) / verify.steady_s(rows)
         else:
             self.forecasts.add(verify.observe(rows, took_s), took_s)
-            if drafted:
-                self._plain_s = verify.steady_s(rows - drafted)
+        if drafted:  # so it is known what rows cost
+            self._plain_s *= verify.steady_s(rows - drafted) / verify.steady_s(rows)
         if any(guess.is_free for guess in self._guesses.values()):
             extra_s = self._step_s - self._plain_s + settling_s
             idle_s = 0.0 if drafted else self._thinking_s

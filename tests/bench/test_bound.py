@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import pytest
 from bench.bound import bound, learned_in
 from bench.failure import BenchFailed
 from bench.load import Guessed, Reply
-from outrider.daemon.runner.curve import Belief, Curve
+from outrider.daemon.runner.curve import Curve, Point
 from outrider.daemon.runner.learned import Learned
 from outrider.daemon.runner.profile import keep
 
@@ -18,8 +17,8 @@ TIMES = 1600  # that something was guessed, with each length
 
 def machine(*, row: float, draft: float | None) -> Learned:
     """A decode of one row takes a second, each further one so much more."""
-    verify = Curve({1: Belief(0.0, 0.0), 17: Belief(math.log(1.0 + 16 * row), 0.0)})
-    return Learned(verify, Curve({1: Belief(math.log(draft), 0.0)} if draft else {}))
+    verify = Curve({1: Point(1.0, 20.0), 17: Point(1.0 + 16 * row, 20.0)})
+    return Learned(verify, Curve({1: Point(draft, 20.0)} if draft else {}))
 
 
 def fixed(chance: float, *, idle: int = 0) -> list[Reply]:

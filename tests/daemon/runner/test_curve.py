@@ -6,12 +6,7 @@ import math
 import random
 
 import pytest
-from outrider.daemon.runner.curve import Belief, Curve, Rate
-from outrider.daemon.runner.learned import Learned
-
-
-def known(costs: dict[int, float]) -> Curve:
-    return Curve({rows: Belief(math.log(cost), 0.0) for rows, cost in costs.items()})
+from outrider.daemon.runner.curve import Curve, Rate
 
 
 def measured(costs: dict[int, float]) -> Curve:
@@ -22,15 +17,10 @@ def measured(costs: dict[int, float]) -> Curve:
 
 
 def test_between_what_was_seen_lies_a_line() -> None:
-    curve = known({1: 1.0, 4: 1.6, 8: 4.0})
+    curve = measured({1: 1.0, 4: 1.6, 8: 4.0})
     assert [curve.seconds(rows) for rows in (1, 2, 4, 6, 8)] == pytest.approx([1, 1.2, 1.6, 2.8, 4])
     assert curve.seconds(10) == pytest.approx(5.2)  # on through the last two
     assert curve.table(3) == pytest.approx([0, 1, 1.2, 1.4])
-
-
-def test_what_was_measured_once_is_nearly_believed() -> None:
-    curve = measured({1: 1.0, 4: 1.6, 8: 4.0})
-    assert [curve.seconds(rows) for rows in (1, 4, 8)] == pytest.approx([1, 1.6, 4], rel=0.05)
 
 
 def test_one_measurement_says_something_of_all() -> None:
@@ -49,8 +39,8 @@ def test_more_rows_never_cost_less() -> None:
 def test_a_new_count_is_judged_by_its_neighbours_first() -> None:
     curve = measured({8: 1.0, 16: 1.1})
     curve.observe(12, 2.0)
-    assert curve.steady_s(12) < 1.4
-    assert curve.steady_s(16) < 1.4
+    assert curve.seconds(12) < 1.4
+    assert curve.seconds(16) < 1.4
 
 
 def test_noise_does_not_hide_what_a_row_costs() -> None:
@@ -70,55 +60,32 @@ def test_a_curve_follows_a_machine_that_slows_down() -> None:
     assert curve.seconds(4) == pytest.approx(4.0, rel=0.35)
 
 
-def test_a_sudden_change_of_speed_is_believed_when_it_is_seen_twice() -> None:
-    curve = measured({1: 1.0, 4: 2.0})
-    for _ in range(20):
-        curve.observe(1, 1.0)
-    curve.observe(1, 1.5)
-    assert curve.seconds(1) < 1.25
-    curve.observe(1, 1.5)
-    assert curve.seconds(1) > 1.35
-    assert curve.seconds(4) / curve.seconds(1) == pytest.approx(2.0, rel=0.1)
-
-
-def test_what_is_seen_while_the_speed_changes_says_little_of_the_shape() -> None:
-    """8 rows are first met in the first call of a slow spell, which then goes on."""
-    curve = measured({1: 1.0, 4: 1.3})
-    for rows in (1, 4) * 20:
-        curve.observe(rows, 1.0 if rows == 1 else 1.3)
-    curve.observe(1, 1.4)
-    curve.observe(4, 1.4 * 1.3)
-    for _ in range(10):
-        curve.observe(1, 1.4)
-    assert curve.seconds(4) / curve.seconds(1) == pytest.approx(1.3, rel=0.05)
-
-
 def test_it_is_learnt_what_a_change_of_rows_costs() -> None:
     """As on a GPU, where graphs are recorded anew."""
     rng, curve = random.Random(1), Curve()
     steady = {1: 1.0, 4: 1.2}
     for _ in range(40):
         for rows in steady:
-            for factor in (1.4, 1.7, 1.0, 1.0, 1.0, 1.0):
-                noise = 1 + 0.03 * rng.gauss(0, 1)
-                curve.observe(rows, steady[rows] * factor * noise)
-    assert curve.steady_s(1) == pytest.approx(1.0, rel=0.05)
-    assert curve.seconds(1) == pytest.approx(1.4, rel=0.1)
-    assert curve.seconds(4) == pytest.approx(1.2, rel=0.05)
-    assert curve.settling_s(4) == pytest.approx(1.2 * 1.1, rel=0.15)
+            for factor in (1.4, 1.7, *[1.0] * 10):
+                curve.observe(rows, steady[rows] * factor * (1 + 0.03 * rng.gauss(0, 1)))
+    assert curve.steady_s(1) == pytest.approx(1.0, rel=0.1)
+    assert curve.seconds(1) == pytest.approx(1.4, rel=0.15)
+    assert curve.seconds(4) == pytest.approx(1.2, rel=0.1)
+    assert curve.settling_s(4) == pytest.approx(1.2 * 1.1, rel=0.2)
     assert curve.settling_s(1) == 0
     curve.disturb()
-    assert curve.seconds(4) == pytest.approx(1.2 * 1.4, rel=0.1)
+    assert curve.seconds(4) == pytest.approx(1.2 * 1.4, rel=0.15)
 
 
-def test_curves_of_one_machine_share_its_speed() -> None:
-    learned = Learned()
-    for took_s in (1.0, 1.0, 1.0):
-        learned.verify.observe(1, took_s)
-        learned.draft.observe(1, took_s / 10)
-    for _ in range(10):
-        learned.verify.observe(1, 1.5)
-    assert learned.draft.seconds(1) == pytest.approx(0.15, rel=0.1)
+def test_no_noise_is_taken_for_the_cost_of_a_change() -> None:
+    """Calls of a tiny model take many times as long now and then."""
+    rng, curve = random.Random(1), measured({1: 1.0, 8: 2.0, 16: 3.0})
+    for _ in range(20_000):
+        rows = rng.choice((1, 1, 1, 8, 16))
+        usual = {1: 1.0, 8: 2.0, 16: 3.0}[rows] * math.exp(0.3 * rng.gauss(0, 1))
+        curve.observe(rows, usual * (8.0 if rng.random() < 0.05 else 1.0))
+    assert curve.seconds(8) / curve.seconds(1) == pytest.approx(2.0, rel=0.4)
+    assert 0.5 < curve.steady_s(1) < 3.0
 
 
 def test_one_slow_step_is_not_believed() -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from itertools import product
 
 import pytest
-from outrider.daemon.runner.curve import Belief, Curve
+from outrider.daemon.runner.curve import Curve, Point
 from outrider.daemon.runner.tune import (
     GAIN,
     MAX_REST,
@@ -27,7 +26,7 @@ STEEP = {1: 1.0, 2: 1.6, 4: 2.8, 8: 7.1}  # a quantised model on a CPU
 
 
 def curve(costs: dict[int, float]) -> Curve:
-    return Curve({rows: Belief(math.log(cost), 0.0) for rows, cost in costs.items()})
+    return Curve({rows: Point(cost, 20.0) for rows, cost in costs.items()})
 
 
 def costs(
