@@ -18,7 +18,7 @@ TIMES = 1600  # that something was guessed, with each length
 def machine(*, row: float, draft: float | None) -> Learned:
     """A decode of one row takes a second, each further one so much more."""
     verify = Curve({1: Point(1.0, 20.0), 17: Point(1.0 + 16 * row, 20.0)})
-    return Learned(verify, Curve({1: Point(draft, 20.0)} if draft else {}))
+    return Learned(verify, Curve() if draft is None else Curve({1: Point(draft, 20.0)}))
 
 
 def fixed(chance: float, *, idle: int = 0) -> list[Reply]:

@@ -11,7 +11,6 @@ from outrider.daemon.protocol import Sampling, Submit
 from outrider.daemon.runner.curve import Curve, Point
 from outrider.daemon.runner.learned import Learned
 from outrider.daemon.runner.profile import keep
-from outrider.daemon.runner.speculation import Speculation
 from tiny_bigram import recite, write_bigram_pair
 
 VARIANTS: dict[str, dict[str, int]] = {
@@ -108,15 +107,9 @@ def drafted_per_step(pair: tuple[Path, Path], profile: Path) -> float:
 
 def test_who_knows_more_is_asked_for_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a machine whose speed is known and stays the same, so that no step is timed."""
-    profile, observe_step = tmp_path / "profile.json", Speculation.observe_step
-
-    def take_as_known(self: Speculation, *, rows: int, prompt_rows: int, took_s: float) -> None:
-        took_s = self.learned.verify.seconds(rows)
-        observe_step(self, rows=rows, prompt_rows=prompt_rows, took_s=took_s)
-
+    profile = tmp_path / "profile.json"
     keep(MACHINE, profile)
     monkeypatch.setattr(Curve, "observe", lambda _self, _rows, took_s: took_s)
-    monkeypatch.setattr(Speculation, "observe_step", take_as_known)
     nothing, half, everything = (
         drafted_per_step(write_bigram_pair(tmp_path, agreement=agreement), profile)
         for agreement in (0.0, 0.5, 1.0)
