@@ -24,7 +24,7 @@ from .speculation import Speculation
 ROWS = (1, 2, 4, 8)  # the others lie between, or are met on the way
 FEW_ROWS = (1, 4)  # for guesses that are seldom: nobody shall wait long for them
 STREAMS = (1, 2, 4, 8)
-ROUNDS = 3
+ROUNDS = 3  # of each number of rows, or of streams
 FEW_ROUNDS = 2
 GREEDY = Sampling(temperature=0.0)
 NO_WAY_BACK = "guesses cannot be taken back from the state of this recurrent model"

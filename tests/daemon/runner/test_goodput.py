@@ -74,7 +74,6 @@ WAYS = (0, *FIXED, None)
 TOKENS = 128
 SPOKEN_TOKENS = 64
 SEEDS = range(1, 9)
-SPOKEN_SEEDS = range(1, 7)
 TURNS = 3  # of the table of spoken texts, one after the other
 Rates = Mapping[int | None, float]  # tokens a second, by fixed length
 Cell = tuple[int, str, float]  # streams, kind of text, temperature
@@ -132,7 +131,7 @@ def spoken(request: pytest.FixtureRequest) -> tuple[str, Mapping[Cell, Sequence[
     """A machine, and the rates of the whole table there, each time by somebody who knows nothing at
     first."""
     machine, texts, rates = SPOKEN_ON[request.param][0], read(), defaultdict(list)
-    for seed in SPOKEN_SEEDS:
+    for seed in SEEDS:
         learned, rng = first_measured(machine), random.Random(seed)
         for (streams, kind, temperature), _ in product(CELLS, range(TURNS)):
             own = [t for t in texts if (t.kind, t.temperature) == (kind, temperature)][:streams]
