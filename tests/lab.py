@@ -7,6 +7,7 @@ time.
 
 from __future__ import annotations
 
+import math
 import random
 from abc import ABC, abstractmethod
 from array import array
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from outrider.daemon.protocol import Limits, Sampling
+from outrider.daemon.runner.curve import Belief, Curve
 from outrider.daemon.runner.drafters.drafter import NEWEST, Ask, Call, Draft, Drafter, GoOn
 from outrider.daemon.runner.holding import Holding
 from outrider.daemon.runner.learned import Learned
@@ -22,6 +24,7 @@ from outrider.daemon.runner.sequence import Sequence as Tokens
 from outrider.daemon.runner.speculation import Speculation
 from outrider.daemon.runner.stream import Stream
 
+SURE = 0.02**2  # doubt about the logarithm of a cost that is known
 NOISE = 0.03  # by which calls of one size differ, relative
 EASY = 0.97  # chance of guessing an easy token
 PROMPT = 60  # tokens
@@ -229,6 +232,11 @@ class LabDrafter:
 
     def close(self) -> None:
         """Nothing was loaded."""
+
+
+def known(costs: Mapping[int, float]) -> Curve:
+    """What somebody believes who has seen many calls with so many rows."""
+    return Curve({rows: Belief(math.log(cost), SURE) for rows, cost in costs.items()})
 
 
 def first_measured(machine: Machine) -> Learned:

@@ -12,10 +12,10 @@ from pathlib import Path
 import msgspec
 
 from .acceptance import Acceptance, Record
-from .curve import Curve, Point, Rate
+from .curve import Belief, Curve, Rate
 from .learned import Learned
 
-VERSION = 5  # of the file; another one is learned anew
+VERSION = 6  # of the file; another one is learned anew
 SAVE_EVERY_S = 10.0
 
 log = logging.getLogger("outrider.runner")
@@ -34,9 +34,9 @@ class Judged(msgspec.Struct, frozen=True):
 class Costs(msgspec.Struct, frozen=True):
     """A curve."""
 
-    shape: dict[int, Point]
-    scale: float
-    fresh: list[float]
+    shape: dict[int, Belief]
+    fresh: list[Belief]
+    noise: float
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -62,7 +62,7 @@ def restore(path: Path) -> Learned | None:
         return None
     records = {((j.drafter, j.kind, j.place), j.ease): j.record for j in stored.acceptance}
     verify, draft = (
-        Curve(costs.shape, costs.scale, costs.fresh) for costs in (stored.verify, stored.draft)
+        Curve(costs.shape, costs.fresh, costs.noise) for costs in (stored.verify, stored.draft)
     )
     return Learned(verify, draft, stored.catch_up, Acceptance(records))
 
@@ -72,7 +72,7 @@ def keep(learned: Learned, path: Path) -> None:
     general = learned.acceptance.general
     judged = tuple(Judged(*kind, ease, record) for (kind, ease), record in general.items())
     verify, draft = (
-        Costs(curve.shape, curve.scale, curve.fresh) for curve in (learned.verify, learned.draft)
+        Costs(curve.shape, curve.fresh, curve.noise) for curve in (learned.verify, learned.draft)
     )
     stored = Stored(VERSION, verify, draft, learned.catch_up, judged)
     path.parent.mkdir(parents=True, exist_ok=True)

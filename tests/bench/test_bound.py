@@ -8,7 +8,8 @@ import pytest
 from bench.bound import bound, learned_in
 from bench.failure import BenchFailed
 from bench.load import Guessed, Reply
-from outrider.daemon.runner.curve import Curve, Point
+from lab import known
+from outrider.daemon.runner.curve import Curve
 from outrider.daemon.runner.learned import Learned
 from outrider.daemon.runner.profile import keep
 
@@ -17,8 +18,8 @@ TIMES = 1600  # that something was guessed, with each length
 
 def machine(*, row: float, draft: float | None) -> Learned:
     """A decode of one row takes a second, each further one so much more."""
-    verify = Curve({1: Point(1.0, 20.0), 17: Point(1.0 + 16 * row, 20.0)})
-    return Learned(verify, Curve() if draft is None else Curve({1: Point(draft, 20.0)}))
+    verify = known({1: 1.0, 17: 1.0 + 16 * row})
+    return Learned(verify, Curve() if draft is None else known({1: draft}))
 
 
 def fixed(chance: float, *, idle: int = 0) -> list[Reply]:
@@ -38,7 +39,7 @@ def fixed(chance: float, *, idle: int = 0) -> list[Reply]:
         (0.5, 0.1, 0.1, 1.5 / 1.2),  # the rows cost something too
         (0.5, 0.0, 0.6, 1.0),
         (0.0, 0.0, 0.1, 1.0),
-        (1.0, 0.0, 0.0, 17.0),
+        (1.0, 0.0, 1e-9, 17.0),
         (1.0, 0.0, None, 17.0),
     ],
 )

@@ -7,8 +7,9 @@ from pathlib import Path
 import msgspec
 import pytest
 from engines import GREEDY, Bench, ask, load_spec, open_bench
+from lab import known
 from outrider.daemon.protocol import Sampling, Submit
-from outrider.daemon.runner.curve import Curve, Point
+from outrider.daemon.runner.curve import Curve
 from outrider.daemon.runner.learned import Learned
 from outrider.daemon.runner.profile import keep
 from tiny_bigram import recite, write_bigram_pair
@@ -25,8 +26,8 @@ UNCUT = Sampling(temperature=1.0, seed=4, top_k=0, top_p=1.0)
 PENALISED = Sampling(temperature=1.0, seed=5, repeat_penalty=1.2, presence_penalty=0.3)
 SAMPLINGS = (GREEDY, SEEDED, UNCUT, PENALISED)
 MACHINE = Learned(
-    verify=Curve({1: Point(1.0, 20.0), 64: Point(2.0, 20.0)}),
-    draft=Curve({1: Point(0.1, 20.0), 8: Point(0.2, 20.0)}),
+    verify=known({1: 1.0, 64: 2.0}),
+    draft=known({1: 0.1, 8: 0.2}),
 )
 
 

@@ -10,9 +10,10 @@ import msgspec
 import numpy as np
 import pytest
 from engines import ask, load_spec, open_bench
+from lab import known
 from outrider.daemon.protocol import Sampling, Submit
 from outrider.daemon.runner.context import DECODED
-from outrider.daemon.runner.curve import Curve, Point
+from outrider.daemon.runner.curve import Curve
 from outrider.daemon.runner.learned import Learned
 from outrider.daemon.runner.noise import gumbel
 from outrider.daemon.runner.profile import keep
@@ -32,8 +33,8 @@ AGREEMENT = 0.7  # so that guesses are right, and wrong, at any depth
 TIE = 1e-4  # a batch of another size adds up in another order; what that does to a logit is less
 NOISE = 1e-4  # of a logprob, likewise
 MACHINE = Learned(  # on which several guesses pay; adaptive decoding takes as many
-    verify=Curve({1: Point(1.0, 20.0), 64: Point(2.0, 20.0)}),
-    draft=Curve({1: Point(0.1, 20.0), 8: Point(0.2, 20.0)}),
+    verify=known({1: 1.0, 64: 2.0}),
+    draft=known({1: 0.1, 8: 0.2}),
 )
 
 

@@ -6,7 +6,7 @@ import dataclasses
 from itertools import product
 
 import pytest
-from outrider.daemon.runner.curve import Curve, Point
+from lab import known
 from outrider.daemon.runner.tune import (
     GAIN,
     MAX_REST,
@@ -25,14 +25,10 @@ FLAT = {1: 1.0, 64: 1.05}  # a GPU: rows cost next to nothing
 STEEP = {1: 1.0, 2: 1.6, 4: 2.8, 8: 7.1}  # a quantised model on a CPU
 
 
-def curve(costs: dict[int, float]) -> Curve:
-    return Curve({rows: Point(cost, 20.0) for rows, cost in costs.items()})
-
-
 def costs(
     verify: dict[int, float], draft: dict[int, float] | None = None, streams: int = 1
 ) -> Costs:
-    return Costs(curve(verify), curve(draft or {}), streams=streams, rows=streams)
+    return Costs(known(verify), known(draft or {}), streams=streams, rows=streams)
 
 
 def options(*chances: float, length: int = 8) -> list[Option]:
@@ -65,7 +61,7 @@ def test_where_all_must_be_given_as_many_the_worst_guesser_is_thought_of() -> No
 def test_no_other_lengths_have_a_much_higher_goodput(
     shape: dict[int, float], chances: tuple[float, float]
 ) -> None:
-    verify, asked = curve(shape), options(*chances)
+    verify, asked = known(shape), options(*chances)
 
     def goodput(lengths: tuple[int, ...]) -> float:
         gains = sum(sum(o.reach[:n]) for o, n in zip(asked, lengths, strict=True))
