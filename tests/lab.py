@@ -274,7 +274,7 @@ def decode(
     streams = cast("list[Stream]", list(texts))
     decoded = 0
     while not any(text.is_over for text in texts):
-        drafts = speculation.propose(streams, others=0, room=ROOM - len(texts))
+        drafts = speculation.propose(streams, others=0, starting=0.0, room=ROOM - len(texts))
         rows = len(texts) + sum(map(len, drafts.values()))
         step_s = work.step_s(rows)
         speculation.observe_step(rows=rows, prompt_rows=0, took_s=step_s)

@@ -172,6 +172,10 @@ class Curve:
         """Expected of each of many calls in a row that have so many rows."""
         return self._up_to(rows)[rows]
 
+    def steadied_s(self, took_s: float) -> float:
+        """What the last call, which took so long, would have taken as one of many alike."""
+        return took_s / self._freshness(self._alike - 1)
+
     def table(self, rows: int) -> list[float]:
         """Expected of the next call, by its rows from 0 up to `rows`: on the line between the
         nearest counts that were seen. No row is free, and more rows cost less only where they are

@@ -137,7 +137,10 @@ class Engine:
         rows = sum(chunk.count for chunk in chunks)
         outputs = sum(chunk.is_last for chunk in chunks)
         room = min(self._rows.capacity - rows, self._context.max_outputs - outputs)
-        drafts = self._speculation.propose(streams, others=rows - len(streams), room=room)
+        starting = sum(c.count / c.sequence.pending for c in chunks if not c.sequence.is_decoding)
+        drafts = self._speculation.propose(
+            streams, others=rows - len(streams), starting=starting, room=room
+        )
         if drafts and not self._cache.reserve(rows + sum(map(len, drafts.values()))):
             self._speculation.drop()
             return {}

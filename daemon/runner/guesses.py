@@ -64,8 +64,10 @@ class Guesses:
         rows: int,
         is_even: bool,
         spent_s: Callable[[], float],
+        starting: float = 0.0,
     ) -> None:
-        """`streams` get a token each in `rows` of the target. `spent_s`: on guessing so far."""
+        """`streams` get a token each in `rows` of the target, and so many others their first.
+        `spent_s`: on guessing so far."""
         self.drafting_s = 0.0  # in the drafter's decodes
         self._asking = asking
         self._learned = learned
@@ -77,6 +79,7 @@ class Guesses:
             learned.draft,
             streams=streams,
             rows=rows,
+            starting=starting,
             leave_s=learned.verify.settling_s(rows) / RUN,
             is_even=is_even,
         )

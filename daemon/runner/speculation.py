@@ -60,21 +60,25 @@ class Speculation:
         for drafter in self._drafters:
             drafter.close()
 
-    def propose(self, streams: Seq[Stream], *, others: int, room: int) -> dict[int, list[int]]:
+    def propose(
+        self, streams: Seq[Stream], *, others: int, starting: float, room: int
+    ) -> dict[int, list[int]]:
         """Drafts by id, for streams that are about to decode; together at most `room`.
 
-        `others`: rows of the step that are not theirs.
+        `others`: rows of the step that are not theirs. `starting`: prompts that these bring to
+        their first token; of a longer one, the part of what is left of it.
         """
         if not self._drafters:
             return {}
         start_s, self._thinking_s = self._clock(), 0.0
         self._guesses = {stream.sequence.id: self._begin(stream) for stream in streams}
         asking = [guess for guess in self._guesses.values() if guess.bound > 0]
-        if self._may_guess(asking, others):
+        if self._may_guess(asking, others, starting):
             guesses = Guesses(
                 asking,
                 self.learned,
                 streams=len(streams),
+                starting=starting,
                 rows=len(streams) + others,
                 is_even=self._is_even,
                 spent_s=lambda: self._clock() - start_s,
@@ -87,13 +91,17 @@ class Speculation:
         self._guessing_s = self._clock() - start_s
         return {id_: guess.tokens for id_, guess in self._guesses.items() if guess.length}
 
-    def _may_guess(self, asking: Seq[Guess], others: int) -> bool:
-        """Whether it can be said what guesses cost, and thinking of them is not too much."""
+    def _may_guess(self, asking: Seq[Guess], others: int, starting: float) -> bool:
+        """Whether it can be said what guesses cost, and thinking of them is not too much. Where
+        many requests have come at once, whoever started first waits for the others: guesses for all
+        together cost less each."""
         if not asking or not self.learned.verify.is_known:
             return False
         if self._is_even and (others or len(asking) < len(self._guesses)):
             return False
-        return not self._purse.rests or any(guess.least for guess in asking)
+        if any(guess.least for guess in asking):
+            return True
+        return not self._purse.rests and starting < len(self._guesses)
 
     def drop(self) -> None:
         """The step has no room for drafts after all."""
@@ -113,7 +121,8 @@ class Speculation:
         else:
             self.forecasts.add(verify.observe(rows, took_s), took_s)
         if drafted:  # so it is known what rows cost
-            self._plain_s *= verify.steady_s(rows - drafted) / verify.steady_s(rows)
+            steady_s = took_s if prompt_rows else verify.steadied_s(took_s)
+            self._plain_s = steady_s * verify.steady_s(rows - drafted) / verify.steady_s(rows)
         if any(guess.is_free for guess in self._guesses.values()):
             extra_s = self._step_s - self._plain_s + settling_s
             idle_s = 0.0 if drafted else self._thinking_s

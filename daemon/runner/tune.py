@@ -51,6 +51,7 @@ class Costs:
     draft: Curve  # by rows of the drafter; not asked if all guesses are there already
     streams: int  # that each get a token
     rows: int  # without guesses
+    starting: float = 0.0  # first tokens that others get; they wait for the guesses, too
     spent_s: float = 0.0  # on the guesses that are there
     leave_s: float = 0.0  # that later steps without guesses take longer, after one with them
     is_even: bool = False  # whether all streams must be given as many guesses
@@ -58,7 +59,12 @@ class Costs:
     @property
     def goodput(self) -> float:
         """Tokens a second without guesses."""
-        return self.streams / (self.verify.seconds(self.rows) + self.spent_s)
+        return self.tokens / (self.verify.seconds(self.rows) + self.spent_s)
+
+    @property
+    def tokens(self) -> float:
+        """Of a step without guesses."""
+        return self.streams + self.starting
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +145,7 @@ class Batch:
         decodes."""
         costs = self._costs
         adding = [each for each in self._adding if each[0].layer <= layers]
-        tokens, goodputs = float(costs.streams), [costs.goodput]
+        tokens, goodputs = costs.tokens, [costs.goodput]
         took_s = costs.spent_s + costs.leave_s
         for (candidate, added_s), verify_s in zip(adding, self._verify_s[1:], strict=False):
             tokens -= candidate.unlikely

@@ -92,6 +92,18 @@ def test_a_text_whose_guesses_were_never_right_is_given_few() -> None:
     assert 0 < looked_up(is_proven=False) < looked_up(is_proven=True)
 
 
+@pytest.mark.parametrize(("starting", "guesses"), [(0.0, True), (0.9, True), (1.0, False)])
+def test_who_started_first_waits_for_as_many_others(*, starting: float, guesses: bool) -> None:
+    rng, learned = random.Random(1), first_measured(CHEAP)
+    text = MadeUp(0, [1.0] * 100, 0)
+    drafter = LabDrafter(Work(CHEAP, rng), {0: text})
+    learned.acceptance.observe(drafter.name, 1, [0.9] * 8, 8)
+    speculation = Speculation([drafter], learned, clock=lambda: drafter.clock_s)
+    drafts = speculation.propose([cast("Stream", text)], others=1, starting=starting, room=64)
+    assert bool(drafts) is guesses
+    assert bool(drafter.clock_s) is guesses  # the drafter does not even think
+
+
 def test_guesses_that_nobody_verified_are_judged_as_well() -> None:
     rng, learned = random.Random(1), first_measured(CHEAP)
     text = MadeUp(0, [0.5] * 100, 0)
@@ -100,7 +112,7 @@ def test_guesses_that_nobody_verified_are_judged_as_well() -> None:
     drafters = [Copier(work, {0: text}), Prober(work, {0: text})]
     speculation = Speculation(drafters, learned, clock=lambda: 0.0)
     stream, before = cast("Stream", text), learned.acceptance.judged(Copier.name, 1, 0.5)
-    drafts = speculation.propose([stream], others=0, room=64)[0]
+    drafts = speculation.propose([stream], others=0, starting=0.0, room=64)[0]
     speculation.observe_step(rows=3, prompt_rows=0, took_s=0.12)
     accepted = text.take(drafts)
     speculation.observe_stream(

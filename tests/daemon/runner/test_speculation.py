@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 import pytest
 from engines import GREEDY, Bench, ask, load_spec, open_bench
 from outrider.daemon.protocol import Limits, Sampling, Submit
+from outrider.daemon.runner.speculation import Speculation
+from outrider.daemon.runner.stream import Stream
 from tiny import write_llama
 from tiny_gemma import write_gemma3, write_gemma4
 from tiny_recurrent import write_mamba
@@ -118,6 +120,33 @@ def test_a_request_can_say_how_far(tmp_path: Path) -> None:
         told = bench.done[1].speculated
     assert told
     assert 0 < told.mean_length <= 2
+
+
+def test_it_is_known_who_gets_a_first_token_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[float] = []
+    propose = Speculation.propose
+
+    def listen(
+        self: Speculation, streams: Sequence[Stream], *, others: int, starting: float, room: int
+    ) -> dict[int, list[int]]:
+        told.append(starting)
+        return propose(self, streams, others=others, starting=starting, room=room)
+
+    monkeypatch.setattr(Speculation, "propose", listen)
+    load = load_spec(write_llama(tmp_path / "m.gguf"), num_ctx=1024, speculation=2)
+    with open_bench(load) as bench:
+        bench.submit(ask(0, PHRASE, 200))
+        while not bench.deltas:
+            bench.turn()
+        told.clear()
+        bench.submit(*(ask(i, f"{i} says {PHRASE * 4}", 2) for i in (1, 2)))
+        bench.finish(2)
+    parts = [starting for starting in told if starting]
+    assert len(parts) > 2
+    assert parts[0] < 1
+    assert max(parts) >= 1
 
 
 def test_a_recurrent_model_is_decoded_plainly(tmp_path: Path) -> None:

@@ -49,6 +49,16 @@ def test_who_guesses_better_is_given_more() -> None:
     assert lengths[0] > lengths[1]
 
 
+def test_who_waits_for_a_first_token_is_thought_of() -> None:
+    some = costs({1: 1.0, 2: 1.2, 8: 2.4})
+    alone, beside_three = (
+        choose(options(0.8), dataclasses.replace(some, starting=starting)).lengths
+        for starting in (0.0, 3.0)
+    )
+    assert alone[0] > 1
+    assert beside_three == [0]
+
+
 def test_where_all_must_be_given_as_many_the_worst_guesser_is_thought_of() -> None:
     even = dataclasses.replace(costs(FLAT, streams=2), is_even=True)
     assert choose(options(0.95, 0.8), even).lengths in ([4, 4], [6, 6], [8, 8])
