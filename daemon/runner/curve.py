@@ -107,20 +107,13 @@ class Curve:
         """A call took so long, as a logarithm; what was expected. A surprise is shared out by what
         was in doubt; what of it is beyond belief is either noise or another speed of the machine,
         as the next call will tell."""
-        expected, about = float(self._logs[place]), self._doubts[place]
-        belief = float(about[place])
-        if self._alike <= NUM_FRESH:
-            factor = self._alike - 1
-            belief += float(2 * about[factor] + self._doubts[factor, factor])
-            expected += float(self._logs[factor])
-            about = about + self._doubts[factor]
-        doubt = belief + self.noise
+        places = [place, self._alike - 1] if self._alike <= NUM_FRESH else [place]
+        expected, about = float(self._logs[places].sum()), self._doubts[places].sum(axis=0)
+        doubt = float(about[places].sum()) + self.noise
         surprise, most = took - expected, SURPRISE * math.sqrt(doubt)
         believed = min(max(surprise, -most), most)
         gain = about / doubt
-        if (
-            self._alike > 1
-        ):  # what changed since is the machine, not what these rows cost beside others
+        if self._alike > 1:  # since the last call the machine has changed, not the rows' shape
             gain[NUM_FRESH:] = gain[place]
         both = gain[:, None] * about
         self._logs += gain * believed
