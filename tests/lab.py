@@ -236,7 +236,8 @@ class LabDrafter:
 
 def known(costs: Mapping[int, float]) -> Curve:
     """What somebody believes who has seen many calls with so many rows."""
-    return Curve({rows: Belief(math.log(cost), SURE) for rows, cost in costs.items()})
+    logs = {rows: math.log(cost) if cost else -math.inf for rows, cost in costs.items()}
+    return Curve({rows: Belief(log, SURE) for rows, log in logs.items()})
 
 
 def first_measured(machine: Machine) -> Learned:

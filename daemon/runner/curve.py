@@ -68,7 +68,6 @@ class Curve:
         self._places = {rows: NUM_FRESH + i for i, rows in enumerate(shape)}  # in what follows
         self._logs: Vector = np.array([belief.log for belief in beliefs])
         self._doubts: Vector = np.diag([belief.doubt for belief in beliefs])  # covariance
-        self._doubts[NUM_FRESH:, NUM_FRESH:] += SPEED
         self._rows = 0  # of the last call
         self._alike = 0  # calls in a row that had as many
         self._line: list[float] = []  # seconds by rows; empty if it is not drawn yet
@@ -90,16 +89,16 @@ class Curve:
 
     def observe(self, rows: int, took_s: float) -> float:
         """A call with so many rows is over; the seconds that were expected of it."""
+        self._grow_old()
         self._alike = self._alike + 1 if rows == self._rows else 1
         self._rows, took = rows, math.log(took_s)
         if rows not in self._places:
             self._add(rows, took)
-        self._grow_old()
         return math.exp(self._learn(self._places[rows], took))
 
     def _grow_old(self) -> None:
-        """A call is made after the last one."""
-        self._doubts[NUM_FRESH:, NUM_FRESH:] += DRIFT
+        """A call is made after the last one, or after the profile was kept."""
+        self._doubts[NUM_FRESH:, NUM_FRESH:] += DRIFT if self._alike else SPEED
         own = self._doubts.ravel()[:: len(self._doubts) + 1]
         own[own < STALE] += CHANGE
 

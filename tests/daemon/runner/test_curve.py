@@ -6,6 +6,7 @@ import math
 import random
 
 import pytest
+from lab import known
 from outrider.daemon.runner.curve import Curve, Rate
 
 
@@ -17,11 +18,10 @@ def measured(costs: dict[int, float]) -> Curve:
 
 
 def test_between_what_was_seen_lies_a_line() -> None:
-    curve = measured({1: 1.0, 4: 1.6, 8: 4.0})
-    seconds = [curve.seconds(rows) for rows in (1, 2, 4, 6, 8)]
-    assert seconds == pytest.approx([1, 1.2, 1.6, 2.8, 4], rel=0.05)
-    assert curve.seconds(10) == pytest.approx(5.2, rel=0.06)  # on through the last two
-    assert curve.table(3) == pytest.approx([0, 1, 1.2, 1.4], rel=0.02)
+    curve = known({1: 1.0, 4: 1.6, 8: 4.0})
+    assert [curve.seconds(rows) for rows in (1, 2, 4, 6, 8)] == pytest.approx([1, 1.2, 1.6, 2.8, 4])
+    assert curve.seconds(10) == pytest.approx(5.2)  # on through the last two
+    assert curve.table(3) == pytest.approx([0, 1, 1.2, 1.4])
 
 
 def test_one_measurement_says_something_of_all() -> None:

@@ -61,8 +61,7 @@ def test_a_known_machine_is_not_measured_again(tmp_path: Path) -> None:
     load = load_spec(write_llama(tmp_path / "m.gguf"), speculation=4, profile=str(path))
     loaded = load_model(load, lambda _fraction: None)
     speculation = prepare(loaded, load)
-    found, kept = speculation.learned.verify.shape, learned().verify.shape
-    assert {rows: b.log for rows, b in found.items()} == {rows: b.log for rows, b in kept.items()}
+    assert speculation.learned.verify.shape == learned().verify.shape
     loaded.context.close()
     loaded.model.close()
 
