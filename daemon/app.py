@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
 from importlib.metadata import version as package_version
 
 from aiohttp import web
@@ -21,6 +21,7 @@ from ..quant.gguf import GGUFError
 from .api import blobs, create, embed, library, native
 from .api.guard import Handler, Origins, build_guard, cross_origin
 from .api.house import HOUSE, House
+from .api.stream import Line
 from .api.wire import MAX_BODY
 from .config import Settings
 from .errors import BadRequest, ConfigError, OutriderError
@@ -28,10 +29,11 @@ from .fleet import Fleet
 from .inventory import Inventory
 from .metrics import Metrics
 from .notify import Notifier
-from .progress import follow
 
 MAX_BODY_BYTES = 64 << 20
 SHUTDOWN_S = 2.0
+
+Follow = Callable[[AsyncGenerator[Line, None]], Awaitable[None]]
 
 log = logging.getLogger("outrider")
 
@@ -156,8 +158,11 @@ async def running(settings: Settings) -> AsyncIterator[str]:
         await fleet.close()
 
 
-async def serve(settings: Settings, pull: str | None) -> None:
-    """Run in the foreground until SIGINT or SIGTERM; first fetch `pull` if it is missing."""
+async def serve(settings: Settings, pull: str | None, follow: Follow) -> None:
+    """Run in the foreground until SIGINT or SIGTERM; first fetch `pull` if it is missing.
+
+    `follow` shows the progress of the pull.
+    """
     logging.basicConfig(
         level=logging.DEBUG if settings.debug else logging.INFO,
         format="%(asctime)s %(levelname)s %(message)s",
@@ -168,7 +173,7 @@ async def serve(settings: Settings, pull: str | None) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     notifier = Notifier(os.environ.get("NOTIFY_SOCKET"))
-    if pull and not await _completes(ensure(Store(settings.models), pull), stop):
+    if pull and not await _completes(ensure(Store(settings.models), pull, follow), stop):
         return
     async with running(settings) as url:
         print(_greeting(url, pull), flush=True)
@@ -188,11 +193,11 @@ async def _completes(work: Coroutine[object, object, None], stop: asyncio.Event)
     return not task.cancelled()
 
 
-async def ensure(store: Store, text: str) -> None:
+async def ensure(store: Store, text: str, follow: Follow) -> None:
     """Fetch a model unless it is there."""
     name = Name.parse(text)
     if not store.find(name):
-        await follow(library.report(store, name), sys.stderr)
+        await follow(library.report(store, name))
 
 
 def _url(settings: Settings, runner: web.AppRunner) -> str:

@@ -48,8 +48,9 @@ def weights_store() -> Path:
     fetch = f"""
 import asyncio, pathlib
 from outrider.daemon.app import ensure
+from outrider.daemon.cli.progress import follow
 from outrider.models.store import Store
-asyncio.run(ensure(Store(pathlib.Path({str(root)!r})), {MODEL!r}))
+asyncio.run(ensure(Store(pathlib.Path({str(root)!r})), {MODEL!r}, follow))
 """
     subprocess.run([sys.executable, "-c", fetch], check=True, timeout=600)
     return root

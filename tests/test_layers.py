@@ -25,6 +25,12 @@ LAYERS = {
     "daemon.prompt": "prompt",
     "daemon.parse": "parse",
     "daemon.runner": "runner",
+    "daemon.app": "app",
+    "daemon.cli": "cli",
+    "daemon.__main__": "cli",
+    "daemon.config": "config",
+    "daemon.options": "options",
+    "daemon.parameters": "options",
     "daemon": FRONT,
 }
 MAY_IMPORT = {
@@ -36,12 +42,16 @@ MAY_IMPORT = {
     "prompt": {"prompt", "errors"},
     "parse": {"parse", "errors"},
     "runner": {"runner", "quant", "errors", "protocol", "prompt", "parse"},
-    FRONT: {FRONT, "quant", "models", "errors", "protocol", "duration", "prompt"},
+    "config": {"errors", "protocol", "duration"},
+    "options": {"options", "errors", "protocol"},
+    FRONT: {FRONT, "quant", "models", "errors", "protocol", "duration", "config", "options"},
+    "app": {FRONT, "quant", "models", "errors", "config"},
+    "cli": {"cli", "errors", "config", "options", "models", "app"},  # app: to serve
 }
 MAY_USE = {
     "llama_cpp": {"runner", "quant"},
-    "aiohttp": {FRONT, "models"},
-    "click": {FRONT},
+    "aiohttp": {FRONT, "app", "cli", "models"},
+    "click": {"cli"},
     "llguidance": {"runner"},
     "prometheus_client": {FRONT},
 }
@@ -50,7 +60,7 @@ ONLY_IN = {
     "llguidance": "daemon.runner.grammar",
     "prometheus_client": "daemon.metrics",
 }
-LAZY_FUNCTION = ("daemon.cli.serving", "serve")  # the other verbs start without the server
+LAZY_FUNCTION = ("daemon.cli.serve", "serve")  # the other verbs start without the server
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,14 +11,14 @@ from importlib.metadata import version
 
 import click
 
-from ..client import Client
 from ..config import Settings
 from ..errors import ConfigError, OutriderError
-from .asking import run
-from .keeping import cp, create, list_loaded, list_stored, pull, rm, show, stop
-from .proving import bench, verify
-from .serving import serve
-from .talking import talk
+from .client import Client
+from .connect import run_with_client
+from .model_commands import cp, create, list_loaded, list_stored, pull, rm, show, stop
+from .run import run
+from .serve import serve
+from .speculation_commands import bench, verify
 
 INTERRUPTED = 130
 
@@ -40,7 +40,7 @@ def commands(ctx: click.Context, host: str | None, show_version: bool) -> None:
     """Run language models on this machine."""
     ctx.obj = host
     if show_version:
-        talk(host, _print_version)
+        run_with_client(host, _print_version)
         ctx.exit()
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())

@@ -24,21 +24,21 @@ from typing import TypeVar
 import psutil
 from outrider.daemon.app import ensure
 from outrider.daemon.child import RUNNER_ENV
+from outrider.daemon.cli.progress import follow
 from outrider.daemon.protocol import Load
 from outrider.models.store import Store
-
-from . import ahead, overhead
-from .ahead_table import ahead_table
-from .failure import BenchFailed
-from .gpu import gpu_name, require_gpu
-from .load import Client
-from .peer import ensure_peer
-from .plan import cache_home, models_root, plan_of
-from .plot import write_plot
-from .progress import tell
-from .report import Fact, Results, Run, find, read, save, table
-from .roster import PAIRS
-from .scenarios import (
+from outrider.tests.bench import ahead, overhead
+from outrider.tests.bench.ahead_table import ahead_table
+from outrider.tests.bench.failure import BenchFailed
+from outrider.tests.bench.gpu import gpu_name, require_gpu
+from outrider.tests.bench.load import Client
+from outrider.tests.bench.peer import ensure_peer
+from outrider.tests.bench.plan import cache_home, models_root, plan_of
+from outrider.tests.bench.plot import write_plot
+from outrider.tests.bench.progress import tell
+from outrider.tests.bench.report import Fact, Results, Run, find, read, save, table
+from outrider.tests.bench.roster import PAIRS
+from outrider.tests.bench.scenarios import (
     FULL,
     MODEL,
     QUICK,
@@ -53,7 +53,7 @@ from .scenarios import (
     mean,
     warm_up,
 )
-from .servers import Server, start_outrider, start_peer
+from outrider.tests.bench.servers import Server, start_outrider, start_peer
 
 NUM_CTX = 8192
 OVERHEAD, AHEAD = "overhead", "ahead"
@@ -141,7 +141,7 @@ def _bench(args: argparse.Namespace) -> Path:
         require_gpu()
     peer = ensure_peer(cache_home())
     store_root = models_root()
-    asyncio.run(ensure(Store(store_root), MODEL))
+    asyncio.run(ensure(Store(store_root), MODEL, follow))
     load = plan_of(store_root, MODEL, slots=SLOTS, ctx=NUM_CTX)
     num_runs = args.runs or (1 if args.quick else 3)
     size = QUICK if args.quick else FULL

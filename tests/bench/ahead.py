@@ -16,19 +16,18 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from outrider.daemon import bench
-from outrider.daemon.bench import Heard
-from outrider.daemon.client import DaemonError
+from outrider.daemon.cli import bench
+from outrider.daemon.cli.bench import TimedAnswer
+from outrider.daemon.cli.bench_prompts import ADAPTIVE, PLAIN, PROMPTS
+from outrider.daemon.cli.client import DaemonError
 from outrider.daemon.protocol import Load
-from outrider.daemon.trial import ADAPTIVE, PLAIN, PROMPTS
-
-from .bound import bound, learned_in
-from .failure import BenchFailed
-from .load import Ask, Client, Reply
-from .progress import tell
-from .roster import Pair
-from .scenarios import Values
-from .servers import Server, start_outrider, start_peer
+from outrider.tests.bench.bound import bound, learned_in
+from outrider.tests.bench.failure import BenchFailed
+from outrider.tests.bench.load import Ask, Client, Reply
+from outrider.tests.bench.progress import tell
+from outrider.tests.bench.roster import Pair
+from outrider.tests.bench.scenarios import Values
+from outrider.tests.bench.servers import Server, start_outrider, start_peer
 
 STREAMS = (1, 4, 8)
 SLOTS = max(STREAMS)
@@ -207,7 +206,7 @@ async def _ask(side: Side, asks: Sequence[Ask]) -> Sequence[Reply]:
 
 def _rate(replies: Sequence[Reply]) -> float:
     heard = [
-        Heard(reply.tokens, tuple(zip(reply.arrivals_s, reply.counts, strict=True)))
+        TimedAnswer(reply.tokens, tuple(zip(reply.arrivals_s, reply.counts, strict=True)))
         for reply in replies
     ]
     try:

@@ -17,9 +17,8 @@ from pathlib import Path
 
 from outrider.daemon.runner.learned import Learned
 from outrider.daemon.runner.profile import restore
-
-from .failure import BenchFailed
-from .load import Guessed, Reply
+from outrider.tests.bench.failure import BenchFailed
+from outrider.tests.bench.load import Guessed, Reply
 
 LENGTHS = range(17)  # 0: plain
 HALVINGS = 40  # of the interval in which the chance lies

@@ -5,8 +5,7 @@ from __future__ import annotations
 import subprocess
 
 import llama_cpp
-
-from .failure import BenchFailed
+from outrider.tests.bench.failure import BenchFailed
 
 ASK = ("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
 

@@ -15,8 +15,7 @@ from itertools import pairwise
 from typing import ClassVar, Protocol
 
 import aiohttp
-
-from .failure import BenchFailed
+from outrider.tests.bench.failure import BenchFailed
 
 ANSWER_TIMEOUT_S = 180.0
 LINE_BYTES = 1 << 20

@@ -16,17 +16,17 @@ import numpy as np
 from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter
 from numpy.typing import NDArray
 from outrider.daemon.app import ensure
-from outrider.daemon.client import DaemonError
+from outrider.daemon.cli.client import DaemonError
+from outrider.daemon.cli.progress import follow
 from outrider.models.errors import ModelError
 from outrider.models.name import Name
 from outrider.models.scratch import scratch
 from outrider.models.store import Store
+from outrider.tests.bench.failure import BenchFailed
+from outrider.tests.bench.progress import tell
+from outrider.tests.bench.quantisation import F16, Q4_0, quantise
+from outrider.tests.bench.scenarios import MODEL
 from weights import import_gguf
-
-from .failure import BenchFailed
-from .progress import tell
-from .quantisation import F16, Q4_0, quantise
-from .scenarios import MODEL
 
 MOE = "smollm2-moe-pair:8x135m"
 EXPERTS, EXPERTS_USED = 8, 2
@@ -85,7 +85,7 @@ def write_moe(source: Path, target: Path, *, seed: int = 0) -> Path:
 def dense_model(store_root: Path) -> Path:
     store = Store(store_root)
     try:
-        asyncio.run(ensure(store, MODEL))
+        asyncio.run(ensure(store, MODEL, follow))
         path = store.resolve(MODEL).model_path
     except (DaemonError, ModelError) as error:
         raise BenchFailed(str(error)) from error

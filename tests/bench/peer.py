@@ -20,8 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from outrider.models.lock import locked
-
-from .failure import BenchFailed
+from outrider.tests.bench.failure import BenchFailed
 
 PACKAGE = "llama-cpp-python"
 FLAGS = (

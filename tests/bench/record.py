@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from itertools import product
 
 from engines import ask, open_bench
+from outrider.daemon.cli.bench_prompts import PROMPTS
 from outrider.daemon.protocol import MAX_READ_AHEAD, Load, Sampling, Submit
 from outrider.daemon.runner.context import Context
 from outrider.daemon.runner.drafters.drafter import Ask, Call, Drafter, GoOn, to_the_end
@@ -20,13 +21,11 @@ from outrider.daemon.runner.pairing import load_drafter
 from outrider.daemon.runner.sampling import sureness
 from outrider.daemon.runner.sequence import Sequence as Tokens
 from outrider.daemon.runner.speculation import Speculation
-from outrider.daemon.trial import PROMPTS
+from outrider.tests.bench.ahead import CHAT, GREEDY, NUM_CTX, SAMPLED, TEMPERATURES
+from outrider.tests.bench.pair import ensure_pair
+from outrider.tests.bench.plan import models_root, plan_of
+from outrider.tests.bench.progress import tell
 from spoken import FILE, Spoken, write
-
-from .ahead import CHAT, GREEDY, NUM_CTX, SAMPLED, TEMPERATURES
-from .pair import ensure_pair
-from .plan import models_root, plan_of
-from .progress import tell
 
 TEXTS = 8  # of one kind
 TOKENS = 64

@@ -9,9 +9,8 @@ from pathlib import Path
 from statistics import median
 
 import msgspec
-
-from .failure import BenchFailed
-from .scenarios import STREAMS, Values
+from outrider.tests.bench.failure import BenchFailed
+from outrider.tests.bench.scenarios import STREAMS, Values
 
 Fact = str | int | float
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
-from .. import card, creation, errands, table
-from ..client import Client, Json, MissingModelError
-from .talking import talk
+from . import create_plan, operations, show_view, table
+from .client import Client, Json, MissingModelError
+from .connect import run_with_client
 
 PARTS = ("license", "modelfile", "parameters", "system", "template")
 
@@ -21,7 +21,7 @@ PARTS = ("license", "modelfile", "parameters", "system", "template")
 @click.pass_obj
 def pull(address: str | None, /, model: str, insecure: bool) -> None:
     """Fetch MODEL from its registry."""
-    talk(address, lambda client: errands.pull(client, model, insecure))
+    run_with_client(address, lambda client: operations.pull(client, model, insecure))
 
 
 @click.command()
@@ -37,8 +37,8 @@ def pull(address: str | None, /, model: str, insecure: bool) -> None:
 @click.pass_obj
 def create(address: str | None, /, model: str, modelfile: Path | None) -> None:
     """Make MODEL of a Modelfile: GGUF files, a drafter, other models, options, texts."""
-    plan = creation.plan(model, modelfile)
-    talk(address, lambda client: errands.create(client, plan))
+    plan = create_plan.plan_create(model, modelfile)
+    run_with_client(address, lambda client: operations.create(client, plan))
 
 
 @click.command("list")
@@ -50,7 +50,7 @@ def list_stored(address: str | None, /, prefix: str) -> None:
     async def work(client: Client) -> None:
         click.echo(table.stored(await client.get("/api/tags"), prefix, datetime.now(UTC)))
 
-    talk(address, work)
+    run_with_client(address, work)
 
 
 @click.command("ps")
@@ -62,7 +62,7 @@ def list_loaded(address: str | None, /, prefix: str) -> None:
     async def work(client: Client) -> None:
         click.echo(table.loaded(await client.get("/api/ps"), prefix, datetime.now(UTC)))
 
-    talk(address, work)
+    run_with_client(address, work)
 
 
 @click.command()
@@ -83,9 +83,9 @@ def show(address: str | None, /, model: str, verbose: bool, **parts: bool) -> No
 
     async def work(client: Client) -> None:
         shown = await client.post("/api/show", {"model": model, "verbose": verbose})
-        click.echo(_part(shown, chosen[0]) if chosen else card.render(shown, verbose))
+        click.echo(_part(shown, chosen[0]) if chosen else show_view.render(shown, verbose))
 
-    talk(address, work)
+    run_with_client(address, work)
 
 
 @click.command()
@@ -96,11 +96,11 @@ def stop(address: str | None, /, model: str) -> None:
 
     async def work(client: Client) -> None:
         try:
-            await errands.stop(client, model)
+            await operations.stop(client, model)
         except MissingModelError:
             raise MissingModelError(f'couldn\'t find model "{model}" to stop') from None
 
-    talk(address, work)
+    run_with_client(address, work)
 
 
 @click.command()
@@ -114,7 +114,7 @@ def cp(address: str | None, /, source: str, destination: str) -> None:
         await client.post("/api/copy", {"source": source, "destination": destination})
         click.echo(f"copied '{source}' to '{destination}'")
 
-    talk(address, work)
+    run_with_client(address, work)
 
 
 @click.command()
@@ -125,11 +125,11 @@ def rm(address: str | None, /, models: Sequence[str]) -> None:
 
     async def work(client: Client) -> None:
         for model in models:
-            await errands.stop(client, model)
+            await operations.stop(client, model)
             await client.delete("/api/delete", {"model": model})
             click.echo(f"deleted '{model}'")
 
-    talk(address, work)
+    run_with_client(address, work)
 
 
 def _part(shown: Json, part: str) -> str:

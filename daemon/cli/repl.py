@@ -10,12 +10,12 @@ from contextlib import suppress
 from dataclasses import fields, replace
 from typing import Any, TextIO, TypeVar
 
-from . import card, errands, history
-from .answer import Answer, Look, footer
-from .chat import Chat
+from ..errors import OutriderError
+from ..options import Options
+from . import history, operations, show_view
+from .answer import AnswerView, ViewOptions, footer
 from .client import Client, Json
-from .errors import OutriderError
-from .options import Options
+from .session import ChatSession
 
 PROMPT, MORE = ">>> ", "... "
 QUOTES = '"""'
@@ -78,12 +78,17 @@ class Repl:
     """Reads messages and commands, and holds the conversation between them."""
 
     def __init__(
-        self, runner: asyncio.Runner, client: Client, conversation: Chat, look: Look, out: TextIO
+        self,
+        runner: asyncio.Runner,
+        client: Client,
+        conversation: ChatSession,
+        view: ViewOptions,
+        out: TextIO,
     ) -> None:
         self._runner = runner
         self._client = client
         self._chat = conversation
-        self._look = look
+        self._view = view
         self._out = out
         self._open = True
         self._commands: dict[str, Callable[[str], None]] = {
@@ -103,10 +108,10 @@ class Repl:
             "noformat": self._choose(format=None),
             "think": self._set_think,
             "nothink": self._choose(think=False),
-            "verbose": self._look_at(verbose=True),
-            "quiet": self._look_at(verbose=False),
-            "wordwrap": self._look_at(word_wrap=True),
-            "nowordwrap": self._look_at(word_wrap=False),
+            "verbose": self._set_view(verbose=True),
+            "quiet": self._set_view(verbose=False),
+            "wordwrap": self._set_view(word_wrap=True),
+            "nowordwrap": self._set_view(word_wrap=False),
             "history": lambda _: history.remember(True),
             "nohistory": lambda _: history.remember(False),
         }
@@ -143,12 +148,12 @@ class Repl:
     def _say(self, text: str) -> None:
         """An answer that Ctrl-C stops stays as far as it came; one that fails is not kept."""
         asked = self._chat.said("user", text)
-        answer = Answer(self._out, self._look)
+        answer = AnswerView(self._out, self._view)
         with suppress(KeyboardInterrupt):
-            self._run(errands.ask(self._client, asked, answer))
+            self._run(operations.ask(self._client, asked, answer))
         if answer.content:
             self._chat = asked.said("assistant", answer.content)
-        if self._look.verbose and answer.metrics:
+        if self._view.verbose and answer.metrics:
             print(footer(answer.metrics), file=sys.stderr)
         self._print("")
 
@@ -187,11 +192,11 @@ class Repl:
 
         return command
 
-    def _look_at(self, **choice: bool) -> Callable[[str], None]:
+    def _set_view(self, **choice: bool) -> Callable[[str], None]:
         """A /set command without a value that changes what is shown."""
 
         def command(_: str) -> None:
-            self._look = replace(self._look, **choice)
+            self._view = replace(self._view, **choice)
 
         return command
 
@@ -200,7 +205,7 @@ class Repl:
             raise UsageError(f"/show takes one of info, {', '.join(PARTS)}")
         shown = self._run(self._client.post("/api/show", {"model": self._chat.model}))
         self._print(
-            card.render(shown, verbose=False) if part == "info" else self._part(shown, part)
+            show_view.render(shown, verbose=False) if part == "info" else self._part(shown, part)
         )
 
     def _part(self, shown: Json, part: str) -> str:
@@ -216,7 +221,7 @@ class Repl:
         if not model or " " in model:
             raise UsageError("/load takes the name of a model")
         fresh = replace(self._chat, model=model, messages=())
-        self._run(errands.load(self._client, fresh))
+        self._run(operations.load(self._client, fresh))
         self._chat = fresh
 
     def _clear(self, _: str) -> None:

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import click
 
-from .. import bench as trials
-from .. import bench_page, progress
-from .. import verify as proofs
-from ..client import Client, DaemonError
-from ..trial import reading_ahead
-from .talking import talk
-from .words import Numbers
+from . import bench as bench_runs
+from . import bench_page, progress
+from . import verify as verification
+from .bench_prompts import speculation_of
+from .client import Client, DaemonError
+from .connect import run_with_client
+from .parameter_types import NumberList
 
-NUMBERS = Numbers()
+NUMBERS = NumberList()
 
 
 @click.command()
@@ -26,20 +26,20 @@ def verify(address: str | None, /, model: str) -> None:
     """Compare MODEL's text with and without reading ahead."""
 
     async def work(client: Client) -> None:
-        drafters = (await reading_ahead(client, model))["drafters"]
+        drafters = (await speculation_of(client, model))["drafters"]
         click.echo(f"{model}, drafted by {' and '.join(drafters)}:")
-        outcomes: list[proofs.Outcome] = []
-        for kind, temperature in proofs.cases():
-            for outcome in await proofs.verify(client, model, kind, temperature):
+        outcomes: list[verification.Outcome] = []
+        for kind, temperature in verification.cases():
+            for outcome in await verification.verify(client, model, kind, temperature):
                 click.echo(str(outcome))
                 outcomes.append(outcome)
-        click.echo(proofs.sentence(outcomes))
+        click.echo(verification.sentence(outcomes))
         if any(o.difference and not o.difference.is_near_tie for o in outcomes):
             raise DaemonError(
                 f"{model} does not say the same with reading ahead; please report the lines above"
             )
 
-    talk(address, work)
+    run_with_client(address, work)
 
 
 @click.command()
@@ -67,22 +67,24 @@ def bench(
     numbers = [int(number) for number in streams if number >= 1]
 
     async def work(client: Client) -> None:
-        names = " and ".join((await reading_ahead(client, model))["drafters"])
+        names = " and ".join((await speculation_of(client, model))["drafters"])
         click.echo(f"{model}, drafted by {names}; ratios to plain decoding, and guesses accepted")
-        click.echo(trials.header())
+        click.echo(bench_runs.header())
         results = []
-        for row in trials.rows(numbers, temperatures):
+        for row in bench_runs.rows(numbers, temperatures):
             measured = []
             for run in range(runs + 1):  # the first brings prompts into the cache
-                measured.append([await trials.measure(client, model, c, num_predict) for c in row])
+                measured.append(
+                    [await bench_runs.measure(client, model, c, num_predict) for c in row]
+                )
                 _progress(f"{row[0].kind}: run {run} of {runs}")
-            results.append(trials.summarise(row, measured[1:]))
+            results.append(bench_runs.summarise(row, measured[1:]))
             _progress("")
-            click.echo(trials.line(results[-1]))
+            click.echo(bench_runs.line(results[-1]))
             page.write_text(bench_page.render(model, names, results), encoding="utf-8")
         click.echo(f"plots: {page}")
 
-    talk(address, work)
+    run_with_client(address, work)
 
 
 def _progress(text: str) -> None:

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..models.errors import InvalidModelfile, InvalidName
-from ..models.name import Name
-from ..models.recipe import Recipe, decode_modelfile, parse_modelfile
+from ...models.errors import InvalidModelfile, InvalidName
+from ...models.name import Name
+from ...models.recipe import Recipe, decode_modelfile, parse_modelfile
+from ..errors import OutriderError
+from ..parameters import read_parameters
 from .client import Json
-from .errors import OutriderError
-from .parameters import read_parameters
 
 MAGIC = b"GGUF"  # not from `quant`, whose imports would make every command start late
 UNUSABLE = ("*.safetensors", "pytorch*.bin", "consolidated*.pth")
@@ -25,14 +25,14 @@ class ModelfileError(OutriderError):
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class CreatePlan:
     """What to ask of the daemon, and which files it has to have before."""
 
     body: Json
     files: tuple[tuple[str, Path], ...]  # the field that each belongs to
 
 
-def plan(model: str, modelfile: Path | None) -> Plan:
+def plan_create(model: str, modelfile: Path | None) -> CreatePlan:
     """What `modelfile` asks for; without one, that of this folder or the GGUF files in it.
 
     Raises ModelfileError, and BadRequest for a parameter.
@@ -46,7 +46,7 @@ def plan(model: str, modelfile: Path | None) -> Plan:
     files = tuple(_files(recipe, path.parent))
     _check_files(files)
     names = [name for name in recipe.all("from") if not _find(name, path.parent)]
-    return Plan(body | ({"from": names[-1]} if names else {}), files)
+    return CreatePlan(body | ({"from": names[-1]} if names else {}), files)
 
 
 def _text(path: Path, *, is_chosen: bool) -> str:

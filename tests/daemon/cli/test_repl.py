@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
-from outrider.daemon.answer import Look
-from outrider.daemon.chat import Chat
-from outrider.daemon.client import Client
-from outrider.daemon.repl import Repl, UsageError, is_command, parameter, read_message
+from outrider.daemon.cli.answer import ViewOptions
+from outrider.daemon.cli.client import Client
+from outrider.daemon.cli.repl import Repl, UsageError, is_command, parameter, read_message
+from outrider.daemon.cli.session import ChatSession
 from scripted import Lines, Reply, Scripted
 
 SHOWN = {"details": {"family": "llama"}, "model_info": {}, "system": "Be kind."}
@@ -42,19 +42,19 @@ def typed(*lines: str | type[BaseException]) -> Callable[[str], str]:
     return read
 
 
-def converse(url: str, chat: Chat, read: Callable[[str], str]) -> str:
+def converse(url: str, chat: ChatSession, read: Callable[[str], str]) -> str:
     out = io.StringIO()
     with asyncio.Runner() as runner:
         client = runner.run(Client(url).__aenter__())
         try:
-            Repl(runner, client, chat, Look(), out).loop(read)
+            Repl(runner, client, chat, ViewOptions(), out).loop(read)
         finally:
             runner.run(client.close())
     return out.getvalue()
 
 
 async def talk(daemon: Scripted, *lines: str | type[BaseException]) -> str:
-    return await asyncio.to_thread(converse, daemon.url, Chat("m"), typed(*lines))
+    return await asyncio.to_thread(converse, daemon.url, ChatSession("m"), typed(*lines))
 
 
 def roles(body: dict[str, Any]) -> list[tuple[str, str]]:

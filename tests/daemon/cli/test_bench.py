@@ -5,17 +5,17 @@ from __future__ import annotations
 from xml.etree import ElementTree
 
 import pytest
-from outrider.daemon import bench, bench_page
-from outrider.daemon.bench import Heard, Measured, Result
-from outrider.daemon.client import DaemonError
-from outrider.daemon.trial import ADAPTIVE, PLAIN, Trial
+from outrider.daemon.cli import bench, bench_page
+from outrider.daemon.cli.bench import BenchResult, BenchRun, TimedAnswer
+from outrider.daemon.cli.bench_prompts import ADAPTIVE, PLAIN, BenchRequest
+from outrider.daemon.cli.client import DaemonError
 
 
-def results() -> list[Result]:
+def results() -> list[BenchResult]:
     (row,) = list(bench.rows([2], [0.0]))[:1]
     plain = [10.0, 20.0, 30.0]  # the machine drifts
     runs = [
-        [Measured(speed * (1 + i / 10), drafted=i * 10, accepted=i * 4) for i in range(len(row))]
+        [BenchRun(speed * (1 + i / 10), drafted=i * 10, accepted=i * 4) for i in range(len(row))]
         for speed in plain
     ]
     return bench.summarise(row, runs)
@@ -31,8 +31,8 @@ def test_ratios_are_taken_within_a_run() -> None:
 
 
 def test_a_rate_counts_while_all_streams_run() -> None:
-    fast = Heard(5, tuple((0.0 + i, 1) for i in range(5)))  # at 0, 1, 2, 3 and 4 seconds
-    slow = Heard(9, tuple((1.0 + i, 1) for i in range(9)))
+    fast = TimedAnswer(5, tuple((0.0 + i, 1) for i in range(5)))  # at 0, 1, 2, 3 and 4 seconds
+    slow = TimedAnswer(9, tuple((1.0 + i, 1) for i in range(9)))
     assert bench.rate([fast]) == pytest.approx(1.0)
     assert bench.rate([fast, slow]) == pytest.approx((3 + 3) / 3)
 
@@ -40,15 +40,15 @@ def test_a_rate_counts_while_all_streams_run() -> None:
 def test_lines_of_one_step_are_on_one_side_of_its_end() -> None:
     """Whichever comes first: what was drafted for one while others read their prompts is over when
     they begin, and what they get in its last step still counts."""
-    ahead = Heard(20, ((0.0, 1), (1.002, 16), (2.0, 1), (3.0, 1), (4.0, 1)))
-    others = Heard(7, tuple((1.001 + 1.001 * i, 1) for i in range(7)))
+    ahead = TimedAnswer(20, ((0.0, 1), (1.002, 16), (2.0, 1), (3.0, 1), (4.0, 1)))
+    others = TimedAnswer(7, tuple((1.001 + 1.001 * i, 1) for i in range(7)))
     assert bench.rate([ahead, others]) == pytest.approx((3 + 3) / 3, rel=0.01)
 
 
 @pytest.mark.parametrize("pieces", [(), ((1.0, 3),)])
 def test_answers_of_one_piece_cannot_be_measured(pieces: tuple[tuple[float, int], ...]) -> None:
     with pytest.raises(DaemonError, match="ask for more tokens"):
-        bench.rate([Heard(1, pieces)])
+        bench.rate([TimedAnswer(1, pieces)])
 
 
 def test_the_table_is_aligned() -> None:
@@ -74,6 +74,6 @@ def test_the_page_has_a_plot_for_each_prompt_and_needs_nothing_else() -> None:
     [(PLAIN, {"draft_num_predict": 0}), ("4", {"draft_fixed": 4}), (ADAPTIVE, {})],
 )
 def test_a_trial_says_how_far_to_read_ahead(way: str, option: dict[str, int]) -> None:
-    options = Trial("m", "json", way).body()["options"]
+    options = BenchRequest("m", "json", way).body()["options"]
     told = {name: value for name, value in options.items() if name.startswith("draft")}
     assert told == option

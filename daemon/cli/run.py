@@ -9,13 +9,13 @@ from pathlib import Path
 
 import click
 
-from .. import errands, history, repl
-from ..answer import Answer, Look, footer
-from ..chat import Chat
-from ..client import Client
 from ..config import Settings
-from .talking import talk
-from .words import BareThink, keep_alive, schema_or_json, with_stdin
+from . import history, operations, repl
+from .answer import AnswerView, ViewOptions, footer
+from .client import Client
+from .connect import run_with_client
+from .parameter_types import ThinkCommand, keep_alive, schema_or_json, with_stdin
+from .session import ChatSession
 
 THINK: dict[str, bool | str] = {
     "true": True,
@@ -24,7 +24,7 @@ THINK: dict[str, bool | str] = {
 }
 
 
-@click.command(cls=BareThink)
+@click.command(cls=ThinkCommand)
 @click.argument("model")
 @click.argument("prompt", nargs=-1)
 @click.option("--keepalive", help="How long the model stays loaded afterwards, such as 5m.")
@@ -64,49 +64,55 @@ def run(
     state_home: Path,
 ) -> None:
     """Ask MODEL one PROMPT, or talk with it when there is none."""
-    conversation = Chat(
+    conversation = ChatSession(
         model=model,
         format=schema_or_json(shape),
         think=None if think is None else THINK[think],
         keep_alive=keep_alive(keepalive),
     )
-    look = Look(verbose=verbose, hide_thinking=hidethinking, word_wrap=not nowordwrap)
+    view = ViewOptions(verbose=verbose, hide_thinking=hidethinking, word_wrap=not nowordwrap)
     if not prompt and sys.stdin.isatty():
         path = None if nohistory else state_home.expanduser() / "outrider" / "history"
-        _converse(address, conversation, look, insecure, path)
+        _converse(address, conversation, view, insecure, path)
     else:
         text = with_stdin(" ".join(prompt))
-        talk(address, lambda client: _answer_once(client, conversation, text, look, insecure))
+        run_with_client(
+            address, lambda client: _answer_once(client, conversation, text, view, insecure)
+        )
 
 
 def _converse(
-    host: str | None, conversation: Chat, look: Look, insecure: bool, path: Path | None
+    host: str | None,
+    conversation: ChatSession,
+    view: ViewOptions,
+    insecure: bool,
+    path: Path | None,
 ) -> None:
     with asyncio.Runner() as runner:
         client = runner.run(Client(Settings.load(host=host).base_url).__aenter__())
         try:
             runner.run(_prepare(client, conversation, insecure))
             with history.kept(path):
-                repl.Repl(runner, client, conversation, look, sys.stdout).loop(input)
+                repl.Repl(runner, client, conversation, view, sys.stdout).loop(input)
         finally:
             runner.run(client.close())
 
 
-async def _prepare(client: Client, conversation: Chat, insecure: bool) -> None:
+async def _prepare(client: Client, conversation: ChatSession, insecure: bool) -> None:
     """Has the model in the store and in memory."""
-    await errands.ensure(client, conversation.model, insecure)
-    await errands.load(client, conversation)
+    await operations.ensure(client, conversation.model, insecure)
+    await operations.load(client, conversation)
 
 
 async def _answer_once(
-    client: Client, conversation: Chat, text: str, look: Look, insecure: bool
+    client: Client, conversation: ChatSession, text: str, view: ViewOptions, insecure: bool
 ) -> None:
     """One answer on stdout; without a prompt the model is only loaded."""
     if not text:
         await _prepare(client, conversation, insecure)
         return
-    await errands.ensure(client, conversation.model, insecure)
-    answer = Answer(sys.stdout, look)
-    await errands.ask(client, conversation.said("user", text), answer)
-    if look.verbose:
+    await operations.ensure(client, conversation.model, insecure)
+    answer = AnswerView(sys.stdout, view)
+    await operations.ask(client, conversation.said("user", text), answer)
+    if view.verbose:
         print(footer(answer.metrics), file=sys.stderr)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from .bench import Result
-from .trial import ADAPTIVE, PLAIN
+from .bench import BenchResult
+from .bench_prompts import ADAPTIVE, PLAIN
 
 WIDTH, LABEL, BAR, GAP = 760, 170, 16, 10  # pixels
 COLOURS = {PLAIN: "#8a97a3", ADAPTIVE: "#0b7a55"}
@@ -18,7 +18,7 @@ STYLE = (
 )
 
 
-def render(model: str, drafters: str, rows: Sequence[Sequence[Result]]) -> str:
+def render(model: str, drafters: str, rows: Sequence[Sequence[BenchResult]]) -> str:
     """The page. A row has the results of one prompt in every way, plain decoding first."""
     streams = sorted({row[0].cell.streams for row in rows})
     parts = [
@@ -35,7 +35,7 @@ def render(model: str, drafters: str, rows: Sequence[Sequence[Result]]) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _plot(row: Sequence[Result]) -> str:
+def _plot(row: Sequence[BenchResult]) -> str:
     """A bar for each way, and a line where plain decoding is."""
     cell, most = row[0].cell, max(1.0, *(result.ratio for result in row))
     scale = (WIDTH - LABEL - 130) / most
@@ -61,12 +61,12 @@ def _plot(row: Sequence[Result]) -> str:
     )
 
 
-def _figure(result: Result) -> str:
+def _figure(result: BenchResult) -> str:
     share = "" if result.acceptance is None else f", {result.acceptance:.0%} right"
     return f"{result.ratio:.2f}x, {result.tokens_per_s:.1f} tok/s{share}"
 
 
-def _table(rows: Sequence[Sequence[Result]]) -> str:
+def _table(rows: Sequence[Sequence[BenchResult]]) -> str:
     names = [result.cell.way for result in rows[0]] if rows else []
     head = "".join(f"<th>{name}</th>" for name in ("streams", "prompt", "temperature", *names))
     body = ""

@@ -9,7 +9,7 @@ from .client import Json
 
 
 @dataclass(frozen=True, slots=True)
-class Chat:
+class ChatSession:
     """One conversation; what is empty or None is the daemon's choice (contract section 1.3)."""
 
     model: str
@@ -20,7 +20,7 @@ class Chat:
     think: bool | str | None = None
     keep_alive: str | float | None = None
 
-    def said(self, role: str, content: str) -> Chat:
+    def said(self, role: str, content: str) -> ChatSession:
         """The conversation with one more message."""
         return replace(self, messages=(*self.messages, {"role": role, "content": content}))
 

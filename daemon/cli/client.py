@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import aiohttp
 
-from .errors import OutriderError
+from ..errors import OutriderError
 
 CONNECT_TIMEOUT_S = 10
 
@@ -88,7 +88,7 @@ class Client:
 
         A line with an `error` ends the stream, whatever the HTTP status (contract section 0).
         """
-        lines = Lines()
+        lines = LineSplitter()
         async with self._open("POST", path, json=body) as response:
             async for chunk in response.content.iter_any():
                 for line in lines.add(chunk):
@@ -141,7 +141,7 @@ class Client:
         return value
 
 
-class Lines:
+class LineSplitter:
     """Cuts a stream of bytes into its non-empty lines, however long they are."""
 
     def __init__(self) -> None:

@@ -5,8 +5,8 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from typing import Any
 
 import pytest
-from outrider.daemon.client import DaemonError
-from outrider.daemon.progress import ERASE, Layer, Progress, bar, follow
+from outrider.daemon.cli.client import DaemonError
+from outrider.daemon.cli.progress import ERASE, LayerProgress, ProgressView, bar, follow
 
 GB = 10**9
 
@@ -33,22 +33,22 @@ def seconds() -> Iterator[float]:
 
 
 def test_a_bar_tells_share_sizes_rate_and_time_left() -> None:
-    half = Layer("pulling 7470", 0, GB, 2 * GB, elapsed_s=10.0)
+    half = LayerProgress("pulling 7470", 0, GB, 2 * GB, elapsed_s=10.0)
     assert bar(half, 100) == (
         "pulling 7470:  50% [############------------]  1.0 GB/2.0 GB  100 MB/s  10s"
     )
-    done = Layer("pulling 7470", 0, 2 * GB, 2 * GB, elapsed_s=20.0)
+    done = LayerProgress("pulling 7470", 0, 2 * GB, 2 * GB, elapsed_s=20.0)
     assert bar(done, 100) == "pulling 7470: 100% [########################]  2.0 GB"
 
 
 def test_what_was_there_before_does_not_count_for_the_rate() -> None:
-    resumed = Layer("pulling 7470", GB, GB, 2 * GB, elapsed_s=5.0)
+    resumed = LayerProgress("pulling 7470", GB, GB, 2 * GB, elapsed_s=5.0)
     assert resumed.rate == 0.0
     assert bar(resumed, 100).endswith("1.0 GB/2.0 GB")
 
 
 def test_a_bar_never_fills_the_last_column() -> None:
-    assert len(bar(Layer("pulling 7470", 0, GB, 2 * GB, 1.0), 40)) == 39
+    assert len(bar(LayerProgress("pulling 7470", 0, GB, 2 * GB, 1.0), 40)) == 39
 
 
 def test_a_terminal_rewrites_the_bar_and_keeps_it_when_done(
@@ -56,7 +56,7 @@ def test_a_terminal_rewrites_the_bar_and_keeps_it_when_done(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "100")
     out, clock = Terminal(), seconds()
-    progress = Progress(out, lambda: next(clock))
+    progress = ProgressView(out, lambda: next(clock))
     for line in ({"status": "pulling manifest"}, layer(0), layer(GB), layer(2 * GB)):
         progress.show(line)
     progress.show(layer(2 * GB))
@@ -73,7 +73,7 @@ def test_a_terminal_rewrites_the_bar_and_keeps_it_when_done(
 
 def test_elsewhere_each_status_is_one_plain_line() -> None:
     out = io.StringIO()
-    progress = Progress(out)
+    progress = ProgressView(out)
     for line in ({"status": "pulling manifest"}, layer(0), layer(GB), {"status": "success"}):
         progress.show(line)
     assert out.getvalue() == "pulling manifest\npulling 74701a8c35f6\nsuccess\n"

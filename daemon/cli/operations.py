@@ -7,25 +7,25 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from . import progress
-from .answer import Answer
-from .chat import Chat
+from .answer import AnswerView
 from .client import Client, Json, MissingModelError
-from .creation import Plan
+from .create_plan import CreatePlan
+from .session import ChatSession
 from .upload import Upload
 
 
 async def pull(client: Client, model: str, insecure: bool = False) -> None:
     """Fetches the model from its registry, with its progress on stderr."""
     lines = client.stream("/api/pull", {"model": model, "insecure": insecure})
-    await progress.follow(lines, sys.stderr)
+    await progress.follow(lines)
 
 
-async def create(client: Client, plan: Plan) -> None:
+async def create(client: Client, plan: CreatePlan) -> None:
     """Makes the model that a Modelfile asks for, with its progress on stderr."""
-    await progress.follow(_creating(client, plan), sys.stderr)
+    await progress.follow(_creating(client, plan))
 
 
-async def _creating(client: Client, plan: Plan) -> AsyncGenerator[Json, None]:
+async def _creating(client: Client, plan: CreatePlan) -> AsyncGenerator[Json, None]:
     body = dict(plan.body)
     for field, path in plan.files:
         upload = Upload(client, path)
@@ -46,7 +46,7 @@ async def ensure(client: Client, model: str, insecure: bool = False) -> None:
         await pull(client, model, insecure)
 
 
-async def load(client: Client, chat: Chat) -> None:
+async def load(client: Client, chat: ChatSession) -> None:
     """Brings the model into memory, so that the first answer need not wait for that."""
     waiting = f"Loading {chat.model}..." if sys.stderr.isatty() else ""
     keep_alive = {} if chat.keep_alive is None else {"keep_alive": chat.keep_alive}
@@ -63,7 +63,7 @@ async def stop(client: Client, model: str) -> None:
     await client.post("/api/generate", {"model": model, "keep_alive": 0, "stream": False})
 
 
-async def ask(client: Client, chat: Chat, answer: Answer) -> None:
+async def ask(client: Client, chat: ChatSession, answer: AnswerView) -> None:
     """Streams the answer to the last message; what came is in `answer` even if this is stopped."""
     try:
         async with aclosing(client.stream("/api/chat", chat.request())) as chunks:

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from ..config import Settings
+from .progress import follow
 
 
 @click.command()
@@ -33,4 +34,4 @@ def serve(
     # The server and its engine come in only here, so that the other verbs start at once.
     from .. import app
 
-    asyncio.run(app.serve(settings, pull))
+    asyncio.run(app.serve(settings, pull, follow))

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from .bench_prompts import ADAPTIVE, PLAIN, PROMPTS, BenchRequest
 from .client import Client, DaemonError, Json
-from .trial import ADAPTIVE, PLAIN, PROMPTS, Trial
 
 FIXED = ("1", "2", "4", "8")
 WAYS = (PLAIN, *FIXED, ADAPTIVE)
@@ -17,7 +17,7 @@ TOGETHER_S = 0.005  # within which the lines of one step come
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class BenchCell:
     """One place of the table."""
 
     kind: str
@@ -27,7 +27,7 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class BenchRun:
     """One run of a cell; its streams together."""
 
     tokens_per_s: float
@@ -36,17 +36,17 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class BenchResult:
     """All runs of one cell."""
 
-    cell: Cell
+    cell: BenchCell
     tokens_per_s: float  # median
     ratio: float  # to plain decoding, median of the pairs
     acceptance: float | None
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class TimedAnswer:
     """A streamed answer as it came."""
 
     tokens: int
@@ -61,7 +61,7 @@ class Heard:
         return self.tokens * between / total
 
 
-def rate(answers: Sequence[Heard]) -> float:
+def rate(answers: Sequence[TimedAnswer]) -> float:
     """Tokens a second while all of them are under way: prompts do not count, nor the emptier batch
     when the first has ended. Raises DaemonError if they never were."""
     start_s = max((answer.pieces[0][0] for answer in answers if answer.pieces), default=0.0)
@@ -71,39 +71,39 @@ def rate(answers: Sequence[Heard]) -> float:
     return sum(answer.share(start_s, end_s) for answer in answers) / (end_s - start_s)
 
 
-async def measure(client: Client, model: str, cell: Cell, num_predict: int) -> Measured:
+async def measure(client: Client, model: str, cell: BenchCell, num_predict: int) -> BenchRun:
     """The streams of one cell, all at once. Raises DaemonError."""
-    trials = [
-        Trial(model, cell.kind, cell.way, number, cell.temperature, num_predict)
+    requests = [
+        BenchRequest(model, cell.kind, cell.way, number, cell.temperature, num_predict)
         for number in range(cell.streams)
     ]
-    heard = await asyncio.gather(*(_listen(client, trial) for trial in trials))
-    told = [final.get("speculation") or {} for _, final in heard]
-    return Measured(
-        rate([answer for answer, _ in heard]),
+    answers = await asyncio.gather(*(_listen(client, request) for request in requests))
+    told = [final.get("speculation") or {} for _, final in answers]
+    return BenchRun(
+        rate([answer for answer, _ in answers]),
         sum(entry.get("drafted", 0) for entry in told),
         sum(entry.get("accepted", 0) for entry in told),
     )
 
 
-async def _listen(client: Client, trial: Trial) -> tuple[Heard, Json]:
+async def _listen(client: Client, request: BenchRequest) -> tuple[TimedAnswer, Json]:
     """An answer, and the object that ended it. Logprobs tell how many tokens a line stands for."""
     pieces, final = [], {}
-    async for final in client.stream("/api/chat", trial.body(logprobs=0) | {"stream": True}):
+    async for final in client.stream("/api/chat", request.body(logprobs=0) | {"stream": True}):
         if told := final.get("logprobs"):
             pieces.append((time.perf_counter(), len(told)))
-    return Heard(final["eval_count"], tuple(pieces)), final
+    return TimedAnswer(final["eval_count"], tuple(pieces)), final
 
 
-def rows(streams: Sequence[int], temperatures: Sequence[float]) -> Iterator[list[Cell]]:
+def rows(streams: Sequence[int], temperatures: Sequence[float]) -> Iterator[list[BenchCell]]:
     """The cells that are compared with each other, plain decoding first."""
     for number in streams:
         for kind in PROMPTS:
             for temperature in temperatures:
-                yield [Cell(kind, temperature, number, way) for way in WAYS]
+                yield [BenchCell(kind, temperature, number, way) for way in WAYS]
 
 
-def summarise(row: Sequence[Cell], runs: Sequence[Sequence[Measured]]) -> list[Result]:
+def summarise(row: Sequence[BenchCell], runs: Sequence[Sequence[BenchRun]]) -> list[BenchResult]:
     """The medians of a row; `runs` has a list for each run, in the order of the cells. Ratios are
     taken within a run, for the speed of a machine drifts."""
     results = []
@@ -111,7 +111,7 @@ def summarise(row: Sequence[Cell], runs: Sequence[Sequence[Measured]]) -> list[R
         own = [run[i] for run in runs]
         drafted = sum(each.drafted for each in own)
         results.append(
-            Result(
+            BenchResult(
                 cell,
                 median(each.tokens_per_s for each in own),
                 median(run[i].tokens_per_s / run[0].tokens_per_s for run in runs),
@@ -127,7 +127,7 @@ def header() -> str:
     return f"{'streams':>7}  {'prompt':<6} {'temp':>4}{columns}"
 
 
-def line(results: Sequence[Result]) -> str:
+def line(results: Sequence[BenchResult]) -> str:
     """A row of the table: tokens a second plainly, then ratios to that, with what was accepted."""
     cell = results[0].cell
     figures = [f"{results[0].tokens_per_s:>12.1f}"]

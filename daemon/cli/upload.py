@@ -8,8 +8,8 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
 
+from ..errors import OutriderError
 from .client import Client, Json
-from .errors import OutriderError
 
 CHUNK_BYTES = 4 << 20
 REPORT_S = 0.1

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from . import errands
-from .chat import Chat
+from . import operations
 from .client import Client, DaemonError, Json
+from .session import ChatSession
 
 CODE = """\
 def parse(line: str) -> tuple[str, int]:
@@ -35,7 +35,7 @@ PLAIN, ADAPTIVE = "plain", "adaptive"
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class BenchRequest:
     """One request. `way`: PLAIN, ADAPTIVE, or how many tokens are always guessed ahead."""
 
     model: str
@@ -62,10 +62,10 @@ class Trial:
         }
 
 
-async def reading_ahead(client: Client, model: str) -> Json:
+async def speculation_of(client: Client, model: str) -> Json:
     """What `ps` says of the drafters of a model, once it is loaded. Raises DaemonError if nobody
     reads ahead for it."""
-    await errands.load(client, Chat(model))
+    await operations.load(client, ChatSession(model))
     loaded = (await client.get("/api/ps"))["models"]
     own = [row for row in loaded if model in (row["name"], row["name"].removesuffix(":latest"))]
     speculation = own[0].get("speculation") if own else None

@@ -4,8 +4,8 @@ from contextlib import aclosing
 
 import aiohttp
 import pytest
-from outrider.daemon.client import Client, DaemonError, MissingModelError
-from outrider.daemon.client import Lines as LineCutter
+from outrider.daemon.cli.client import Client, DaemonError, MissingModelError
+from outrider.daemon.cli.client import LineSplitter as LineCutter
 from outrider.daemon.errors import OutriderError
 from scripted import Lines, Reply, Scripted
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from outrider.daemon import card
+from outrider.daemon.cli import show_view
 
 SHOWN: dict[str, Any] = {
     "details": {"family": "llama", "parameter_size": "1.2B", "quantization_level": "Q8_0"},
@@ -47,11 +47,11 @@ CARD = """\
 
 
 def test_sections() -> None:
-    assert card.render(SHOWN, verbose=False) == CARD
+    assert show_view.render(SHOWN, verbose=False) == CARD
 
 
 def test_verbose_adds_metadata_and_tensors() -> None:
-    text = card.render(SHOWN, verbose=True)
+    text = show_view.render(SHOWN, verbose=True)
     assert "    tokenizer.ggml.tokens      [a, b, c, ...] (4 items)\n" in text
     assert "  Tensors\n    token_embd.weight    Q8_0    [2048, 128256]\n" in text
 
@@ -59,7 +59,7 @@ def test_verbose_adds_metadata_and_tensors() -> None:
 def test_a_model_with_nothing_but_a_family() -> None:
     shown = {"details": {"family": "gemma4", "parameter_size": "4B"}, "model_info": {}}
     text = "  Model\n    architecture    gemma4\n    parameters      4B"
-    assert card.render(shown, verbose=False) == text
+    assert show_view.render(shown, verbose=False) == text
 
 
 def test_a_projector() -> None:
@@ -69,6 +69,6 @@ def test_a_projector() -> None:
         "clip.vision.embedding_length": 1152,
         "clip.vision.projection_dim": 2560,
     }
-    text = card.render({**SHOWN, "projector_info": info}, verbose=False)
+    text = show_view.render({**SHOWN, "projector_info": info}, verbose=False)
     assert "  Projector\n    architecture        clip\n    parameters          420M\n" in text
     assert "    embedding length    1152\n    dimensions          2560\n" in text

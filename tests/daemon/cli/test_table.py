@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from outrider.daemon import table
+from outrider.daemon.cli import table
 
 NOW = datetime(2026, 3, 3, 12, tzinfo=UTC)
 STORED = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from . import quantities, table
+from . import humanize, table
 from .client import Json
 
 INDENT = "  "
@@ -43,7 +43,7 @@ def _model(shown: Json) -> Rows:
     parameters = info.get("general.parameter_count")
     rows = (
         ("architecture", architecture),
-        ("parameters", quantities.count(parameters) if parameters else _known_size(details)),
+        ("parameters", humanize.count(parameters) if parameters else _known_size(details)),
         ("context length", info.get(f"{architecture}.context_length")),
         ("embedding length", info.get(f"{architecture}.embedding_length")),
         ("quantization", details.get("quantization_level")),
@@ -61,7 +61,7 @@ def _projector(info: Json) -> Rows:
     parameters = info.get("general.parameter_count")
     rows = (
         ("architecture", architecture),
-        ("parameters", quantities.count(parameters) if parameters else ""),
+        ("parameters", humanize.count(parameters) if parameters else ""),
         ("embedding length", info.get(f"{architecture}.vision.embedding_length")),
         ("dimensions", info.get(f"{architecture}.vision.projection_dim")),
     )

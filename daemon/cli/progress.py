@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TextIO
 
-from . import quantities
+from . import humanize
 from .client import DaemonError, Json
 
 BAR_CELLS = 24
@@ -17,7 +18,7 @@ ERASE = "\r\x1b[K"
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class LayerProgress:
     """One blob on its way: what was there at first, what is there now, and the time between."""
 
     status: str
@@ -37,23 +38,23 @@ class Layer:
         return moved / self.elapsed_s if moved > 0 and self.elapsed_s > 0 else 0.0
 
 
-def bar(layer: Layer, columns: int) -> str:
+def bar(layer: LayerProgress, columns: int) -> str:
     """One line: status, percent, bar, sizes, and rate and time left while it moves."""
     share = min(1.0, layer.completed_bytes / layer.total_bytes) if layer.total_bytes else 1.0
     filled = int(share * BAR_CELLS)
     parts = [
         f"{layer.status}: {int(share * 100):3d}% [{'#' * filled}{'-' * (BAR_CELLS - filled)}]",
-        quantities.size(layer.total_bytes)
+        humanize.size(layer.total_bytes)
         if layer.done
-        else f"{quantities.size(layer.completed_bytes)}/{quantities.size(layer.total_bytes)}",
+        else f"{humanize.size(layer.completed_bytes)}/{humanize.size(layer.total_bytes)}",
     ]
     if layer.rate and not layer.done:
         left_s = (layer.total_bytes - layer.completed_bytes) / layer.rate
-        parts += [f"{quantities.size(layer.rate)}/s", quantities.countdown(left_s)]
+        parts += [f"{humanize.size(layer.rate)}/s", humanize.countdown(left_s)]
     return "  ".join(parts)[: columns - 1]
 
 
-class Progress:
+class ProgressView:
     """Writes the status lines of one stream to `out`."""
 
     def __init__(self, out: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
@@ -80,12 +81,12 @@ class Progress:
             self._out.flush()
             self._pending = False
 
-    def _layer(self, status: str, line: Json) -> Layer:
+    def _layer(self, status: str, line: Json) -> LayerProgress:
         now, completed = self._clock(), int(line.get("completed") or 0)
         since, start = self._first.setdefault(status, (now, completed))
-        return Layer(status, start, completed, int(line["total"]), now - since)
+        return LayerProgress(status, start, completed, int(line["total"]), now - since)
 
-    def _show_layer(self, layer: Layer) -> None:
+    def _show_layer(self, layer: LayerProgress) -> None:
         if layer.status in self._written:
             return
         end = "\n" if layer.done else ""
@@ -100,9 +101,9 @@ class Progress:
         self._pending = False
 
 
-async def follow(lines: AsyncGenerator[Json, None], out: TextIO) -> None:
+async def follow(lines: AsyncGenerator[Json, None], out: TextIO | None = None) -> None:
     """Shows a stream of status lines to its end; raises DaemonError if it has no success."""
-    progress, last = Progress(out), ""
+    progress, last = ProgressView(out or sys.stderr), ""
     try:
         async with aclosing(lines):
             async for line in lines:

@@ -7,10 +7,10 @@ import sys
 
 import click
 
-from ..client import Json
+from .client import Json
 
 
-class Numbers(click.ParamType[tuple[float, ...]]):
+class NumberList(click.ParamType[tuple[float, ...]]):
     """Several numbers, separated by commas."""
 
     name = "numbers"
@@ -25,7 +25,7 @@ class Numbers(click.ParamType[tuple[float, ...]]):
             self.fail(f"{value!r} is not a list of numbers such as 1,2,4", param, ctx)
 
 
-class BareThink(click.Command):
+class ThinkCommand(click.Command):
     """Lets --think stand alone: click itself would take the model's name for its value."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

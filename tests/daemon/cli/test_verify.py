@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from outrider.daemon.client import Json
-from outrider.daemon.trial import Trial
-from outrider.daemon.verify import Outcome, first_difference, sentence
+from outrider.daemon.cli.bench_prompts import BenchRequest
+from outrider.daemon.cli.client import Json
+from outrider.daemon.cli.verify import Outcome, first_difference, sentence
 
 
 def token(text: str, logprob: float, **others: float) -> Json:
@@ -56,10 +56,10 @@ def test_an_answer_that_ends_early_is_a_difference() -> None:
 
 
 def test_the_sentence_counts() -> None:
-    trial = Trial("m", "chat", "4")
+    request = BenchRequest("m", "chat", "4")
     tie = first_difference([token("a", -0.7, b=-0.7)], [token("b", -0.7, a=-0.7)])
     other = first_difference([token("a", -0.7)], [token("b", -0.7)])
-    outcomes = [Outcome(trial, 20, 7, difference) for difference in (None, None, tie, other)]
+    outcomes = [Outcome(request, 20, 7, difference) for difference in (None, None, tie, other)]
     assert sentence(outcomes) == (
         "4 answers with 28 guesses: 2 identical, 1 part at a near-tie, 1 are different"
     )

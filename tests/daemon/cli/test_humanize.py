@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from outrider.daemon import quantities
+from outrider.daemon.cli import humanize
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -23,7 +23,7 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
     ],
 )
 def test_size(size_bytes: int, text: str) -> None:
-    assert quantities.size(size_bytes) == text
+    assert humanize.size(size_bytes) == text
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_size(size_bytes: int, text: str) -> None:
     [(134_515_008, "135M"), (1_235_814_432, "1.2B"), (27_400_000_000, "27.4B"), (812, "812")],
 )
 def test_count(number: int, text: str) -> None:
-    assert quantities.count(number) == text
+    assert humanize.count(number) == text
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_count(number: int, text: str) -> None:
     ],
 )
 def test_go_duration(nanoseconds: int, text: str) -> None:
-    assert quantities.go_duration(nanoseconds) == text
+    assert humanize.go_duration(nanoseconds) == text
 
 
 @pytest.mark.parametrize(
@@ -71,14 +71,14 @@ def test_go_duration(nanoseconds: int, text: str) -> None:
     ],
 )
 def test_relative_time(ago: timedelta, text: str) -> None:
-    assert quantities.relative_time(NOW - ago, NOW) == text
+    assert humanize.relative_time(NOW - ago, NOW) == text
 
 
 def test_until() -> None:
-    assert quantities.until(NOW + timedelta(minutes=4.5), NOW) == "4 minutes from now"
-    assert quantities.until(NOW + timedelta(days=200 * 365), NOW) == "Forever"
-    assert quantities.until(NOW - timedelta(seconds=1), NOW) == "Stopping..."
-    assert quantities.until(datetime(1, 1, 1, tzinfo=UTC), NOW) == "Stopping..."
+    assert humanize.until(NOW + timedelta(minutes=4.5), NOW) == "4 minutes from now"
+    assert humanize.until(NOW + timedelta(days=200 * 365), NOW) == "Forever"
+    assert humanize.until(NOW - timedelta(seconds=1), NOW) == "Stopping..."
+    assert humanize.until(datetime(1, 1, 1, tzinfo=UTC), NOW) == "Stopping..."
 
 
 @pytest.mark.parametrize(
@@ -92,11 +92,11 @@ def test_until() -> None:
     ],
 )
 def test_processor(size_bytes: int, vram_bytes: int, text: str) -> None:
-    assert quantities.processor(size_bytes, vram_bytes) == text
+    assert humanize.processor(size_bytes, vram_bytes) == text
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"), [(-3, "0s"), (7.4, "7s"), (125, "2m05s"), (3780, "1h03m")]
 )
 def test_countdown(seconds: float, text: str) -> None:
-    assert quantities.countdown(seconds) == text
+    assert humanize.countdown(seconds) == text

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from ..client import Client
 from ..config import Settings
+from .client import Client
 
 
-def talk(host: str | None, work: Callable[[Client], Awaitable[None]]) -> None:
+def run_with_client(host: str | None, work: Callable[[Client], Awaitable[None]]) -> None:
     """Runs one command's work with a client for the daemon."""
 
     async def connected() -> None:

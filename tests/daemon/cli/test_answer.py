@@ -4,7 +4,7 @@ import io
 from typing import Any
 
 import pytest
-from outrider.daemon.answer import Answer, Look, Wrap, footer
+from outrider.daemon.cli.answer import AnswerView, ViewOptions, WordWrap, footer
 
 
 class Terminal(io.StringIO):
@@ -18,8 +18,8 @@ def said(content: str = "", thinking: str = "", **more: object) -> dict[str, Any
     return {"message": {"role": "assistant", "content": content, "thinking": thinking}, **more}
 
 
-def shown(out: io.StringIO, look: Look, *chunks: dict[str, Any]) -> str:
-    answer = Answer(out, look)
+def shown(out: io.StringIO, look: ViewOptions, *chunks: dict[str, Any]) -> str:
+    answer = AnswerView(out, look)
     for chunk in chunks:
         answer.add(chunk)
     answer.finish()
@@ -27,27 +27,29 @@ def shown(out: io.StringIO, look: Look, *chunks: dict[str, Any]) -> str:
 
 
 def test_content_and_one_newline() -> None:
-    assert shown(io.StringIO(), Look(), said("Hel"), said("lo"), said(done=True)) == "Hello\n"
+    assert (
+        shown(io.StringIO(), ViewOptions(), said("Hel"), said("lo"), said(done=True)) == "Hello\n"
+    )
 
 
 def test_an_answer_that_never_began_leaves_no_line() -> None:
-    assert shown(io.StringIO(), Look()) == ""
+    assert shown(io.StringIO(), ViewOptions()) == ""
 
 
 def test_thinking_comes_before_the_answer() -> None:
     chunks = (said(thinking="I "), said("Yes", thinking="see"), said("."))
     text = "Thinking...\nI see\n...done thinking.\n\nYes.\n"
-    assert shown(io.StringIO(), Look(), *chunks) == text
-    assert shown(io.StringIO(), Look(hide_thinking=True), *chunks) == "Yes.\n"
+    assert shown(io.StringIO(), ViewOptions(), *chunks) == text
+    assert shown(io.StringIO(), ViewOptions(hide_thinking=True), *chunks) == "Yes.\n"
 
 
 def test_thinking_is_dimmed_in_a_terminal_and_never_stays_so() -> None:
-    text = shown(Terminal(), Look(), said(thinking="hm"))
+    text = shown(Terminal(), ViewOptions(), said(thinking="hm"))
     assert text == "Thinking...\n\x1b[2mhm\x1b[0m\n...done thinking.\n\n\n"
 
 
 def test_it_keeps_content_without_thinking_and_the_metrics() -> None:
-    answer = Answer(io.StringIO(), Look())
+    answer = AnswerView(io.StringIO(), ViewOptions())
     for chunk in (said(thinking="a"), said("b"), said("c"), said(done=True, eval_count=3)):
         answer.add(chunk)
     assert (answer.content, answer.metrics["eval_count"]) == ("bc", 3)
@@ -68,13 +70,13 @@ def test_it_keeps_content_without_thinking_and_the_metrics() -> None:
     ],
 )
 def test_lines_break_between_words_however_the_text_arrives(text: str, wrapped: str) -> None:
-    whole, parts = Wrap(8), Wrap(8)
+    whole, parts = WordWrap(8), WordWrap(8)
     assert whole.add(text) + whole.end() == wrapped
     assert "".join(map(parts.add, text)) + parts.end() == wrapped
 
 
 def test_without_columns_nothing_is_held_back() -> None:
-    assert Wrap(0).add("a long wo") == "a long wo"
+    assert WordWrap(0).add("a long wo") == "a long wo"
 
 
 def test_the_footer_has_its_values_from_column_23() -> None:

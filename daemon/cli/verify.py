@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .bench_prompts import ADAPTIVE, PLAIN, PROMPTS, BenchRequest
 from .client import Client, Json
-from .trial import ADAPTIVE, PLAIN, PROMPTS, Trial
 
 NUM_TOP = 20  # alternatives that are asked for: the other run's token should be among them
 NEAR = 0.25  # two runs that agree on the logprobs of both tokens to this saw the same distribution
@@ -26,14 +26,14 @@ class Choice:
 
     piece: str
     in_plain: float | None
-    ahead: float | None
+    speculative: float | None
 
     @property
     def is_alike(self) -> bool:
         """Whether both runs thought the same of it, but for the last bits."""
-        if self.in_plain is None or self.ahead is None:
+        if self.in_plain is None or self.speculative is None:
             return False
-        return abs(self.in_plain - self.ahead) <= NEAR
+        return abs(self.in_plain - self.speculative) <= NEAR
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,22 +42,22 @@ class Difference:
 
     position: int
     plain: Choice
-    ahead: Choice
+    speculative: Choice
 
     @property
     def is_near_tie(self) -> bool:
         """Whether rounding explains it: the runs saw the same logits and drew different tokens."""
-        return self.plain.is_alike and self.ahead.is_alike
+        return self.plain.is_alike and self.speculative.is_alike
 
     def __str__(self) -> str:
         kind = "near-tie" if self.is_near_tie else "DIFFERENT"
         return (
             f"{kind} at token {self.position}: plain took {self._word(self.plain)}, "
-            f"ahead took {self._word(self.ahead)}"
+            f"ahead took {self._word(self.speculative)}"
         )
 
     def _word(self, choice: Choice) -> str:
-        logprobs = (_figure(choice.in_plain), _figure(choice.ahead))
+        logprobs = (_figure(choice.in_plain), _figure(choice.speculative))
         return f"{choice.piece!r} (logprob {logprobs[0]} plain, {logprobs[1]} ahead)"
 
 
@@ -65,48 +65,49 @@ class Difference:
 class Outcome:
     """One prompt, asked plainly and with guesses."""
 
-    trial: Trial
+    request: BenchRequest
     num_tokens: int
     drafted: int
     difference: Difference | None
 
     def __str__(self) -> str:
-        trial = self.trial
+        request = self.request
         verdict = str(self.difference or f"identical, {self.num_tokens} tokens")
-        temperature = f"temperature {trial.temperature:g}"
-        return (
-            f"{trial.kind:<5} {temperature}  {trial.way:<8}  {self.drafted:>4} drafted  {verdict}"
-        )
+        temperature = f"temperature {request.temperature:g}"
+        drafted = f"{self.drafted:>4} drafted"
+        return f"{request.kind:<5} {temperature}  {request.way:<8}  {drafted}  {verdict}"
 
 
 async def verify(client: Client, model: str, kind: str, temperature: float) -> list[Outcome]:
     """The answers to one kind of prompt, in every way of reading ahead, against the plain one."""
-    trial = Trial(model, kind, PLAIN, temperature=temperature)
-    plain = await client.post("/api/chat", trial.body(logprobs=NUM_TOP))
+    request = BenchRequest(model, kind, PLAIN, temperature=temperature)
+    plain = await client.post("/api/chat", request.body(logprobs=NUM_TOP))
     outcomes = []
     for way in WAYS:
-        trial = Trial(model, kind, way, temperature=temperature)
-        ahead = await client.post("/api/chat", trial.body(logprobs=NUM_TOP))
-        drafted = (ahead.get("speculation") or {}).get("drafted", 0)
-        difference = first_difference(plain.get("logprobs") or [], ahead.get("logprobs") or [])
-        outcomes.append(Outcome(trial, ahead.get("eval_count", 0), drafted, difference))
+        request = BenchRequest(model, kind, way, temperature=temperature)
+        speculative = await client.post("/api/chat", request.body(logprobs=NUM_TOP))
+        drafted = (speculative.get("speculation") or {}).get("drafted", 0)
+        difference = first_difference(
+            plain.get("logprobs") or [], speculative.get("logprobs") or []
+        )
+        outcomes.append(Outcome(request, speculative.get("eval_count", 0), drafted, difference))
     return outcomes
 
 
-def first_difference(plain: Sequence[Json], ahead: Sequence[Json]) -> Difference | None:
+def first_difference(plain: Sequence[Json], speculative: Sequence[Json]) -> Difference | None:
     """Where two lists of tokens with logprobs part; a list that just ends parts there as well."""
-    for i in range(max(len(plain), len(ahead))):
-        ours, theirs = (run[i] if i < len(run) else None for run in (plain, ahead))
+    for i in range(max(len(plain), len(speculative))):
+        ours, theirs = (run[i] if i < len(run) else None for run in (plain, speculative))
         if ours and theirs and ours["bytes"] == theirs["bytes"]:
             continue
         return Difference(i, _choice(ours, ours, theirs), _choice(theirs, ours, theirs))
     return None
 
 
-def _choice(chosen: Json | None, plain: Json | None, ahead: Json | None) -> Choice:
+def _choice(chosen: Json | None, plain: Json | None, speculative: Json | None) -> Choice:
     if chosen is None:
         return Choice("<end>", None, None)
-    return Choice(chosen["token"], _logprob(chosen, plain), _logprob(chosen, ahead))
+    return Choice(chosen["token"], _logprob(chosen, plain), _logprob(chosen, speculative))
 
 
 def _logprob(token: Json, entry: Json | None) -> float | None:

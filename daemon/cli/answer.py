@@ -7,7 +7,7 @@ import unicodedata
 from dataclasses import dataclass
 from typing import TextIO
 
-from . import quantities
+from . import humanize
 from .client import Json
 
 DIM, PLAIN = "\x1b[2m", "\x1b[0m"
@@ -15,7 +15,7 @@ VALUE_COLUMN = 22
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class ViewOptions:
     """What a user wants to see of an answer."""
 
     verbose: bool = False
@@ -23,17 +23,17 @@ class Look:
     word_wrap: bool = True
 
 
-class Answer:
+class AnswerView:
     """One answer: writes it as it comes, and keeps its content and metrics."""
 
-    def __init__(self, out: TextIO, look: Look) -> None:
+    def __init__(self, out: TextIO, look: ViewOptions) -> None:
         self.content = ""
         self.metrics: Json = {}
         self._out = out
         self._look = look
         self._dim, self._plain = (DIM, PLAIN) if out.isatty() else ("", "")
         columns = shutil.get_terminal_size().columns if out.isatty() and look.word_wrap else 0
-        self._wrap = Wrap(columns)
+        self._wrap = WordWrap(columns)
         self._thinking = False
         self._began = False
 
@@ -79,7 +79,7 @@ class Answer:
         self._began = self._began or bool(text)
 
 
-class Wrap:
+class WordWrap:
     """Breaks a stream of text between words at `columns`; 0 leaves it as it is."""
 
     def __init__(self, columns: int) -> None:
@@ -148,7 +148,7 @@ def footer(metrics: Json) -> str:
 
 
 def _duration(metrics: Json, name: str) -> str:
-    return quantities.go_duration(metrics[name]) if metrics.get(name) else ""
+    return humanize.go_duration(metrics[name]) if metrics.get(name) else ""
 
 
 def _count(metrics: Json, name: str) -> str:

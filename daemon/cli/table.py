@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
-from . import quantities
+from . import humanize
 from .client import Json
 
 GUTTER = " " * 4
@@ -46,8 +46,8 @@ def _chosen(answer: Json, prefix: str) -> list[Json]:
 
 
 def _stored_row(model: Json, now: datetime) -> Sequence[str]:
-    size = "-" if model.get("remote_model") else quantities.size(model.get("size", 0))
-    modified = _time(model.get("modified_at"), now, quantities.relative_time)
+    size = "-" if model.get("remote_model") else humanize.size(model.get("size", 0))
+    modified = _time(model.get("modified_at"), now, humanize.relative_time)
     return model["name"], _short(model), size, modified
 
 
@@ -56,10 +56,10 @@ def _loaded_row(model: Json, now: datetime) -> Sequence[str]:
     return (
         model["name"],
         _short(model),
-        quantities.size(size_bytes),
-        quantities.processor(size_bytes, model.get("size_vram", 0)),
+        humanize.size(size_bytes),
+        humanize.processor(size_bytes, model.get("size_vram", 0)),
         str(model.get("context_length") or "-"),
-        _time(model.get("expires_at"), now, quantities.until),
+        _time(model.get("expires_at"), now, humanize.until),
     )
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from outrider.daemon.cli import entry
-from outrider.daemon.client import Client
-from outrider.daemon.creation import ModelfileError, plan
+from outrider.daemon.cli.client import Client
+from outrider.daemon.cli.create_plan import ModelfileError, plan_create
+from outrider.daemon.cli.upload import Upload
 from outrider.daemon.errors import OutriderError
-from outrider.daemon.upload import Upload
 from scripted import Lines, Reply, Scripted
 
 GGUF = b"GGUF and more"
@@ -51,7 +51,7 @@ def test_what_is_stated_is_asked_for(folder: Path) -> None:
         "RENDERER r",
         "REQUIRES v0.14.0",
     )
-    asked = plan("made", None)
+    asked = plan_create("made", None)
     assert asked.files == ()
     assert asked.body == {
         "model": "made",
@@ -68,7 +68,7 @@ def test_what_is_stated_is_asked_for(folder: Path) -> None:
 @pytest.mark.parametrize("path", ["m.gguf", "./m.gguf", "sub/../m.gguf", "{folder}/m.gguf"])
 def test_a_path_that_exists_is_a_file(folder: Path, path: str) -> None:
     write(folder, f"FROM {path.format(folder=folder)}")
-    (file,) = plan("made", None).files
+    (file,) = plan_create("made", None).files
     assert file[0] == "files"
     assert file[1].samefile(folder / "m.gguf")
 
@@ -76,16 +76,16 @@ def test_a_path_that_exists_is_a_file(folder: Path, path: str) -> None:
 def test_paths_are_relative_to_the_modelfile(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     modelfile = write(folder, "FROM m.gguf", "DRAFT ./d.gguf", "ADAPTER d.gguf")
     monkeypatch.chdir(folder / "sub")
-    assert [field for field, _ in plan("made", modelfile).files] == [
+    assert [field for field, _ in plan_create("made", modelfile).files] == [
         *("files", "draft_files", "adapters")
     ]
 
 
 def test_a_folder_stands_for_its_files(folder: Path) -> None:
     (folder / "d.gguf").rename(folder / "sub" / "d.gguf")
-    assert [path.name for _, path in plan("made", None).files] == ["m.gguf"], "no Modelfile"
+    assert [path.name for _, path in plan_create("made", None).files] == ["m.gguf"], "no Modelfile"
     write(folder, "FROM .", "DRAFT sub")
-    assert [(f, p.name) for f, p in plan("made", None).files] == [
+    assert [(f, p.name) for f, p in plan_create("made", None).files] == [
         *(("files", "m.gguf"), ("draft_files", "d.gguf"))
     ]
 
@@ -106,7 +106,7 @@ def test_a_folder_stands_for_its_files(folder: Path) -> None:
 def test_mistakes(folder: Path, lines: list[str], error: str) -> None:
     write(folder, *lines)
     with pytest.raises(ModelfileError) as caught:
-        plan("made", None)
+        plan_create("made", None)
     assert error in str(caught.value)
 
 
@@ -114,11 +114,11 @@ def test_files_of_one_name_and_safetensors(folder: Path) -> None:
     (folder / "sub" / "m.gguf").write_bytes(GGUF)
     write(folder, "FROM m.gguf", "FROM sub/m.gguf")
     with pytest.raises(ModelfileError, match="have the same name; rename one of them"):
-        plan("made", None)
+        plan_create("made", None)
     (folder / "sub" / "m.gguf").rename(folder / "sub" / "model.safetensors")
     write(folder, "FROM ./sub")
     with pytest.raises(ModelfileError, match="holds no GGUF file: convert the model first"):
-        plan("made", None)
+        plan_create("made", None)
 
 
 async def outrider(daemon: Scripted, *args: str) -> int:
