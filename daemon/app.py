@@ -18,17 +18,17 @@ from ..models.errors import InvalidName, ModelError
 from ..models.name import Name
 from ..models.store import Store
 from ..quant.gguf import GGUFError
-from .api import blobs, create, embed, library, native
 from .api.guard import Handler, Origins, build_guard, cross_origin
-from .api.house import HOUSE, House
-from .api.stream import Line
-from .api.wire import MAX_BODY
+from .api.ollama import blobs, completions, create, embed, library
+from .api.ollama.wire import MAX_BODY
+from .api.state import APP_STATE, AppState
+from .api.streaming import Line
 from .config import Settings
 from .errors import BadRequest, ConfigError, OutriderError
-from .fleet import Fleet
-from .inventory import Inventory
 from .metrics import Metrics
 from .notify import Notifier
+from .runners.model_info import ModelIndex
+from .runners.pool import RunnerPool
 
 MAX_BODY_BYTES = 64 << 20
 SHUTDOWN_S = 2.0
@@ -38,7 +38,7 @@ Follow = Callable[[AsyncGenerator[Line, None]], Awaitable[None]]
 log = logging.getLogger("outrider")
 
 
-def build_app(settings: Settings, store: Store, fleet: Fleet) -> web.Application:
+def build_app(settings: Settings, store: Store, pool: RunnerPool) -> web.Application:
     """The routes, and what stands around every one of them."""
     origins = Origins(settings.origins)
     app = web.Application(
@@ -50,7 +50,7 @@ def build_app(settings: Settings, store: Store, fleet: Fleet) -> web.Application
             answer_errors,
         ],
     )
-    app[HOUSE] = House(settings, Inventory(store), fleet, Metrics(fleet))
+    app[APP_STATE] = AppState(settings, ModelIndex(store), pool, Metrics(pool))
     app[MAX_BODY] = MAX_BODY_BYTES
     app.router.add_get("/", library.root)
     app.router.add_get("/metrics", library.metrics)
@@ -64,8 +64,8 @@ def build_app(settings: Settings, store: Store, fleet: Fleet) -> web.Application
     app.router.add_post("/api/create", create.create)
     app.router.add_head("/api/blobs/{digest}", blobs.check)
     app.router.add_post("/api/blobs/{digest}", blobs.upload)
-    app.router.add_post("/api/generate", native.generate)
-    app.router.add_post("/api/chat", native.chat)
+    app.router.add_post("/api/generate", completions.generate)
+    app.router.add_post("/api/chat", completions.chat)
     app.router.add_post("/api/embed", embed.embed)
     app.router.add_post("/api/embeddings", embed.embeddings)
     outrider_version = package_version("outrider")
@@ -135,9 +135,9 @@ async def running(settings: Settings) -> AsyncIterator[str]:
     Raises ConfigError if the address is taken or does not exist.
     """
     store = Store(settings.models)
-    fleet = Fleet(max_loaded=settings.max_loaded_models, keep_alive_s=settings.keep_alive_s)
+    pool = RunnerPool(max_loaded=settings.max_loaded_models, keep_alive_s=settings.keep_alive_s)
     runner = web.AppRunner(
-        build_app(settings, store, fleet),
+        build_app(settings, store, pool),
         handler_cancellation=True,  # a client that goes away frees its slot
         access_log=None,
         shutdown_timeout=SHUTDOWN_S,
@@ -155,7 +155,7 @@ async def running(settings: Settings) -> AsyncIterator[str]:
         yield _url(settings, runner)
     finally:
         await runner.cleanup()
-        await fleet.close()
+        await pool.close()
 
 
 async def serve(settings: Settings, pull: str | None, follow: Follow) -> None:

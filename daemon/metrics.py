@@ -11,8 +11,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from .fleet import Berth, Fleet
 from .protocol import Done
+from .runners.pool import LoadedModel, RunnerPool
 
 WAITS_S = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 NS = 1e-9
@@ -44,9 +44,9 @@ LEVELS = {
 class Metrics:
     """Counts finished requests; asks the runners for the rest when somebody looks."""
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, pool: RunnerPool) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_Runners(fleet))
+        self._registry.register(_Runners(pool))
         label = ("model",)
         self._requests = Counter(
             "outrider_requests",
@@ -74,26 +74,26 @@ class Metrics:
 class _Runners(Collector):
     """What each loaded model's runner last said of itself."""
 
-    def __init__(self, fleet: Fleet) -> None:
-        self._fleet = fleet
+    def __init__(self, pool: RunnerPool) -> None:
+        self._pool = pool
 
     def collect(self) -> Iterator[Metric]:
-        berths = self._fleet.berths
+        loaded_models = self._pool.loaded_models
         for field, (name, text, factor) in TOTALS.items():
             total = CounterMetricFamily(name, text, labels=("model",))
-            for model, value in _by_model(berths, field).items():
+            for model, value in _by_model(loaded_models, field).items():
                 total.add_metric((model,), value * factor)
             yield total
         for field, (name, text) in LEVELS.items():
             level = GaugeMetricFamily(name, text, labels=("model",))
-            for model, value in _by_model(berths, field).items():
+            for model, value in _by_model(loaded_models, field).items():
                 level.add_metric((model,), value)
             yield level
 
 
-def _by_model(berths: Iterable[Berth], field: str) -> dict[str, float]:
+def _by_model(loaded_models: Iterable[LoadedModel], field: str) -> dict[str, float]:
     """A model that is loaded for text and for embeddings is one series: Prometheus takes no two."""
     sums: dict[str, float] = {}
-    for berth in berths:
-        sums[berth.name] = sums.get(berth.name, 0) + float(getattr(berth.child.stats, field))
+    for loaded in loaded_models:
+        sums[loaded.name] = sums.get(loaded.name, 0) + float(getattr(loaded.runner.stats, field))
     return sums

@@ -14,10 +14,12 @@ from collections.abc import Iterator
 
 import msgspec
 
+from .chat.conversation import Conversation, RawPrompt
+
 LENGTH = struct.Struct("<I")
 MAX_FRAME_BYTES = 1 << 30
 MAX_DRAFTS = 48  # tokens that are guessed for one stream in one step
-MAX_READ_AHEAD = 16  # of these, by a drafter with weights
+MAX_MODEL_DRAFTS = 16  # of these, by a drafter with weights
 
 
 class Load(msgspec.Struct, frozen=True, tag=True):
@@ -37,40 +39,8 @@ class Load(msgspec.Struct, frozen=True, tag=True):
     mtp: bool = False  # the weights themselves hold a head that drafts, and it is wanted
     speculation: int | None = None  # tokens to draft at a time; None: as many as pay; 0: none
     profile: str = ""  # file of what was learned about speculation here; "": it is not kept
-    shelf_bytes: int = 0  # of host memory, for prefixes that others took the cells of
+    host_cache_bytes: int = 0  # of host memory, for prefixes that others took the cells of
     embedding: bool = False  # vectors instead of text; `slots` is the texts of one decode
-
-
-class ToolCall(msgspec.Struct, frozen=True):
-    """A call that the model asked for in an earlier turn."""
-
-    name: str
-    arguments: dict[str, object]
-    id: str = ""
-
-
-class Message(msgspec.Struct, frozen=True):
-    """One turn of a chat, as a template sees it."""
-
-    role: str
-    content: str = ""
-    thinking: str = ""
-    tool_calls: tuple[ToolCall, ...] = ()
-    tool_name: str = ""
-    tool_call_id: str = ""
-
-
-class Chat(msgspec.Struct, frozen=True, tag=True):
-    """A prompt that the model's template turns into text."""
-
-    messages: tuple[Message, ...]
-    think: bool | str | None = None
-
-
-class Text(msgspec.Struct, frozen=True, tag=True):
-    """A prompt that reaches the tokenizer as it is."""
-
-    text: str
 
 
 class Sampling(msgspec.Struct, frozen=True):
@@ -106,7 +76,7 @@ class Submit(msgspec.Struct, frozen=True, tag=True):
     """A request for text."""
 
     id: int
-    prompt: Chat | Text
+    prompt: Conversation | RawPrompt
     sampling: Sampling = Sampling()
     limits: Limits = Limits()
     context: tuple[int, ...] = ()  # tokens of an earlier answer, put before the prompt
@@ -147,7 +117,7 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
     refusal: str = ""  # why the drafter that was asked for does not
 
 
-class Speculated(msgspec.Struct, frozen=True):
+class SpeculationReport(msgspec.Struct, frozen=True):
     """What reading ahead did for one request."""
 
     drafter: str
@@ -168,7 +138,7 @@ class Done(msgspec.Struct, frozen=True):
     eval_tokens: int = 0
     eval_ns: int = 0
     context: tuple[int, ...] = ()
-    speculated: Speculated | None = None  # None: nothing was drafted
+    speculation_report: SpeculationReport | None = None  # None: nothing was drafted
 
 
 class Alternative(msgspec.Struct, frozen=True):
@@ -252,7 +222,7 @@ def encode(message: ToRunner | ToFront) -> bytes:
     return LENGTH.pack(len(body)) + body
 
 
-class Frames:
+class FrameReader:
     """Cuts a byte stream into message bodies."""
 
     def __init__(self) -> None:

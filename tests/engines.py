@@ -9,20 +9,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
+from outrider.daemon.chat.conversation import Conversation, Message, RawPrompt
 from outrider.daemon.protocol import (
     Cancel,
-    Chat,
     Delta,
     Done,
     Limits,
     Load,
     Logprob,
-    Message,
     Sampling,
     Stats,
     Step,
     Submit,
-    Text,
     ToFront,
 )
 from outrider.daemon.runner.calibration import prepare
@@ -38,7 +36,7 @@ GREEDY = Sampling(temperature=0.0)
 def load_spec(gguf: Path, **changes: int | str | bool) -> Load:
     """Four slots of 512 tokens over one pool, unless told otherwise."""
     plain = Load(str(gguf), 512, cells=2048, slots=4, batch=128, threads=1)
-    changes = {"kv_type": "f32", "shelf_bytes": 1 << 26, "speculation": 0, **changes}
+    changes = {"kv_type": "f32", "host_cache_bytes": 1 << 26, "speculation": 0, **changes}
     return msgspec.structs.replace(plain, **changes)
 
 
@@ -55,7 +53,7 @@ def ask(
     """A request for a plain continuation."""
     return Submit(
         id=request_id,
-        prompt=Text(prompt),
+        prompt=RawPrompt(prompt),
         sampling=sampling,
         limits=limits or Limits(num_predict=num_predict),
         schema=schema,
@@ -67,7 +65,7 @@ def chat(request_id: int, *texts: str, limits: Limits) -> Submit:
     """A chat whose turns alternate between user and assistant."""
     roles = ("user", "assistant")
     turns = tuple(Message(roles[i % 2], text) for i, text in enumerate(texts))
-    return Submit(id=request_id, prompt=Chat(turns), sampling=GREEDY, limits=limits)
+    return Submit(id=request_id, prompt=Conversation(turns), sampling=GREEDY, limits=limits)
 
 
 @dataclass

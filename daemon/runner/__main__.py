@@ -19,7 +19,7 @@ from ..protocol import (
     Done,
     Embed,
     Failed,
-    Frames,
+    FrameReader,
     Load,
     Loading,
     Ready,
@@ -57,7 +57,7 @@ class Wire:
 
     def messages(self) -> Iterator[ToRunner]:
         """Messages until the front closes the socket."""
-        frames = Frames()
+        frames = FrameReader()
         decoder = msgspec.msgpack.Decoder(ToRunner)
         while data := self._socket.recv(1 << 18):
             for body in frames.feed(data):

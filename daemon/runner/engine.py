@@ -58,7 +58,7 @@ class Engine:
             cells=load.cells,
             recall=recall_of(model),
             window=model.window,
-            shelf_bytes=0 if model.is_on_gpu else load.shelf_bytes,
+            host_cache_bytes=0 if model.is_on_gpu else load.host_cache_bytes,
         )
         self._scheduler = Scheduler(self._cache, slots=load.slots, rows=load.batch)
         self._pace = Pace()
@@ -215,11 +215,11 @@ class Engine:
 
     def _close(self, stream: Stream, reason: str, accepted: int = 0) -> Delta:
         """The last delta of a stream; its slot is free from here on."""
-        speculated = self._speculation.finish(stream, accepted=accepted)
+        speculation_report = self._speculation.finish(stream, accepted=accepted)
         del self._streams[stream.sequence.id]
         self._scheduler.remove(stream.sequence)
         self._stats.cached_tokens += stream.sequence.num_reused
-        return stream.finish(reason, speculated)
+        return stream.finish(reason, speculation_report)
 
     def _retry(self) -> list[Delta]:
         """After an abort: whoever's cells are not as before starts again (guide 10.2).

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field, replace
 
-from ..protocol import MAX_DRAFTS, MAX_READ_AHEAD
+from ..protocol import MAX_DRAFTS, MAX_MODEL_DRAFTS
 from .acceptance import FIRST_CHANCE
 from .drafters.drafter import Ask, Call, Draft, Drafter, to_the_end
 from .learned import Learned
@@ -197,7 +197,7 @@ class Guesses:
             return Option(())
         seq = guess.stream.sequence
         pending = model.pending(seq)
-        rows = min(pending, 1 + MAX_READ_AHEAD)
+        rows = min(pending, 1 + MAX_MODEL_DRAFTS)
         token_s = self._learned.catch_up_s(pending - rows) / _num_coming(seq)
         length = min(guess.bound, model.max_length)
         outlook = self._learned.acceptance.expected(model.name, seq.id, length)

@@ -9,7 +9,7 @@ import numpy as np
 from llama_cpp import llama_cpp as lib
 
 from ..errors import DecodeFailed
-from ..protocol import MAX_READ_AHEAD, Load
+from ..protocol import MAX_MODEL_DRAFTS, Load
 from .bindings import private
 from .context import Context, TextCache, TextDecoder, num_seqs
 from .llama import Model
@@ -31,7 +31,7 @@ class NextnContext(TextCache):
         self.width = target.model.hidden_width
         self.first: Hidden | None = np.zeros(self.width, np.float32)
         # hidden rows that a draft takes in with the newest one
-        self.max_unread = 1 + MAX_READ_AHEAD
+        self.max_unread = 1 + MAX_MODEL_DRAFTS
         self.keep_hidden(True, of_all=True)
         target.keep_hidden(True, of_all=True)
 

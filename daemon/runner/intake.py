@@ -15,10 +15,11 @@ from functools import lru_cache
 import jinja2
 import msgspec
 
+from ..chat.conversation import Conversation, Message
+from ..chat.parse.thinking import OPEN
+from ..chat.render.jinja import ChatTemplate, PlainTemplate
 from ..errors import BadRequest, LoadFailed
-from ..parse.thinking import OPEN
-from ..prompt.jinja import ChatTemplate, PlainTemplate
-from ..protocol import Chat, Message, Submit
+from ..protocol import Submit
 from .grammar import GrammarMaker
 from .llama import Model
 from .sampling import check
@@ -89,11 +90,11 @@ class Intake:
 
     def _thinks(self, submit: Submit) -> bool:
         prompt = submit.prompt
-        return isinstance(prompt, Chat) and bool(prompt.think) and self._template.thinks
+        return isinstance(prompt, Conversation) and bool(prompt.think) and self._template.thinks
 
     def _fitting(self, submit: Submit) -> str:
         """The rendered prompt, without the oldest messages if they do not fit (contract 1.4)."""
-        if not isinstance(submit.prompt, Chat):
+        if not isinstance(submit.prompt, Conversation):
             return submit.prompt.text
         messages, think = submit.prompt.messages, submit.prompt.think
         text = self._render(messages, think)

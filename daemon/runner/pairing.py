@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from ..errors import LoadFailed
-from ..protocol import MAX_READ_AHEAD, Load
+from ..protocol import MAX_MODEL_DRAFTS, Load
 from .context import Context
 from .drafters.assistant import AssistantDrafter
 from .drafters.drafter import Drafter
@@ -28,7 +28,7 @@ def load_drafter(loaded: Loaded[Context], load: Load) -> Drafter:
 
     Raises LoadFailed with what was expected if it does not go with the target.
     """
-    rows = max(load.batch, load.slots * (2 + MAX_READ_AHEAD))
+    rows = max(load.batch, load.slots * (2 + MAX_MODEL_DRAFTS))
     own = msgspec.structs.replace(load, model=load.draft, draft="", mtp=False, batch=rows)
     if not load.draft:
         check_head(loaded.model)

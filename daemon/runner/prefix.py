@@ -72,16 +72,16 @@ class PrefixCache:
         cells: int,
         recall: Recall,
         window: int = 0,
-        shelf_bytes: int = 0,
+        host_cache_bytes: int = 0,
     ) -> None:
-        """`shelf_bytes` of host memory for what gives its cells away; 0 where that is slow."""
+        """`host_cache_bytes` of host memory for what gives its cells away; 0 where that is slow."""
         self._memory = memory
         self._recall = recall
         self._window = window
         self._pool = CellPool(cells)
         self._free_seqs = list(range(seqs - 1, -1, -1))
         self._holdings: list[Holding] = []
-        self._shelf = Shelf(shelf_bytes)
+        self._shelf = Shelf(host_cache_bytes)
         self._clock = 0
 
     @property

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
 
-from ..protocol import MAX_DRAFTS, Speculated
+from ..protocol import MAX_DRAFTS, SpeculationReport
 from .drafters.drafter import Drafter
 from .guesses import Guess, Guesses
 from .learned import Learned
@@ -159,7 +159,7 @@ class Speculation:
         for drafter in self._drafters:
             drafter.observe(seq, rows, is_tip=True)
 
-    def finish(self, stream: Stream, *, accepted: int) -> Speculated | None:
+    def finish(self, stream: Stream, *, accepted: int) -> SpeculationReport | None:
         """The stream is over; what speculation did for it, if it was asked to."""
         id_ = stream.sequence.id
         if guess := self._guesses.get(id_):

@@ -8,8 +8,8 @@ from collections.abc import Sequence as Seq
 import numpy as np
 from numpy.typing import NDArray
 
-from ..parse.thinking import ThinkingParser
-from ..protocol import Alternative, Delta, Done, Logprob, Speculated
+from ..chat.parse.thinking import ThinkingParser
+from ..protocol import Alternative, Delta, Done, Logprob, SpeculationReport
 from .grammar import Grammar
 from .llama import Model
 from .sampling import Drawn, Sampler
@@ -86,14 +86,14 @@ class Stream:
             return None
         return self._tell(None)
 
-    def finish(self, reason: str, speculated: Speculated | None) -> Delta:
+    def finish(self, reason: str, speculation_report: SpeculationReport | None) -> Delta:
         """The last delta, with all that was held back."""
         self._read()
         self._take(self._text.finish())
         if self._thinking:
             thought, said = self._thinking.finish()
             self._thought, self._said = self._thought + thought, self._said + said
-        return self._tell(self._done(reason, speculated))
+        return self._tell(self._done(reason, speculation_report))
 
     def _read(self) -> None:
         """Make text of the tokens that were drawn since the last time."""
@@ -121,7 +121,7 @@ class Stream:
         piece = self._model.piece(drawn.token)
         self._logprobs.append(Logprob(piece, drawn.logprob, top))
 
-    def _done(self, reason: str, speculated: Speculated | None) -> Done:
+    def _done(self, reason: str, speculation_report: SpeculationReport | None) -> Done:
         seq, now_ns = self.sequence, time.monotonic_ns()
         started_ns = self._started_ns or now_ns
         first_ns = self._first_ns or now_ns
@@ -134,5 +134,5 @@ class Stream:
             eval_tokens=len(seq.drawn),
             eval_ns=now_ns - first_ns,
             context=tuple(seq.tokens),
-            speculated=speculated,
+            speculation_report=speculation_report,
         )

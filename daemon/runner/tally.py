@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..protocol import Speculated
+from ..protocol import SpeculationReport
 
 
 @dataclass(slots=True)
@@ -26,8 +26,8 @@ class Tally:
         self.took_s += took_s
         self.plain_s += plain_s
 
-    def report(self) -> Speculated:
-        return Speculated(
+    def report(self) -> SpeculationReport:
+        return SpeculationReport(
             drafter=self.drafter,
             drafted=self.drafted,
             accepted=self.accepted,

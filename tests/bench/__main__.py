@@ -23,9 +23,9 @@ from typing import TypeVar
 
 import psutil
 from outrider.daemon.app import ensure
-from outrider.daemon.child import RUNNER_ENV
 from outrider.daemon.cli.progress import follow
 from outrider.daemon.protocol import Load
+from outrider.daemon.runners.process import RUNNER_ENV
 from outrider.models.store import Store
 from outrider.tests.bench import ahead, overhead
 from outrider.tests.bench.ahead_table import ahead_table

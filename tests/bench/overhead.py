@@ -18,9 +18,9 @@ from pathlib import Path
 from statistics import median
 
 from engines import GREEDY, Bench, ask, open_bench
-from outrider.daemon.child import RUNNER_ENV
 from outrider.daemon.protocol import Delta, Load, Sampling
 from outrider.daemon.runner.rows import Rows
+from outrider.daemon.runners.process import RUNNER_ENV
 from outrider.tests.bench.failure import BenchFailed
 from outrider.tests.bench.scenarios import Prompts, Values
 from tiny import write_llama

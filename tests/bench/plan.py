@@ -8,9 +8,9 @@ from pathlib import Path
 
 import psutil
 from outrider.daemon.config import Settings
-from outrider.daemon.inventory import Inventory, plan_load
 from outrider.daemon.options import Options
 from outrider.daemon.protocol import Load
+from outrider.daemon.runners.model_info import ModelIndex, plan_load
 from outrider.models.store import Store
 
 BATCH = 512
@@ -28,9 +28,9 @@ def models_root() -> Path:
 
 def plan_of(store_root: Path, model: str, *, slots: int, ctx: int) -> Load:
     """The daemon's own plan for these settings, which the peer is then given too."""
-    inventory = Inventory(Store(store_root))
-    known = asyncio.run(inventory.find(model, f"{model} is not in {store_root}"))
+    model_index = ModelIndex(Store(store_root))
+    info = asyncio.run(model_index.find(model, f"{model} is not in {store_root}"))
     threads = psutil.cpu_count(logical=False) or os.cpu_count() or 1
     options = Options(num_batch=BATCH, num_thread=threads)
     settings = Settings.load(num_parallel=slots, context_length=ctx, kv_cache_type="f16")
-    return plan_load(known, options, settings)
+    return plan_load(info, options, settings)

@@ -12,7 +12,7 @@ from itertools import product
 
 from engines import ask, open_bench
 from outrider.daemon.cli.bench_prompts import PROMPTS
-from outrider.daemon.protocol import MAX_READ_AHEAD, Load, Sampling, Submit
+from outrider.daemon.protocol import MAX_MODEL_DRAFTS, Load, Sampling, Submit
 from outrider.daemon.runner.context import Context
 from outrider.daemon.runner.drafters.drafter import Ask, Call, Drafter, GoOn, to_the_end
 from outrider.daemon.runner.learned import Learned
@@ -49,7 +49,7 @@ class Listener:
         return self._drafter.pending(sequence)
 
     def draft(self, asks: Sequence[Ask], go_on: GoOn) -> list[Call]:
-        own = [Ask(each.sequence, each.sampler, MAX_READ_AHEAD) for each in asks]
+        own = [Ask(each.sequence, each.sampler, MAX_MODEL_DRAFTS) for each in asks]
         calls = self._drafter.draft(own, to_the_end)
         for each in own:
             self.asks[each.sequence.id].append(each)

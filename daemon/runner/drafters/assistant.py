@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
-from ...protocol import MAX_READ_AHEAD
+from ...protocol import MAX_MODEL_DRAFTS
 from ..context import DECODED, Context
 from ..heads import AssistantContext
 from ..rows import Hidden, Rows
@@ -30,7 +30,7 @@ class AssistantDrafter:
     """
 
     name = "assistant"
-    max_length = MAX_READ_AHEAD
+    max_length = MAX_MODEL_DRAFTS
     is_free = False
     reviews = False
 

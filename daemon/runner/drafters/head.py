@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 
-from ...protocol import MAX_READ_AHEAD
+from ...protocol import MAX_MODEL_DRAFTS
 from ..context import DECODED
 from ..heads import EagleContext, NextnContext
 from ..rows import Hidden, Rows
@@ -45,7 +45,7 @@ class Tip:
 class HeadDrafter:
     """Takes in what the target made of the text only when it is to draft."""
 
-    max_length = MAX_READ_AHEAD
+    max_length = MAX_MODEL_DRAFTS
     is_free = False
     reviews = False
 

@@ -7,7 +7,7 @@ from array import array
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 
-from ...protocol import MAX_READ_AHEAD
+from ...protocol import MAX_MODEL_DRAFTS
 from ..context import DECODED, Context
 from ..holding import common_prefix
 from ..rows import Rows
@@ -27,7 +27,7 @@ class ModelDrafter:
     """Follows the text token by token, and reads ahead in one decode for each depth."""
 
     name = "model"
-    max_length = MAX_READ_AHEAD
+    max_length = MAX_MODEL_DRAFTS
     is_free = False
     reviews = True
 
@@ -75,7 +75,7 @@ class ModelDrafter:
             return False
         if (same := self._common(memory, sequence)) < len(memory.tokens):
             self._cut(memory, same)
-        while len(sequence.tokens) - len(memory.tokens) > max(unread, 1 + MAX_READ_AHEAD):
+        while len(sequence.tokens) - len(memory.tokens) > max(unread, 1 + MAX_MODEL_DRAFTS):
             end = min(len(memory.tokens) + self._rows.capacity, len(sequence.tokens) - unread)
             if self._read(sequence, end, calls) is None:
                 return False
@@ -126,7 +126,7 @@ class ModelDrafter:
     def _common(self, memory: Memory, sequence: Sequence) -> int:
         """Tokens of the text that need not be evaluated again."""
         same = min(common_prefix(memory.tokens, sequence.tokens), len(sequence.tokens) - 1)
-        if self._context.model.window and same < len(memory.tokens) - MAX_READ_AHEAD:
+        if self._context.model.window and same < len(memory.tokens) - MAX_MODEL_DRAFTS:
             return 0  # the window may have lost what stood before (guide 4.2)
         return same
 

@@ -6,8 +6,8 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
-from outrider.daemon.api import create
-from outrider.daemon.api.stream import Line
+from outrider.daemon.api.ollama import create
+from outrider.daemon.api.streaming import Line
 from outrider.models.create import Order
 from outrider.models.name import Name
 from outrider.models.store import Store

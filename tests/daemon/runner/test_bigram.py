@@ -79,9 +79,9 @@ def test_as_much_is_accepted_as_the_drafter_knows(
     assert told.drafted_tokens > COUNT
     share = told.accepted_tokens / told.drafted_tokens
     assert share == pytest.approx(expected_share(agreement, length), abs=tolerance)
-    assert {done.speculated.drafter for done in bench.done.values() if done.speculated} == {
-        "assistant"
-    }
+    assert {
+        done.speculation_report.drafter for done in bench.done.values() if done.speculation_report
+    } == {"assistant"}
 
 
 @pytest.mark.parametrize("agreement", [0.5, 1.0])

@@ -152,7 +152,7 @@ def test_the_answers_are_those_of_plain_decoding(pair: Pair, slots: int) -> None
         with open_bench(pair.load(speculation=length, slots=slots, cells=4096)) as bench:
             bench.run(*requests())
             assert answers(bench) == expected
-            told = bench.done[6].speculated
+            told = bench.done[6].speculation_report
             assert told
             assert told.drafter == pair.name
             assert told.drafted > 0
@@ -166,7 +166,7 @@ def test_a_drafter_that_knows_the_target_is_always_right(tmp_path: Path) -> None
         load = pair.load(speculation=4)
         with open_bench(load) as bench:
             bench.run(ask(0, PHRASE, 100, sampling=sampling))
-            told = bench.done[0].speculated
+            told = bench.done[0].speculation_report
         assert told
         if sampling.mirostat:  # whose mu only a drawn token moves
             assert told.accepted > 0.5 * told.drafted

@@ -95,7 +95,7 @@ def desk(gguf: Path) -> Iterator[Desk]:
 
 
 @contextmanager
-def open_desk(gguf: Path, *, shelf_bytes: int = SHELF_BYTES) -> Iterator[Desk]:
+def open_desk(gguf: Path, *, host_cache_bytes: int = SHELF_BYTES) -> Iterator[Desk]:
     load = load_spec(gguf, cells=CELLS, num_ctx=1024, batch=256)
     loaded = load_model(load, lambda _fraction: None)
     model = loaded.model
@@ -105,7 +105,7 @@ def open_desk(gguf: Path, *, shelf_bytes: int = SHELF_BYTES) -> Iterator[Desk]:
         cells=CELLS,
         recall=recall_of(model),
         window=model.window,
-        shelf_bytes=shelf_bytes,
+        host_cache_bytes=host_cache_bytes,
     )
     scratch = Context(model, load)
     yield Desk(loaded, cache, scratch)
@@ -181,7 +181,7 @@ def test_a_copy_outlives_its_original(desk: Desk) -> None:
 
 
 def test_what_is_evicted_is_computed_again(gguf: Path) -> None:
-    with open_desk(gguf, shelf_bytes=0) as desk:
+    with open_desk(gguf, host_cache_bytes=0) as desk:
         prompt = text(9, 140)
         holding, _ = desk.evaluate(prompt)
         desk.cache.park(holding)
@@ -239,7 +239,7 @@ def test_a_returned_prefix_can_leave_again_and_serve_two(desk: Desk) -> None:
 
 
 def test_the_shelf_forgets_the_longest_unused_when_it_is_full(tmp_path: Path) -> None:
-    with open_desk(write_llama(tmp_path / "m.gguf"), shelf_bytes=1) as small:
+    with open_desk(write_llama(tmp_path / "m.gguf"), host_cache_bytes=1) as small:
         holding, _ = small.evaluate(text(80, 100))
         small.cache.park(holding)
         small.cache.make_way()
@@ -247,7 +247,7 @@ def test_the_shelf_forgets_the_longest_unused_when_it_is_full(tmp_path: Path) ->
 
 
 def test_without_a_shelf_the_parked_keep_their_cells(tmp_path: Path) -> None:
-    with open_desk(write_llama(tmp_path / "m.gguf"), shelf_bytes=0) as desk:
+    with open_desk(write_llama(tmp_path / "m.gguf"), host_cache_bytes=0) as desk:
         holding, _ = desk.evaluate(text(81, 100))
         desk.cache.park(holding)
         desk.cache.make_way()

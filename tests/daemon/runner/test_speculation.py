@@ -105,7 +105,7 @@ def test_the_context_shifts_in_the_same_places(tmp_path: Path) -> None:
 def test_the_answer_says_what_was_guessed(tmp_path: Path) -> None:
     with open_bench(load_spec(write_llama(tmp_path / "m.gguf"), speculation=4)) as bench:
         bench.run(ask(0, PHRASE, 100))
-        told = bench.done[0].speculated
+        told = bench.done[0].speculation_report
     assert told
     assert told.drafter == "ngram"
     assert 0 < told.accepted <= told.drafted
@@ -117,7 +117,7 @@ def test_a_request_can_say_how_far(tmp_path: Path) -> None:
         bench.run(msgspec.structs.replace(ask(0, PHRASE, 80), draft_limit=0))
         assert bench.stats[-1].drafted_tokens == 0
         bench.run(msgspec.structs.replace(ask(1, PHRASE, 80), draft_limit=2))
-        told = bench.done[1].speculated
+        told = bench.done[1].speculation_report
     assert told
     assert 0 < told.mean_length <= 2
 

@@ -11,14 +11,15 @@ from datetime import UTC, datetime
 
 from aiohttp import web
 
-from ..errors import BadRequest, InvalidFormat, NotFound, Unsupported
-from ..fleet import Wanted
-from ..inventory import Known, plan_load
-from ..options import Options
-from ..protocol import Chat, Delta, Done, Logprob, Message, Speculated, Submit, Text, ToolCall
+from ...chat.conversation import Conversation, Message, RawPrompt, ToolCall
+from ...errors import BadRequest, InvalidFormat, NotFound, Unsupported
+from ...options import Options
+from ...protocol import Delta, Done, Logprob, SpeculationReport, Submit
+from ...runners.model_info import ModelInfo, plan_load
+from ...runners.pool import RunnerSpec
+from ..state import APP_STATE, AppState
+from ..streaming import Line, respond
 from . import wire
-from .house import HOUSE, House
-from .stream import Line, respond
 
 ANY_OBJECT = '{"type":"object"}'
 
@@ -30,8 +31,8 @@ Shape = Callable[[str, str], Line]
 class Job:
     """A checked request: what to load, what to ask, and how to word the answer."""
 
-    body: wire.Common
-    wanted: Wanted
+    body: wire.CompletionFields
+    spec: RunnerSpec
     submit: Submit | None  # None: only load
     shape: Shape
     shows_context: bool
@@ -42,53 +43,53 @@ async def generate(request: web.Request) -> web.StreamResponse:
     """POST /api/generate"""
     start_ns = time.monotonic_ns()
     body = await wire.read(request, wire.GenerateRequest)
-    house = request.app[HOUSE]
+    state = request.app[APP_STATE]
     _check_logprobs(body)
     if not body.model:
         raise NotFound("model '' not found")
-    known = await house.inventory.find(body.model, f"model '{body.model}' not found")
+    info = await state.model_index.find(body.model, f"model '{body.model}' not found")
     if not body.prompt and body.keep_alive == 0:
-        return await _unload(house, known, body, _generate_shape)
+        return await _unload(state, info, body, _generate_shape)
     if body.raw and (body.template or body.system or body.context):
         raise BadRequest("raw mode does not support template, system, or context")
-    _check_capabilities(known, body, "generate")
+    _check_capabilities(info, body, "generate")
     if body.suffix:
-        raise BadRequest(f"{known.model.name.full} does not support insert")
+        raise BadRequest(f"{info.model.name.full} does not support insert")
     if body.template:
         raise Unsupported("a template in the request is not supported yet; leave it out")
     _check_support(has_images=bool(body.images))
-    job = _job(house, known, body, _generate_prompt(known, body), _generate_shape, start_ns)
-    return await _answer(request, house, job)
+    job = _job(state, info, body, _generate_prompt(info, body), _generate_shape, start_ns)
+    return await _answer(request, state, job)
 
 
 async def chat(request: web.Request) -> web.StreamResponse:
     """POST /api/chat"""
     start_ns = time.monotonic_ns()
     body = await wire.read(request, wire.ChatRequest)
-    house = request.app[HOUSE]
+    state = request.app[APP_STATE]
     _check_logprobs(body)
     if not body.model:
         raise BadRequest("model is required")
-    known = await house.inventory.find(body.model, f"model '{body.model}' not found")
+    info = await state.model_index.find(body.model, f"model '{body.model}' not found")
     if not body.messages and body.keep_alive == 0:
-        return await _unload(house, known, body, _chat_shape)
-    _check_capabilities(known, body, "chat")
+        return await _unload(state, info, body, _chat_shape)
+    _check_capabilities(info, body, "chat")
     if body.tools:
-        raise BadRequest(f"{known.model.name.full} does not support tools")
+        raise BadRequest(f"{info.model.name.full} does not support tools")
     _check_support(has_images=any(message.images for message in body.messages))
-    job = _job(house, known, body, _chat_prompt(known, body), _chat_shape, start_ns)
-    return await _answer(request, house, job)
+    job = _job(state, info, body, _chat_prompt(info, body), _chat_shape, start_ns)
+    return await _answer(request, state, job)
 
 
-def _check_logprobs(body: wire.Common) -> None:
+def _check_logprobs(body: wire.CompletionFields) -> None:
     if not 0 <= body.top_logprobs <= 20:
         raise BadRequest("top_logprobs must be between 0 and 20")
 
 
-def _check_capabilities(known: Known, body: wire.Common, verb: str) -> None:
-    if body.think and not known.can("thinking"):
+def _check_capabilities(info: ModelInfo, body: wire.CompletionFields, verb: str) -> None:
+    if body.think and not info.can("thinking"):
         raise BadRequest(f'"{body.model}" does not support thinking')
-    if not known.can("completion"):
+    if not info.can("completion"):
         raise BadRequest(f'"{body.model}" does not support {verb}')
 
 
@@ -98,7 +99,7 @@ def _check_support(*, has_images: bool) -> None:
         raise Unsupported("images are not supported yet; leave them out")
 
 
-def _schema(body: wire.Common) -> str:
+def _schema(body: wire.CompletionFields) -> str:
     """The JSON schema that `format` asks for, or ""."""
     if isinstance(body.format, dict):
         return json.dumps(body.format)
@@ -112,40 +113,44 @@ def _schema(body: wire.Common) -> str:
     return ""
 
 
-def _generate_prompt(known: Known, body: wire.GenerateRequest) -> Chat | Text | None:
+def _generate_prompt(
+    info: ModelInfo, body: wire.GenerateRequest
+) -> Conversation | RawPrompt | None:
     if not body.prompt:
         return None
     if body.raw:
-        return Text(body.prompt)
-    stored = () if body.context else _stored(known)
-    return _chat(known, body, (*stored, Message("user", body.prompt)), body.system)
+        return RawPrompt(body.prompt)
+    stored = () if body.context else _stored(info)
+    return _chat(info, body, (*stored, Message("user", body.prompt)), body.system)
 
 
-def _chat_prompt(known: Known, body: wire.ChatRequest) -> Chat | None:
+def _chat_prompt(info: ModelInfo, body: wire.ChatRequest) -> Conversation | None:
     if not body.messages:
         return None
     messages = (_message(message) for message in body.messages)
-    return _chat(known, body, (*_stored(known), *messages), "")
+    return _chat(info, body, (*_stored(info), *messages), "")
 
 
-def _chat(known: Known, body: wire.Common, messages: tuple[Message, ...], system: str) -> Chat:
+def _chat(
+    info: ModelInfo, body: wire.CompletionFields, messages: tuple[Message, ...], system: str
+) -> Conversation:
     """The model's SYSTEM goes first unless the messages begin with one of their own."""
-    system = system or known.model.system
+    system = system or info.model.system
     if system and messages[0].role != "system":
         messages = (Message("system", system), *messages)
     think = body.think
-    if think is None and known.can("thinking"):
+    if think is None and info.can("thinking"):
         think = True  # contract section 1.7
-    return Chat(messages, think)
+    return Conversation(messages, think)
 
 
-def _stored(known: Known) -> tuple[Message, ...]:
+def _stored(info: ModelInfo) -> tuple[Message, ...]:
     return tuple(
-        Message(str(m.get("role", "")), str(m.get("content", ""))) for m in known.model.messages
+        Message(str(m.get("role", "")), str(m.get("content", ""))) for m in info.model.messages
     )
 
 
-def _message(message: wire.Message) -> Message:
+def _message(message: wire.WireMessage) -> Message:
     return Message(
         role=message.role.lower(),
         content=message.content,
@@ -160,16 +165,16 @@ def _message(message: wire.Message) -> Message:
 
 
 def _job(
-    house: House,
-    known: Known,
-    body: wire.Common,
-    prompt: Chat | Text | None,
+    state: AppState,
+    info: ModelInfo,
+    body: wire.CompletionFields,
+    prompt: Conversation | RawPrompt | None,
     shape: Shape,
     start_ns: int,
 ) -> Job:
-    options = Options.merge(known.model.params, body.options)
-    load = plan_load(known, options, house.settings)
-    wanted = Wanted(known.model.name.short, known.model.digest, load)
+    options = Options.merge(info.model.params, body.options)
+    load = plan_load(info, options, state.settings)
+    spec = RunnerSpec(info.model.name.short, info.model.digest, load)
     submit = prompt and Submit(
         id=0,
         prompt=prompt,
@@ -183,30 +188,30 @@ def _job(
         draft_fixed=options.draft_fixed,
     )
     shows_context = isinstance(body, wire.GenerateRequest) and not body.raw
-    return Job(body, wanted, submit or None, shape, shows_context, start_ns)
+    return Job(body, spec, submit or None, shape, shows_context, start_ns)
 
 
 async def _unload(
-    house: House, known: Known, body: wire.Common, shape: Shape
+    state: AppState, info: ModelInfo, body: wire.CompletionFields, shape: Shape
 ) -> web.StreamResponse:
-    await house.fleet.unload(str(known.path))
+    await state.pool.unload(str(info.path))
     return web.json_response({**_line(body, shape("", "")), "done": True, "done_reason": "unload"})
 
 
-async def _answer(request: web.Request, house: House, job: Job) -> web.StreamResponse:
+async def _answer(request: web.Request, state: AppState, job: Job) -> web.StreamResponse:
     stream = job.body.stream and job.submit is not None and not job.body.render_only
-    return await respond(request, _lines(house, job), stream=stream, fold=fold)
+    return await respond(request, _lines(state, job), stream=stream, fold=fold)
 
 
-async def _lines(house: House, job: Job) -> AsyncGenerator[Line, None]:
+async def _lines(state: AppState, job: Job) -> AsyncGenerator[Line, None]:
     """The answer, line by line; the last one has `done`."""
-    async with house.fleet.lease(job.wanted, job.body.keep_alive) as child:
+    async with state.pool.lease(job.spec, job.body.keep_alive) as runner:
         load_ns = time.monotonic_ns() - job.start_ns
         if job.submit is None:
             line = _line(job.body, job.shape("", ""))
             yield {**line, "done": True, "done_reason": "load"}
             return
-        async with aclosing(child.submit(job.submit)) as deltas:
+        async with aclosing(runner.submit(job.submit)) as deltas:
             async for delta in deltas:
                 if delta.done and delta.done.reason == "render":
                     yield _rendered(job, delta)
@@ -214,11 +219,11 @@ async def _lines(house: House, job: Job) -> AsyncGenerator[Line, None]:
                 if delta.text or delta.thinking or delta.logprobs:
                     yield {**_line(job.body, job.shape(delta.text, delta.thinking)), **_rest(delta)}
                 if delta.done:
-                    house.metrics.count(job.wanted.name, delta.done)
+                    state.metrics.count(job.spec.name, delta.done)
                     yield _last(job, delta.done, load_ns)
 
 
-def _line(body: wire.Common, part: Line) -> Line:
+def _line(body: wire.CompletionFields, part: Line) -> Line:
     created_at = datetime.now(UTC).isoformat().replace("+00:00", "Z")
     return {"model": body.model, "created_at": created_at, **part}
 
@@ -251,22 +256,22 @@ def _last(job: Job, done: Done, load_ns: int) -> Line:
         "prompt_eval_duration": done.prompt_ns,
         "eval_count": done.eval_tokens,
         "eval_duration": done.eval_ns,
-        "speculation": _speculation(done.speculated),
+        "speculation": _speculation(done.speculation_report),
     }
     line = {**_line(job.body, job.shape("", "")), "done": True, "done_reason": done.reason}
     return line | {key: value for key, value in metrics.items() if value}
 
 
-def _speculation(speculated: Speculated | None) -> Line | None:
+def _speculation(speculation_report: SpeculationReport | None) -> Line | None:
     """What reading ahead did; a field that Ollama does not have."""
-    if speculated is None:
+    if speculation_report is None:
         return None
     return {
-        "drafter": speculated.drafter,
-        "drafted": speculated.drafted,
-        "accepted": speculated.accepted,
-        "mean_length": round(speculated.mean_length, 2),
-        "estimated_speedup": round(speculated.speedup, 3),
+        "drafter": speculation_report.drafter,
+        "drafted": speculation_report.drafted,
+        "accepted": speculation_report.accepted,
+        "mean_length": round(speculation_report.mean_length, 2),
+        "estimated_speedup": round(speculation_report.speedup, 3),
     }
 
 

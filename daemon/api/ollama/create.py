@@ -9,18 +9,18 @@ from pathlib import PurePosixPath
 
 from aiohttp import web
 
-from ...models.create import Files, Order
-from ...models.create import create as make
-from ...models.errors import CreateRefused, InvalidDigest, InvalidName, ModelError
-from ...models.manifest import check_digest
-from ...models.name import Name
-from ...models.store import Store
-from ..errors import BadRequest, OutriderError
-from ..parameters import check_parameters
+from ....models.create import Files, Order
+from ....models.create import create as make
+from ....models.errors import CreateRefused, InvalidDigest, InvalidName, ModelError
+from ....models.manifest import check_digest
+from ....models.name import Name
+from ....models.store import Store
+from ...errors import BadRequest, OutriderError
+from ...parameters import check_parameters
+from ..state import APP_STATE
+from ..streaming import Line, last_line, respond
 from . import wire
-from .house import HOUSE
 from .library import report
-from .stream import Line, last_line, respond
 
 SUCCESS: Line = {"status": "success"}
 
@@ -28,7 +28,7 @@ SUCCESS: Line = {"status": "success"}
 async def create(request: web.Request) -> web.StreamResponse:
     """POST /api/create"""
     body = await wire.read(request, wire.CreateRequest)
-    lines = _lines(request.app[HOUSE].inventory.store, _order(body))
+    lines = _lines(request.app[APP_STATE].model_index.store, _order(body))
     return await respond(request, lines, stream=body.stream, fold=last_line)
 
 

@@ -11,7 +11,7 @@ import jinja2
 from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from ..errors import BadRequest
+from ...errors import BadRequest
 
 # Whatever an expression in a template can raise: one bad template must not end the runner.
 FAULTS = (

@@ -10,13 +10,13 @@ import numpy as np
 from aiohttp import web
 from numpy.typing import NDArray
 
-from ..errors import BadRequest, NotFound, RunnerError
-from ..fleet import Wanted
-from ..inventory import DEFAULT_NUM_CTX, Known, plan_embedding
-from ..options import Options
-from ..protocol import Embed
+from ...errors import BadRequest, NotFound, RunnerError
+from ...options import Options
+from ...protocol import Embed
+from ...runners.model_info import DEFAULT_NUM_CTX, ModelInfo, plan_embedding
+from ...runners.pool import RunnerSpec
+from ..state import APP_STATE, AppState
 from . import wire
-from .house import HOUSE, House
 
 SMALLEST_NORM = 1e-12  # so that a vector of zeros stays one
 
@@ -24,7 +24,7 @@ Vectors = NDArray[np.float32]  # a row for each text
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class EmbeddingResult:
     """What the runner said; `load_ns` is how long it took until there was one."""
 
     vectors: Vectors
@@ -36,11 +36,11 @@ async def embed(request: web.Request) -> web.Response:
     """POST /api/embed"""
     start_ns = time.monotonic_ns()
     body = await wire.read(request, wire.EmbedRequest)
-    house = request.app[HOUSE]
+    state = request.app[APP_STATE]
     if not body.model:
         raise NotFound("model '' not found")
-    known = await house.inventory.find(body.model, _unknown(body.model))
-    answer = await _ask(house, known, body, tuple(body.input), truncate=body.truncate)
+    info = await state.model_index.find(body.model, _unknown(body.model))
+    answer = await _ask(state, info, body, tuple(body.input), truncate=body.truncate)
     if not body.input:
         return _json({"model": body.model, "embeddings": []})
     return _json(
@@ -57,13 +57,13 @@ async def embed(request: web.Request) -> web.Response:
 async def embeddings(request: web.Request) -> web.Response:
     """POST /api/embeddings; whatever the runner refuses has status 500 here."""
     body = await wire.read(request, wire.EmbeddingsRequest)
-    house = request.app[HOUSE]
+    state = request.app[APP_STATE]
     if not body.model:
         raise BadRequest("model is required")
-    known = await house.inventory.find(body.model, _unknown(body.model))
+    info = await state.model_index.find(body.model, _unknown(body.model))
     texts = (body.prompt,) if body.prompt else ()
     try:
-        answer = await _ask(house, known, body, texts, truncate=False)
+        answer = await _ask(state, info, body, texts, truncate=False)
     except BadRequest as error:
         raise RunnerError(str(error)) from None
     return _json({"embedding": finite(answer.vectors).reshape(-1).tolist()})
@@ -90,28 +90,28 @@ def finite(vectors: Vectors) -> Vectors:
 
 
 async def _ask(
-    house: House,
-    known: Known,
+    state: AppState,
+    info: ModelInfo,
     body: wire.EmbedRequest | wire.EmbeddingsRequest,
     texts: tuple[str, ...],
     *,
     truncate: bool,
-) -> Answer:
+) -> EmbeddingResult:
     """Load the model, and embed the texts if there are any."""
     start_ns = time.monotonic_ns()
-    default = {"num_ctx": house.settings.context_length or DEFAULT_NUM_CTX}
-    options = Options.merge(default, known.model.params, body.options)
-    load = plan_embedding(known, options, house.settings)
-    wanted = Wanted(known.model.name.short, known.model.digest, load)
-    async with house.fleet.lease(wanted, body.keep_alive) as child:
+    default = {"num_ctx": state.settings.context_length or DEFAULT_NUM_CTX}
+    options = Options.merge(default, info.model.params, body.options)
+    load = plan_embedding(info, options, state.settings)
+    spec = RunnerSpec(info.model.name.short, info.model.digest, load)
+    async with state.pool.lease(spec, body.keep_alive) as runner:
         load_ns = time.monotonic_ns() - start_ns
         if not texts:
-            return Answer(np.zeros((0, 0), np.float32), 0, load_ns)
+            return EmbeddingResult(np.zeros((0, 0), np.float32), 0, load_ns)
         # The model holds 4 tokens at least; a request may ask for fewer, and then gets fewer.
         num_ctx = min(options.num_ctx, load.num_ctx)
-        embedded = await child.embed(Embed(0, texts, num_ctx, truncate))
+        embedded = await runner.embed(Embed(0, texts, num_ctx, truncate))
     rows = np.frombuffer(embedded.vectors, "<f4").reshape(len(texts), embedded.width)
-    return Answer(rows, embedded.prompt_tokens, load_ns)
+    return EmbeddingResult(rows, embedded.prompt_tokens, load_ns)
 
 
 def _unknown(model: str) -> str:

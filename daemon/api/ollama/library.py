@@ -10,23 +10,23 @@ from datetime import datetime, timedelta
 
 from aiohttp import web
 
-from ...models.errors import InvalidName, ModelError, ModelNotFound
-from ...models.model import Model
-from ...models.modelfile import render_modelfile, render_parameters
-from ...models.name import Name
-from ...models.pull import pull as fetch
-from ...models.store import Store
-from ...quant.gguf import Array, Header
-from ...quant.types import format_parameters
-from ..errors import BadRequest, NotFound, OutriderError
-from ..fleet import Berth
-from ..inventory import Known
-from ..metrics import CONTENT_TYPE_LATEST
-from ..options import Options
-from ..protocol import Ready, Stats
+from ....models.errors import InvalidName, ModelError, ModelNotFound
+from ....models.model import StoredModel
+from ....models.modelfile import render_modelfile, render_parameters
+from ....models.name import Name
+from ....models.pull import pull as fetch
+from ....models.store import Store
+from ....quant.gguf import Array, Header
+from ....quant.types import format_parameters
+from ...errors import BadRequest, NotFound, OutriderError
+from ...metrics import CONTENT_TYPE_LATEST
+from ...options import Options
+from ...protocol import Ready, Stats
+from ...runners.model_info import ModelInfo
+from ...runners.pool import LoadedModel
+from ..state import APP_STATE
+from ..streaming import Line, last_line, respond
 from . import wire
-from .house import HOUSE
-from .stream import Line, last_line, respond
 
 API_VERSION = "0.33.0"  # the Ollama API that is implemented; clients gate features on it
 FOREVER_S = 100 * 365 * 86400.0  # what a far future date stands for
@@ -44,22 +44,24 @@ async def version(_request: web.Request) -> web.Response:
 
 async def metrics(request: web.Request) -> web.Response:
     """GET /metrics"""
-    body = request.app[HOUSE].metrics.render()
+    body = request.app[APP_STATE].metrics.render()
     return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 async def tags(request: web.Request) -> web.Response:
     """GET /api/tags"""
-    models = await request.app[HOUSE].inventory.list()
-    return web.json_response({"models": [_tag(model, known) for model, known in models]})
+    models = await request.app[APP_STATE].model_index.list()
+    return web.json_response({"models": [_tag(model, info) for model, info in models]})
 
 
 async def ps(request: web.Request) -> web.Response:
     """GET /api/ps"""
-    house = request.app[HOUSE]
-    details = {m.digest: _details(m, known) for m, known in await house.inventory.list()}
+    state = request.app[APP_STATE]
+    details = {m.digest: _details(m, info) for m, info in await state.model_index.list()}
     now = datetime.now().astimezone()
-    loaded = [_loaded(berth, details.get(berth.digest), now) for berth in house.fleet.berths]
+    loaded = [
+        _loaded(loaded, details.get(loaded.digest), now) for loaded in state.pool.loaded_models
+    ]
     return web.json_response({"models": loaded})
 
 
@@ -69,11 +71,11 @@ async def show(request: web.Request) -> web.Response:
     text = body.model or body.name
     if not text:
         raise BadRequest("model is required")
-    house = request.app[HOUSE]
-    known = await house.inventory.find(text, f"model '{Name.parse(text).short}' not found")
+    state = request.app[APP_STATE]
+    info = await state.model_index.find(text, f"model '{Name.parse(text).short}' not found")
     Options.merge(body.options)
-    header = await house.inventory.read_all(known) if body.verbose else known.header
-    return web.json_response(_shown(known, header, body.system))
+    header = await state.model_index.read_all(info) if body.verbose else info.header
+    return web.json_response(_shown(info, header, body.system))
 
 
 async def copy(request: web.Request) -> web.Response:
@@ -82,7 +84,7 @@ async def copy(request: web.Request) -> web.Response:
     source = _name(body.source, f'source "{body.source}" is invalid')
     destination = _name(body.destination, f'destination "{body.destination}" is invalid')
     try:
-        await asyncio.to_thread(request.app[HOUSE].inventory.store.copy, source, destination)
+        await asyncio.to_thread(request.app[APP_STATE].model_index.store.copy, source, destination)
     except ModelNotFound:
         raise NotFound(f'model "{body.source}" not found') from None
     return web.Response()
@@ -96,7 +98,7 @@ async def delete(request: web.Request) -> web.Response:
         raise BadRequest("model is required")
     name = _name(text, f'name "{text}" is invalid')
     try:
-        await asyncio.to_thread(request.app[HOUSE].inventory.store.delete, name)
+        await asyncio.to_thread(request.app[APP_STATE].model_index.store.delete, name)
     except ModelNotFound:
         raise NotFound(f"model '{text}' not found") from None
     return web.Response()
@@ -106,7 +108,7 @@ async def pull(request: web.Request) -> web.StreamResponse:
     """POST /api/pull"""
     body = await wire.read(request, wire.NameRequest)
     name = _name(body.model or body.name, "invalid model name")
-    lines = report(request.app[HOUSE].inventory.store, name)
+    lines = report(request.app[APP_STATE].model_index.store, name)
     return await respond(request, lines, stream=body.stream, fold=last_line)
 
 
@@ -127,9 +129,9 @@ def _name(text: str, invalid: str) -> Name:
         raise BadRequest(invalid) from None
 
 
-def _details(model: Model, known: Known | None) -> Line:
+def _details(model: StoredModel, info: ModelInfo | None) -> Line:
     """The `details` object; what the config does not say is read from the weights."""
-    config, header = model.config, known.header if known else None
+    config, header = model.config, info.header if info else None
     family = config.model_family or (header.architecture if header else "")
     return {
         "parent_model": model.parent_model,
@@ -144,30 +146,30 @@ def _details(model: Model, known: Known | None) -> Line:
     }
 
 
-def _tag(model: Model, known: Known | None) -> Line:
+def _tag(model: StoredModel, info: ModelInfo | None) -> Line:
     return {
         "name": model.name.short,
         "model": model.name.short,
         "modified_at": model.modified_at.isoformat(),
         "size": model.size_bytes,
         "digest": model.digest,
-        "details": _details(model, known),
-        **({"capabilities": known.capabilities} if known else {}),
+        "details": _details(model, info),
+        **({"capabilities": info.capabilities} if info else {}),
     }
 
 
-def _loaded(berth: Berth, details: Line | None, now: datetime) -> Line:
-    expires = now + timedelta(seconds=min(berth.expires_in_s, FOREVER_S))
+def _loaded(loaded: LoadedModel, details: Line | None, now: datetime) -> Line:
+    expires = now + timedelta(seconds=min(loaded.expires_in_s, FOREVER_S))
     return {
-        "name": berth.name,
-        "model": berth.name,
-        "size": berth.child.ready.size_bytes,
-        "digest": berth.digest,
+        "name": loaded.name,
+        "model": loaded.name,
+        "size": loaded.runner.ready.size_bytes,
+        "digest": loaded.digest,
         "details": details or {},
         "expires_at": expires.isoformat(),
-        "size_vram": berth.child.ready.size_vram_bytes,
-        "context_length": berth.load.num_ctx,
-        **_speculating(berth.child.ready, berth.child.stats),
+        "size_vram": loaded.runner.ready.size_vram_bytes,
+        "context_length": loaded.load.num_ctx,
+        **_speculating(loaded.runner.ready, loaded.runner.stats),
     }
 
 
@@ -189,8 +191,8 @@ def _speculating(ready: Ready, stats: Stats) -> Line:
     }
 
 
-def _shown(known: Known, header: Header, system: str) -> Line:
-    model = known.model
+def _shown(info: ModelInfo, header: Header, system: str) -> Line:
+    model = info.model
     texts = {
         "license": "\n".join(model.licenses),
         "modelfile": render_modelfile(model),
@@ -202,12 +204,12 @@ def _shown(known: Known, header: Header, system: str) -> Line:
     }
     return {
         **{key: text for key, text in texts.items() if text},
-        "details": _details(model, known),
+        "details": _details(model, info),
         "model_info": _model_info(header),
         "tensors": [
             {"name": t.name, "type": t.kind, "shape": list(t.shape)} for t in header.tensors
         ],
-        "capabilities": known.capabilities,
+        "capabilities": info.capabilities,
         "modified_at": model.modified_at.isoformat(),
     }
 

@@ -16,9 +16,9 @@ import msgspec
 import psutil
 import pytest
 from engines import ask, load_spec, run_alone
-from outrider.daemon.child import DIED, Child
 from outrider.daemon.errors import BadRequest, LoadFailed, RunnerDied
 from outrider.daemon.protocol import Delta, Embed, Load, Submit
+from outrider.daemon.runners.process import DIED, RunnerProcess
 from tiny import write_llama
 from tiny_bert import write_bert
 
@@ -27,11 +27,11 @@ HANG_S = 60.0  # far above what any of this takes
 
 PARENT = """
 import asyncio, pathlib, sys
-from outrider.daemon.child import Child
+from outrider.daemon.runners.process import RunnerProcess
 from outrider.daemon.protocol import Load
 
 async def main():
-    child = await Child.start(Load(sys.argv[1], num_ctx=64, cells=256, slots=1, batch=32))
+    child = await RunnerProcess.start(Load(sys.argv[1], num_ctx=64, cells=256, slots=1, batch=32))
     print(child.pid, flush=True)
     await asyncio.sleep(3600)
 
@@ -45,36 +45,36 @@ def gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @asynccontextmanager
-async def started(load: Load) -> AsyncIterator[Child]:
+async def started(load: Load) -> AsyncIterator[RunnerProcess]:
     """A child that is gone when the block is left."""
-    child = await Child.start(load)
+    runner = await RunnerProcess.start(load)
     try:
-        yield child
+        yield runner
     finally:
-        await child.stop()
-        assert not psutil.pid_exists(child.pid)
-        assert not child.is_alive
+        await runner.stop()
+        assert not psutil.pid_exists(runner.pid)
+        assert not runner.is_alive
 
 
-async def collect(child: Child, request: Submit) -> list[Delta]:
-    return [delta async for delta in child.submit(request)]
+async def collect(runner: RunnerProcess, request: Submit) -> list[Delta]:
+    return [delta async for delta in runner.submit(request)]
 
 
-async def text_of(child: Child, request: Submit) -> str:
-    return "".join(delta.text for delta in await collect(child, request))
+async def text_of(runner: RunnerProcess, request: Submit) -> str:
+    return "".join(delta.text for delta in await collect(runner, request))
 
 
-async def kill(child: Child, number: signal.Signals) -> None:
+async def kill(runner: RunnerProcess, number: signal.Signals) -> None:
     """End the process while it streams; raises what its reader is told."""
-    async with aclosing(child.submit(ask(0, "endless", ENDLESS))) as deltas:
+    async with aclosing(runner.submit(ask(0, "endless", ENDLESS))) as deltas:
         await anext(deltas)
-        os.kill(child.pid, number)
+        os.kill(runner.pid, number)
         async for _ in deltas:
             pass
 
 
 def children() -> set[int]:
-    return {child.pid for child in psutil.Process().children(recursive=True)}
+    return {runner.pid for runner in psutil.Process().children(recursive=True)}
 
 
 def is_gone(pid: int) -> bool:
@@ -91,11 +91,11 @@ def spacious(gguf: Path, **changes: int) -> Load:
 
 async def test_requests_side_by_side_each_get_their_own_text(gguf: Path) -> None:
     requests = [ask(0, prompt, 12) for prompt in ("one", "two words", "three and more")]
-    async with started(load_spec(gguf)) as child:
-        assert child.is_alive
-        assert child.ready.size_bytes > 0
-        texts = await asyncio.gather(*(text_of(child, request) for request in requests))
-        last = (await collect(child, requests[0]))[-1]
+    async with started(load_spec(gguf)) as runner:
+        assert runner.is_alive
+        assert runner.ready.size_bytes > 0
+        texts = await asyncio.gather(*(text_of(runner, request) for request in requests))
+        last = (await collect(runner, requests[0]))[-1]
     assert last.done is not None
     assert (last.done.reason, last.done.eval_tokens) == ("length", 12)
     renumbered = [msgspec.structs.replace(request, id=i) for i, request in enumerate(requests)]
@@ -104,106 +104,106 @@ async def test_requests_side_by_side_each_get_their_own_text(gguf: Path) -> None
 
 async def test_vectors_come_from_a_child_of_their_own_kind(tmp_path: Path) -> None:
     load = load_spec(write_bert(tmp_path / "bert.gguf"), cells=512, batch=512, embedding=True)
-    async with started(load) as child:
+    async with started(load) as runner:
         requests = [Embed(0, ("a text", str(i)), 512) for i in range(5)]
-        answers = await asyncio.gather(*(child.embed(request) for request in requests))
+        answers = await asyncio.gather(*(runner.embed(request) for request in requests))
         assert len({answer.vectors for answer in answers}) == 5
         assert all(len(answer.vectors) == 2 * 4 * answer.width for answer in answers)
         with pytest.raises(BadRequest, match="for embeddings"):
-            await collect(child, ask(0, "no text here"))
+            await collect(runner, ask(0, "no text here"))
         with pytest.raises(BadRequest, match="exceeds the context length"):
-            await child.embed(Embed(0, ("too long",), 4, truncate=False))
+            await runner.embed(Embed(0, ("too long",), 4, truncate=False))
 
 
 async def test_leaving_or_death_ends_a_wait_for_vectors(tmp_path: Path) -> None:
     gguf = write_bert(tmp_path / "bert.gguf")
     long = Embed(0, ("a long text " * 40,) * 2000, 512)
-    async with started(load_spec(gguf, cells=512, batch=512, embedding=True)) as child:
-        leaving = asyncio.create_task(child.embed(long))
+    async with started(load_spec(gguf, cells=512, batch=512, embedding=True)) as runner:
+        leaving = asyncio.create_task(runner.embed(long))
         await asyncio.sleep(0.05)
         leaving.cancel()
         with pytest.raises(asyncio.CancelledError):
             await leaving
-        assert (await child.embed(Embed(0, ("next",), 512))).prompt_tokens == 6
-        waiting = asyncio.create_task(child.embed(long))
+        assert (await runner.embed(Embed(0, ("next",), 512))).prompt_tokens == 6
+        waiting = asyncio.create_task(runner.embed(long))
         await asyncio.sleep(0.05)
-        os.kill(child.pid, signal.SIGKILL)
+        os.kill(runner.pid, signal.SIGKILL)
         with pytest.raises(RunnerDied, match="unexpectedly stopped"):
             await waiting
 
 
 async def test_a_bad_request_fails_alone(gguf: Path) -> None:
     bad = msgspec.structs.replace(ask(0, "x"), context=(10**6,))
-    async with started(load_spec(gguf)) as child:
-        good = asyncio.create_task(text_of(child, ask(0, "good", 30)))
+    async with started(load_spec(gguf)) as runner:
+        good = asyncio.create_task(text_of(runner, ask(0, "good", 30)))
         with pytest.raises(BadRequest, match="context"):
-            await collect(child, bad)
+            await collect(runner, bad)
         assert await good
-        assert await text_of(child, ask(0, "after", 3))
+        assert await text_of(runner, ask(0, "after", 3))
 
 
 async def test_leaving_a_stream_early_frees_its_slot(gguf: Path) -> None:
-    async with started(spacious(gguf, slots=1)) as child:
-        async with aclosing(child.submit(ask(0, "endless", ENDLESS))) as deltas:
+    async with started(spacious(gguf, slots=1)) as runner:
+        async with aclosing(runner.submit(ask(0, "endless", ENDLESS))) as deltas:
             async for delta in deltas:
                 assert delta.done is None
                 break
         async with asyncio.timeout(HANG_S):
-            assert await text_of(child, ask(0, "next", 3))
+            assert await text_of(runner, ask(0, "next", 3))
 
 
 async def test_a_cancelled_reader_frees_its_slot(gguf: Path) -> None:
-    async with started(spacious(gguf, slots=1)) as child:
-        reader = asyncio.create_task(collect(child, ask(0, "endless", ENDLESS)))
-        waiting = asyncio.create_task(collect(child, ask(0, "waiting", ENDLESS)))
+    async with started(spacious(gguf, slots=1)) as runner:
+        reader = asyncio.create_task(collect(runner, ask(0, "endless", ENDLESS)))
+        waiting = asyncio.create_task(collect(runner, ask(0, "waiting", ENDLESS)))
         await asyncio.sleep(0.05)
         for task in (waiting, reader):
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
         async with asyncio.timeout(HANG_S):
-            assert await text_of(child, ask(0, "next", 3))
+            assert await text_of(runner, ask(0, "next", 3))
 
 
 async def test_death_ends_every_stream_with_the_contracts_text(gguf: Path) -> None:
-    async with started(spacious(gguf, slots=2)) as child:
+    async with started(spacious(gguf, slots=2)) as runner:
         readers = [
-            asyncio.create_task(collect(child, ask(0, "endless", ENDLESS))) for _ in range(3)
+            asyncio.create_task(collect(runner, ask(0, "endless", ENDLESS))) for _ in range(3)
         ]
         with pytest.raises(RunnerDied) as caught:
-            await kill(child, signal.SIGKILL)
+            await kill(runner, signal.SIGKILL)
         errors = await asyncio.gather(*readers, return_exceptions=True)
         for error in (caught.value, *errors):
             assert isinstance(error, RunnerDied)
             assert str(error).startswith(DIED)
-        assert not child.is_alive
+        assert not runner.is_alive
         with pytest.raises(RunnerDied, match="unexpectedly stopped"):
-            await collect(child, ask(0, "too late"))
+            await collect(runner, ask(0, "too late"))
 
 
 async def test_an_abort_is_named_in_the_error(gguf: Path) -> None:
-    async with started(spacious(gguf)) as child:
+    async with started(spacious(gguf)) as runner:
         with pytest.raises(RunnerDied, match=f"^{DIED}: Fatal Python error: Aborted$"):
-            await kill(child, signal.SIGABRT)
+            await kill(runner, signal.SIGABRT)
 
 
 async def test_stopping_ends_a_stream_that_runs(gguf: Path) -> None:
-    async with started(spacious(gguf)) as child:
-        reader = asyncio.create_task(collect(child, ask(0, "endless", ENDLESS)))
+    async with started(spacious(gguf)) as runner:
+        reader = asyncio.create_task(collect(runner, ask(0, "endless", ENDLESS)))
         await asyncio.sleep(0.05)
-        await asyncio.gather(child.stop(), child.stop())
+        await asyncio.gather(runner.stop(), runner.stop())
         with pytest.raises(RunnerDied):
             await reader
 
 
 async def test_a_cancelled_stop_goes_on(gguf: Path) -> None:
-    child = await Child.start(load_spec(gguf))
+    runner = await RunnerProcess.start(load_spec(gguf))
     for _ in range(3):
-        stop = asyncio.create_task(child.stop())
+        stop = asyncio.create_task(runner.stop())
         await asyncio.sleep(0)
         stop.cancel()
-    await child.stop()
-    assert not psutil.pid_exists(child.pid)
+    await runner.stop()
+    assert not psutil.pid_exists(runner.pid)
 
 
 @pytest.mark.parametrize("content", [b"GGUF" + bytes(100), b"", None])
@@ -215,7 +215,7 @@ async def test_a_file_that_cannot_be_loaded_leaves_no_process(
         path.write_bytes(content)
     before = children()
     with pytest.raises(LoadFailed, match=r"bad\.gguf"):
-        await Child.start(load_spec(path))
+        await RunnerProcess.start(load_spec(path))
     assert children() == before
 
 
@@ -223,14 +223,14 @@ async def test_a_broken_chat_template_is_told_at_load(tmp_path: Path) -> None:
     gguf = write_llama(tmp_path / "tiny.gguf", template="{% if %}")
     before = children()
     with pytest.raises(LoadFailed, match="chat template cannot be read"):
-        await Child.start(load_spec(gguf))
+        await RunnerProcess.start(load_spec(gguf))
     assert children() == before
 
 
 @pytest.mark.parametrize("delay_s", [0.0, 0.001, 0.01])
 async def test_a_start_that_is_cancelled_leaves_no_process(gguf: Path, delay_s: float) -> None:
     before = children()
-    start = asyncio.create_task(Child.start(load_spec(gguf)))
+    start = asyncio.create_task(RunnerProcess.start(load_spec(gguf)))
     await asyncio.sleep(delay_s)
     start.cancel()
     with pytest.raises(asyncio.CancelledError):

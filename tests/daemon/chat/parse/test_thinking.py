@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from itertools import pairwise
 
 import pytest
-from outrider.daemon.parse.thinking import ThinkingParser
+from outrider.daemon.chat.parse.thinking import ThinkingParser
 
 CASES = [
     # opened, text, thinking, content

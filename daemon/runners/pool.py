@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from .child import Child
-from .errors import Busy
-from .protocol import Load
+from ..errors import Busy
+from ..protocol import Load
+from .process import RunnerProcess
 
 MAX_QUEUE = 512
 AUTO_MAX_LOADED = 3
@@ -24,17 +24,17 @@ MAX_QUEUED = "server busy, please try again.  maximum pending requests exceeded"
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Place = tuple[str, bool]  # path of the model blob, whether it is loaded for embeddings
+PoolKey = tuple[str, bool]  # path of the model blob, whether it is loaded for embeddings
 
 
 @dataclass(slots=True, eq=False)
-class Berth:
+class LoadedModel:
     """A loaded model: its runner, who uses it, and how long it stays."""
 
     name: str
     digest: str
     load: Load
-    child: Child
+    runner: RunnerProcess
     keep_alive_s: float
     users: int = 0
     idle: asyncio.Event = field(default_factory=asyncio.Event)
@@ -61,7 +61,7 @@ class Berth:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class RunnerSpec:
     """What a request needs loaded."""
 
     name: str
@@ -69,86 +69,92 @@ class Wanted:
     load: Load
 
 
-def place_of(load: Load) -> Place:
+def pool_key(load: Load) -> PoolKey:
     """Where its berth lies: a model may be there once for text and once for embeddings."""
     return load.model, load.embedding
 
 
-def can_serve(loaded: Load, wanted: Load) -> bool:
+def can_serve(loaded: Load, spec: Load) -> bool:
     """Whether a loaded model fits a request; num_gpu -1 takes whatever is there."""
-    if wanted.gpu_layers == -1:
-        wanted = msgspec.structs.replace(wanted, gpu_layers=loaded.gpu_layers)
-    return loaded == wanted
+    if spec.gpu_layers == -1:
+        spec = msgspec.structs.replace(spec, gpu_layers=loaded.gpu_layers)
+    return loaded == spec
 
 
-def choose_victim(berths: Iterable[Berth]) -> Berth | None:
+def choose_victim(loaded_models: Iterable[LoadedModel]) -> LoadedModel | None:
     """Who goes when there are too many: idle before busy, then the one that would stay shortest."""
-    return min(berths, key=lambda b: (b.users > 0, b.keep_alive_s, b.idle_since_s), default=None)
+    return min(
+        loaded_models, key=lambda b: (b.users > 0, b.keep_alive_s, b.idle_since_s), default=None
+    )
 
 
-class Fleet:
+class RunnerPool:
     """The runners of this daemon. Loads go one at a time; a lease on a loaded model never waits."""
 
     def __init__(self, *, max_loaded: int, keep_alive_s: float) -> None:
         self._max_loaded = max_loaded or AUTO_MAX_LOADED
         self._keep_alive_s = keep_alive_s
-        self._berths: dict[Place, Berth] = {}
+        self._loaded_models: dict[PoolKey, LoadedModel] = {}
         self._loading = asyncio.Lock()
         self._num_queued = 0
         self._tasks: set[asyncio.Task[Any]] = set()
 
     @property
-    def berths(self) -> list[Berth]:
+    def loaded_models(self) -> list[LoadedModel]:
         """Loaded models, the one that stays longest first."""
-        alive = [b for b in self._berths.values() if b.child.is_alive]
+        alive = [b for b in self._loaded_models.values() if b.runner.is_alive]
         return sorted(alive, key=lambda b: -b.expires_in_s)
 
     @contextlib.asynccontextmanager
-    async def lease(self, wanted: Wanted, keep_alive_s: float | None) -> AsyncIterator[Child]:
+    async def lease(
+        self, spec: RunnerSpec, keep_alive_s: float | None
+    ) -> AsyncIterator[RunnerProcess]:
         """A runner for as long as the block lasts; the stay of its model starts anew after it.
 
         Raises Busy and LoadFailed.
         """
-        if berth := self._find(wanted):
-            berth.claim()
+        if loaded := self._find(spec):
+            loaded.claim()
         else:
-            berth = await self._queue(wanted)
+            loaded = await self._queue(spec)
         if keep_alive_s is not None:
-            berth.keep_alive_s = keep_alive_s
+            loaded.keep_alive_s = keep_alive_s
         try:
-            yield berth.child
+            yield loaded.runner
         finally:
-            self._release(berth)
+            self._release(loaded)
 
     async def unload(self, model: str) -> None:
         """Let a model (by blob path) go when its requests are done; a no-op if it is not loaded."""
-        for berth in [berth for berth in self._berths.values() if berth.load.model == model]:
-            berth.keep_alive_s = 0.0
-            self._rest(berth)
+        for loaded in [
+            loaded for loaded in self._loaded_models.values() if loaded.load.model == model
+        ]:
+            loaded.keep_alive_s = 0.0
+            self._rest(loaded)
 
     async def close(self) -> None:
         """End all runners, busy or not."""
-        berths = list(self._berths.values())
-        self._berths.clear()
+        loaded_models = list(self._loaded_models.values())
+        self._loaded_models.clear()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for berth in berths:
-            berth.stop_clock()
-        await asyncio.gather(*(berth.child.stop() for berth in berths))
+        for loaded in loaded_models:
+            loaded.stop_clock()
+        await asyncio.gather(*(loaded.runner.stop() for loaded in loaded_models))
 
-    def _find(self, wanted: Wanted) -> Berth | None:
-        berth = self._berths.get(place_of(wanted.load))
-        if berth is None or berth.is_leaving or not berth.child.is_alive:
+    def _find(self, spec: RunnerSpec) -> LoadedModel | None:
+        loaded = self._loaded_models.get(pool_key(spec.load))
+        if loaded is None or loaded.is_leaving or not loaded.runner.is_alive:
             return None
-        return berth if can_serve(berth.load, wanted.load) else None
+        return loaded if can_serve(loaded.load, spec.load) else None
 
-    async def _queue(self, wanted: Wanted) -> Berth:
+    async def _queue(self, spec: RunnerSpec) -> LoadedModel:
         """Load in a task of its own: a client that leaves does not waste a load half done."""
         if self._num_queued >= MAX_QUEUE:
             raise Busy(MAX_QUEUED)
         self._num_queued += 1
-        task = self._spawn(self._load(wanted))
+        task = self._spawn(self._load(spec))
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -157,63 +163,63 @@ class Fleet:
         finally:
             self._num_queued -= 1
 
-    async def _load(self, wanted: Wanted) -> Berth:
+    async def _load(self, spec: RunnerSpec) -> LoadedModel:
         """A berth that is claimed for the caller."""
         async with self._loading:
-            berth = self._find(wanted) or await self._berth(wanted)
-            berth.claim()
-            return berth
+            loaded = self._find(spec) or await self._load_model(spec)
+            loaded.claim()
+            return loaded
 
-    async def _berth(self, wanted: Wanted) -> Berth:
-        if old := self._berths.get(place_of(wanted.load)):
+    async def _load_model(self, spec: RunnerSpec) -> LoadedModel:
+        if old := self._loaded_models.get(pool_key(spec.load)):
             await self._dismiss(old)
-        while len(self._berths) >= self._max_loaded:
-            victim = choose_victim(self._berths.values())
+        while len(self._loaded_models) >= self._max_loaded:
+            victim = choose_victim(self._loaded_models.values())
             assert victim
             await self._dismiss(victim)
         start_s = time.monotonic()
-        child = await Child.start(wanted.load)
-        log.info("loaded %s in %.2f s", wanted.name, time.monotonic() - start_s)
-        if child.ready.refusal:
-            log.warning("%s: %s", wanted.name, child.ready.refusal)
-        berth = Berth(wanted.name, wanted.digest, wanted.load, child, self._keep_alive_s)
-        self._berths[place_of(wanted.load)] = berth
-        return berth
+        runner = await RunnerProcess.start(spec.load)
+        log.info("loaded %s in %.2f s", spec.name, time.monotonic() - start_s)
+        if runner.ready.refusal:
+            log.warning("%s: %s", spec.name, runner.ready.refusal)
+        loaded = LoadedModel(spec.name, spec.digest, spec.load, runner, self._keep_alive_s)
+        self._loaded_models[pool_key(spec.load)] = loaded
+        return loaded
 
-    def _abandon(self, task: asyncio.Task[Berth]) -> None:
+    def _abandon(self, task: asyncio.Task[LoadedModel]) -> None:
         """The load is done, but the client that asked for it has left."""
         if not task.cancelled() and not task.exception():
             self._release(task.result())
 
-    def _release(self, berth: Berth) -> None:
-        berth.users -= 1
-        self._rest(berth)
+    def _release(self, loaded: LoadedModel) -> None:
+        loaded.users -= 1
+        self._rest(loaded)
 
-    def _rest(self, berth: Berth) -> None:
+    def _rest(self, loaded: LoadedModel) -> None:
         """Start the clock of a runner that nobody uses."""
-        if berth.users:
+        if loaded.users:
             return
-        berth.stop_clock()
-        berth.idle_since_s = time.monotonic()
-        berth.idle.set()
-        if not berth.child.is_alive or berth.keep_alive_s <= 0:
-            self._spawn(self._dismiss(berth))
-        elif math.isfinite(berth.keep_alive_s):
+        loaded.stop_clock()
+        loaded.idle_since_s = time.monotonic()
+        loaded.idle.set()
+        if not loaded.runner.is_alive or loaded.keep_alive_s <= 0:
+            self._spawn(self._dismiss(loaded))
+        elif math.isfinite(loaded.keep_alive_s):
             loop = asyncio.get_running_loop()
-            berth.timer = loop.call_later(berth.keep_alive_s, self._expire, berth)
+            loaded.timer = loop.call_later(loaded.keep_alive_s, self._expire, loaded)
 
-    def _expire(self, berth: Berth) -> None:
-        self._spawn(self._dismiss(berth))
+    def _expire(self, loaded: LoadedModel) -> None:
+        self._spawn(self._dismiss(loaded))
 
-    async def _dismiss(self, berth: Berth) -> None:
+    async def _dismiss(self, loaded: LoadedModel) -> None:
         """Wait for the requests of a runner, then end it; its place is free once it is gone."""
-        berth.is_leaving = True
-        await berth.idle.wait()
-        berth.stop_clock()
-        await berth.child.stop()
-        if self._berths.get(place_of(berth.load)) is berth:
-            del self._berths[place_of(berth.load)]
-            log.info("unloaded %s", berth.name)
+        loaded.is_leaving = True
+        await loaded.idle.wait()
+        loaded.stop_clock()
+        await loaded.runner.stop()
+        if self._loaded_models.get(pool_key(loaded.load)) is loaded:
+            del self._loaded_models[pool_key(loaded.load)]
+            log.info("unloaded %s", loaded.name)
 
     def _spawn(self, work: Coroutine[object, object, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(work)

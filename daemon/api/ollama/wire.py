@@ -9,10 +9,10 @@ from typing import Annotated, NoReturn, TypeVar
 from aiohttp import web
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from ..duration import parse_duration
-from ..errors import BadRequest, TooLarge
+from ...duration import parse_duration
+from ...errors import BadRequest, TooLarge
 
-R = TypeVar("R", bound="Wire")
+R = TypeVar("R", bound="WireModel")
 
 LEVELS = ("high", "medium", "low", "max")
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -46,7 +46,7 @@ Texts = Annotated[list[str], BeforeValidator(_texts)]
 JsonObject = dict[str, object]
 
 
-class Wire(BaseModel):
+class WireModel(BaseModel):
     """A JSON object: keys in any case, null means "not given", unknown keys are ignored."""
 
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
@@ -61,27 +61,27 @@ class Wire(BaseModel):
         return {str(key).lower(): value for key, value in data.items() if value is not None}
 
 
-class FunctionCall(Wire):
+class FunctionCall(WireModel):
     name: str = ""
     arguments: JsonObject = {}
 
 
-class ToolCall(Wire):
+class WireToolCall(WireModel):
     id: str = ""
     function: FunctionCall = FunctionCall()
 
 
-class Message(Wire):
+class WireMessage(WireModel):
     role: str = ""
     content: str = ""
     thinking: str = ""
     images: list[str] = []
-    tool_calls: list[ToolCall] = []
+    tool_calls: list[WireToolCall] = []
     tool_name: str = ""
     tool_call_id: str = ""
 
 
-class Common(Wire):
+class CompletionFields(WireModel):
     """What generate and chat share."""
 
     model: str = ""
@@ -97,7 +97,7 @@ class Common(Wire):
     render_only: bool = Field(False, alias="_debug_render_only")
 
 
-class GenerateRequest(Common):
+class GenerateRequest(CompletionFields):
     prompt: str = ""
     suffix: str = ""
     system: str = ""
@@ -107,12 +107,12 @@ class GenerateRequest(Common):
     images: list[str] = []
 
 
-class ChatRequest(Common):
-    messages: list[Message] = []
+class ChatRequest(CompletionFields):
+    messages: list[WireMessage] = []
     tools: list[JsonObject] = []
 
 
-class EmbedRequest(Wire):
+class EmbedRequest(WireModel):
     model: str = ""
     input: Texts = []
     truncate: bool = True
@@ -121,7 +121,7 @@ class EmbedRequest(Wire):
     options: JsonObject = {}
 
 
-class EmbeddingsRequest(Wire):
+class EmbeddingsRequest(WireModel):
     """The older way to ask, for one vector."""
 
     model: str = ""
@@ -130,7 +130,7 @@ class EmbeddingsRequest(Wire):
     options: JsonObject = {}
 
 
-class ShowRequest(Wire):
+class ShowRequest(WireModel):
     model: str = ""
     name: str = ""
     verbose: bool = False
@@ -138,12 +138,12 @@ class ShowRequest(Wire):
     options: JsonObject = {}
 
 
-class CopyRequest(Wire):
+class CopyRequest(WireModel):
     source: str = ""
     destination: str = ""
 
 
-class NameRequest(Wire):
+class NameRequest(WireModel):
     """Pull and delete: `name` is the old spelling of `model`."""
 
     model: str = ""
@@ -151,7 +151,7 @@ class NameRequest(Wire):
     stream: bool = True
 
 
-class CreateRequest(Wire):
+class CreateRequest(WireModel):
     """`name` and `quantization` are old spellings; files are digests by name."""
 
     model: str = ""
@@ -167,7 +167,7 @@ class CreateRequest(Wire):
     system: str = ""
     license: Texts = []
     parameters: JsonObject = {}
-    messages: list[Message] = []
+    messages: list[WireMessage] = []
     renderer: str = ""
     parser: str = ""
     requires: str = ""

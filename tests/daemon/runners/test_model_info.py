@@ -8,12 +8,18 @@ from pathlib import Path
 
 import psutil
 import pytest
-from outrider.daemon import inventory
 from outrider.daemon.config import Settings
 from outrider.daemon.errors import NotFound
-from outrider.daemon.inventory import READ_SHARE, Inventory, Known, plan_embedding, plan_load
 from outrider.daemon.options import Options
 from outrider.daemon.protocol import Load
+from outrider.daemon.runners import model_info
+from outrider.daemon.runners.model_info import (
+    READ_SHARE,
+    ModelIndex,
+    ModelInfo,
+    plan_embedding,
+    plan_load,
+)
 from outrider.models.store import Store
 from tiny import CHATML, write_llama
 from tiny_gemma import write_gemma4, write_gemma4_assistant
@@ -38,12 +44,12 @@ async def drafted(folder: Path, target: Path, **names: Path) -> Load:
     import_gguf(folder, "drafted", target)
     for name, path in names.items():
         path.rename(folder / "blobs" / f"{name}.gguf")
-    return plan(await Inventory(Store(folder)).find("drafted", "gone"))
+    return plan(await ModelIndex(Store(folder)).find("drafted", "gone"))
 
 
 @pytest.fixture
-async def known(root: Path) -> Known:
-    return await Inventory(Store(root)).find("plain", "gone")
+async def info(root: Path) -> ModelInfo:
+    return await ModelIndex(Store(root)).find("plain", "gone")
 
 
 @pytest.fixture(autouse=True)
@@ -53,31 +59,31 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(f"OLLAMA_{name}", raising=False)
 
 
-def trained_for(known: Known, context: int | None) -> Known:
+def trained_for(info: ModelInfo, context: int | None) -> ModelInfo:
     """The same model with another train context; None: the file does not say."""
-    values = {k: v for k, v in known.header.values.items() if k != "llama.context_length"}
+    values = {k: v for k, v in info.header.values.items() if k != "llama.context_length"}
     if context is not None:
         values["llama.context_length"] = context
-    return dataclasses.replace(known, header=dataclasses.replace(known.header, values=values))
+    return dataclasses.replace(info, header=dataclasses.replace(info.header, values=values))
 
 
-def with_pooling(known: Known, pooling: int | None) -> Known:
-    values = dict(known.header.values) | {"llama.pooling_type": pooling}
+def with_pooling(info: ModelInfo, pooling: int | None) -> ModelInfo:
+    values = dict(info.header.values) | {"llama.pooling_type": pooling}
     values = {k: v for k, v in values.items() if v is not None}
-    return dataclasses.replace(known, header=dataclasses.replace(known.header, values=values))
+    return dataclasses.replace(info, header=dataclasses.replace(info.header, values=values))
 
 
-def embedding_plan(known: Known, **options: object) -> Load:
-    return plan_embedding(known, Options.merge(options), Settings.load())
+def embedding_plan(info: ModelInfo, **options: object) -> Load:
+    return plan_embedding(info, Options.merge(options), Settings.load())
 
 
-def plan(known: Known, *, parallel: int = 4, length: int = 0, **options: object) -> Load:
+def plan(info: ModelInfo, *, parallel: int = 4, length: int = 0, **options: object) -> Load:
     settings = Settings.load(num_parallel=parallel, context_length=length)
-    return plan_load(known, Options.merge(options), settings)
+    return plan_load(info, Options.merge(options), settings)
 
 
-def test_the_context_is_the_requests_then_the_settings_then_4096(known: Known) -> None:
-    big = trained_for(known, 131072)
+def test_the_context_is_the_requests_then_the_settings_then_4096(info: ModelInfo) -> None:
+    big = trained_for(info, 131072)
     assert plan(big).num_ctx == 4096
     assert plan(big, length=9000).num_ctx == 9000
     assert plan(big, length=9000, num_ctx=700).num_ctx == 700
@@ -85,20 +91,20 @@ def test_the_context_is_the_requests_then_the_settings_then_4096(known: Known) -
 
 
 @pytest.mark.parametrize(("num_ctx", "expected"), [(1, 4), (3, 4), (-7, 4), (4, 4), (5, 5)])
-def test_the_context_is_at_least_4(known: Known, num_ctx: int, expected: int) -> None:
-    assert plan(known, num_ctx=num_ctx).num_ctx == expected
+def test_the_context_is_at_least_4(info: ModelInfo, num_ctx: int, expected: int) -> None:
+    assert plan(info, num_ctx=num_ctx).num_ctx == expected
 
 
-def test_the_context_is_at_most_what_the_model_was_trained_for(known: Known) -> None:
-    small = trained_for(known, 2048)
+def test_the_context_is_at_most_what_the_model_was_trained_for(info: ModelInfo) -> None:
+    small = trained_for(info, 2048)
     assert plan(small).num_ctx == 2048
     assert plan(small, length=3000).num_ctx == 2048
     assert plan(small, num_ctx=999_999).num_ctx == 2048
     assert plan(small, num_ctx=2047).num_ctx == 2047
 
 
-def test_a_model_that_states_no_context_gets_what_is_asked_for(known: Known) -> None:
-    mute = trained_for(known, None)
+def test_a_model_that_states_no_context_gets_what_is_asked_for(info: ModelInfo) -> None:
+    mute = trained_for(info, None)
     assert plan(mute).num_ctx == 4096
     assert plan(mute, num_ctx=50_000).num_ctx == 50_000
 
@@ -119,8 +125,8 @@ def test_a_model_that_states_no_context_gets_what_is_asked_for(known: Known) -> 
         (4, 1, 256),
     ],
 )
-def test_the_pool_of_cells(known: Known, num_ctx: int, parallel: int, cells: int) -> None:
-    load = plan(trained_for(known, 131072), parallel=parallel, num_ctx=num_ctx)
+def test_the_pool_of_cells(info: ModelInfo, num_ctx: int, parallel: int, cells: int) -> None:
+    load = plan(trained_for(info, 131072), parallel=parallel, num_ctx=num_ctx)
     assert (load.num_ctx, load.slots, load.cells) == (num_ctx, parallel, cells)
 
 
@@ -135,8 +141,8 @@ def test_the_pool_of_cells(known: Known, num_ctx: int, parallel: int, cells: int
         (1_000_000, 4, 2048),  # never more rows than cells
     ],
 )
-def test_the_rows_of_a_batch(known: Known, num_batch: int, parallel: int, batch: int) -> None:
-    load = plan(known, parallel=parallel, num_ctx=512, num_batch=num_batch)
+def test_the_rows_of_a_batch(info: ModelInfo, num_batch: int, parallel: int, batch: int) -> None:
+    load = plan(info, parallel=parallel, num_ctx=512, num_batch=num_batch)
     assert load.batch == batch
 
 
@@ -144,18 +150,18 @@ def test_the_rows_of_a_batch(known: Known, num_batch: int, parallel: int, batch:
 @pytest.mark.parametrize("parallel", [1, 3, 64])
 @pytest.mark.parametrize("num_batch", [-1, 1, 512, 10**6])
 def test_every_plan_can_be_carried_out(
-    known: Known, num_ctx: int, parallel: int, num_batch: int
+    info: ModelInfo, num_ctx: int, parallel: int, num_batch: int
 ) -> None:
-    big = trained_for(known, 131072)
+    big = trained_for(info, 131072)
     load = plan(big, parallel=parallel, num_ctx=num_ctx, num_batch=num_batch)
     assert 4 <= load.num_ctx <= load.cells
     assert load.cells % 256 == 0
     assert load.slots <= load.batch <= load.cells
 
 
-def test_an_encoder_has_room_for_the_longest_text_in_one_batch(known: Known) -> None:
+def test_an_encoder_has_room_for_the_longest_text_in_one_batch(info: ModelInfo) -> None:
     for context, rows in ((512, 512), (100, 512), (2048, 2048), (131_072, 4096)):
-        load = embedding_plan(with_pooling(trained_for(known, context), 1))
+        load = embedding_plan(with_pooling(trained_for(info, context), 1))
         assert load.embedding
         assert load.num_ctx == min(context, 4096)
         assert (load.batch, load.cells) == (rows, rows)
@@ -163,9 +169,9 @@ def test_an_encoder_has_room_for_the_longest_text_in_one_batch(known: Known) -> 
 
 @pytest.mark.parametrize("pooling", [None, 3])
 def test_texts_that_may_come_in_pieces_take_small_batches(
-    known: Known, pooling: int | None
+    info: ModelInfo, pooling: int | None
 ) -> None:
-    load = embedding_plan(with_pooling(trained_for(known, 131_072), pooling))
+    load = embedding_plan(with_pooling(trained_for(info, 131_072), pooling))
     assert (load.num_ctx, load.cells, load.batch) == (4096, 4096, 512)
 
 
@@ -173,42 +179,42 @@ def test_texts_that_may_come_in_pieces_take_small_batches(
 @pytest.mark.parametrize("pooling", [None, 1, 2, 3])
 @pytest.mark.parametrize("num_batch", [-1, 1, 512, 10**6])
 def test_every_plan_for_embeddings_can_be_carried_out(
-    known: Known, num_ctx: int, pooling: int | None, num_batch: int
+    info: ModelInfo, num_ctx: int, pooling: int | None, num_batch: int
 ) -> None:
-    model = with_pooling(trained_for(known, 131_072), pooling)
+    model = with_pooling(trained_for(info, 131_072), pooling)
     load = embedding_plan(model, num_ctx=num_ctx, num_batch=num_batch)
     assert 4 <= load.num_ctx <= load.cells
     assert load.slots <= load.batch <= load.cells
     assert load.cells % 256 == 0
 
 
-def test_the_other_load_options_reach_the_runner(known: Known) -> None:
-    load = plan(known, num_gpu=7, main_gpu=1, num_thread=3, use_mmap=False)
+def test_the_other_load_options_reach_the_runner(info: ModelInfo) -> None:
+    load = plan(info, num_gpu=7, main_gpu=1, num_thread=3, use_mmap=False)
     assert (load.gpu_layers, load.main_gpu, load.threads, load.use_mmap) == (7, 1, 3, False)
-    assert load.model == str(known.path)
-    assert plan(known).gpu_layers == -1
-    assert 1 <= plan(known).threads <= (psutil.cpu_count() or 1)
+    assert load.model == str(info.path)
+    assert plan(info).gpu_layers == -1
+    assert 1 <= plan(info).threads <= (psutil.cpu_count() or 1)
 
 
 def test_small_weights_are_read_into_huge_pages_and_large_ones_mapped(
-    known: Known, monkeypatch: pytest.MonkeyPatch
+    info: ModelInfo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    size_bytes = known.header.size_bytes
+    size_bytes = info.header.size_bytes
     monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setattr(inventory, "_memory_bytes", lambda: READ_SHARE * size_bytes)
-    assert plan(known).use_mmap is False
-    assert plan(known, use_mmap=True).use_mmap is True
-    monkeypatch.setattr(inventory, "_memory_bytes", lambda: READ_SHARE * size_bytes - 1)
-    assert plan(known).use_mmap is None
+    monkeypatch.setattr(model_info, "_memory_bytes", lambda: READ_SHARE * size_bytes)
+    assert plan(info).use_mmap is False
+    assert plan(info, use_mmap=True).use_mmap is True
+    monkeypatch.setattr(model_info, "_memory_bytes", lambda: READ_SHARE * size_bytes - 1)
+    assert plan(info).use_mmap is None
     monkeypatch.setattr(sys, "platform", "darwin")
-    monkeypatch.setattr(inventory, "_memory_bytes", lambda: 1 << 60)
-    assert plan(known).use_mmap is None
+    monkeypatch.setattr(model_info, "_memory_bytes", lambda: 1 << 60)
+    assert plan(info).use_mmap is None
 
 
-def test_the_type_of_the_cache_is_a_setting(known: Known) -> None:
-    assert plan(known).kv_type == "f16"
+def test_the_type_of_the_cache_is_a_setting(info: ModelInfo) -> None:
+    assert plan(info).kv_type == "f16"
     settings = Settings.load(kv_cache_type="q8_0")
-    assert plan_load(known, Options(), settings).kv_type == "q8_0"
+    assert plan_load(info, Options(), settings).kv_type == "q8_0"
 
 
 async def test_a_drafter_beside_the_weights_is_found(tmp_path: Path) -> None:
@@ -229,15 +235,15 @@ async def test_a_broken_drafter_is_told_of_once(
     import_gguf(tmp_path / "models", "drafted", target)
     beside = tmp_path / "models" / "blobs" / "mtp-a.gguf"
     beside.write_text("no GGUF")
-    inventory = Inventory(Store(tmp_path / "models"))
+    model_index = ModelIndex(Store(tmp_path / "models"))
     for _ in range(3):
-        assert (await inventory.find("drafted", "gone")).beside is None
+        assert (await model_index.find("drafted", "gone")).beside is None
     assert [record.args and record.args[0] for record in caplog.records] == [beside]
     beside.write_text("no GGUF either")
-    assert (await inventory.find("drafted", "gone")).beside is None
+    assert (await model_index.find("drafted", "gone")).beside is None
     assert len(caplog.records) == 2
     drafter.rename(beside)
-    assert (await inventory.find("drafted", "gone")).beside == beside.resolve()
+    assert (await model_index.find("drafted", "gone")).beside == beside.resolve()
 
 
 async def test_a_drafter_of_another_target_is_left_alone(tmp_path: Path) -> None:
@@ -250,15 +256,15 @@ async def test_a_head_of_the_models_own_drafts(tmp_path: Path) -> None:
     target = write_qwen35(tmp_path / "t.gguf", with_head=True)
     load = await drafted(tmp_path / "models", target)
     assert (load.draft, load.mtp, load.speculation) == ("", True, None)
-    known = await Inventory(Store(tmp_path / "models")).find("drafted", "gone")
-    assert not plan_load(known, Options(), Settings.load(speculation="off")).mtp
-    assert not plan_load(known, Options(), Settings.load(draft=str(target))).mtp
+    info = await ModelIndex(Store(tmp_path / "models")).find("drafted", "gone")
+    assert not plan_load(info, Options(), Settings.load(speculation="off")).mtp
+    assert not plan_load(info, Options(), Settings.load(draft=str(target))).mtp
 
 
-def test_the_same_request_gives_the_same_plan(known: Known) -> None:
-    assert plan(known, num_ctx=100) == plan(known, num_ctx=100)
-    assert plan(known, num_ctx=100) != plan(known, num_ctx=101)
-    assert plan(known, temperature=0.1) == plan(known, temperature=0.9)
+def test_the_same_request_gives_the_same_plan(info: ModelInfo) -> None:
+    assert plan(info, num_ctx=100) == plan(info, num_ctx=100)
+    assert plan(info, num_ctx=100) != plan(info, num_ctx=101)
+    assert plan(info, temperature=0.1) == plan(info, temperature=0.9)
 
 
 @pytest.mark.parametrize(
@@ -272,7 +278,7 @@ def test_the_same_request_gives_the_same_plan(known: Known) -> None:
 async def test_what_a_client_may_ask_of_a_model(
     root: Path, name: str, capabilities: list[str]
 ) -> None:
-    found = await Inventory(Store(root)).find(f" {name} ", "gone")
+    found = await ModelIndex(Store(root)).find(f" {name} ", "gone")
     assert found.capabilities == capabilities
     assert found.can(capabilities[0])
     assert not found.can("vision")
@@ -280,12 +286,14 @@ async def test_what_a_client_may_ask_of_a_model(
 
 async def test_an_unknown_model_is_told_in_the_words_of_its_route(root: Path) -> None:
     with pytest.raises(NotFound, match=r"^model 'x' is not here$"):
-        await Inventory(Store(root)).find("x", "model 'x' is not here")
+        await ModelIndex(Store(root)).find("x", "model 'x' is not here")
 
 
 async def test_a_header_is_read_once(root: Path) -> None:
-    inventory = Inventory(Store(root))
-    assert (await inventory.find("plain", "")).header is (await inventory.find("plain", "")).header
+    model_index = ModelIndex(Store(root))
+    assert (await model_index.find("plain", "")).header is (
+        await model_index.find("plain", "")
+    ).header
 
 
 async def test_a_model_that_cannot_be_read_is_listed_without_a_header(tmp_path: Path) -> None:
@@ -293,6 +301,6 @@ async def test_a_model_that_cannot_be_read_is_listed_without_a_header(tmp_path: 
     broken.write_bytes(b"GGUF" + bytes(100))
     import_gguf(tmp_path / "models", "broken", broken)
     import_gguf(tmp_path / "models", "whole", write_llama(tmp_path / "whole.gguf"))
-    listed = await Inventory(Store(tmp_path / "models")).list()
-    headers = {model.name.short: known and known.header.architecture for model, known in listed}
+    listed = await ModelIndex(Store(tmp_path / "models")).list()
+    headers = {model.name.short: info and info.header.architecture for model, info in listed}
     assert headers == {"broken:latest": None, "whole:latest": "llama"}

@@ -10,13 +10,13 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
-from outrider.daemon.api.wire import (
+from outrider.daemon.api.ollama.wire import (
     MAX_BODY,
     ChatRequest,
-    Common,
+    CompletionFields,
     GenerateRequest,
-    Message,
     NameRequest,
+    WireMessage,
     read,
 )
 from outrider.daemon.errors import OutriderError
@@ -27,7 +27,7 @@ LEVELS = '"high", "medium", "low", "max", true, or false'
 
 async def parse(request: web.Request) -> web.Response:
     """What the request says beyond the defaults, or its error."""
-    kinds: dict[str, type[Common]] = {"generate": GenerateRequest, "chat": ChatRequest}
+    kinds: dict[str, type[CompletionFields]] = {"generate": GenerateRequest, "chat": ChatRequest}
     try:
         body = await read(request, kinds[request.match_info["kind"]])
     except OutriderError as error:
@@ -107,7 +107,7 @@ async def test_the_defaults() -> None:
     assert (request.raw, request.logprobs, request.render_only) == (False, False, False)
     assert (request.keep_alive, request.think, request.format) == (None, None, "")
     assert NameRequest.model_validate({"NAME": "x"}) == NameRequest(name="x")
-    assert Message.model_validate(None) == Message()
+    assert WireMessage.model_validate(None) == WireMessage()
 
 
 async def test_the_debug_key_begins_with_an_underscore(ask: Ask) -> None:

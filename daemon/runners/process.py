@@ -15,14 +15,14 @@ from typing import Self
 
 import msgspec
 
-from .errors import LoadFailed, OutriderError, RunnerDied, revive
-from .protocol import (
+from ..errors import LoadFailed, OutriderError, RunnerDied, revive
+from ..protocol import (
     Cancel,
     Delta,
     Embed,
     Embedded,
     Failed,
-    Frames,
+    FrameReader,
     Load,
     Loading,
     Ready,
@@ -54,7 +54,7 @@ FATAL = "Fatal Python error"  # how faulthandler begins
 log = logging.getLogger(__name__)
 
 
-class Inbox:
+class ResponseQueue:
     """What the runner says about one request."""
 
     def __init__(self) -> None:
@@ -73,7 +73,7 @@ class Inbox:
         return item
 
 
-class Child:
+class RunnerProcess:
     """A runner that is up; `start` makes one, `stop` ends it."""
 
     def __init__(
@@ -86,7 +86,7 @@ class Child:
         self._reader = reader
         self._writer = writer
         self._ids = itertools.count(1)
-        self._inboxes: dict[int, Inbox] = {}
+        self._inboxes: dict[int, ResponseQueue] = {}
         self._stderr: deque[str] = deque(maxlen=20)
         self._tasks = [asyncio.create_task(self._keep_stderr())]
         self._stopping: asyncio.Task[None] | None = None
@@ -149,12 +149,12 @@ class Child:
             return embedded
 
     @contextlib.contextmanager
-    def _ask(self, request: Submit | Embed) -> Iterator[Inbox]:
+    def _ask(self, request: Submit | Embed) -> Iterator[ResponseQueue]:
         """Send a request under a fresh id; whoever leaves before its end cancels it."""
         if not self.is_alive:
             raise RunnerDied(self._obituary())
         request = msgspec.structs.replace(request, id=next(self._ids))
-        inbox = self._inboxes[request.id] = Inbox()
+        inbox = self._inboxes[request.id] = ResponseQueue()
         try:
             self._write(encode(request))
             yield inbox
@@ -208,7 +208,7 @@ class Child:
 
     async def _messages(self) -> AsyncIterator[ToFront]:
         """What the runner says, until its socket closes."""
-        frames = Frames()
+        frames = FrameReader()
         decoder: msgspec.msgpack.Decoder[ToFront] = msgspec.msgpack.Decoder(ToFront)
         with contextlib.suppress(ConnectionError):
             while data := await self._reader.read(1 << 18):

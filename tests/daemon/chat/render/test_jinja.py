@@ -6,8 +6,8 @@ from datetime import datetime
 
 import jinja2
 import pytest
+from outrider.daemon.chat.render.jinja import ChatTemplate, PlainTemplate
 from outrider.daemon.errors import BadRequest
-from outrider.daemon.prompt.jinja import ChatTemplate, PlainTemplate
 from tiny import CHATML
 
 HELLO = [{"role": "user", "content": "hello"}]

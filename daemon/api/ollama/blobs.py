@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from ...models.blobs import Blobs
-from ...models.errors import DigestMismatch, InvalidDigest
-from ...models.partial import Partial
-from ...models.thread import in_thread
-from ..errors import BadRequest, OutriderError
-from .house import HOUSE
+from ....models.blobs import Blobs
+from ....models.errors import DigestMismatch, InvalidDigest
+from ....models.partial import Partial
+from ....models.thread import in_thread
+from ...errors import BadRequest, OutriderError
+from ..state import APP_STATE
 
 
 async def check(request: web.Request) -> web.Response:
@@ -47,7 +47,7 @@ async def _append(partial: Partial, chunk: bytes) -> None:
 
 def _asked(request: web.Request) -> tuple[Blobs, str]:
     """The blobs, and the digest in the path. Raises BadRequest."""
-    blobs, digest = request.app[HOUSE].inventory.store.blobs, request.match_info["digest"]
+    blobs, digest = request.app[APP_STATE].model_index.store.blobs, request.match_info["digest"]
     try:
         blobs.path(digest)
     except InvalidDigest as error:

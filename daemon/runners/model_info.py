@@ -15,15 +15,15 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from ..models.errors import ModelNotFound
-from ..models.model import Model
-from ..models.name import Name
-from ..models.store import Store
-from ..quant.gguf import EveryArray, GGUFError, Header, read_header
-from .config import Settings
-from .errors import NotFound, OutriderError
-from .options import Options
-from .protocol import Load
+from ...models.errors import ModelNotFound
+from ...models.model import StoredModel
+from ...models.name import Name
+from ...models.store import Store
+from ...quant.gguf import EveryArray, GGUFError, Header, read_header
+from ..config import Settings
+from ..errors import NotFound, OutriderError
+from ..options import Options
+from ..protocol import Load
 
 DEFAULT_NUM_CTX = 4096  # contract section 5.4
 POOL_CELLS = 32768
@@ -41,10 +41,10 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class ModelInfo:
     """A model and the header of its weights."""
 
-    model: Model
+    model: StoredModel
     header: Header
     beside: Path | None = None  # a drafter for it, found in the folder of its weights
 
@@ -66,7 +66,7 @@ class Known:
         return capability in self.capabilities
 
 
-class Inventory:
+class ModelIndex:
     """The store, and the headers that were read from it."""
 
     def __init__(self, store: Store) -> None:
@@ -74,7 +74,7 @@ class Inventory:
         self._headers: dict[Version, Header] = {}
         self._broken: set[Version] = set()
 
-    async def find(self, text: str, not_found: str) -> Known:
+    async def find(self, text: str, not_found: str) -> ModelInfo:
         """The model a client named. Raises NotFound with the text that its route uses."""
         name = Name.parse(text.strip())
         try:
@@ -82,27 +82,27 @@ class Inventory:
         except ModelNotFound:
             raise NotFound(not_found) from None
 
-    async def list(self) -> list[tuple[Model, Known | None]]:
+    async def list(self) -> list[tuple[StoredModel, ModelInfo | None]]:
         """Every model, the newest first; without a header where that cannot be read."""
         return await asyncio.to_thread(lambda: [(m, self._try(m)) for m in self.store.list()])
 
-    async def read_all(self, known: Known) -> Header:
+    async def read_all(self, info: ModelInfo) -> Header:
         """The header with every array, however long."""
-        return await asyncio.to_thread(read_header, known.path, arrays=EveryArray())
+        return await asyncio.to_thread(read_header, info.path, arrays=EveryArray())
 
-    def _try(self, model: Model) -> Known | None:
+    def _try(self, model: StoredModel) -> ModelInfo | None:
         try:
             return self._know(model)
         except (GGUFError, OutriderError):
             return None
 
-    def _know(self, model: Model) -> Known:
+    def _know(self, model: StoredModel) -> ModelInfo:
         if model.model_path is None:
             raise OutriderError(
                 f"{model.name.short} holds no GGUF weights; Outrider serves GGUF models only"
             )
         header = self._read(model.model_path)
-        return Known(model, header, self._find_beside(header))
+        return ModelInfo(model, header, self._find_beside(header))
 
     def _read(self, path: Path) -> Header:
         """The header of a file, read once for each version of it."""
@@ -143,41 +143,41 @@ def _version(path: Path) -> Version:
     return path, stat.st_ctime_ns, stat.st_size
 
 
-def plan_load(known: Known, options: Options, settings: Settings) -> Load:
+def plan_load(info: ModelInfo, options: Options, settings: Settings) -> Load:
     """How a model is to be loaded for a request.
 
     Every slot gets its whole context while that costs no more than POOL_CELLS; with a longer
     context the slots share one (contract sections 5.2 and 5.4).
     """
-    wanted = options.num_ctx or settings.context_length or DEFAULT_NUM_CTX
-    num_ctx = max(4, min(wanted, known.header.context_length or wanted))
+    spec = options.num_ctx or settings.context_length or DEFAULT_NUM_CTX
+    num_ctx = max(4, min(spec, info.header.context_length or spec))
     slots = settings.num_parallel
     cells = _round_up(max(num_ctx, min(num_ctx * slots, POOL_CELLS)), 256)
-    draft = str(known.model.draft_path or settings.draft or known.beside or "")
-    has_mtp = known.header.has_mtp and not draft
+    draft = str(info.model.draft_path or settings.draft or info.beside or "")
+    has_mtp = info.header.has_mtp and not draft
     load = Load(
-        model=str(known.path),
+        model=str(info.path),
         num_ctx=num_ctx,
         cells=cells,
         slots=slots,
         batch=max(slots, min(max(options.num_batch, 32), cells)),
         gpu_layers=options.num_gpu,
         main_gpu=options.main_gpu,
-        use_mmap=_use_mmap(known, options),
+        use_mmap=_use_mmap(info, options),
         kv_type=settings.kv_cache_type,
         draft=draft,
         mtp=has_mtp and settings.speculation != 0,
         speculation=settings.speculation,
-        shelf_bytes=_memory_bytes() // SHELF_SHARE,
+        host_cache_bytes=_memory_bytes() // SHELF_SHARE,
         threads=options.num_thread or _num_cores(),
     )
     return msgspec.structs.replace(load, profile=str(_profile(load, settings.cache_home)))
 
 
-def _use_mmap(known: Known, options: Options) -> bool | None:
+def _use_mmap(info: ModelInfo, options: Options) -> bool | None:
     """What is read lies in huge pages (`child.RUNNER_ENV`), which a file's pages seldom can: steps
     are 2 to 4 % shorter. What is mapped can be dropped where memory is short."""
-    is_small = known.header.size_bytes * READ_SHARE <= _memory_bytes()
+    is_small = info.header.size_bytes * READ_SHARE <= _memory_bytes()
     if options.use_mmap is None and is_small and sys.platform == "linux":
         return False
     return options.use_mmap
@@ -194,14 +194,14 @@ def _profile(load: Load, cache_home: Path) -> Path:
     return cache_home / "outrider" / "learned" / f"{hashlib.sha256(key).hexdigest()[:24]}.json"
 
 
-def plan_embedding(known: Known, options: Options, settings: Settings) -> Load:
+def plan_embedding(info: ModelInfo, options: Options, settings: Settings) -> Load:
     """How a model is to be loaded for embeddings; texts leave nothing behind in its cache.
 
     An encoder reads a text as a whole, so one batch has to hold the longest (guide 1.13). Where
     the last token is the vector, or pooling is an afterthought, a text may come in pieces.
     """
-    load = plan_load(known, options, settings)
-    is_whole = known.header.pooling not in (None, LAST_POOLING)
+    load = plan_load(info, options, settings)
+    is_whole = info.header.pooling not in (None, LAST_POOLING)
     rows = max(TEXTS_PER_BATCH, load.batch, load.num_ctx if is_whole else 0)
     cells = _round_up(max(load.num_ctx, rows), 256)
     return msgspec.structs.replace(

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from ..config import Settings
-from ..fleet import Fleet
-from ..inventory import Inventory
 from ..metrics import Metrics
+from ..runners.model_info import ModelIndex
+from ..runners.pool import RunnerPool
 
 
 @dataclass(frozen=True, slots=True)
-class House:
+class AppState:
     settings: Settings
-    inventory: Inventory
-    fleet: Fleet
+    model_index: ModelIndex
+    pool: RunnerPool
     metrics: Metrics
 
 
-HOUSE = web.AppKey("house", House)
+APP_STATE = web.AppKey("house", AppState)

@@ -1,0 +1,1 @@
+"""Pure text, no I/O: a conversation becomes a prompt, output becomes events."""
