@@ -24,10 +24,10 @@ from outrider.daemon.protocol import (
     ToFront,
 )
 from outrider.daemon.runner.calibration import prepare
-from outrider.daemon.runner.context import Context
 from outrider.daemon.runner.engine import Engine
-from outrider.daemon.runner.intake import Intake
-from outrider.daemon.runner.loading import Loaded, load_model
+from outrider.daemon.runner.input_processor import InputProcessor
+from outrider.daemon.runner.llama.context import TextContext
+from outrider.daemon.runner.llama.loading import LoadedContext, load_model
 from outrider.daemon.runner.speculation import Speculation
 
 GREEDY = Sampling(temperature=0.0)
@@ -72,8 +72,8 @@ def chat(request_id: int, *texts: str, limits: Limits) -> Submit:
 class Bench:
     """An engine, its intake, and everything that it said."""
 
-    loaded: Loaded[Context]
-    intake: Intake
+    loaded: LoadedContext[TextContext]
+    input: InputProcessor
     engine: Engine
     deltas: list[Delta] = field(default_factory=list)
     stats: list[Stats] = field(default_factory=list)  # as they were after each message
@@ -82,7 +82,7 @@ class Bench:
 
     def submit(self, *requests: Submit) -> None:
         for request in requests:
-            self.engine.submit(self.intake.prepare(request))
+            self.engine.submit(self.input.prepare(request))
 
     def turn(self) -> None:
         self.engine.turn()
@@ -119,7 +119,7 @@ class Bench:
 
 @contextmanager
 def open_bench(
-    load: Load, reads_ahead: Callable[[Loaded[Context], Load], Speculation] = prepare
+    load: Load, reads_ahead: Callable[[LoadedContext[TextContext], Load], Speculation] = prepare
 ) -> Iterator[Bench]:
     """An engine on a freshly loaded model; freed at the end."""
     loaded = load_model(load, lambda _fraction: None)
@@ -134,7 +134,7 @@ def open_bench(
     speculation = reads_ahead(loaded, load)
     engine = Engine(loaded.model, loaded.context, load, take, speculation)
     try:
-        bench = Bench(loaded, Intake(loaded.model, load.num_ctx), engine, deltas, stats)
+        bench = Bench(loaded, InputProcessor(loaded.model, load.num_ctx), engine, deltas, stats)
         bench.refusal = speculation.refusal
         yield bench
     finally:

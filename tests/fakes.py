@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from outrider.daemon.runner.holding import State
-from outrider.daemon.runner.prefix import Recall
+from outrider.daemon.runner.kv.cached_sequence import State
+from outrider.daemon.runner.kv.prefix_cache import TrimMode
 
 
 class Refused(Exception):
@@ -31,9 +31,9 @@ class FakeMemory:
     next token needs; with `Recall.END` there is one state, which cannot be cut back.
     """
 
-    def __init__(self, *, seqs: int, cells: int, recall: Recall, window: int = 0) -> None:
+    def __init__(self, *, seqs: int, cells: int, trim_mode: TrimMode, window: int = 0) -> None:
         self._room = cells
-        self._recall = recall
+        self._trim_mode = trim_mode
         self._window = window
         self._held = [Held() for _ in range(seqs)]
         self._token_of: list[int] = []  # by cell; a number is never given twice
@@ -51,7 +51,7 @@ class FakeMemory:
         held = self._held[seq]
         if position != len(held.cells):
             raise Refused(f"position {position} after {len(held.cells)} tokens")
-        if self._recall is not Recall.ANYWHERE and held.state != self.tokens(seq):
+        if self._trim_mode is not TrimMode.ANYWHERE and held.state != self.tokens(seq):
             raise Refused(f"the state of {seq} is that of {len(held.state)} tokens, not {position}")
         if held.first > self._first_needed(position):
             raise Refused(f"the window of {seq} begins at {held.first}, too late for {position}")
@@ -70,13 +70,13 @@ class FakeMemory:
         origin = self._held[source]
         if self._held[target].cells or not 0 < count <= len(origin.cells):
             raise Refused(f"copying {count} of {len(origin.cells)} tokens of {source} to {target}")
-        whole = self._recall is Recall.END  # a recurrent state is copied as it is
+        whole = self._trim_mode is TrimMode.END  # a recurrent state is copied as it is
         state = origin.state[:] if whole else origin.state[:count]
         self._held[target] = Held(origin.cells[:count], state, origin.first)
 
     def truncate(self, seq: int, count: int) -> None:
         held = self._held[seq]
-        if self._recall is Recall.END and len(held.state) > count:
+        if self._trim_mode is TrimMode.END and len(held.state) > count:
             raise Refused(f"the state of {seq} cannot be cut back to {count} tokens")
         del held.cells[count:], held.state[count:]
 
@@ -103,4 +103,4 @@ class FakeMemory:
 
     def _first_needed(self, position: int) -> int:
         """The oldest token that a window layer looks at for the token at this position."""
-        return max(position - self._window + 1, 0) if self._recall is Recall.WINDOW else 0
+        return max(position - self._window + 1, 0) if self._trim_mode is TrimMode.WINDOW else 0

@@ -18,7 +18,7 @@ from typing import cast
 from outrider.daemon.protocol import Limits, Sampling
 from outrider.daemon.runner.curve import Belief, Curve
 from outrider.daemon.runner.drafters.drafter import NEWEST, Ask, Call, Draft, Drafter, GoOn
-from outrider.daemon.runner.holding import Holding
+from outrider.daemon.runner.kv.cached_sequence import CachedSequence
 from outrider.daemon.runner.learned import Learned
 from outrider.daemon.runner.sequence import Sequence as Tokens
 from outrider.daemon.runner.speculation import Speculation
@@ -88,7 +88,7 @@ class Text(ABC):
         limits = Limits(num_predict=len(truth))
         tokens = array("i", prompt)
         self.sequence = Tokens(number, tokens, Sampling(), limits, num_ctx=1 << 20)
-        self.sequence.holding = Holding(number, tokens[:])
+        self.sequence.kv_seq = CachedSequence(number, tokens[:])
         self.sequence.append(truth[0])
 
     @abstractmethod
@@ -96,26 +96,26 @@ class Text(ABC):
         """What a drafter says after the first `place` tokens and these guesses."""
 
     @abstractmethod
-    def sureness(self) -> float:
+    def target_confidence(self) -> float:
         """Of the target, of its newest token."""
 
     @property
     def is_over(self) -> bool:
-        return len(self.sequence.drawn) >= len(self.truth)
+        return len(self.sequence.output_tokens) >= len(self.truth)
 
     def num_possible(self, tokens: Sequence[int]) -> int:
         return len(tokens)
 
     def take(self, drafts: Sequence[int]) -> int:
         """The step is over: as many drafts as are right, and one token more."""
-        seq, place = self.sequence, len(self.sequence.drawn)
+        seq, place = self.sequence, len(self.sequence.output_tokens)
         future = self.truth[place : place + len(drafts)]
         accepted = 0
         while accepted < len(future) and future[accepted] == drafts[accepted]:
             accepted += 1
-        assert seq.holding
+        assert seq.kv_seq
         for token in self.truth[place : place + accepted + 1]:
-            seq.holding.tokens.append(seq.tokens[-1])
+            seq.kv_seq.tokens.append(seq.tokens[-1])
             seq.append(token)
         return accepted
 
@@ -138,8 +138,8 @@ class MadeUp(Text):
         token = self.truth[place] if is_right else WRONG
         return Draft(token, min(max(confidence, 0.02), 0.99))
 
-    def sureness(self) -> float:
-        chance = self._chances[len(self.sequence.drawn) - 1]
+    def target_confidence(self) -> float:
+        chance = self._chances[len(self.sequence.output_tokens) - 1]
         return min(max(0.8 * chance + 0.15 + 0.1 * self._rng.gauss(0, 1), 0.1), 1.0)
 
 
@@ -205,14 +205,14 @@ class LabDrafter:
             for ask in asks:
                 text = self._texts[ask.sequence.id]
                 self._read[text.number] = len(ask.sequence.tokens) + len(ask.drafts)
-                ask.drafts.append(text.guess(len(ask.sequence.drawn), ask.drafts))
+                ask.drafts.append(text.guess(len(ask.sequence.output_tokens), ask.drafts))
             asks = go_on(asks)
             rows = len(asks)
         return calls
 
     def review(self, ask: Ask) -> list[Call]:
         seq, count = ask.sequence, self.pending(ask.sequence) - 1
-        text, end = self._texts[seq.id], len(seq.drawn)
+        text, end = self._texts[seq.id], len(seq.output_tokens)
         ask.drafts += [text.guess(place) for place in range(end - ask.length, end)]
         self._read[seq.id] = len(seq.tokens) - 1
         took_s = max(seconds(self._machine.draft, 1), self._machine.read_s * count)
@@ -282,7 +282,10 @@ def decode(
         for text, stream in zip(texts, streams, strict=True):
             accepted = text.take(drafts.get(text.number, []))
             speculation.observe_stream(
-                stream, accepted=accepted, rows=range(accepted + 1), sureness=text.sureness
+                stream,
+                accepted=accepted,
+                rows=range(accepted + 1),
+                target_confidence=text.target_confidence,
             )
             decoded += accepted + 1
     for stream in streams:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from llama_cpp import llama_cpp as lib
 from numpy.typing import NDArray
-from outrider.daemon.runner.llama import Log
+from outrider.daemon.runner.llama.model import LlamaLog
 
 Floats = NDArray[np.float32]
 FLOAT_P = ctypes.POINTER(ctypes.c_float)
@@ -20,7 +20,7 @@ class Native:
     """Frees what it opened, the latest first, as llama.cpp asks (guide section 1.4)."""
 
     def __init__(self) -> None:
-        self._log = Log()  # llama.cpp calls it until the models are freed
+        self._log = LlamaLog()  # llama.cpp calls it until the models are freed
         self._opened = ExitStack()
 
     def __enter__(self) -> Native:

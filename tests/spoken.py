@@ -24,7 +24,7 @@ class Spoken(msgspec.Struct, frozen=True):
     number: int  # tells texts of one kind apart
     prompt: tuple[int, ...]
     truth: tuple[int, ...]  # the tokens of the answer
-    sureness: tuple[int, ...]  # of the target, of each of them
+    target_confidence: tuple[int, ...]  # of the target, of each of them
     right: tuple[int, ...]  # of the guesses after each of them, so many of the first
     guesses: tuple[tuple[int, ...], ...]  # how sure the drafter is of them
 
@@ -42,8 +42,8 @@ class SpokenText(Text):
         token = self._spoken.truth[place + depth] if is_right else WRONG
         return Draft(token, percents[min(depth, len(percents) - 1)] / 100)
 
-    def sureness(self) -> float:
-        return self._spoken.sureness[len(self.sequence.drawn) - 1] / 100
+    def target_confidence(self) -> float:
+        return self._spoken.target_confidence[len(self.sequence.output_tokens) - 1] / 100
 
 
 def read() -> list[Spoken]:

@@ -65,7 +65,7 @@ MAY_USE = {
 }
 ONLY_IN = {
     "click": "daemon.cli",
-    "llguidance": "daemon.runner.grammar",
+    "llguidance": "daemon.runner.sampling.grammar",
     "prometheus_client": "daemon.metrics",
 }
 LAZY_FUNCTION = ("daemon.cli.serve", "serve")  # the other verbs start without the server

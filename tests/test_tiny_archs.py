@@ -13,9 +13,9 @@ from engines import ask, load_spec, open_bench
 from llama_cpp import llama_cpp as lib
 from llama_cpp import llama_cpp_ext as ext
 from native import Floats, Native, decode, embedding, logits, tokenize
-from outrider.daemon.runner.context import Context
-from outrider.daemon.runner.loading import Loaded, load_model
-from outrider.daemon.runner.rows import Rows
+from outrider.daemon.runner.llama.batch import Batch
+from outrider.daemon.runner.llama.context import TextContext
+from outrider.daemon.runner.llama.loading import LoadedContext, load_model
 from tiny_bert import write_bert
 from tiny_gemma import write_gemma3, write_gemma4, write_gemma4_assistant
 from tiny_recurrent import write_mamba, write_qwen35
@@ -64,14 +64,14 @@ def gguf(kind: Kind, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def loaded(gguf: Path) -> Iterator[Loaded]:
+def loaded(gguf: Path) -> Iterator[LoadedContext]:
     loaded = load_model(load_spec(gguf, batch=256, threads=1), lambda _fraction: None)
     yield loaded
     loaded.context.close()
     loaded.model.close()
 
 
-def test_llama_cpp_knows_the_kind_of_memory(kind: Kind, loaded: Loaded) -> None:
+def test_llama_cpp_knows_the_kind_of_memory(kind: Kind, loaded: LoadedContext) -> None:
     handle = loaded.model.handle
     assert lib.llama_model_n_swa(handle) == kind.window
     assert lib.llama_model_is_hybrid(handle) == kind.is_hybrid
@@ -85,7 +85,7 @@ def test_a_file_is_small_and_repeats(kind: Kind, gguf: Path) -> None:
 
 
 @pytest.mark.parametrize("step", [1, 7])
-def test_logits_do_not_depend_on_the_batch(loaded: Loaded, step: int) -> None:
+def test_logits_do_not_depend_on_the_batch(loaded: LoadedContext, step: int) -> None:
     tokens = loaded.model.tokenize(PROMPT, add_bos=False)
     at_once = _prefill(loaded.context, 0, tokens, len(tokens))
     in_steps = _prefill(loaded.context, 1, tokens, step)
@@ -93,7 +93,7 @@ def test_logits_do_not_depend_on_the_batch(loaded: Loaded, step: int) -> None:
     assert np.abs(at_once - in_steps).max() < 1e-2 * _spread(loaded, at_once)
 
 
-def test_an_early_token_changes_later_logits(loaded: Loaded) -> None:
+def test_an_early_token_changes_later_logits(loaded: LoadedContext) -> None:
     """Far more than a batch does, so a test can see a cache that holds a wrong token."""
     tokens = loaded.model.tokenize(PROMPT, add_bos=False)
     assert len(tokens) - EARLY > LAYERS // 2 * WINDOW
@@ -234,9 +234,9 @@ def test_a_drafter_reads_the_targets_cache(tmp_path: Path) -> None:
     assert np.abs(first - second).max() > 0.1
 
 
-def _prefill(context: Context, slot: int, tokens: Sequence[int], step: int) -> Floats:
+def _prefill(context: TextContext, slot: int, tokens: Sequence[int], step: int) -> Floats:
     """The logits after the last token, a copy."""
-    rows = Rows(step)
+    rows = Batch(step)
     for start in range(0, len(tokens), step):
         rows.clear()
         last = rows.add(slot, start, tokens[start : start + step], outputs=1)
@@ -244,7 +244,7 @@ def _prefill(context: Context, slot: int, tokens: Sequence[int], step: int) -> F
     return np.array(context.logits(last))
 
 
-def _spread(loaded: Loaded, row: Floats) -> float:
+def _spread(loaded: LoadedContext, row: Floats) -> float:
     """The standard deviation of the logits of printable ASCII."""
     printable = loaded.model.tokenize("!", add_bos=False) + loaded.model.tokenize(
         "~", add_bos=False

@@ -171,8 +171,8 @@ class Draws:
         self.rng = np.random.default_rng(seed)
 
     def matrix(self, rows: int, columns: int, spread: float = 1.0) -> NDArray[np.float32]:
-        drawn = self.rng.normal(0.0, spread / np.sqrt(columns), (rows, columns))
-        return drawn.astype(np.float32)
+        output_tokens = self.rng.normal(0.0, spread / np.sqrt(columns), (rows, columns))
+        return output_tokens.astype(np.float32)
 
     def output(self, tokens: list[str], embd: int, scale: float) -> NDArray[np.float32]:
         """The matrix of the logits: those of printable ASCII spread by `scale`, others less."""

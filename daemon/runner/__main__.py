@@ -30,12 +30,12 @@ from ..protocol import (
     encode,
 )
 from .calibration import prepare
-from .context import Context
-from .embedder import Embedder
+from .embedding_worker import EmbeddingWorker
 from .engine import Engine
-from .intake import Intake
-from .llama import Log
-from .loading import Loaded, load_embedding_model, load_model
+from .input_processor import InputProcessor
+from .llama.context import TextContext
+from .llama.loading import LoadedContext, load_embedding_model, load_model
+from .llama.model import LlamaLog
 from .profile import Keeper
 
 Send = Callable[[ToFront], None]
@@ -43,7 +43,7 @@ Send = Callable[[ToFront], None]
 log = logging.getLogger("outrider.runner")
 
 
-class Wire:
+class FrontConnection:
     """The socket to the front; both threads write, one reads."""
 
     def __init__(self, connection: socket.socket) -> None:
@@ -64,11 +64,11 @@ class Wire:
                 yield decoder.decode(body)
 
 
-class Writer:
+class TextWorker:
     """What a runner does for text: the intake makes sequences, the engine decodes them."""
 
-    def __init__(self, loaded: Loaded[Context], load: Load, send: Send) -> None:
-        self._intake = Intake(loaded.model, load.num_ctx)
+    def __init__(self, loaded: LoadedContext[TextContext], load: Load, send: Send) -> None:
+        self._input = InputProcessor(loaded.model, load.num_ctx)
         speculation = prepare(loaded, load)
         self.drafters, self.refusal = speculation.names, speculation.refusal
         self._engine = Engine(loaded.model, loaded.context, load, send, speculation)
@@ -87,18 +87,18 @@ class Writer:
         if not isinstance(request, Submit):
             raise BadRequest("this model was loaded for text")
         if request.render_only:
-            rendered = Delta(request.id, self._intake.render(request), done=Done("render"))
+            rendered = Delta(request.id, self._input.render(request), done=Done("render"))
             self._send(Step((rendered,)))
         else:
-            self._engine.submit(self._intake.prepare(request))
+            self._engine.submit(self._input.prepare(request))
 
 
 class Runner:
     """Two threads: this one decodes, the other takes in requests."""
 
-    def __init__(self, wire: Wire) -> None:
-        self._wire = wire
-        self._messages = wire.messages()
+    def __init__(self, front: FrontConnection) -> None:
+        self._front = front
+        self._messages = front.messages()
 
     def run(self) -> None:
         load = next(self._messages)
@@ -107,9 +107,9 @@ class Runner:
         try:
             self._worker, ready = self._start(load)
         except OutriderError as error:
-            self._wire.send(Failed(None, type(error).__name__, str(error)))
+            self._front.send(Failed(None, type(error).__name__, str(error)))
             return
-        self._wire.send(ready)
+        self._front.send(ready)
         self._work()
 
     def _work(self) -> None:
@@ -120,21 +120,21 @@ class Runner:
         except BrokenPipeError:
             log.info("the front is gone")
         except Exception as error:
-            self._wire.send(Failed(None, type(error).__name__, str(error)))
+            self._front.send(Failed(None, type(error).__name__, str(error)))
             raise
 
-    def _start(self, load: Load) -> tuple[Writer | Embedder, Ready]:
+    def _start(self, load: Load) -> tuple[TextWorker | EmbeddingWorker, Ready]:
         """Load, and make what will work with it. Raises LoadFailed."""
 
         def report(fraction: float) -> None:
-            self._wire.send(Loading(fraction))
+            self._front.send(Loading(fraction))
 
-        send = self._wire.send
+        send = self._front.send
         if load.embedding:
             encoder = load_embedding_model(load, report)
-            return Embedder(encoder.model, encoder.context, load, send), _ready(encoder.log)
+            return EmbeddingWorker(encoder.model, encoder.context, load, send), _ready(encoder.log)
         loaded = load_model(load, report)
-        writer = Writer(loaded, load, send)
+        writer = TextWorker(loaded, load, send)
         return writer, _ready(loaded.log, writer.drafters, writer.refusal)
 
     def _take_in(self) -> None:
@@ -154,7 +154,7 @@ class Runner:
             code = 0
         except Exception as error:
             log.exception("a request could not be taken in")
-            self._wire.send(Failed(None, type(error).__name__, str(error)))
+            self._front.send(Failed(None, type(error).__name__, str(error)))
         finally:
             os._exit(code)
 
@@ -162,10 +162,10 @@ class Runner:
         try:
             self._worker.submit(request)
         except OutriderError as error:
-            self._wire.send(Failed(request.id, type(error).__name__, str(error)))
+            self._front.send(Failed(request.id, type(error).__name__, str(error)))
 
 
-def _ready(log: Log, drafters: tuple[str, ...] = (), refusal: str = "") -> Ready:
+def _ready(log: LlamaLog, drafters: tuple[str, ...] = (), refusal: str = "") -> Ready:
     return Ready(log.size_bytes, log.size_vram_bytes, drafters, refusal)
 
 
@@ -174,7 +174,7 @@ def main() -> None:
     faulthandler.enable()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     with socket.socket(fileno=int(sys.argv[1])) as connection:
-        Runner(Wire(connection)).run()
+        Runner(FrontConnection(connection)).run()
 
 
 if __name__ == "__main__":

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from .candidates import Row
+from .sampling.truncation import Row
 from .stream import Stream
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class AcceptResult:
     """How many drafts were right, and why the stream ends; "" if it goes on."""
 
     accepted: int
     reason: str
 
 
-def accept(stream: Stream, drafts: Sequence[int], row: Callable[[int], Row]) -> Verdict:
+def accept(stream: Stream, drafts: Sequence[int], row: Callable[[int], Row]) -> AcceptResult:
     """Draw from one row after the other for as long as the draft says the same.
 
     `row(0)` are the logits after the last token of the stream, `row(i)` those after draft i - 1.
@@ -28,4 +28,4 @@ def accept(stream: Stream, drafts: Sequence[int], row: Callable[[int], Row]) -> 
         reason = stream.draw(row(i))
         if reason or i == len(drafts) or stream.sequence.tokens[-1] != drafts[i]:
             break
-    return Verdict(i, reason)
+    return AcceptResult(i, reason)

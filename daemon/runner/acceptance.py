@@ -54,16 +54,16 @@ class Acceptance:
     def __init__(self, general: dict[tuple[Kind, int], Record] | None = None) -> None:
         self.general = general or {}  # of all streams, by ease of their texts
         self._streams: dict[int, dict[Kind, Record]] = {}
-        self._sureness: dict[int, float] = {}  # of the target, by stream
+        self._target_confidence: dict[int, float] = {}  # of the target, by stream
 
-    def observe_target(self, stream: int, sureness: float) -> None:
+    def observe_target(self, stream: int, target_confidence: float) -> None:
         """How sure the target was of its newest token: a probability."""
-        before = self._sureness.get(stream, sureness)
-        self._sureness[stream] = before + EASE_MEMORY * (sureness - before)
+        before = self._target_confidence.get(stream, target_confidence)
+        self._target_confidence[stream] = before + EASE_MEMORY * (target_confidence - before)
 
     def _ease(self, stream: int) -> int:
-        sureness = self._sureness.get(stream)
-        return EASE_UNKNOWN if sureness is None else bisect_right(EASE, sureness)
+        target_confidence = self._target_confidence.get(stream)
+        return EASE_UNKNOWN if target_confidence is None else bisect_right(EASE, target_confidence)
 
     def observe(
         self, drafter: str, stream: int, confidences: Sequence[float], accepted: int
@@ -119,7 +119,7 @@ class Acceptance:
 
     def forget(self, stream: int) -> None:
         self._streams.pop(stream, None)
-        self._sureness.pop(stream, None)
+        self._target_confidence.pop(stream, None)
 
 
 def _heard(kind: Kind, ease: int) -> tuple[int, ...]:

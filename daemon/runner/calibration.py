@@ -8,16 +8,16 @@ from pathlib import Path
 
 from ..errors import LoadFailed
 from ..protocol import Limits, Load, Sampling
-from .context import DECODED, Context
 from .drafters.drafter import Ask, Drafter, to_the_end
 from .drafters.ngram import NgramDrafter
-from .holding import Holding
+from .kv.cached_sequence import CachedSequence
 from .learned import Learned
-from .loading import Loaded
+from .llama.batch import Batch
+from .llama.context import DECODED, TextContext
+from .llama.loading import LoadedContext
 from .pairing import load_drafter
 from .profile import restore
-from .rows import Rows
-from .sampling import Sampler
+from .sampling.sampler import Sampler
 from .sequence import Sequence
 from .speculation import Speculation
 
@@ -30,7 +30,7 @@ GREEDY = Sampling(temperature=0.0)
 NO_WAY_BACK = "guesses cannot be taken back from the state of this recurrent model"
 
 
-def prepare(loaded: Loaded[Context], load: Load) -> Speculation:
+def prepare(loaded: LoadedContext[TextContext], load: Load) -> Speculation:
     """The drafters that fit this model, and a first measurement of what their guesses cost."""
     if load.speculation == 0:
         return Speculation((), Learned())
@@ -53,7 +53,7 @@ def prepare(loaded: Loaded[Context], load: Load) -> Speculation:
     )
 
 
-def _find_drafter(loaded: Loaded[Context], load: Load) -> tuple[Drafter | None, str]:
+def _find_drafter(loaded: LoadedContext[TextContext], load: Load) -> tuple[Drafter | None, str]:
     """The drafter with weights, or why there is none."""
     if not (load.draft or load.mtp):
         return None, ""
@@ -65,17 +65,17 @@ def _find_drafter(loaded: Loaded[Context], load: Load) -> tuple[Drafter | None, 
         return None, f"no drafter: {load.draft or 'the MTP head'} is not used: {error}"
 
 
-def _measure(context: Context, load: Load, learned: Learned, *, is_brief: bool) -> None:
+def _measure(context: TextContext, load: Load, learned: Learned, *, is_brief: bool) -> None:
     """Decode a text that nobody asked for, then forget it: each number of rows some times in a
     row, since the first ones may cost more; the very first decode does so by far."""
-    rows, most = Rows(load.batch), min(load.batch, load.num_ctx, context.max_outputs)
+    batch, most = Batch(load.batch), min(load.batch, load.num_ctx, context.max_outputs)
     counts = [count for count in (FEW_ROWS if is_brief else ROWS) if count <= most]
     in_turn = [count for count in counts for _ in range(FEW_ROUNDS if is_brief else ROUNDS)]
     for number, count in enumerate([counts[-1], *in_turn]):
-        rows.clear()
-        rows.add(0, 0, [0] * count, outputs=count)
+        batch.clear()
+        batch.add(0, 0, [0] * count, outputs=count)
         start_s = time.perf_counter()
-        rc = context.decode(rows)
+        rc = context.decode(batch)
         took_s = time.perf_counter() - start_s
         context.clear(0)
         if number and rc == DECODED:
@@ -83,17 +83,17 @@ def _measure(context: Context, load: Load, learned: Learned, *, is_brief: bool) 
 
 
 def _measure_drafter(
-    drafter: Drafter, loaded: Loaded[Context], load: Load, learned: Learned
+    drafter: Drafter, loaded: LoadedContext[TextContext], load: Load, learned: Learned
 ) -> None:
     """Draft after texts of two tokens that nobody asked for, then forget them."""
-    context, rows = loaded.context, Rows(load.batch)
+    context, batch = loaded.context, Batch(load.batch)
     sampler = Sampler(GREEDY, num_tokens=loaded.model.num_tokens)
     for number in range(ROUNDS):
         for count in (c for c in STREAMS if c <= load.slots):
             sequences = [_made_up(seq, token=number) for seq in range(count)]
-            rows.clear()
-            outputs = [rows.add(seq, 0, [number], outputs=1) for seq in range(count)]
-            if context.decode(rows) == DECODED:
+            batch.clear()
+            outputs = [batch.add(seq, 0, [number], outputs=1) for seq in range(count)]
+            if context.decode(batch) == DECODED:
                 for sequence, row in zip(sequences, outputs, strict=True):
                     drafter.observe(sequence, range(row, row + 1), is_tip=True)
                 for call in drafter.draft([Ask(s, sampler, 2) for s in sequences], to_the_end):
@@ -107,5 +107,5 @@ def _measure_drafter(
 def _made_up(seq: int, token: int) -> Sequence:
     """A text of two tokens, of which this sequence of the cache holds the first."""
     sequence = Sequence(-seq - 1, array("i", [token, token]), GREEDY, Limits(), num_ctx=8)
-    sequence.holding = Holding(seq, array("i", [token]))
+    sequence.kv_seq = CachedSequence(seq, array("i", [token]))
     return sequence

@@ -10,22 +10,22 @@ from dataclasses import dataclass
 from ..errors import DecodeFailed
 from ..protocol import Cancel, Delta, Load, Stats, Step, ToFront
 from .accept import accept
-from .context import ABORTED, NO_CELLS, Context, num_seqs
-from .llama import Model
-from .pace import Pace
-from .prefix import PrefixCache, Recall
-from .rows import Rows
-from .sampling import sureness
+from .kv.prefix_cache import PrefixCache, TrimMode
+from .llama.batch import Batch
+from .llama.context import ABORTED, NO_CELLS, TextContext, num_seqs
+from .llama.model import LlamaModel
+from .prefill_budget import PrefillBudget
+from .sampling.sampler import target_confidence
 from .scheduler import Chunk, Scheduler
 from .sequence import Sequence
 from .speculation import Speculation
 from .stream import Stream
 
-FRAME_NS = 25_000_000  # text is sent on so often at most: reading each token on its own costs steps
+FLUSH_NS = 25_000_000  # text is sent on so often at most: reading each token on its own costs steps
 
 
 @dataclass(frozen=True, slots=True)
-class Laid:
+class BatchSlice:
     """A chunk in the rows of a decode: from which row on, and the guesses in the rows after it."""
 
     stream: Stream
@@ -42,8 +42,8 @@ class Engine:
 
     def __init__(
         self,
-        model: Model,
-        context: Context,
+        model: LlamaModel,
+        context: TextContext,
         load: Load,
         send: Callable[[ToFront], None],
         speculation: Speculation,
@@ -51,22 +51,22 @@ class Engine:
         self._model = model
         self._context = context
         self._send = send
-        self._rows = Rows(load.batch)
+        self._batch = Batch(load.batch)
         self._cache = PrefixCache(
             context,
             seqs=num_seqs(model, load),
             cells=load.cells,
-            recall=recall_of(model),
+            trim_mode=trim_mode_of(model),
             window=model.window,
             host_cache_bytes=0 if model.is_on_gpu else load.host_cache_bytes,
         )
         self._scheduler = Scheduler(self._cache, slots=load.slots, rows=load.batch)
-        self._pace = Pace()
+        self._prefill_budget = PrefillBudget()
         self._speculation = speculation
         self._inbox: queue.SimpleQueue[Sequence | Cancel] = queue.SimpleQueue()
         self._streams: dict[int, Stream] = {}
         self._prefilling: frozenset[int] = frozenset()
-        self._frame_ns = 0  # when the next text is due
+        self._flush_due_ns = 0  # when the next text is due
         self._stats = Stats()
 
     def submit(self, sequence: Sequence) -> None:
@@ -97,24 +97,24 @@ class Engine:
     def step(self) -> list[Delta]:
         """One batch: what it added to each of its sequences."""
         start_ns = time.perf_counter_ns()
-        chunks = self._scheduler.next_batch(self._pace.prompt_rows)
+        chunks = self._scheduler.next_batch(self._prefill_budget.prompt_rows)
         if not chunks:
             return self._give_way()
-        laid = self._fill(chunks, self._draft(chunks))
+        slices = self._fill(chunks, self._draft(chunks))
         decode_ns = time.perf_counter_ns()
-        rc = self._context.decode(self._rows)
+        rc = self._context.decode(self._batch)
         took_ns = time.perf_counter_ns() - decode_ns
         self._prefilling = frozenset()
         if rc == ABORTED:
             return self._retry()
         if rc == NO_CELLS:
             return self._give_way()
-        self._settle(laid, took_ns)
-        is_frame = start_ns >= self._frame_ns
-        if is_frame:
-            self._frame_ns = start_ns + FRAME_NS
-        drawing = [each for each in laid if each.draws]
-        deltas = [delta for each in drawing if (delta := self._advance(each, is_frame))]
+        self._settle(slices, took_ns)
+        is_flush = start_ns >= self._flush_due_ns
+        if is_flush:
+            self._flush_due_ns = start_ns + FLUSH_NS
+        sampled = [each for each in slices if each.draws]
+        deltas = [delta for each in sampled if (delta := self._advance(each, is_flush))]
         self._stats.step_ns += time.perf_counter_ns() - start_ns
         return deltas
 
@@ -136,7 +136,7 @@ class Engine:
         streams = [self._streams[c.sequence.id] for c in chunks if c.sequence.is_decoding]
         rows = sum(chunk.count for chunk in chunks)
         outputs = sum(chunk.is_last for chunk in chunks)
-        room = min(self._rows.capacity - rows, self._context.max_outputs - outputs)
+        room = min(self._batch.capacity - rows, self._context.max_outputs - outputs)
         starting = sum(c.count / c.sequence.pending for c in chunks if not c.sequence.is_decoding)
         drafts = self._speculation.propose(
             streams, others=rows - len(streams), starting=starting, room=room
@@ -146,72 +146,76 @@ class Engine:
             return {}
         return drafts
 
-    def _fill(self, chunks: list[Chunk], drafts: dict[int, list[int]]) -> list[Laid]:
+    def _fill(self, chunks: list[Chunk], drafts: dict[int, list[int]]) -> list[BatchSlice]:
         """Lay the chunks into rows, each with the guesses after it."""
-        self._rows.clear()
-        laid = []
+        self._batch.clear()
+        slices = []
         for chunk in chunks:
             seq, stream = chunk.sequence, self._streams[chunk.sequence.id]
             stream.start()
             cached, guesses = seq.cached, drafts.get(seq.id, [])
             tokens = seq.tokens[cached : cached + chunk.count]
             tokens.extend(guesses)
-            assert seq.holding
+            assert seq.kv_seq
             num_outputs = chunk.is_last + len(guesses)
-            laid.append(Laid(stream, self._rows.count, chunk.count, chunk.is_last, guesses))
-            self._rows.add(seq.holding.seq, cached, tokens, outputs=num_outputs)
+            slices.append(
+                BatchSlice(stream, self._batch.count, chunk.count, chunk.is_last, guesses)
+            )
+            self._batch.add(seq.kv_seq.seq, cached, tokens, outputs=num_outputs)
         self._prefilling = frozenset(c.sequence.id for c in chunks if c.count > 1)
-        return laid
+        return slices
 
-    def _settle(self, laid: list[Laid], took_ns: int) -> None:
+    def _settle(self, slices: list[BatchSlice], took_ns: int) -> None:
         """The decode is done: its tokens are in the cache, and we know what they cost."""
         prompt_rows = 0
-        for each in laid:
+        for each in slices:
             seq, cached = each.stream.sequence, each.stream.sequence.cached
-            assert seq.holding
-            is_prompt = seq.pending > 1 or not seq.drawn
+            assert seq.kv_seq
+            is_prompt = seq.pending > 1 or not seq.output_tokens
             prompt_rows += each.count if is_prompt else 0
-            self._cache.extend(seq.holding, seq.tokens[cached : cached + each.count])
+            self._cache.extend(seq.kv_seq, seq.tokens[cached : cached + each.count])
             if seq.cached in seq.marks:
-                self._cache.checkpoint(seq.holding)
+                self._cache.checkpoint(seq.kv_seq)
             if not each.draws:
                 self._speculation.observe_prompt(
                     each.stream, range(each.first, each.first + each.count)
                 )
-        streams = self._rows.count - prompt_rows
+        streams = self._batch.count - prompt_rows
         self._speculation.observe_step(
-            rows=self._rows.count, prompt_rows=prompt_rows, took_s=took_ns / 1e9
+            rows=self._batch.count, prompt_rows=prompt_rows, took_s=took_ns / 1e9
         )
-        self._pace.observe(streams=streams, prompt_rows=prompt_rows, took_s=took_ns / 1e9)
+        self._prefill_budget.observe(streams=streams, prompt_rows=prompt_rows, took_s=took_ns / 1e9)
         self._stats.steps += 1
         self._stats.decode_ns += took_ns
         self._stats.prompt_tokens += prompt_rows
 
-    def _advance(self, laid: Laid, is_frame: bool) -> Delta | None:
+    def _advance(self, part: BatchSlice, is_flush: bool) -> Delta | None:
         """Draw the next tokens of a stream whose tokens are all evaluated; its first text and its
         end are told at once, the rest frame by frame."""
-        stream, drafts, last = laid.stream, laid.drafts, laid.first + laid.count - 1
+        stream, drafts, last = part.stream, part.drafts, part.first + part.count - 1
         seq = stream.sequence
-        if seq.is_spent:
+        if seq.reached_max_tokens:
             return self._close(stream, "length")
         verdict = accept(stream, drafts, lambda i: self._context.logits(last + i))
         self._stats.decoded_tokens += verdict.accepted + 1
         if drafts:
-            assert seq.holding
-            self._cache.extend(seq.holding, drafts[: verdict.accepted])
-            self._cache.retract(seq.holding)
+            assert seq.kv_seq
+            self._cache.extend(seq.kv_seq, drafts[: verdict.accepted])
+            self._cache.retract(seq.kv_seq)
         if verdict.reason:
             return self._close(stream, verdict.reason, verdict.accepted)
         self._speculation.observe_stream(
             stream,
             accepted=verdict.accepted,
-            rows=range(laid.first, last + verdict.accepted + 1),
-            sureness=lambda: sureness(self._context.logits(last + verdict.accepted)),
+            rows=range(part.first, last + verdict.accepted + 1),
+            target_confidence=lambda: target_confidence(
+                self._context.logits(last + verdict.accepted)
+            ),
         )
         if seq.is_full:
             seq.shift()
             self._scheduler.preempt(seq)
-        return stream.delta() if is_frame or not stream.has_spoken else None
+        return stream.delta() if is_flush or not stream.has_spoken else None
 
     def _close(self, stream: Stream, reason: str, accepted: int = 0) -> Delta:
         """The last delta of a stream; its slot is free from here on."""
@@ -230,8 +234,8 @@ class Engine:
         self._context.disarm()
         is_recurrent = self._model.is_recurrent
         for seq in reversed(self._scheduler.running[:]):
-            assert seq.holding
-            if is_recurrent or self._context.num_cached(seq.holding.seq) != seq.cached:
+            assert seq.kv_seq
+            if is_recurrent or self._context.num_cached(seq.kv_seq.seq) != seq.cached:
                 self._scheduler.restart(seq)
         if is_recurrent:
             self._cache.forget()
@@ -261,8 +265,8 @@ class Engine:
         return self._stats
 
 
-def recall_of(model: Model) -> Recall:
+def trim_mode_of(model: LlamaModel) -> TrimMode:
     """How far back the memory of this model can be cut."""
     if model.is_recurrent:
-        return Recall.END
-    return Recall.WINDOW if model.window else Recall.ANYWHERE
+        return TrimMode.END
+    return TrimMode.WINDOW if model.window else TrimMode.ANYWHERE

@@ -244,7 +244,7 @@ class Guesses:
         sequences = [guess.stream.sequence for guess in self._asking]
         i = max(range(len(sequences)), key=lambda i: model.pending(sequences[i]))
         seq, pending = sequences[i], model.pending(sequences[i])
-        count = min(pending - 1, len(seq.drawn), MAX_REVIEWED)
+        count = min(pending - 1, len(seq.output_tokens), MAX_REVIEWED)
         review_s = self._learned.catch_up_s(pending)
         if count < MIN_REVIEWED or not self._is_worth(review_s, purse, options):
             return
@@ -263,4 +263,4 @@ class Guesses:
 
 def _num_coming(seq: Sequence) -> int:
     """Tokens that a text is expected to go on for."""
-    return min(max(HORIZON, len(seq.drawn)), seq.num_left)
+    return min(max(HORIZON, len(seq.output_tokens)), seq.num_left)

@@ -6,14 +6,14 @@ import msgspec
 
 from ..errors import LoadFailed
 from ..protocol import MAX_MODEL_DRAFTS, Load
-from .context import Context
 from .drafters.assistant import AssistantDrafter
 from .drafters.drafter import Drafter
 from .drafters.head import HeadDrafter
 from .drafters.model import ModelDrafter
-from .heads import AssistantContext, EagleContext, NextnContext
-from .llama import Model
-from .loading import Loaded
+from .llama.context import TextContext
+from .llama.draft_contexts import AssistantContext, EagleContext, NextnContext
+from .llama.loading import LoadedContext
+from .llama.model import LlamaModel
 
 ASSISTANT = "gemma4-assistant"
 EAGLE = "eagle3"
@@ -22,7 +22,7 @@ HEADED = ("qwen35", "qwen35moe")
 NUM_COMPARED = 4096  # tokens of two vocabularies, spread over all of them
 
 
-def load_drafter(loaded: Loaded[Context], load: Load) -> Drafter:
+def load_drafter(loaded: LoadedContext[TextContext], load: Load) -> Drafter:
     """The drafter of `load.draft`, or the head of the model's own. Must come before the
     target's first decode (guide 0.4).
 
@@ -33,7 +33,7 @@ def load_drafter(loaded: Loaded[Context], load: Load) -> Drafter:
     if not load.draft:
         check_head(loaded.model)
         return HeadDrafter("nextn", NextnContext(loaded.context, own), rows, load.slots)
-    model = Model(load.draft, own, loaded.log)
+    model = LlamaModel(load.draft, own, loaded.log)
     try:
         if model.architecture == ASSISTANT:
             check_assistant(model, loaded.model)
@@ -46,19 +46,19 @@ def load_drafter(loaded: Loaded[Context], load: Load) -> Drafter:
         check_vocabulary(model, loaded.model)
         if model.is_recurrent:
             raise LoadFailed("a drafter must be able to take guesses back; a recurrent one cannot")
-        return ModelDrafter(Context(model, own), rows, load.slots)
+        return ModelDrafter(TextContext(model, own), rows, load.slots)
     except LoadFailed:
         model.close()
         raise
 
 
-def check_head(model: Model) -> None:
+def check_head(model: LlamaModel) -> None:
     """Raises LoadFailed unless the model is of a kind whose head is known to work as it should."""
     if model.architecture not in HEADED:
         raise LoadFailed(f"heads of {model.architecture} are not supported; of {HEADED} they are")
 
 
-def check_eagle(model: Model, target: Model) -> None:
+def check_eagle(model: LlamaModel, target: LlamaModel) -> None:
     """Raises LoadFailed unless the head was made for targets of this shape."""
     if target.architecture not in EAGLED:
         raise LoadFailed(
@@ -76,7 +76,7 @@ def check_eagle(model: Model, target: Model) -> None:
     check_vocabulary(model, target)
 
 
-def check_assistant(model: Model, target: Model) -> None:
+def check_assistant(model: LlamaModel, target: LlamaModel) -> None:
     """Raises LoadFailed unless the drafter was made for targets of this shape."""
     if target.architecture != "gemma4":
         raise LoadFailed(f"a {ASSISTANT} drafts for gemma4, and this is {target.architecture}")
@@ -88,7 +88,7 @@ def check_assistant(model: Model, target: Model) -> None:
     check_vocabulary(model, target)
 
 
-def check_vocabulary(model: Model, target: Model) -> None:
+def check_vocabulary(model: LlamaModel, target: LlamaModel) -> None:
     """Raises LoadFailed unless both mean the same text by a token."""
     if model.num_tokens != target.num_tokens:
         raise LoadFailed(

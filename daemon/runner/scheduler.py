@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .holding import common_prefix
-from .prefix import PrefixCache
+from .kv.cached_sequence import common_prefix
+from .kv.prefix_cache import PrefixCache
 from .sequence import Sequence
 
 WORTH_WAITING = 32  # tokens of a prefix that another request is just computing
@@ -50,22 +50,22 @@ class Scheduler:
 
     def remove(self, sequence: Sequence) -> None:
         """Take a sequence out, wherever it is; what it computed stays for others."""
-        if sequence.holding is None:
+        if sequence.kv_seq is None:
             self.waiting.remove(sequence)
         else:
-            self._park(sequence)
+            self._release(sequence)
 
     def preempt(self, sequence: Sequence) -> None:
         """Back to the front of the queue; its tokens stay, its cells may be taken."""
-        self._park(sequence)
+        self._release(sequence)
         self.waiting.appendleft(sequence)
         self.num_preempted += 1
 
     def restart(self, sequence: Sequence) -> None:
         """Back to the front of the queue, because what its sequence id holds is not sound."""
-        assert sequence.holding is not None
-        self._cache.drop(sequence.holding)
-        sequence.holding = None
+        assert sequence.kv_seq is not None
+        self._cache.drop(sequence.kv_seq)
+        sequence.kv_seq = None
         self.running.remove(sequence)
         self.waiting.appendleft(sequence)
 
@@ -77,14 +77,14 @@ class Scheduler:
         """
         self._admit()
         if self.running:
-            self._cache.make_way()
+            self._cache.offload_released()
         self._make_room()
         decoding = [Chunk(seq, 1) for seq in self.running if seq.pending == 1]
         if len(decoding) == len(self.running):
             return decoding
         room = self._rows - len(decoding)
         if decoding:
-            room = min(room, prompt_rows(sum(seq.is_flowing for seq in self.running)))
+            room = min(room, prompt_rows(sum(seq.past_first_token for seq in self.running)))
         return decoding + self._prompt_chunks(room, len(decoding))
 
     def _prompt_chunks(self, room: int, num_reserved: int) -> list[Chunk]:
@@ -127,8 +127,8 @@ class Scheduler:
         self.waiting.remove(seq)
         if self._cache.needs_checkpoints:
             seq.marks += [self._cache.shared(seq.tokens), len(seq.tokens) - 1]
-        seq.holding = self._cache.open(seq.tokens)
-        if not seq.drawn:
+        seq.kv_seq = self._cache.open(seq.tokens)
+        if not seq.output_tokens:
             seq.num_reused = seq.cached
         self.running.append(seq)
 
@@ -146,8 +146,8 @@ class Scheduler:
                 return True
         return False
 
-    def _park(self, sequence: Sequence) -> None:
-        assert sequence.holding is not None
+    def _release(self, sequence: Sequence) -> None:
+        assert sequence.kv_seq is not None
         self.running.remove(sequence)
-        self._cache.park(sequence.holding)
-        sequence.holding = None
+        self._cache.release(sequence.kv_seq)
+        sequence.kv_seq = None

@@ -6,8 +6,8 @@ from array import array
 from dataclasses import dataclass, field
 
 from ..protocol import Limits, Sampling
-from .grammar import Grammar
-from .holding import Holding
+from .kv.cached_sequence import CachedSequence
+from .sampling.grammar import Grammar
 
 YOUNG_TOKENS = 4
 
@@ -34,9 +34,9 @@ class Sequence:
     opened: bool = False  # the prompt already opened it
     num_prompt: int = 0
     num_reused: int = 0  # prompt tokens that the KV cache had already
-    drawn: list[int] = field(default_factory=list)
+    output_tokens: list[int] = field(default_factory=list)
     marks: list[int] = field(default_factory=list)  # where a checkpoint is worth its memory
-    holding: Holding | None = None
+    kv_seq: CachedSequence | None = None
 
     def __post_init__(self) -> None:
         self.num_prompt = len(self.tokens)
@@ -44,7 +44,7 @@ class Sequence:
     @property
     def cached(self) -> int:
         """Tokens that the KV cache holds."""
-        return len(self.holding.tokens) if self.holding else 0
+        return len(self.kv_seq.tokens) if self.kv_seq else 0
 
     @property
     def pending(self) -> int:
@@ -54,20 +54,20 @@ class Sequence:
     @property
     def is_decoding(self) -> bool:
         """Whether its next step evaluates one token that was drawn."""
-        return self.pending == 1 and bool(self.drawn)
+        return self.pending == 1 and bool(self.output_tokens)
 
     @property
-    def is_flowing(self) -> bool:
+    def past_first_token(self) -> bool:
         """Whether a reader would see it stutter.
 
         The requests of a burst arrive one by one; those first served let the others catch up.
         """
-        return self.pending == 1 and len(self.drawn) >= YOUNG_TOKENS
+        return self.pending == 1 and len(self.output_tokens) >= YOUNG_TOKENS
 
     @property
     def position(self) -> int:
         """Where the next token stands in the whole text, shifted or not."""
-        return self.num_prompt + len(self.drawn)
+        return self.num_prompt + len(self.output_tokens)
 
     @property
     def is_full(self) -> bool:
@@ -80,17 +80,17 @@ class Sequence:
         limit = 10 * self.num_ctx  # contract section 1.4
         if 0 <= self.limits.num_predict < limit:
             limit = self.limits.num_predict
-        return limit - len(self.drawn)
+        return limit - len(self.output_tokens)
 
     @property
-    def is_spent(self) -> bool:
+    def reached_max_tokens(self) -> bool:
         """Whether the number of tokens that the client asked for is drawn."""
         return self.num_left <= 0
 
     def append(self, token: int) -> None:
         """Take a token that was drawn."""
         self.tokens.append(token)
-        self.drawn.append(token)
+        self.output_tokens.append(token)
 
     def next_chunk(self, room: int) -> int:
         """How many pending tokens go into the next batch: at most `room`, and not across a mark."""

@@ -134,11 +134,11 @@ class Speculation:
             drafter.observe(stream.sequence, rows, is_tip=False)
 
     def observe_stream(
-        self, stream: Stream, *, accepted: int, rows: range, sureness: Callable[[], float]
+        self, stream: Stream, *, accepted: int, rows: range, target_confidence: Callable[[], float]
     ) -> None:
         """So many of its drafts were right. These rows of the target's decode were its text, and
         its newest token was drawn from the last of them, of which the target is as sure as
-        `sureness` says.
+        `target_confidence` says.
 
         All guesses are judged as far as these tokens say what they should have been, verified or
         not.
@@ -153,8 +153,8 @@ class Speculation:
         for name, ask in guess.asks.items():
             judged = [draft.confidence for draft in ask.drafts[: len(truth)]]
             self.learned.acceptance.observe(name, seq.id, judged, ask.num_right(truth))
-        if self._model and (len(seq.drawn) + seq.id) % EASE_EVERY == 0:
-            self.learned.acceptance.observe_target(seq.id, sureness())
+        if self._model and (len(seq.output_tokens) + seq.id) % EASE_EVERY == 0:
+            self.learned.acceptance.observe_target(seq.id, target_confidence())
         self._count(guess, accepted)
         for drafter in self._drafters:
             drafter.observe(seq, rows, is_tip=True)

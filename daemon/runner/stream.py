@@ -10,17 +10,17 @@ from numpy.typing import NDArray
 
 from ..chat.parse.thinking import ThinkingParser
 from ..protocol import Alternative, Delta, Done, Logprob, SpeculationReport
-from .grammar import Grammar
-from .llama import Model
-from .sampling import Drawn, Sampler
+from .llama.model import LlamaModel
+from .sampling.detokenizer import Detokenizer
+from .sampling.grammar import Grammar
+from .sampling.sampler import SampledToken, Sampler
 from .sequence import Sequence
-from .text import TextStream
 
 
 class Stream:
     """One request while it runs: draws its tokens, finds its end, words its deltas."""
 
-    def __init__(self, sequence: Sequence, model: Model) -> None:
+    def __init__(self, sequence: Sequence, model: LlamaModel) -> None:
         self.sequence = sequence
         self._model = model
         self.sampler = Sampler(
@@ -29,7 +29,7 @@ class Stream:
             suppressed=model.suppressed,
             num_logprobs=sequence.num_logprobs,
         )
-        self._text = TextStream(sequence.limits.stop)
+        self._text = Detokenizer(sequence.limits.stop)
         self._thinking = ThinkingParser(opened=sequence.opened) if sequence.thinks else None
         # What was said may end the answer, or its thinking, after which a grammar binds it: then
         # every token is read at once.
@@ -53,18 +53,18 @@ class Stream:
         self._first_ns = self._first_ns or time.monotonic_ns()
         grammar = self._grammar
         allowed = grammar.allowed() if grammar else None
-        drawn = self.sampler.draw(logits, seq.tokens, seq.position, allowed)
-        if self._model.is_end(drawn.token):
+        sampled = self.sampler.draw(logits, seq.tokens, seq.position, allowed)
+        if self._model.is_end(sampled.token):
             return "stop"
         if grammar:
-            grammar.accept(drawn.token)
-        seq.append(drawn.token)
-        self._note(drawn)
+            grammar.accept(sampled.token)
+        seq.append(sampled.token)
+        self._note(sampled)
         if self._is_watched:
             self._read()
             if self._text.stopped:
                 return "stop"
-        if seq.is_spent or (seq.is_full and not seq.limits.shift):
+        if seq.reached_max_tokens or (seq.is_full and not seq.limits.shift):
             return "length"
         return ""
 
@@ -97,10 +97,10 @@ class Stream:
 
     def _read(self) -> None:
         """Make text of the tokens that were drawn since the last time."""
-        drawn = self.sequence.drawn
-        pieces = map(self._model.piece, drawn[self._num_read :])
+        output_tokens = self.sequence.output_tokens
+        pieces = map(self._model.piece, output_tokens[self._num_read :])
         self._take(self._text.push(b"".join(pieces)))
-        self._num_read = len(drawn)
+        self._num_read = len(output_tokens)
 
     def _take(self, text: str) -> None:
         thought = ""
@@ -114,12 +114,12 @@ class Stream:
         self._said, self._thought, self._logprobs = "", "", []
         return Delta(self.sequence.id, text, thinking, logprobs, done)
 
-    def _note(self, drawn: Drawn) -> None:
-        if drawn.logprob is None:
+    def _note(self, sampled: SampledToken) -> None:
+        if sampled.logprob is None:
             return
-        top = tuple(Alternative(self._model.piece(t.token), t.logprob) for t in drawn.top)
-        piece = self._model.piece(drawn.token)
-        self._logprobs.append(Logprob(piece, drawn.logprob, top))
+        top = tuple(Alternative(self._model.piece(t.token), t.logprob) for t in sampled.top)
+        piece = self._model.piece(sampled.token)
+        self._logprobs.append(Logprob(piece, sampled.logprob, top))
 
     def _done(self, reason: str, speculation_report: SpeculationReport | None) -> Done:
         seq, now_ns = self.sequence, time.monotonic_ns()
@@ -131,7 +131,7 @@ class Stream:
             cached_tokens=seq.num_reused,
             queue_ns=started_ns - self._queued_ns,
             prompt_ns=first_ns - started_ns,
-            eval_tokens=len(seq.drawn),
+            eval_tokens=len(seq.output_tokens),
             eval_ns=now_ns - first_ns,
             context=tuple(seq.tokens),
             speculation_report=speculation_report,

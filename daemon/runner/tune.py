@@ -94,7 +94,7 @@ def choose(options: Sequence[Option], costs: Costs) -> Plan:
     best, missed = Plan([0] * len(options), costs.goodput), 0
     if not any(option.chances for option in options):
         return best
-    goal, batch = GAIN * costs.goodput, Batch(options, costs)
+    goal, batch = GAIN * costs.goodput, GoodputSearch(options, costs)
     for layers in range(1 + batch.layers):
         plan = batch.fill(layers)
         if plan.goodput > goal:
@@ -104,7 +104,7 @@ def choose(options: Sequence[Option], costs: Costs) -> Plan:
     return best
 
 
-class Batch:
+class GoodputSearch:
     """The guesses that could be verified, likeliest first, and what each adds to a step."""
 
     def __init__(self, options: Sequence[Option], costs: Costs) -> None:

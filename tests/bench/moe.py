@@ -117,5 +117,5 @@ def _tensors(dense: GGUFReader, rng: np.random.Generator) -> Iterator[Tensor]:
 
 def _router(name: str, embd: int, rng: np.random.Generator) -> Tensor:
     """Of normalised rows, so that every expert gets its share of the tokens."""
-    drawn = rng.normal(0.0, embd**-0.5, (EXPERTS, embd)).astype(np.float32)
-    return Tensor(name, drawn, GGMLQuantizationType.F32)
+    output_tokens = rng.normal(0.0, embd**-0.5, (EXPERTS, embd)).astype(np.float32)
+    return Tensor(name, output_tokens, GGMLQuantizationType.F32)

@@ -19,7 +19,7 @@ from statistics import median
 
 from engines import GREEDY, Bench, ask, open_bench
 from outrider.daemon.protocol import Delta, Load, Sampling
-from outrider.daemon.runner.rows import Rows
+from outrider.daemon.runner.llama.batch import Batch
 from outrider.daemon.runners.process import RUNNER_ENV
 from outrider.tests.bench.failure import BenchFailed
 from outrider.tests.bench.scenarios import Prompts, Values
@@ -49,8 +49,8 @@ class Stopwatch:
         bench.engine.step = self._time_step(step)  # type: ignore[method-assign]
         bench.loaded.context.decode = self._time_decode(decode)  # type: ignore[method-assign,assignment]
 
-    def _time_decode(self, decode: Callable[[Rows], int]) -> Callable[[Rows], int]:
-        def timed(rows: Rows) -> int:
+    def _time_decode(self, decode: Callable[[Batch], int]) -> Callable[[Batch], int]:
+        def timed(rows: Batch) -> int:
             start_s = time.perf_counter()
             rc = decode(rows)
             self._inside_now_s += time.perf_counter() - start_s

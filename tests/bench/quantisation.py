@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import llama_cpp
-from outrider.daemon.runner.llama import LOG_ERROR
+from outrider.daemon.runner.llama.model import LOG_ERROR
 from outrider.tests.bench.failure import BenchFailed
 from outrider.tests.bench.progress import tell
 

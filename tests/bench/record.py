@@ -13,12 +13,12 @@ from itertools import product
 from engines import ask, open_bench
 from outrider.daemon.cli.bench_prompts import PROMPTS
 from outrider.daemon.protocol import MAX_MODEL_DRAFTS, Load, Sampling, Submit
-from outrider.daemon.runner.context import Context
 from outrider.daemon.runner.drafters.drafter import Ask, Call, Drafter, GoOn, to_the_end
 from outrider.daemon.runner.learned import Learned
-from outrider.daemon.runner.loading import Loaded
+from outrider.daemon.runner.llama.context import TextContext
+from outrider.daemon.runner.llama.loading import LoadedContext
 from outrider.daemon.runner.pairing import load_drafter
-from outrider.daemon.runner.sampling import sureness
+from outrider.daemon.runner.sampling.sampler import target_confidence
 from outrider.daemon.runner.sequence import Sequence as Tokens
 from outrider.daemon.runner.speculation import Speculation
 from outrider.tests.bench.ahead import CHAT, GREEDY, NUM_CTX, SAMPLED, TEMPERATURES
@@ -39,9 +39,9 @@ class Listener:
     is_free = False
     reviews = False
 
-    def __init__(self, drafter: Drafter, target: Context) -> None:
+    def __init__(self, drafter: Drafter, target: TextContext) -> None:
         self.asks: defaultdict[int, list[Ask]] = defaultdict(list)  # after each token, by id
-        self.sureness: defaultdict[int, list[float]] = defaultdict(list)  # of the target
+        self.target_confidence: defaultdict[int, list[float]] = defaultdict(list)  # of the target
         self._drafter = drafter
         self._target = target
 
@@ -61,7 +61,9 @@ class Listener:
     def observe(self, sequence: Tokens, rows: range, *, is_tip: bool) -> None:
         self._drafter.observe(sequence, rows, is_tip=is_tip)
         if is_tip:
-            self.sureness[sequence.id].append(sureness(self._target.logits(rows[-1])))
+            self.target_confidence[sequence.id].append(
+                target_confidence(self._target.logits(rows[-1]))
+            )
 
     def forget(self, sequence: Tokens) -> None:
         self._drafter.forget(sequence)
@@ -71,16 +73,16 @@ class Listener:
 
     def spoken(self, id_: int, kind: str, temperature: float, number: int) -> Spoken:
         """What was heard of this sequence, without its last token, after which nobody guesses."""
-        asks, sure = self.asks[id_], self.sureness[id_]
+        asks, sure = self.asks[id_], self.target_confidence[id_]
         sequence = asks[0].sequence
-        truth = sequence.drawn[:-1]
+        truth = sequence.output_tokens[:-1]
         return Spoken(
             kind,
             temperature,
             number,
             prompt=tuple(sequence.tokens[: sequence.num_prompt]),
             truth=tuple(truth),
-            sureness=tuple(round(100 * each) for each in sure),
+            target_confidence=tuple(round(100 * each) for each in sure),
             right=tuple(each.num_right(truth[i:]) for i, each in enumerate(asks, 1)),
             guesses=tuple(tuple(round(100 * d.confidence) for d in each.drafts) for each in asks),
         )
@@ -91,7 +93,7 @@ def main() -> None:
     load = plan_of(store_root, ensure_pair(store_root), slots=TEXTS, ctx=NUM_CTX)
     listeners: list[Listener] = []
 
-    def listen(loaded: Loaded[Context], load: Load) -> Speculation:
+    def listen(loaded: LoadedContext[TextContext], load: Load) -> Speculation:
         listeners.append(Listener(load_drafter(loaded, load), loaded.context))
         learned = Learned()
         learned.verify.observe(1, 1.0)  # nobody guesses before something is known

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from daemons import Daemon, Json, start_daemon
 from outrider.daemon.protocol import Load
-from outrider.daemon.runner.loading import Loaded, load_model
-from outrider.daemon.runner.rows import Rows
+from outrider.daemon.runner.llama.batch import Batch
+from outrider.daemon.runner.llama.loading import LoadedContext, load_model
 from outrider.models.store import Store
 
 SMOL = "smollm2:135m"
@@ -124,13 +124,15 @@ async def test_on_quantised_weights_a_difference_begins_at_a_near_tie(
     assert all(gap < NEAR_TIE for gap in gaps), gaps
 
 
-def gap_at_difference(loaded: Loaded, first: Sequence[int], second: Sequence[int]) -> float | None:
+def gap_at_difference(
+    loaded: LoadedContext, first: Sequence[int], second: Sequence[int]
+) -> float | None:
     """Best logit less that of the worse choice, where two answers part; None if they do not."""
     length = min(len(first), len(second))
     at = next((i for i in range(length) if first[i] != second[i]), None)
     if at is None:
         return None
-    rows = Rows(512)
+    rows = Batch(512)
     rows.add(0, 0, first[:at], outputs=1)
     loaded.context.clear(0)
     assert loaded.context.decode(rows) == 0

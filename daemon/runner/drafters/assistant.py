@@ -7,9 +7,9 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
 from ...protocol import MAX_MODEL_DRAFTS
-from ..context import DECODED, Context
-from ..heads import AssistantContext
-from ..rows import Hidden, Rows
+from ..llama.batch import Batch, Hidden
+from ..llama.context import DECODED, TextContext
+from ..llama.draft_contexts import AssistantContext
 from ..sequence import Sequence
 from .drafter import Ask, Call, GoOn
 
@@ -34,10 +34,10 @@ class AssistantDrafter:
     is_free = False
     reviews = False
 
-    def __init__(self, target: Context, context: AssistantContext) -> None:
+    def __init__(self, target: TextContext, context: AssistantContext) -> None:
         self._target = target
         self._context = context
-        self._rows = Rows(context.max_outputs, hidden_width=context.model.hidden_width)
+        self._batch = Batch(context.max_outputs, hidden_width=context.model.hidden_width)
         self._hidden: dict[int, Hidden] = {}  # by id: the row that the newest token was drawn from
 
     def pending(self, sequence: Sequence) -> int:
@@ -53,22 +53,22 @@ class AssistantDrafter:
         while tips:
             self._lay(tips)
             start_s = time.perf_counter()
-            if self._context.decode(self._rows) != DECODED:
+            if self._context.decode(self._batch) != DECODED:
                 break  # no free cells: this step goes without
             for row, tip in enumerate(tips):
                 tip.ask.guess(self._context.logits(row))
-            calls.append(Call(self._rows.count, time.perf_counter() - start_s))
+            calls.append(Call(self._batch.count, time.perf_counter() - start_s))
             tips = self._advance(tips, go_on)
         return calls
 
     def _lay(self, tips: Seq[Tip]) -> None:
         """Every depth stands at the same position, that of the token which is not evaluated."""
-        self._rows.clear()
+        self._batch.clear()
         for tip in tips:
             seq = tip.ask.sequence
-            assert seq.holding
-            held = seq.holding.seq
-            self._rows.add_hidden(held, seq.cached, [tip.token], [tip.hidden], outputs=1)
+            assert seq.kv_seq
+            held = seq.kv_seq.seq
+            self._batch.add_hidden(held, seq.cached, [tip.token], [tip.hidden], outputs=1)
 
     def _advance(self, tips: Seq[Tip], go_on: GoOn) -> list[Tip]:
         """One guess further, for those that go on."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Protocol
 
-from ..candidates import Row
-from ..sampling import Sampler
+from ..sampling.sampler import Sampler
+from ..sampling.truncation import Row
 from ..sequence import Sequence
 
 NEWEST = 2  # tokens that a drafter has not seen after a step in which all its guesses were right

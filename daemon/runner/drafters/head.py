@@ -7,9 +7,9 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 
 from ...protocol import MAX_MODEL_DRAFTS
-from ..context import DECODED
-from ..heads import EagleContext, NextnContext
-from ..rows import Hidden, Rows
+from ..llama.batch import Batch, Hidden
+from ..llama.context import DECODED
+from ..llama.draft_contexts import EagleContext, NextnContext
 from ..sequence import Sequence
 from .drafter import NEWEST, Ask, Call, GoOn
 
@@ -55,7 +55,7 @@ class HeadDrafter:
         """`rows`: of one decode at most."""
         self.name = name
         self._context = context
-        self._rows = Rows(rows, hidden_width=context.width)
+        self._batch = Batch(rows, hidden_width=context.width)
         self._resting = [Memory(seq) for seq in range(slots)]
         self._memories: dict[int, Memory] = {}  # of the streams that run, by id
 
@@ -104,16 +104,16 @@ class HeadDrafter:
         start_s = time.perf_counter()
         tips = [self._start(ask) for ask in followed]
         while tips:
-            self._rows.clear()
+            self._batch.clear()
             rows = [self._lay(tip) for tip in tips]
-            if self._context.decode(self._rows) != DECODED:
+            if self._context.decode(self._batch) != DECODED:
                 for memory in memories:
                     self._give_up(memory)
                 break
-            catches_up = self._rows.count > NEWEST * len(tips)
+            catches_up = self._batch.count > NEWEST * len(tips)
             for tip, row in zip(tips, rows, strict=True):
                 self._take_in(tip, row)
-            calls.append(Call(self._rows.count, time.perf_counter() - start_s, catches_up))
+            calls.append(Call(self._batch.count, time.perf_counter() - start_s, catches_up))
             wanted = go_on([tip.ask for tip in tips])
             start_s = time.perf_counter()
             tips = [
@@ -132,14 +132,14 @@ class HeadDrafter:
         if memory is None or not memory.hidden:
             return False
         while len(memory.hidden) > self._context.max_unread:
-            count = min(self._rows.capacity, len(memory.hidden) - 1)
+            count = min(self._batch.capacity, len(memory.hidden) - 1)
             tokens = sequence.tokens[memory.end : memory.end + count]
             start_s = time.perf_counter()
             hidden = self._context.fuse(memory.hidden[:count])
             tip = Tip(ask, memory, memory.end, tokens, hidden)
-            self._rows.clear()
+            self._batch.clear()
             self._lay(tip, outputs=0)
-            if self._context.decode(self._rows) != DECODED:
+            if self._context.decode(self._batch) != DECODED:
                 self._give_up(memory)
                 return False
             calls.append(Call(count, time.perf_counter() - start_s, catches_up=True))
@@ -154,7 +154,7 @@ class HeadDrafter:
         return Tip(ask, memory, memory.end, ask.sequence.tokens[memory.end :], hidden)
 
     def _lay(self, tip: Tip, outputs: int = 1) -> int:
-        return self._rows.add_hidden(
+        return self._batch.add_hidden(
             tip.memory.seq, tip.position, tip.tokens, tip.hidden, outputs=outputs
         )
 

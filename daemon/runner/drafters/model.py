@@ -8,9 +8,9 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 
 from ...protocol import MAX_MODEL_DRAFTS
-from ..context import DECODED, Context
-from ..holding import common_prefix
-from ..rows import Rows
+from ..kv.cached_sequence import common_prefix
+from ..llama.batch import Batch
+from ..llama.context import DECODED, TextContext
 from ..sequence import Sequence
 from .drafter import NEWEST, Ask, Call, GoOn
 
@@ -31,10 +31,10 @@ class ModelDrafter:
     is_free = False
     reviews = True
 
-    def __init__(self, context: Context, rows: int, slots: int) -> None:
+    def __init__(self, context: TextContext, rows: int, slots: int) -> None:
         """`rows`: of one decode at most."""
         self._context = context
-        self._rows = Rows(rows)
+        self._batch = Batch(rows)
         self._resting = [Memory(seq) for seq in range(slots)]  # of texts that are over
         self._memories: dict[int, Memory] = {}  # of those that run, by id
 
@@ -46,15 +46,15 @@ class ModelDrafter:
         calls: list[Call] = []
         asks = [ask for ask in asks if self._follow(ask.sequence, calls)]
         while asks:
-            self._rows.clear()
+            self._batch.clear()
             rows = [self._lay(ask) for ask in asks]
             start_s = time.perf_counter()
             if not self._decode([ask.sequence for ask in asks]):
                 break
-            catches_up = self._rows.count > NEWEST * len(asks)
+            catches_up = self._batch.count > NEWEST * len(asks)
             for ask, row in zip(asks, rows, strict=True):
                 ask.guess(self._context.logits(row))
-            calls.append(Call(self._rows.count, time.perf_counter() - start_s, catches_up))
+            calls.append(Call(self._batch.count, time.perf_counter() - start_s, catches_up))
             asks = go_on(asks)
         return calls
 
@@ -63,7 +63,7 @@ class ModelDrafter:
         memory, text = self._memories[ask.sequence.id], ask.sequence.tokens
         tokens = text[len(memory.tokens) :]
         tokens.extend(ask.tokens[max(len(memory.tokens) - len(text), 0) :])
-        row = self._rows.add(memory.seq, len(memory.tokens), tokens, outputs=1)
+        row = self._batch.add(memory.seq, len(memory.tokens), tokens, outputs=1)
         memory.tokens.extend(tokens)
         return row
 
@@ -76,7 +76,7 @@ class ModelDrafter:
         if (same := self._common(memory, sequence)) < len(memory.tokens):
             self._cut(memory, same)
         while len(sequence.tokens) - len(memory.tokens) > max(unread, 1 + MAX_MODEL_DRAFTS):
-            end = min(len(memory.tokens) + self._rows.capacity, len(sequence.tokens) - unread)
+            end = min(len(memory.tokens) + self._batch.capacity, len(sequence.tokens) - unread)
             if self._read(sequence, end, calls) is None:
                 return False
         return True
@@ -102,8 +102,8 @@ class ModelDrafter:
         None if there is no room."""
         memory = self._memories[sequence.id]
         tokens = sequence.tokens[len(memory.tokens) : end]
-        self._rows.clear()
-        row = self._rows.add(memory.seq, len(memory.tokens), tokens, outputs=outputs)
+        self._batch.clear()
+        row = self._batch.add(memory.seq, len(memory.tokens), tokens, outputs=outputs)
         memory.tokens.extend(tokens)
         start_s = time.perf_counter()
         if not self._decode([sequence]):
@@ -140,11 +140,11 @@ class ModelDrafter:
     def _decode(self, sequences: Seq[Sequence]) -> bool:
         """Whether it worked, if need be without what rests; if not, these sequences begin anew the
         next time."""
-        if self._context.decode(self._rows) == DECODED:
+        if self._context.decode(self._batch) == DECODED:
             return True
         for memory in self._resting:
             self._cut(memory, 0)
-        if self._context.decode(self._rows) == DECODED:
+        if self._context.decode(self._batch) == DECODED:
             return True
         for sequence in sequences:
             self._cut(self._memories[sequence.id], 0)

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 from engines import load_spec
-from outrider.daemon.runner.llama import Model
-from outrider.daemon.runner.loading import load_model
+from outrider.daemon.runner.llama.loading import load_model
+from outrider.daemon.runner.llama.model import LlamaModel
 from tiny import write_llama
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
+def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaModel]:
     gguf = write_llama(tmp_path_factory.mktemp("gguf") / "tiny.gguf", seed=1)
     loaded = load_model(load_spec(gguf), lambda _fraction: None)
     yield loaded.model

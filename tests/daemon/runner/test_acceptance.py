@@ -7,16 +7,23 @@ from outrider.daemon.runner.acceptance import FIRST_CHANCE, Acceptance
 DRAFTER = "model"
 
 
-def taught(stream: int, accepted: int, *, times: int = 30, sureness: float = 0.5) -> Acceptance:
+def taught(
+    stream: int, accepted: int, *, times: int = 30, target_confidence: float = 0.5
+) -> Acceptance:
     known = Acceptance()
-    teach(known, stream, accepted, times=times, sureness=sureness)
+    teach(known, stream, accepted, times=times, target_confidence=target_confidence)
     return known
 
 
 def teach(
-    known: Acceptance, stream: int, accepted: int, *, times: int = 30, sureness: float = 0.5
+    known: Acceptance,
+    stream: int,
+    accepted: int,
+    *,
+    times: int = 30,
+    target_confidence: float = 0.5,
 ) -> None:
-    known.observe_target(stream, sureness)
+    known.observe_target(stream, target_confidence)
     for _ in range(times):
         known.observe(DRAFTER, stream, [0.8] * 3, accepted)
 
@@ -48,10 +55,10 @@ def test_what_can_hardly_be_reached_is_not_thought_of() -> None:
 def test_a_new_text_is_judged_by_those_that_the_target_is_as_sure_of() -> None:
     known = Acceptance()
     for text in range(0, 10, 2):
-        teach(known, text, 0, sureness=0.4)
-        teach(known, text + 1, 3, sureness=0.95)
-    for stream, sureness in ((10, 0.4), (11, 0.95)):
-        known.observe_target(stream, sureness)
+        teach(known, text, 0, target_confidence=0.4)
+        teach(known, text + 1, 3, target_confidence=0.95)
+    for stream, target_confidence in ((10, 0.4), (11, 0.95)):
+        known.observe_target(stream, target_confidence)
     hard, easy = (known.expected(DRAFTER, stream, 1)[0] for stream in (10, 11))
     assert hard < 0.4 < 0.9 < easy
     hard, easy = (known.judged(DRAFTER, stream, 0.8) for stream in (10, 11))
@@ -59,7 +66,7 @@ def test_a_new_text_is_judged_by_those_that_the_target_is_as_sure_of() -> None:
 
 
 def test_a_text_of_an_ease_of_which_nothing_is_known_is_tried() -> None:
-    known = taught(1, 0, sureness=0.4, times=200)
+    known = taught(1, 0, target_confidence=0.4, times=200)
     known.observe_target(2, 0.95)
     assert known.expected(DRAFTER, 2, 1) == (FIRST_CHANCE,)
     assert known.judged(DRAFTER, 2, 0.8) < 0.5  # but once it is made, it is a guess like others

@@ -14,10 +14,10 @@ from engines import GREEDY, Bench, ask, load_spec, open_bench
 from outrider.daemon.protocol import Limits, Load, Sampling, Submit
 from outrider.daemon.runner.drafters.drafter import Ask, Call, GoOn
 from outrider.daemon.runner.drafters.head import KEPT_ROWS, HeadDrafter
-from outrider.daemon.runner.heads import EagleContext, NextnContext
+from outrider.daemon.runner.llama.batch import Hidden
+from outrider.daemon.runner.llama.draft_contexts import EagleContext, NextnContext
 from outrider.daemon.runner.pairing import load_drafter
-from outrider.daemon.runner.rows import Hidden
-from outrider.daemon.runner.sampling import Sampler
+from outrider.daemon.runner.sampling.sampler import Sampler
 from tiny import write_llama
 from tiny_eagle import write_eagle3
 from tiny_gemma import write_gemma3, write_gemma4, write_gemma4_assistant
@@ -182,7 +182,7 @@ def test_what_would_have_been_guessed_is_what_was_said(tmp_path: Path, sampling:
         drafter = load_drafter(bench.loaded, pair.load())
         sequence = bench.intake.prepare(ask(0, PHRASE, 60, sampling=sampling))
         bench.engine.submit(sequence)
-        while len(sequence.drawn) < 30:
+        while len(sequence.output_tokens) < 30:
             bench.turn()
         watched = drafter.pending(sequence)
         sampler = Sampler(sequence.sampling, num_tokens=bench.loaded.model.num_tokens)

@@ -14,7 +14,7 @@ from engines import GREEDY, ask, chat, load_spec, open_bench, run_alone
 from outrider.daemon.errors import BadRequest, InvalidFormat, LoadFailed
 from outrider.daemon.protocol import Limits, Sampling, Submit
 from outrider.daemon.runner import engine
-from outrider.daemon.runner.loading import load_model
+from outrider.daemon.runner.llama.loading import load_model
 from tiny import write_llama
 from tiny_gemma import write_gemma3, write_gemma4
 from tiny_recurrent import write_mamba, write_qwen35
@@ -151,7 +151,7 @@ def test_a_penalty_sees_the_prompt(gguf: Path) -> None:
 def test_what_comes_between_two_frames_is_told_together(
     gguf: Path, monkeypatch: pytest.MonkeyPatch, frame_ns: int, count: int
 ) -> None:
-    monkeypatch.setattr(engine, "FRAME_NS", frame_ns)
+    monkeypatch.setattr(engine, "FLUSH_NS", frame_ns)
     requests = [ask(0, "count", 20, num_logprobs=0), ask(1, "others", 20)]
     with open_bench(load_spec(gguf)) as bench:
         texts = bench.run(*requests)

@@ -116,7 +116,10 @@ def test_guesses_that_nobody_verified_are_judged_as_well() -> None:
     speculation.observe_step(rows=3, prompt_rows=0, took_s=0.12)
     accepted = text.take(drafts)
     speculation.observe_stream(
-        stream, accepted=accepted, rows=range(accepted + 1), sureness=text.sureness
+        stream,
+        accepted=accepted,
+        rows=range(accepted + 1),
+        target_confidence=text.target_confidence,
     )
     assert len(drafts) == 2  # not those that were looked up, which are all wrong
     assert learned.acceptance.judged(Copier.name, 1, 0.5) < before

@@ -12,12 +12,12 @@ import pytest
 from engines import ask, load_spec, open_bench
 from lab import known
 from outrider.daemon.protocol import Sampling, Submit
-from outrider.daemon.runner.context import DECODED
 from outrider.daemon.runner.curve import Curve
 from outrider.daemon.runner.learned import Learned
-from outrider.daemon.runner.noise import gumbel
+from outrider.daemon.runner.llama.batch import Batch
+from outrider.daemon.runner.llama.context import DECODED
 from outrider.daemon.runner.profile import keep
-from outrider.daemon.runner.rows import Rows
+from outrider.daemon.runner.sampling.gumbel import gumbel
 from tiny_bigram import WORDS, write_bigram_pair
 
 VARIANTS: dict[str, dict[str, int]] = {
@@ -102,7 +102,7 @@ def margin(target: Path, sampling: Sampling, one: Answer, other: Answer) -> floa
     if not ids:
         return math.inf
     with open_bench(load_spec(target)) as bench:
-        rows = Rows(bench.loaded.context.max_outputs)
+        rows = Batch(bench.loaded.context.max_outputs)
         row = rows.add(0, 0, one.tokens[:place], outputs=1)
         assert bench.loaded.context.decode(rows) == DECODED
         logits = bench.loaded.context.logits(row)[list(ids)].astype(np.float64)
@@ -146,6 +146,8 @@ def test_a_word_that_was_not_drawn_is_no_near_tie(tmp_path: Path) -> None:
         bench.run(*asked)
         contexts = {i: done.context for i, done in bench.done.items()}
     for request, other in zip(asked, [*asked[1:], asked[0]], strict=True):
-        drawn = Answer("", "length", contexts[request.id], (), ())
-        swapped = replace(drawn, tokens=(*drawn.tokens[:-1], contexts[other.id][-1]))
-        assert margin(target, request.sampling, drawn, swapped) > TIE
+        output_tokens = Answer("", "length", contexts[request.id], (), ())
+        swapped = replace(
+            output_tokens, tokens=(*output_tokens.tokens[:-1], contexts[other.id][-1])
+        )
+        assert margin(target, request.sampling, output_tokens, swapped) > TIE

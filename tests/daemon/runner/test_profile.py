@@ -9,7 +9,7 @@ from engines import ask, load_spec, open_bench
 from outrider.daemon.runner import profile
 from outrider.daemon.runner.calibration import prepare
 from outrider.daemon.runner.learned import Learned
-from outrider.daemon.runner.loading import load_model
+from outrider.daemon.runner.llama.loading import load_model
 from tiny import write_llama
 
 

@@ -9,11 +9,11 @@ from collections.abc import Iterable
 import pytest
 from fakes import FakeMemory
 from outrider.daemon.protocol import Limits, Sampling
-from outrider.daemon.runner.prefix import PrefixCache, Recall
+from outrider.daemon.runner.kv.prefix_cache import PrefixCache, TrimMode
 from outrider.daemon.runner.scheduler import WORTH_WAITING, Chunk, Scheduler
 from outrider.daemon.runner.sequence import Sequence
 
-EVERY_RECALL = pytest.mark.parametrize("recall", Recall)
+EVERY_RECALL = pytest.mark.parametrize("trim_mode", TrimMode)
 
 
 def sequence(number: int, tokens: int, *, after: Iterable[int] = (), num_ctx: int = 64) -> Sequence:
@@ -32,13 +32,15 @@ class Desk:
         cells: int = 256,
         rows: int = 64,
         prompt_rows: int = 16,
-        recall: Recall = Recall.ANYWHERE,
+        trim_mode: TrimMode = TrimMode.ANYWHERE,
     ) -> None:
         self.slots, self.cells, self.rows, self.prompt_rows = slots, cells, rows, prompt_rows
-        window = 16 if recall is Recall.WINDOW else 0
+        window = 16 if trim_mode is TrimMode.WINDOW else 0
         seqs = slots + -(-slots // 2)
-        self.memory = FakeMemory(seqs=seqs, cells=cells, recall=recall, window=window)
-        self.cache = PrefixCache(self.memory, seqs=seqs, cells=cells, recall=recall, window=window)
+        self.memory = FakeMemory(seqs=seqs, cells=cells, trim_mode=trim_mode, window=window)
+        self.cache = PrefixCache(
+            self.memory, seqs=seqs, cells=cells, trim_mode=trim_mode, window=window
+        )
         self.queue = Scheduler(self.cache, slots=slots, rows=rows)
 
     def add(self, *sequences: Sequence) -> None:
@@ -67,23 +69,23 @@ class Desk:
         for chunk in chunks:
             seq, cached = chunk.sequence, chunk.sequence.cached
             tokens = seq.tokens[cached : cached + chunk.count]
-            assert seq.holding
-            self.memory.decode(seq.holding.seq, cached, tokens)
-            self.cache.extend(seq.holding, tokens)
+            assert seq.kv_seq
+            self.memory.decode(seq.kv_seq.seq, cached, tokens)
+            self.cache.extend(seq.kv_seq, tokens)
             if seq.cached in seq.marks:
-                self.cache.checkpoint(seq.holding)
+                self.cache.checkpoint(seq.kv_seq)
         return drawing
 
     def check(self, chunks: list[Chunk]) -> None:
         """What must be true of every batch."""
         running = self.queue.running
         assert len(running) <= self.slots
-        assert len({seq.holding.seq for seq in running if seq.holding}) == len(running)
-        assert all(seq.holding is None for seq in self.queue.waiting)
+        assert len({seq.kv_seq.seq for seq in running if seq.kv_seq}) == len(running)
+        assert all(seq.kv_seq is None for seq in self.queue.waiting)
         for seq in running:
             assert 0 <= seq.cached < len(seq.tokens)
-            assert seq.holding
-            assert self.memory.tokens(seq.holding.seq) == list(seq.tokens[: seq.cached])
+            assert seq.kv_seq
+            assert self.memory.tokens(seq.kv_seq.seq) == list(seq.tokens[: seq.cached])
         assert len({chunk.sequence.id for chunk in chunks}) == len(chunks)
         assert all(chunk.sequence in running for chunk in chunks)
         assert all(0 < chunk.count <= chunk.sequence.pending for chunk in chunks)
@@ -104,7 +106,7 @@ def drain(desk: Desk, seq: Sequence, steps: int) -> int:
     """Run one sequence alone for so many draws; how many of its tokens were computed."""
     desk.add(seq)
     computed = 0
-    while len(seq.drawn) < steps:
+    while len(seq.output_tokens) < steps:
         computed += sum(desk.step().values())
     desk.queue.remove(seq)
     return computed
@@ -155,7 +157,7 @@ def test_a_long_prompt_is_cut_into_the_rows_of_a_batch() -> None:
     seq = sequence(0, 40)
     desk.add(seq)
     assert [desk.step()[0] for _ in range(4)] == [16, 16, 8, 1]
-    assert len(seq.drawn) == 2, "drawn from after the last chunk, not before"
+    assert len(seq.output_tokens) == 2, "drawn from after the last chunk, not before"
 
 
 def test_beside_a_stream_a_prompt_gets_fewer_rows() -> None:
@@ -218,7 +220,7 @@ def test_when_the_pool_is_full_the_youngest_gives_way_and_comes_back_first() -> 
     desk.step()
     tokens = youngest.tokens[:]
     assert desk.step() == {0: 1, 1: 1}
-    assert (youngest.holding, youngest.cached, youngest.tokens) == (None, 0, tokens)
+    assert (youngest.kv_seq, youngest.cached, youngest.tokens) == (None, 0, tokens)
     assert list(desk.queue.waiting) == [youngest, late], "it stands before those who came later"
     desk.queue.remove(oldest)
     assert desk.step() == {1: 1, 2: len(tokens), 3: 2}
@@ -230,7 +232,7 @@ def test_preempt_puts_a_sequence_back_and_what_it_computed_is_found_again() -> N
     desk.add(seq)
     desk.step()
     desk.queue.preempt(seq)
-    assert (seq.holding, len(seq.tokens), desk.waiting) == (None, 6, [0])
+    assert (seq.kv_seq, len(seq.tokens), desk.waiting) == (None, 6, [0])
     assert desk.step() == {0: 1}
 
 
@@ -252,13 +254,13 @@ def test_restart_forgets_what_was_computed() -> None:
     desk.step()
     desk.add(other)
     desk.queue.restart(seq)
-    assert (seq.holding, desk.waiting, desk.cache.num_cells_used) == (None, [0, 1], 0)
+    assert (seq.kv_seq, desk.waiting, desk.cache.num_cells_used) == (None, [0, 1], 0)
     assert desk.step() == {0: 6, 1: 5}
 
 
 @EVERY_RECALL
-def test_a_continuation_computes_only_what_is_new(recall: Recall) -> None:
-    desk = Desk(recall=recall)
+def test_a_continuation_computes_only_what_is_new(trim_mode: TrimMode) -> None:
+    desk = Desk(trim_mode=trim_mode)
     first = sequence(0, 20)
     drain(desk, first, 3)
     second = sequence(1, 7, after=first.tokens)
@@ -267,8 +269,8 @@ def test_a_continuation_computes_only_what_is_new(recall: Recall) -> None:
 
 
 @EVERY_RECALL
-def test_the_same_prompt_again_computes_one_token(recall: Recall) -> None:
-    desk = Desk(recall=recall)
+def test_the_same_prompt_again_computes_one_token(trim_mode: TrimMode) -> None:
+    desk = Desk(trim_mode=trim_mode)
     assert drain(desk, sequence(0, 100), 1) == 100
     again = sequence(0, 100)
     assert drain(desk, again, 1) == 1
@@ -276,18 +278,18 @@ def test_the_same_prompt_again_computes_one_token(recall: Recall) -> None:
 
 
 @EVERY_RECALL
-def test_even_if_it_was_answered_at_length(recall: Recall) -> None:
-    desk = Desk(recall=recall)
+def test_even_if_it_was_answered_at_length(trim_mode: TrimMode) -> None:
+    desk = Desk(trim_mode=trim_mode)
     drain(desk, sequence(0, 100), 60)
     assert drain(desk, sequence(0, 100), 1) == 1
 
 
 @EVERY_RECALL
-def test_same_prompts_at_once_are_computed_once(recall: Recall) -> None:
-    desk = Desk(recall=recall)
+def test_same_prompts_at_once_are_computed_once(trim_mode: TrimMode) -> None:
+    desk = Desk(trim_mode=trim_mode)
     desk.add(*[Sequence(i, sequence(0, 100).tokens, Sampling(), Limits(), 200) for i in range(3)])
     computed = 0
-    while not all(seq.drawn for seq in (*desk.queue.running, *desk.queue.waiting)):
+    while not all(seq.output_tokens for seq in (*desk.queue.running, *desk.queue.waiting)):
         computed += sum(count for count in desk.step().values() if count > 1)
     assert computed in (100, 99), "99: for a checkpoint, the last token of the first goes alone"
     assert sorted(seq.num_reused for seq in desk.queue.running) == [0, 99, 99]
@@ -295,9 +297,9 @@ def test_same_prompts_at_once_are_computed_once(recall: Recall) -> None:
 
 @EVERY_RECALL
 def test_one_waits_for_a_prefix_that_is_being_computed_and_lets_others_pass(
-    recall: Recall,
+    trim_mode: TrimMode,
 ) -> None:
-    desk = Desk(rows=50, cells=600, recall=recall)
+    desk = Desk(rows=50, cells=600, trim_mode=trim_mode)
     system = range(80)
     first, second = (sequence(i, 90, after=system, num_ctx=300) for i in range(2))
     desk.add(first, second, sequence(2, 3))
@@ -339,17 +341,17 @@ def test_a_chunk_ends_at_a_mark() -> None:
     assert [desk.step()[0] for _ in range(5)] == [10, 20, 29, 1, 1]
 
 
-@pytest.mark.parametrize("recall", [Recall.WINDOW, Recall.END])
-def test_marks_are_set_where_texts_part_and_before_the_last_token(recall: Recall) -> None:
-    desk = Desk(recall=recall, cells=600, rows=200)
+@pytest.mark.parametrize("trim_mode", [TrimMode.WINDOW, TrimMode.END])
+def test_marks_are_set_where_texts_part_and_before_the_last_token(trim_mode: TrimMode) -> None:
+    desk = Desk(trim_mode=trim_mode, cells=600, rows=200)
     drain(desk, sequence(0, 100, after=range(70)), 1)
     seq = sequence(1, 100, after=range(70))
     desk.add(seq)
     rows = desk.step()
     assert set(seq.marks) == {70, 169}
     assert rows == {1: 70}
-    assert seq.holding
-    assert [checkpoint.count for checkpoint in seq.holding.checkpoints] == [70]
+    assert seq.kv_seq
+    assert [checkpoint.count for checkpoint in seq.kv_seq.checkpoints] == [70]
 
 
 def test_a_parked_prefix_is_evicted_when_its_cells_are_needed() -> None:
@@ -369,14 +371,14 @@ def test_a_running_sequence_is_never_evicted() -> None:
     desk.add(running)
     desk.step()
     assert not desk.cache.reserve(40)
-    assert running.holding
-    assert desk.memory.tokens(running.holding.seq) == list(running.tokens[:30])
+    assert running.kv_seq
+    assert desk.memory.tokens(running.kv_seq.seq) == list(running.tokens[:30])
 
 
 class Crowd:
     """Requests that come, share prefixes, grow, are cancelled and preempted at random."""
 
-    def __init__(self, seed: int, recall: Recall) -> None:
+    def __init__(self, seed: int, trim_mode: TrimMode) -> None:
         self.rng = rng = random.Random(seed)
         slots = rng.randint(1, 5)
         self.num_ctx = rng.randint(4, 200)
@@ -385,7 +387,7 @@ class Crowd:
             cells=rng.randint(self.num_ctx, self.num_ctx * slots),
             rows=rng.randint(slots, 40),
             prompt_rows=rng.randint(1, 12),
-            recall=recall,
+            trim_mode=trim_mode,
         )
         self.stems = [rng.choices(range(100), k=self.num_ctx) for _ in range(2)]
         self.coming = [self.request(number) for number in range(30)]
@@ -417,9 +419,9 @@ class Crowd:
             self.draw(seq)
 
     def draw(self, seq: Sequence) -> None:
-        if not seq.is_spent:
+        if not seq.reached_max_tokens:
             seq.append(self.rng.randrange(100))
-        if seq.is_spent:
+        if seq.reached_max_tokens:
             self.finish(seq)
         elif seq.is_full:
             seq.shift()
@@ -432,8 +434,10 @@ class Crowd:
 
 @EVERY_RECALL
 @pytest.mark.parametrize("seed", range(25))
-def test_whatever_happens_the_pool_holds_and_everybody_finishes(seed: int, recall: Recall) -> None:
-    crowd = Crowd(seed, recall)
+def test_whatever_happens_the_pool_holds_and_everybody_finishes(
+    seed: int, trim_mode: TrimMode
+) -> None:
+    crowd = Crowd(seed, trim_mode)
     for _ in range(5000):
         if not (crowd.coming or crowd.desk.queue):
             break

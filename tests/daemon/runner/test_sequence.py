@@ -6,7 +6,7 @@ from array import array
 
 import pytest
 from outrider.daemon.protocol import Limits, Sampling
-from outrider.daemon.runner.prefix import Holding
+from outrider.daemon.runner.kv.prefix_cache import Holding
 from outrider.daemon.runner.sequence import Sequence, cut_middle
 
 
@@ -20,7 +20,7 @@ def numbers(count: int) -> array[int]:
 
 def evaluate(seq: Sequence, count: int) -> None:
     """Make its first `count` tokens those that the KV cache holds."""
-    seq.holding = Holding(0, seq.tokens[:count])
+    seq.kv_seq = Holding(0, seq.tokens[:count])
 
 
 @pytest.mark.parametrize("num_ctx", [*range(4, 40), 64, 127, 512])
@@ -52,9 +52,9 @@ def test_a_sequence_is_spent_after_num_predict_or_ten_contexts(
 ) -> None:
     seq = sequence(num_ctx=16, limits=Limits(num_predict=num_predict))
     for token in range(limit):
-        assert not seq.is_spent
+        assert not seq.reached_max_tokens
         seq.append(token)
-    assert seq.is_spent
+    assert seq.reached_max_tokens
 
 
 def test_a_sequence_is_full_when_no_token_has_a_place() -> None:
@@ -67,10 +67,10 @@ def test_a_sequence_is_full_when_no_token_has_a_place() -> None:
 
 def test_what_is_pending_has_not_been_evaluated() -> None:
     seq = sequence(5)
-    assert (seq.cached, seq.pending, seq.num_prompt, seq.drawn) == (0, 5, 5, [])
+    assert (seq.cached, seq.pending, seq.num_prompt, seq.output_tokens) == (0, 5, 5, [])
     evaluate(seq, 5)
     seq.append(9)
-    assert (seq.cached, seq.pending, seq.num_prompt, seq.drawn) == (5, 1, 5, [9])
+    assert (seq.cached, seq.pending, seq.num_prompt, seq.output_tokens) == (5, 1, 5, [9])
     assert list(seq.tokens) == [0, 1, 2, 3, 4, 9]
 
 
@@ -111,10 +111,10 @@ def test_a_chunk_goes_to_the_next_mark_at_most(
 
 def test_a_shift_makes_room_and_forgets_where_the_old_text_was_marked() -> None:
     seq = sequence(16, num_ctx=16, limits=Limits(num_keep=2))
-    seq.drawn, seq.marks = [14, 15], [8]
+    seq.output_tokens, seq.marks = [14, 15], [8]
     seq.shift()
     assert list(seq.tokens) == [0, 1, *range(9, 16)]
     assert seq.marks == []
     assert not seq.is_full
-    assert seq.drawn == [14, 15], "what the client got still counts"
+    assert seq.output_tokens == [14, 15], "what the client got still counts"
     assert seq.num_prompt == 16

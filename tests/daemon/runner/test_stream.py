@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from engines import GREEDY
 from outrider.daemon.protocol import Limits
-from outrider.daemon.runner.grammar import GrammarMaker
-from outrider.daemon.runner.llama import Model
+from outrider.daemon.runner.llama.model import LlamaModel
+from outrider.daemon.runner.sampling.grammar import GrammarCompiler
 from outrider.daemon.runner.sequence import Sequence
 from outrider.daemon.runner.stream import Stream
 
@@ -24,7 +24,7 @@ def sequence(*, thinks: bool = False, stop: tuple[str, ...] = ()) -> Sequence:
     return Sequence(1, array("i", [0]), GREEDY, limits, num_ctx=1000, thinks=thinks, opened=thinks)
 
 
-def tell(stream: Stream, model: Model, text: str, *, every: int) -> tuple[str, str, str]:
+def tell(stream: Stream, model: LlamaModel, text: str, *, every: int) -> tuple[str, str, str]:
     """The model would like to say this; why it ended, what it thought, and what it said."""
     deltas, reason = [], ""
     for number, token in enumerate(model.tokenize(text, add_bos=False), 1):
@@ -39,9 +39,11 @@ def tell(stream: Stream, model: Model, text: str, *, every: int) -> tuple[str, s
 
 
 @pytest.mark.parametrize("every", EVERY)
-def test_a_grammar_binds_from_the_token_after_the_thinking_on(model: Model, every: int) -> None:
+def test_a_grammar_binds_from_the_token_after_the_thinking_on(
+    model: LlamaModel, every: int
+) -> None:
     seq = sequence(thinks=True)
-    seq.grammar = GrammarMaker(model).make(SCHEMA)
+    seq.grammar = GrammarCompiler(model).make(SCHEMA)
     liked = "[1] is {free}</think>" + "[" * 300
     reason, thought, said = tell(Stream(seq, model), model, liked, every=every)
     assert (reason, thought) == ("stop", "[1] is {free}")
@@ -58,7 +60,7 @@ def test_a_grammar_binds_from_the_token_after_the_thinking_on(model: Model, ever
     ],
 )
 def test_a_text_does_not_depend_on_when_it_is_asked_for(
-    model: Model, stop: tuple[str, ...], reason: str, said: str, every: int
+    model: LlamaModel, stop: tuple[str, ...], reason: str, said: str, every: int
 ) -> None:
     stream = Stream(sequence(thinks=True, stop=stop), model)
     found = tell(stream, model, "hm</think>\n\nZwölf € 🙂 and on", every=every)

@@ -10,8 +10,8 @@ from llguidance import LLMatcher, LLTokenizer
 from llguidance.llamacpp import lltokenizer_from_vocab
 from numpy.typing import NDArray
 
-from ..errors import InvalidFormat
-from .llama import Model
+from ...errors import InvalidFormat
+from ..llama.model import LlamaModel
 
 SCHEMA = "a valid JSON Schema object"
 # Without a bound, a model can go on with newlines for ever.
@@ -42,10 +42,10 @@ class Grammar:
         assert consumed, self._matcher.get_error()
 
 
-class GrammarMaker:
+class GrammarCompiler:
     """Knows the vocabulary in the form that llguidance needs; built when first used."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: LlamaModel) -> None:
         self._model = model
         self._tokenizer: LLTokenizer | None = None
 

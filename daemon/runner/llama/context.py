@@ -13,12 +13,12 @@ from llama_cpp import llama_cpp as lib
 from llama_cpp import llama_cpp_ext as ext
 from numpy.typing import NDArray
 
-from ..errors import DecodeFailed, LoadFailed
-from ..protocol import MAX_DRAFTS, Load
+from ...errors import DecodeFailed, LoadFailed
+from ...protocol import MAX_DRAFTS, Load
+from ..kv.cached_sequence import State
+from .batch import Batch, Hidden
 from .bindings import arm_abort, logits_getter, pointer
-from .holding import State
-from .llama import RANK, Model
-from .rows import Hidden, Rows
+from .model import RANK, LlamaModel
 
 # rc of llama_decode, guide section 10.2
 DECODED, NO_CELLS, ABORTED = 0, 1, 2
@@ -31,15 +31,15 @@ KV_TYPES = {
 }
 UINT8_P = ctypes.POINTER(ctypes.c_uint8)
 PARTIAL_ONLY = lib.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY
-MAX_PARKED = 16
+MAX_RELEASED = 16
 RECURRENT_DRAFTS = 4  # each takes the memory of one more state for every sequence
 MAX_OUTPUTS = 64  # of one step; each takes a float for every token of the vocabulary
 
 
-class Decoder:
+class LlamaContext:
     """A llama.cpp context: what it takes whatever it is for, and the decode."""
 
-    def __init__(self, model: Model, load: Load, *, seqs: int, outputs: int, **more: object):
+    def __init__(self, model: LlamaModel, load: Load, *, seqs: int, outputs: int, **more: object):
         params = lib.llama_context_default_params()
         params.n_ctx = load.cells
         params.n_batch = params.n_ubatch = load.batch
@@ -69,17 +69,17 @@ class Decoder:
     def close(self) -> None:
         lib.llama_free(self.handle)
 
-    def decode(self, rows: Rows) -> int:
+    def decode(self, batch: Batch) -> int:
         """DECODED, NO_CELLS or ABORTED; anything else raises DecodeFailed.
 
         Waits until it is done: a GPU would go on by itself (guide 6.6), and nobody would know what
         a decode costs.
         """
-        assert 0 < rows.count <= rows.capacity, rows.count
-        assert len(rows.outputs) <= self._max_outputs, len(rows.outputs)
-        rc = int(lib.llama_decode(self.handle, rows.batch))
+        assert 0 < batch.count <= batch.capacity, batch.count
+        assert len(batch.outputs) <= self._max_outputs, len(batch.outputs)
+        rc = int(lib.llama_decode(self.handle, batch.handle))
         if rc not in (DECODED, NO_CELLS, ABORTED):
-            raise DecodeFailed(f"llama_decode returned {rc} for {rows.count} rows")
+            raise DecodeFailed(f"llama_decode returned {rc} for {batch.count} rows")
         lib.llama_synchronize(self.handle)
         return rc
 
@@ -92,10 +92,10 @@ class Decoder:
         self._abort[0] = b"\x00"
 
 
-class TextDecoder(Decoder):
+class LogitsContext(LlamaContext):
     """A context whose rows say which token comes next."""
 
-    def __init__(self, model: Model, load: Load, *, seqs: int, outputs: int, **more: object):
+    def __init__(self, model: LlamaModel, load: Load, *, seqs: int, outputs: int, **more: object):
         super().__init__(model, load, seqs=seqs, outputs=outputs, **more)
         self.max_outputs = outputs
         self._logits_of = logits_getter()
@@ -116,9 +116,9 @@ class TextDecoder(Decoder):
         assert pointer, f"row {row} has no hidden row"
         return np.ctypeslib.as_array(pointer, (self.model.hidden_width,)).copy()
 
-    def decode(self, rows: Rows) -> int:
-        self._outputs, self._is_read = rows.outputs, False
-        return super().decode(rows)
+    def decode(self, batch: Batch) -> int:
+        self._outputs, self._is_read = batch.outputs, False
+        return super().decode(batch)
 
     def logits(self, row: int) -> NDArray[np.float32]:
         """A view of one output row, valid until the next decode (guide 0.14)."""
@@ -139,7 +139,7 @@ class TextDecoder(Decoder):
         self._is_read = True
 
 
-class TextCache(TextDecoder):
+class KVContext(LogitsContext):
     """One with a KV cache of its own."""
 
     def clear(self, seq: int) -> None:
@@ -180,10 +180,10 @@ class TextCache(TextDecoder):
         return int(lib.llama_memory_seq_pos_max(self._memory, seq)) + 1
 
 
-class Context(TextCache):
+class TextContext(KVContext):
     """The KV cache of all slots, for text."""
 
-    def __init__(self, model: Model, load: Load) -> None:
+    def __init__(self, model: LlamaModel, load: Load) -> None:
         count = num_seqs(model, load)
         outputs = max(count, min(load.slots * (1 + MAX_DRAFTS), MAX_OUTPUTS, load.batch))
         undone = min(RECURRENT_DRAFTS, load.batch - 2) if load.speculation != 0 else 0
@@ -193,10 +193,10 @@ class Context(TextCache):
             self.max_drafts = int(lib.llama_n_rs_seq(self.handle))
 
 
-class EmbeddingContext(Decoder):
+class EmbeddingContext(LlamaContext):
     """Texts in, a pooled vector for each out (guide 1.13)."""
 
-    def __init__(self, model: Model, load: Load) -> None:
+    def __init__(self, model: LlamaModel, load: Load) -> None:
         if model.pooling == RANK:
             raise LoadFailed(f"{load.model} is a reranker: it gives scores, not embeddings")
         outputs = max(load.batch, load.slots)  # every row is one
@@ -217,10 +217,10 @@ class EmbeddingContext(Decoder):
             lib.llama_memory_clear(self._memory, False)
 
 
-def num_seqs(model: Model, load: Load) -> int:
+def num_seqs(model: LlamaModel, load: Load) -> int:
     """Sequence ids of a context: one for each slot, and some to remember old prefixes with.
 
     They are free for plain attention; a window or a recurrent state takes memory for each (9.1).
     """
     is_free = not (model.window or model.is_recurrent)
-    return load.slots + (min(load.slots * 2, MAX_PARKED) if is_free else -(-load.slots // 2))
+    return load.slots + (min(load.slots * 2, MAX_RELEASED) if is_free else -(-load.slots // 2))

@@ -20,9 +20,9 @@ from ..chat.parse.thinking import OPEN
 from ..chat.render.jinja import ChatTemplate, PlainTemplate
 from ..errors import BadRequest, LoadFailed
 from ..protocol import Submit
-from .grammar import GrammarMaker
-from .llama import Model
-from .sampling import check
+from .llama.model import LlamaModel
+from .sampling.grammar import GrammarCompiler
+from .sampling.sampler import check
 from .sequence import Sequence, cut_middle
 
 TEXTS_KEPT = 8  # with their tokens: a text is measured before it is used, and often comes again
@@ -32,15 +32,15 @@ TOO_LONG = (
 )
 
 
-class Intake:
+class InputProcessor:
     """Knows the model's template and vocabulary."""
 
-    def __init__(self, model: Model, num_ctx: int) -> None:
+    def __init__(self, model: LlamaModel, num_ctx: int) -> None:
         self._model = model
         self._num_ctx = num_ctx
         self._bos = model.piece(model.bos, special=True).decode() if model.bos >= 0 else ""
         self._template = self._compile()
-        self._grammars = GrammarMaker(model)
+        self._grammars = GrammarCompiler(model)
         self._tokenize = lru_cache(TEXTS_KEPT)(self._tokenize_anew)
 
     def _compile(self) -> ChatTemplate | PlainTemplate:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 from engines import load_spec
-from outrider.daemon.runner.context import DECODED, lib
-from outrider.daemon.runner.loading import load_model
-from outrider.daemon.runner.rows import Rows
+from outrider.daemon.runner.llama.batch import Batch
+from outrider.daemon.runner.llama.context import DECODED, lib
+from outrider.daemon.runner.llama.loading import load_model
 from tiny import write_llama
 
 
@@ -25,7 +25,7 @@ def test_a_decode_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             return call(*args)
 
         monkeypatch.setattr(lib, name, spy)
-    rows = Rows(8)
+    rows = Batch(8)
     rows.add(0, 0, [1, 2, 3], outputs=1)
     assert context.decode(rows) == DECODED
     assert called == ["llama_decode", "llama_synchronize"]

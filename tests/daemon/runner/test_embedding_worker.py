@@ -17,17 +17,17 @@ from native import Native, embedding
 from numpy.typing import NDArray
 from outrider.daemon.errors import BadRequest, LoadFailed
 from outrider.daemon.protocol import Cancel, Embed, Embedded, Load, Stats, Step, ToFront
-from outrider.daemon.runner.embedder import (
+from outrider.daemon.runner.embedding_worker import (
     CANNOT_CUT,
     NO_ROOM,
     TOO_LONG,
-    Embedder,
-    Job,
-    next_pack,
-    share_of,
+    EmbeddingJob,
+    EmbeddingWorker,
+    next_texts,
+    pooling_weight,
 )
-from outrider.daemon.runner.llama import CLS, LAST, MEAN, RANK
-from outrider.daemon.runner.loading import load_embedding_model
+from outrider.daemon.runner.llama.loading import load_embedding_model
+from outrider.daemon.runner.llama.model import CLS, LAST, MEAN, RANK
 from tiny import write_llama
 from tiny_bert import write_bert
 from tiny_gemma import write_gemma3
@@ -52,7 +52,7 @@ CAUSAL: dict[str, Callable[[Path], Path]] = {
 class Bench:
     """An embedder and everything that it said."""
 
-    embedder: Embedder
+    embedder: EmbeddingWorker
     context: object
     said: list[Embedded]
     stats: list[Stats]
@@ -80,7 +80,7 @@ def open_bench(load: Load) -> Iterator[Bench]:
         assert isinstance(message, Embedded), message
         said.append(message)
 
-    embedder = Embedder(loaded.model, loaded.context, load, take)
+    embedder = EmbeddingWorker(loaded.model, loaded.context, load, take)
     try:
         yield Bench(embedder, loaded.context, said, stats)
     finally:
@@ -109,17 +109,19 @@ def same(left: Vectors, right: Vectors) -> bool:
     return all(cosine(a, b) > 0.99999 for a, b in zip(left, right, strict=True))
 
 
-def job(request_id: int, *lengths: int) -> Job:
+def job(request_id: int, *lengths: int) -> EmbeddingJob:
     texts, count = [[0] * length for length in lengths], len(lengths)
-    return Job(request_id, texts, np.zeros((count, 1), np.float32), deque(range(count)), count)
+    return EmbeddingJob(
+        request_id, texts, np.zeros((count, 1), np.float32), deque(range(count)), count
+    )
 
 
-def packs(jobs: Sequence[Job], **limits: int) -> list[list[tuple[int, int]]]:
+def packs(jobs: Sequence[EmbeddingJob], **limits: int) -> list[list[tuple[int, int]]]:
     """(job, text) of each batch until nothing waits."""
     waiting = deque(jobs)
     found = []
     while waiting:
-        found.append([(item.job.id, item.index) for item in next_pack(waiting, **limits)])
+        found.append([(item.job.id, item.index) for item in next_texts(waiting, **limits)])
     return found
 
 
@@ -143,9 +145,9 @@ def test_a_text_longer_than_a_batch_goes_alone() -> None:
 def test_the_shares_of_all_pieces_are_one(pooling: int) -> None:
     for length in (1, 9, 10, 11, 35):
         pieces = [(start, min(10, length - start)) for start in range(0, length, 10)]
-        shares = [share_of(pooling, start, count, length) for start, count in pieces]
+        shares = [pooling_weight(pooling, start, count, length) for start, count in pieces]
         assert sum(shares) == pytest.approx(1)
-    assert share_of(pooling, 0, 7, 7) == 1
+    assert pooling_weight(pooling, 0, 7, 7) == 1
 
 
 def test_a_vector_is_the_one_that_llama_cpp_pools(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import pytest
-from outrider.daemon.runner.text import TextStream
+from outrider.daemon.runner.sampling.detokenizer import Detokenizer
 
 # stop strings, bytes, text, stopped
 CASES: list[tuple[tuple[str, ...], bytes, str, bool]] = [
@@ -38,7 +38,7 @@ CASES: list[tuple[tuple[str, ...], bytes, str, bool]] = [
 
 
 def run(stops: Sequence[str], pieces: Iterable[bytes]) -> tuple[str, bool]:
-    stream = TextStream(stops)
+    stream = Detokenizer(stops)
     text = "".join([*[stream.push(piece) for piece in pieces], stream.finish()])
     assert stream.finish() == "", "nothing may come twice"
     return text, stream.stopped
@@ -82,7 +82,7 @@ def test_random_texts_cut_at_random_places() -> None:
 
 
 def test_only_what_may_begin_a_stop_string_is_held_back() -> None:
-    stream = TextStream(["</end>"])
+    stream = Detokenizer(["</end>"])
     assert stream.push(b"a <") == "a "
     assert stream.push(b"/") == ""
     assert stream.push(b"b") == "</b"
@@ -91,13 +91,13 @@ def test_only_what_may_begin_a_stop_string_is_held_back() -> None:
 
 
 def test_half_a_character_waits_for_the_other_half() -> None:
-    stream = TextStream(())
+    stream = Detokenizer(())
     euro = "€".encode()
     assert [stream.push(euro[:1]), stream.push(euro[1:2]), stream.push(euro[2:])] == ["", "", "€"]
 
 
 def test_after_a_stop_nothing_comes_out() -> None:
-    stream = TextStream(["."])
+    stream = Detokenizer(["."])
     assert stream.push(b"one. two") == "one"
     assert stream.stopped
     assert stream.push(b" three.") == ""
@@ -105,7 +105,7 @@ def test_after_a_stop_nothing_comes_out() -> None:
 
 
 def test_a_stop_completed_by_the_end_of_the_text_counts() -> None:
-    stream = TextStream(["a\ufffd"])
+    stream = Detokenizer(["a\ufffd"])
     assert stream.push(b"xa\xe2") == "x"
     assert stream.finish() == ""
     assert stream.stopped

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from outrider.daemon.runner.pace import MAX_ROWS, MIN_ROWS, SIZES, STRETCH, Pace
+from outrider.daemon.runner.prefill_budget import MAX_ROWS, MIN_ROWS, SIZES, STRETCH, PrefillBudget
 
 MACHINES = {
     "laptop": (0.030, 0.0021),
@@ -18,7 +18,9 @@ MACHINES = {
 }
 
 
-def train(pace: Pace, base_s: float, row_s: float, *, streams: int = 2, seed: int = 1) -> None:
+def train(
+    pace: PrefillBudget, base_s: float, row_s: float, *, streams: int = 2, seed: int = 1
+) -> None:
     """A hundred steps as the engine does them: with as many prompt rows as it was told, or none."""
     rng = random.Random(seed)
     for step in range(100):
@@ -31,7 +33,7 @@ def train(pace: Pace, base_s: float, row_s: float, *, streams: int = 2, seed: in
 @pytest.mark.parametrize("seed", range(5))
 def test_a_step_comes_to_last_as_long_as_it_may(machine: str, seed: int) -> None:
     base_s, row_s = MACHINES[machine]
-    pace = Pace()
+    pace = PrefillBudget()
     train(pace, base_s, row_s, seed=seed)
     rows = pace.prompt_rows(2)
     ideal = (STRETCH - 1) * base_s / row_s
@@ -39,7 +41,7 @@ def test_a_step_comes_to_last_as_long_as_it_may(machine: str, seed: int) -> None
 
 
 def test_it_follows_when_the_machine_becomes_slower() -> None:
-    pace = Pace()
+    pace = PrefillBudget()
     train(pace, 0.010, 0.0001)
     fast = pace.prompt_rows(2)
     train(pace, 0.010, 0.001)
@@ -47,21 +49,21 @@ def test_it_follows_when_the_machine_becomes_slower() -> None:
 
 
 def test_without_streams_a_prompt_gets_all_rows() -> None:
-    pace = Pace()
+    pace = PrefillBudget()
     assert pace.prompt_rows(0) == MAX_ROWS
     train(pace, 0.010, 0.001)
     assert pace.prompt_rows(0) == MAX_ROWS
 
 
 def test_a_new_pace_is_careful() -> None:
-    pace = Pace()
+    pace = PrefillBudget()
     assert MIN_ROWS < pace.prompt_rows(1) < MAX_ROWS
     pace.observe(streams=1, prompt_rows=0, took_s=0.01)
     assert MIN_ROWS < pace.prompt_rows(1) < MAX_ROWS, "the price of a row is not known yet"
 
 
 def test_a_prompt_alone_teaches_nothing() -> None:
-    pace, untouched = Pace(), Pace()
+    pace, untouched = PrefillBudget(), PrefillBudget()
     for observed in (pace, untouched):
         train(observed, 0.010, 0.001)
     for _ in range(100):
@@ -72,7 +74,7 @@ def test_a_prompt_alone_teaches_nothing() -> None:
 
 
 def test_an_unknown_number_of_streams_takes_the_nearest() -> None:
-    pace = Pace()
+    pace = PrefillBudget()
     train(pace, 0.010, 0.001, streams=2)
     train(pace, 0.040, 0.001, streams=8)
     assert pace.prompt_rows(1) == pace.prompt_rows(2) < pace.prompt_rows(8) == pace.prompt_rows(30)
@@ -81,7 +83,7 @@ def test_an_unknown_number_of_streams_takes_the_nearest() -> None:
 @pytest.mark.parametrize("seed", range(20))
 def test_whatever_is_measured_the_rows_are_of_few_sizes(seed: int) -> None:
     rng = random.Random(seed)
-    pace = Pace()
+    pace = PrefillBudget()
     for _ in range(200):
         pace.observe(
             streams=rng.randint(0, 8),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from llama_cpp import llama_cpp as lib
 
-from ..errors import LoadFailed
+from ...errors import LoadFailed
 
 
 def pointer(array: np.ndarray, kind: type) -> object:

@@ -23,7 +23,7 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Shelved:
+class HostCachedSequence:
     """All that a sequence id held, in host memory."""
 
     tokens: array[int]
@@ -37,7 +37,7 @@ class Shelved:
 
 
 @dataclass(slots=True, eq=False)
-class Holding:
+class CachedSequence:
     """What one sequence id holds."""
 
     seq: int
@@ -47,7 +47,7 @@ class Holding:
     is_busy: bool = True
     is_cut: bool = False  # guesses were taken back, and nothing was evaluated since
     used_at: int = 0
-    shelved: Shelved | None = None  # where it came from, while it is still the same
+    host_copy: HostCachedSequence | None = None  # where it came from, while it is still the same
 
 
 def common_prefix(first: Tokens, second: Tokens) -> int:

@@ -8,7 +8,7 @@ MIN_ROWS, MAX_ROWS = SIZES[0], SIZES[-1]
 MEMORY = 0.2  # weight of the newest measurement
 
 
-class Pace:
+class PrefillBudget:
     """Learns what rows cost on this machine, from the steps themselves."""
 
     def __init__(self) -> None:

@@ -15,10 +15,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BadRequest
-from ..protocol import Sampling
-from .candidates import MAX_LOGIT, Ids, Row, adapted, best, largest, surprising, survivors
-from .noise import noisiest
+from ...errors import BadRequest
+from ...protocol import Sampling
+from .gumbel import gumbel_argmax
+from .truncation import (
+    MAX_LOGIT,
+    Ids,
+    Row,
+    best,
+    largest,
+    mirostat_survivors,
+    survivors,
+    updated_mu,
+)
 
 RIVALS = 8  # of the likeliest token, in the measure of how sure a guess is
 FAR_BELOW = np.float32(9.0)  # a logit that counts for nothing beside the largest
@@ -30,7 +39,7 @@ FINITE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Logprob:
+class TokenLogprob:
     """A token and the natural logarithm of its probability."""
 
     token: int
@@ -38,13 +47,13 @@ class Logprob:
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class SampledToken:
     """The next token; its logprob and the most likely ones come from the row as the model gave it,
     before any option (contract section 1.8), and only if they were asked for."""
 
     token: int
     logprob: float | None = None
-    top: tuple[Logprob, ...] = ()
+    top: tuple[TokenLogprob, ...] = ()
 
 
 class Sampler:
@@ -80,7 +89,7 @@ class Sampler:
         history: Sequence[int],
         position: int,
         allowed: NDArray[np.bool_] | None = None,
-    ) -> Drawn:
+    ) -> SampledToken:
         """The token at `position`, after all of `history`; `allowed` is False for the impossible.
 
         Raises ValueError if no token is possible, or if the logits are not finite.
@@ -88,8 +97,8 @@ class Sampler:
         row = self.edited(logits, history, allowed)
         token = best(row) if self._is_greedy else self._pick(row, position)
         if self._num_logprobs is None:
-            return Drawn(token)
-        return Drawn(token, *logprobs(logits, token, self._num_logprobs))
+            return SampledToken(token)
+        return SampledToken(token, *logprobs(logits, token, self._num_logprobs))
 
     def guess(self, logits: Row, history: Sequence[int], position: int) -> tuple[int, float]:
         """The token that `draw` would give if this row were the target's, and how sure that is: its
@@ -103,7 +112,7 @@ class Sampler:
             ids = largest(row, RIVALS)
             return int(ids[0]), _share(row[ids], row[ids[0]], 1.0)
         ids, left = self._candidates(row)
-        token = noisiest(ids, left, self._sampling, position)
+        token = gumbel_argmax(ids, left, self._sampling, position)
         return token, _share(left, row[token], self._sampling.temperature)
 
     def edited(self, logits: Row, history: Sequence[int], allowed: NDArray[np.bool_] | None) -> Row:
@@ -123,14 +132,14 @@ class Sampler:
     def _pick(self, row: Row, position: int) -> int:
         s = self._sampling
         ids, logits = self._candidates(row)
-        token = noisiest(ids, logits, s, position)
+        token = gumbel_argmax(ids, logits, s, position)
         if s.mirostat:
-            self._mu = adapted(self._mu, logits, float(row[token]), s)
+            self._mu = updated_mu(self._mu, logits, float(row[token]), s)
         return token
 
     def _candidates(self, row: Row) -> tuple[Ids, Row]:
         s = self._sampling
-        return surprising(row, s, self._mu) if s.mirostat else survivors(row, s)
+        return mirostat_survivors(row, s, self._mu) if s.mirostat else survivors(row, s)
 
 
 def check(sampling: Sampling) -> None:
@@ -144,7 +153,7 @@ def check(sampling: Sampling) -> None:
         raise BadRequest("mirostat must be 0 (off), 1 or 2")
 
 
-def sureness(row: Row) -> float:
+def target_confidence(row: Row) -> float:
     """The share that the likeliest token has of the probability of the likeliest few. (What is far
     below them counts for nothing, which is found sooner than who they are.)"""
     peak = row.max()
@@ -164,12 +173,12 @@ def penalise(row: Row, history: Sequence[int], sampling: Sampling) -> None:
     _store(row, ids, logits - (counts * s.frequency_penalty + s.presence_penalty))
 
 
-def logprobs(logits: Row, token: int, count: int) -> tuple[float, tuple[Logprob, ...]]:
+def logprobs(logits: Row, token: int, count: int) -> tuple[float, tuple[TokenLogprob, ...]]:
     """The token's logprob and the `count` best ones, best first, over the whole row."""
     peak = float(logits.max())
     log_total = peak + math.log(float(np.exp(logits - np.float32(peak)).sum()))
     ids = largest(logits, min(count, logits.size)) if count > 0 else np.empty(0, np.int64)
-    top = (Logprob(int(i), float(logits[i]) - log_total) for i in ids)
+    top = (TokenLogprob(int(i), float(logits[i]) - log_total) for i in ids)
     return float(logits[token]) - log_total, tuple(top)
 
 

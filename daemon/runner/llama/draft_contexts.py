@@ -8,22 +8,22 @@ from collections.abc import Sequence
 import numpy as np
 from llama_cpp import llama_cpp as lib
 
-from ..errors import DecodeFailed
-from ..protocol import MAX_MODEL_DRAFTS, Load
+from ...errors import DecodeFailed
+from ...protocol import MAX_MODEL_DRAFTS, Load
+from .batch import Batch, Hidden
 from .bindings import private
-from .context import Context, TextCache, TextDecoder, num_seqs
-from .llama import Model
-from .rows import Hidden, Rows
+from .context import KVContext, LogitsContext, TextContext, num_seqs
+from .model import LlamaModel
 
 CONTEXT_TYPE_MTP = lib.LLAMA_CONTEXT_TYPE_MTP
 FUSED_ROWS = 32  # that an EAGLE-3 encoder takes at once; each takes room for logits as well
 
 
-class NextnContext(TextCache):
+class NextnContext(KVContext):
     """What the head drafts with that is part of the target's own weights: a small KV cache
     (guide 2.3)."""
 
-    def __init__(self, target: Context, load: Load) -> None:
+    def __init__(self, target: TextContext, load: Load) -> None:
         super().__init__(
             target.model, load, seqs=load.slots, outputs=load.slots, ctx_type=CONTEXT_TYPE_MTP
         )
@@ -44,22 +44,22 @@ class NextnContext(TextCache):
         return taken
 
 
-class EagleContext(TextCache):
+class EagleContext(KVContext):
     """What an EAGLE-3 head drafts with: an encoder that makes one row of what enters three layers
     of the target, a decoder layer and its KV cache (guide 2.4).
 
     Its decoder makes logits of all rows of a decode or, where none is asked for, of none.
     """
 
-    def __init__(self, model: Model, target: Context, load: Load) -> None:
+    def __init__(self, model: LlamaModel, target: TextContext, load: Load) -> None:
         super().__init__(model, load, seqs=load.slots, outputs=load.slots, ctx_other=target.handle)
         self._target = target
         self._layers = model.target_layers
         self.width = int(lib.llama_model_n_embd(model.handle))
         self.first: Hidden | None = None
         self.max_unread = 1
-        self._features = Rows(FUSED_ROWS, hidden_width=len(self._layers) * target.model.width)
-        self._features.batch.token = None
+        self._features = Batch(FUSED_ROWS, hidden_width=len(self._layers) * target.model.width)
+        self._features.handle.token = None
         self.keep_hidden(True)
         name, pointer, number = "llama_set_embeddings_layer_inp", ctypes.c_void_p, ctypes.c_uint32
         keep = private(name, f"_Z30{name}P13llama_contextjb", None, pointer, number, ctypes.c_bool)
@@ -92,7 +92,7 @@ class EagleContext(TextCache):
             self._features.clear()
             next_ = self.num_cached(0)  # positions mean nothing here, but have to be plausible
             self._features.add_hidden(0, next_, [0] * len(part), part, outputs=len(part))
-            if lib.llama_encode(self.handle, self._features.batch):
+            if lib.llama_encode(self.handle, self._features.handle):
                 raise DecodeFailed(f"llama_encode failed for {len(part)} rows")
             fused += [self.hidden(row) for row in range(len(part))]
         return fused
@@ -102,14 +102,14 @@ class EagleContext(TextCache):
         self.model.close()
 
 
-class AssistantContext(TextDecoder):
+class AssistantContext(LogitsContext):
     """What drafts with the target's KV cache, and has none of its own (guide 2.1).
 
     Make it before the target's first decode, which it would undo. Nothing but decodes may be asked
     of it.
     """
 
-    def __init__(self, model: Model, target: Context, load: Load) -> None:
+    def __init__(self, model: LlamaModel, target: TextContext, load: Load) -> None:
         seqs = num_seqs(target.model, load)  # as the target has, or the cells would not match
         rows = max(seqs, 32)
         super().__init__(

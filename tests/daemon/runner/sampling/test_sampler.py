@@ -16,9 +16,20 @@ from llama_cpp import llama_cpp as lib
 from numpy.typing import NDArray
 from outrider.daemon.errors import BadRequest
 from outrider.daemon.protocol import Sampling
-from outrider.daemon.runner.candidates import adapted, largest, surprising, survivors
-from outrider.daemon.runner.noise import gumbel
-from outrider.daemon.runner.sampling import Drawn, Logprob, Sampler, check, sureness
+from outrider.daemon.runner.sampling.gumbel import gumbel
+from outrider.daemon.runner.sampling.sampler import (
+    SampledToken,
+    Sampler,
+    TokenLogprob,
+    check,
+    target_confidence,
+)
+from outrider.daemon.runner.sampling.truncation import (
+    largest,
+    mirostat_survivors,
+    survivors,
+    updated_mu,
+)
 
 Row = NDArray[np.float32]
 Ids = NDArray[np.int64]
@@ -189,7 +200,7 @@ def test_sureness_is_the_share_among_the_likeliest_eight(shape: Any, size: int) 
         row = shape(rng, size)
         few = np.sort(row)[-8:].astype(np.float64)
         expected = 1 / np.exp(few - few[-1]).sum()
-        assert sureness(row) == pytest.approx(expected, rel=2e-3)
+        assert target_confidence(row) == pytest.approx(expected, rel=2e-3)
 
 
 @pytest.mark.parametrize("count", [1, 2, 40, 300, 3000, 40_000])
@@ -399,8 +410,8 @@ def test_logprobs_are_of_the_row_before_any_option(shape: Any) -> None:
     plain, own, top = (
         Sampler(s, num_tokens=3000, num_logprobs=n).draw(row, [1, 2], 3) for n in (None, 0, 5)
     )
-    assert plain == Drawn(plain.token)
-    assert own == Drawn(plain.token, top.logprob)
+    assert plain == SampledToken(plain.token)
+    assert own == SampledToken(plain.token, top.logprob)
     assert top.logprob == pytest.approx(expected[plain.token], abs=1e-5)
     best = np.argsort(-wide, kind="stable")[:5]
     assert [entry.token for entry in top.top] == best.tolist()
@@ -409,8 +420,8 @@ def test_logprobs_are_of_the_row_before_any_option(shape: Any) -> None:
 
 def test_more_logprobs_than_tokens() -> None:
     row = np.array([0, -np.inf], np.float32)
-    drawn = Sampler(GREEDY, num_tokens=2, num_logprobs=20).draw(row, (), 0)
-    assert drawn == Drawn(0, 0.0, (Logprob(0, 0.0),))
+    output_tokens = Sampler(GREEDY, num_tokens=2, num_logprobs=20).draw(row, (), 0)
+    assert output_tokens == SampledToken(0, 0.0, (TokenLogprob(0, 0.0),))
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -428,13 +439,13 @@ def test_mirostat_adapts_as_llama_cpps(shape: Any, version: int) -> None:
         for _ in range(50):
             row = shape(rng, size)
             theirs, _, token = apply(handle, row)
-            ids, logits = surprising(row, s, mu)
+            ids, logits = mirostat_survivors(row, s, mu)
             assert np.array_equal(logits, row[ids])
             if abs(ids.size - theirs.size) == 1:  # k is rounded down from a float32
                 num_rounded += 1
                 ids = theirs
             assert same(row, ids, theirs)
-            mu = adapted(mu, row[ids], float(row[token]), s)
+            mu = updated_mu(mu, row[ids], float(row[token]), s)
             sizes.add(ids.size)
     assert len(sizes) > 3
     assert num_rounded <= 1
@@ -446,11 +457,11 @@ def test_the_sampler_carries_mirostats_mu_on() -> None:
     sampler, mu = Sampler(s, num_tokens=300), 4.0
     for position in range(20):
         row = normal(rng, 300)
-        ids, logits = surprising(row, s, mu)
+        ids, logits = mirostat_survivors(row, s, mu)
         noisy = logits / s.temperature + gumbel(1, position, ids)
         token = int(ids[noisy.argmax()])
         assert sampler.draw(row, (), position).token == token
-        mu = adapted(mu, logits, float(row[token]), s)
+        mu = updated_mu(mu, logits, float(row[token]), s)
 
 
 @pytest.mark.parametrize("version", [1, 2])

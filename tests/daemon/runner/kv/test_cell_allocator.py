@@ -7,18 +7,18 @@ from array import array
 from collections import Counter
 
 import pytest
-from outrider.daemon.runner.cells import CellPool
+from outrider.daemon.runner.kv.cell_allocator import CellAllocator
 
 
 def test_taken_cells_are_different_ones() -> None:
-    pool = CellPool(10)
+    pool = CellAllocator(10)
     first, second = pool.take(4), pool.take(6)
     assert sorted([*first, *second]) == list(range(10))
     assert pool.num_free == 0
 
 
 def test_a_shared_cell_counts_once_and_is_free_when_nobody_holds_it() -> None:
-    pool = CellPool(10)
+    pool = CellAllocator(10)
     cells = pool.take(6)
     pool.share(cells[:4])
     assert pool.num_free == 4
@@ -29,13 +29,13 @@ def test_a_shared_cell_counts_once_and_is_free_when_nobody_holds_it() -> None:
 
 
 def test_a_freed_cell_is_given_again() -> None:
-    pool = CellPool(3)
+    pool = CellAllocator(3)
     pool.drop(pool.take(3)[1:2])
     assert list(pool.take(1)) == [1]
 
 
 def test_no_cells_is_nothing() -> None:
-    pool = CellPool(3)
+    pool = CellAllocator(3)
     empty = pool.take(0)
     pool.share(empty)
     pool.drop(empty)
@@ -44,13 +44,13 @@ def test_no_cells_is_nothing() -> None:
 
 def test_more_than_there_are_is_a_bug_of_the_caller() -> None:
     with pytest.raises(AssertionError):
-        CellPool(3).take(4)
+        CellAllocator(3).take(4)
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_whatever_is_shared_and_dropped_the_count_is_right(seed: int) -> None:
     rng = random.Random(seed)
-    pool = CellPool(50)
+    pool = CellAllocator(50)
     holders: list[array[int]] = []
     for _ in range(300):
         action = rng.choice(("take", "share", "drop"))

@@ -6,7 +6,7 @@ import codecs
 from collections.abc import Sequence
 
 
-class TextStream:
+class Detokenizer:
     """Turns token bytes into text; holds back what may be the start of a stop string.
 
     After a stop string was found, `stopped` is True and nothing more comes out; the stop string

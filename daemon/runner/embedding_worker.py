@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from ..errors import BadRequest, DecodeFailed
 from ..protocol import Cancel, Embed, Embedded, Load, Stats, Step, Submit, ToFront
-from .context import ABORTED, DECODED, EmbeddingContext
-from .llama import CLS, LAST, Model
-from .rows import Rows
+from .llama.batch import Batch
+from .llama.context import ABORTED, DECODED, EmbeddingContext
+from .llama.model import CLS, LAST, LlamaModel
 
 # llama.cpp keeps room for the logits of every row of a batch, even where nobody reads them: with
 # a vocabulary of 250,000 that is 1 MB each. So short texts are not piled up any higher than this.
@@ -35,14 +35,14 @@ Vector = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Wrap:
+class SpecialTokens:
     """What the tokenizer puts around a text."""
 
     before: list[int]
     after: list[int]
 
     @classmethod
-    def of(cls, model: Model) -> Wrap:
+    def of(cls, model: LlamaModel) -> SpecialTokens:
         """Seen on a short text: models differ in who adds what, and why."""
         bare = model.tokenize("a", add_bos=False)
         whole = model.tokenize("a", add_bos=True)
@@ -55,7 +55,7 @@ class Wrap:
 
 
 @dataclass(slots=True, eq=False)
-class Job:
+class EmbeddingJob:
     """One request while it runs."""
 
     id: int
@@ -66,10 +66,10 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class EmbeddingText:
     """One text of a job."""
 
-    job: Job
+    job: EmbeddingJob
     index: int
 
     @property
@@ -77,12 +77,12 @@ class Item:
         return self.job.texts[self.index]
 
 
-class Embedder:
+class EmbeddingWorker:
     """Owns the context; only the thread of `turn` decodes."""
 
     def __init__(
         self,
-        model: Model,
+        model: LlamaModel,
         context: EmbeddingContext,
         load: Load,
         send: Callable[[ToFront], None],
@@ -91,11 +91,11 @@ class Embedder:
         self._context = context
         self._load = load
         self._send = send
-        self._wrap = Wrap.of(model)
-        self._rows = Rows(load.batch)
+        self._special = SpecialTokens.of(model)
+        self._batch = Batch(load.batch)
         self._packed_rows = min(PACKED_ROWS, load.batch)
-        self._inbox: queue.SimpleQueue[Job | Cancel] = queue.SimpleQueue()
-        self._jobs: deque[Job] = deque()
+        self._inbox: queue.SimpleQueue[EmbeddingJob | Cancel] = queue.SimpleQueue()
+        self._jobs: deque[EmbeddingJob] = deque()
         self._evaluating: frozenset[int] = frozenset()
         self._stats = Stats()
 
@@ -107,7 +107,9 @@ class Embedder:
             raise BadRequest("there are no texts to embed")
         texts = [self._tokenize(text, request) for text in request.texts]
         vectors = np.zeros((len(texts), self._context.width), np.float32)
-        self._inbox.put(Job(request.id, texts, vectors, deque(range(len(texts))), len(texts)))
+        self._inbox.put(
+            EmbeddingJob(request.id, texts, vectors, deque(range(len(texts))), len(texts))
+        )
 
     def cancel(self, cancel: Cancel) -> None:
         """Forget a request; callable from any thread.
@@ -123,22 +125,22 @@ class Embedder:
         self._receive()
         if not self._jobs:
             return
-        items = next_pack(self._jobs, rows=self._packed_rows, seqs=self._load.slots)
-        self._evaluating = frozenset(item.job.id for item in items)
+        picked = next_texts(self._jobs, rows=self._packed_rows, seqs=self._load.slots)
+        self._evaluating = frozenset(item.job.id for item in picked)
         start_ns = time.perf_counter_ns()
-        vectors = self._evaluate([item.tokens for item in items])
+        vectors = self._evaluate([item.tokens for item in picked])
         self._stats.step_ns += time.perf_counter_ns() - start_ns
         self._evaluating = frozenset()
         self._context.forget()
         if vectors is None:
             self._context.disarm()
-            self._put_back(items)
+            self._put_back(picked)
             return
-        for item, vector in zip(items, vectors, strict=True):
+        for item, vector in zip(picked, vectors, strict=True):
             item.job.vectors[item.index] = vector
             item.job.num_left -= 1
-        self._send(Step((), self._count(items)))
-        for job in {item.job.id: item.job for item in items}.values():
+        self._send(Step((), self._count(picked)))
+        for job in {item.job.id: item.job for item in picked}.values():
             self._finish(job)
 
     def _receive(self) -> None:
@@ -156,15 +158,15 @@ class Embedder:
 
     def _tokenize(self, text: str, request: Embed) -> list[int]:
         """The tokens of a text, cut to what fits (contract section 1.10). Raises BadRequest."""
-        wrap = self._wrap
+        special = self._special
         tokens = self._model.tokenize(text, add_bos=False)
-        room = min(request.num_ctx, self._load.num_ctx, self._model.train_ctx) - wrap.count
+        room = min(request.num_ctx, self._load.num_ctx, self._model.train_ctx) - special.count
         if len(tokens) > room:
             if not request.truncate:
                 raise BadRequest(TOO_LONG)
             if room <= 0:
                 raise BadRequest(NO_ROOM)
-        whole = [*wrap.before, *tokens[:room], *wrap.after]
+        whole = [*special.before, *tokens[:room], *special.after]
         if not whole:
             raise BadRequest("a text is empty: there is nothing to embed")
         if len(whole) > self._load.batch and not self._context.can_split:
@@ -179,43 +181,43 @@ class Embedder:
         """
         vectors = [np.zeros(self._context.width, np.float32) for _ in texts]
         longest = max(map(len, texts))
-        for start in range(0, longest, self._rows.capacity):
-            pieces = [tokens[start : start + self._rows.capacity] for tokens in texts]
+        for start in range(0, longest, self._batch.capacity):
+            pieces = [tokens[start : start + self._batch.capacity] for tokens in texts]
             if not self._decode(pieces, start):
                 return None
             for seq, (piece, tokens) in enumerate(zip(pieces, texts, strict=True)):
-                if share := share_of(self._model.pooling, start, len(piece), len(tokens)):
+                if share := pooling_weight(self._model.pooling, start, len(piece), len(tokens)):
                     vectors[seq] += np.float32(share) * self._context.vector(seq)
         return vectors
 
     def _decode(self, pieces: Seq[list[int]], start: int) -> bool:
         """Evaluate a piece of each sequence; False if that was aborted."""
-        self._rows.clear()
+        self._batch.clear()
         for seq, piece in enumerate(pieces):
-            self._rows.add(seq, start, piece, outputs=1)
-        self._rows.output_all()
+            self._batch.add(seq, start, piece, outputs=1)
+        self._batch.output_all()
         start_ns = time.perf_counter_ns()
-        rc = self._context.decode(self._rows)
+        rc = self._context.decode(self._batch)
         self._stats.decode_ns += time.perf_counter_ns() - start_ns
         self._stats.steps += 1
         if rc not in (DECODED, ABORTED):
-            raise DecodeFailed(f"the context has no room for {self._rows.count} rows")
+            raise DecodeFailed(f"the context has no room for {self._batch.count} rows")
         return rc == DECODED
 
-    def _put_back(self, items: Seq[Item]) -> None:
+    def _put_back(self, picked: Seq[EmbeddingText]) -> None:
         """After an abort: these texts come first again."""
-        for item in reversed(items):
+        for item in reversed(picked):
             item.job.waiting.appendleft(item.index)
             if item.job not in self._jobs:
                 self._jobs.appendleft(item.job)
 
-    def _count(self, items: Seq[Item]) -> Stats:
-        self._stats.prompt_tokens += sum(len(item.tokens) for item in items)
-        self._stats.slots_busy = len({item.job.id for item in items if item.job.num_left})
+    def _count(self, picked: Seq[EmbeddingText]) -> Stats:
+        self._stats.prompt_tokens += sum(len(item.tokens) for item in picked)
+        self._stats.slots_busy = len({item.job.id for item in picked if item.job.num_left})
         self._stats.waiting = sum(len(job.waiting) for job in self._jobs)
         return self._stats
 
-    def _finish(self, job: Job) -> None:
+    def _finish(self, job: EmbeddingJob) -> None:
         """Send the vectors of a request that has them all."""
         if job.num_left:
             return
@@ -223,26 +225,26 @@ class Embedder:
         self._send(Embedded(job.id, job.vectors.tobytes(), self._context.width, num_tokens))
 
 
-def next_pack(jobs: deque[Job], *, rows: int, seqs: int) -> list[Item]:
+def next_texts(jobs: deque[EmbeddingJob], *, rows: int, seqs: int) -> list[EmbeddingText]:
     """Texts for the next batch, one of each job in turn, and at least one however long it is.
 
     Jobs without waiting texts leave the queue.
     """
-    pack: list[Item] = []
+    pack: list[EmbeddingText] = []
     num_rows = 0
     while jobs and len(pack) < seqs:
         job = jobs[0]
         num_rows += len(job.texts[job.waiting[0]])
         if pack and num_rows > rows:
             break
-        pack.append(Item(job, job.waiting.popleft()))
+        pack.append(EmbeddingText(job, job.waiting.popleft()))
         jobs.popleft()
         if job.waiting:
             jobs.append(job)
     return pack
 
 
-def share_of(pooling: int, start: int, count: int, length: int) -> float:
+def pooling_weight(pooling: int, start: int, count: int, length: int) -> float:
     """How much of a text's vector is what was pooled of `count` of its tokens from `start` on."""
     if pooling == LAST:
         return float(start + count == length)

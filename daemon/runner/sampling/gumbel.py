@@ -11,14 +11,14 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from ..protocol import Sampling
-from .candidates import HANDFUL, Ids, Row
+from ...protocol import Sampling
+from .truncation import HANDFUL, Ids, Row
 
 CHUNK = 8192  # tokens whose noise is made at once: larger arrays leave the CPU's cache
 GOLDEN = 0x9E3779B97F4A7C15  # of SplitMix64, as are the shifts and factors in `_split`
 
 
-def noisiest(ids: Ids, logits: Row, s: Sampling, position: int) -> int:
+def gumbel_argmax(ids: Ids, logits: Row, s: Sampling, position: int) -> int:
     """The survivor whose noisy logit is the largest; of equal ones that of the smallest id."""
     if ids.size <= HANDFUL:
         start, temperature = _start(s.seed, position), s.temperature

@@ -11,7 +11,7 @@ from array import array
 import numpy as np
 
 
-class CellPool:
+class CellAllocator:
     """Numbers for cached tokens, each with a count of the sequences that hold it."""
 
     def __init__(self, count: int) -> None:

@@ -10,8 +10,8 @@ from functools import cached_property
 
 from llama_cpp import llama_cpp as lib
 
-from ..errors import BadRequest, LoadFailed
-from ..protocol import Load
+from ...errors import BadRequest, LoadFailed
+from ...protocol import Load
 from .bindings import private
 
 MEAN, CLS, LAST, RANK = (
@@ -25,7 +25,7 @@ BUFFER_SIZE = re.compile(r"(\S+) (?:model|KV|RS|compute|output) buffer size = +(
 ON_HOST = re.compile(r"CPU|_Host")
 
 
-class Log:
+class LlamaLog:
     """llama.cpp's own words: reasons and sizes are only ever told there (guide 10.4)."""
 
     def __init__(self) -> None:
@@ -50,11 +50,11 @@ class Log:
         return self._errors[0].partition(": ")[2] or self._errors[0] if self._errors else "unknown"
 
 
-class Model:
+class LlamaModel:
     """Weights and vocabulary."""
 
     def __init__(
-        self, path: str, load: Load, log: Log, progress: Callable[[float], None] | None = None
+        self, path: str, load: Load, log: LlamaLog, progress: Callable[[float], None] | None = None
     ) -> None:
         """Raises LoadFailed with llama.cpp's own reason."""
 

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from engines import load_spec
 from numpy.typing import NDArray
-from outrider.daemon.runner.context import Context, num_seqs
-from outrider.daemon.runner.engine import recall_of
-from outrider.daemon.runner.holding import Holding, common_prefix
-from outrider.daemon.runner.loading import Loaded, load_model
-from outrider.daemon.runner.prefix import PrefixCache
-from outrider.daemon.runner.rows import Rows
+from outrider.daemon.runner.engine import trim_mode_of
+from outrider.daemon.runner.kv.cached_sequence import CachedSequence, common_prefix
+from outrider.daemon.runner.kv.prefix_cache import PrefixCache
+from outrider.daemon.runner.llama.batch import Batch
+from outrider.daemon.runner.llama.context import TextContext, num_seqs
+from outrider.daemon.runner.llama.loading import LoadedContext, load_model
 from tiny import write_llama
 from tiny_gemma import write_gemma3, write_gemma4
 from tiny_recurrent import write_mamba, write_qwen35
@@ -41,40 +41,42 @@ TOLERANCE = 2e-3  # of the logits' spread: another layout adds in another order
 class Desk:
     """A context, the cache over it, and a second context that starts from scratch each time."""
 
-    loaded: Loaded
+    loaded: LoadedContext
     cache: PrefixCache
-    scratch: Context
+    scratch: TextContext
 
-    def evaluate(self, tokens: list[int], *, marks: tuple[int, ...] = ()) -> tuple[Holding, int]:
+    def evaluate(
+        self, tokens: list[int], *, marks: tuple[int, ...] = ()
+    ) -> tuple[CachedSequence, int]:
         """Open the text and compute what is missing; checks the logits. Returns the reused part."""
-        holding = self.cache.open(tokens)
-        reused = len(holding.tokens)
-        assert reused == common_prefix(tokens, holding.tokens)
-        logits = self.feed(holding, tokens[reused:], marks)
+        kv_seq = self.cache.open(tokens)
+        reused = len(kv_seq.tokens)
+        assert reused == common_prefix(tokens, kv_seq.tokens)
+        logits = self.feed(kv_seq, tokens[reused:], marks)
         assert_same(logits, self.from_scratch(tokens))
-        return holding, reused
+        return kv_seq, reused
 
     def feed(
-        self, holding: Holding, tokens: list[int], marks: tuple[int, ...] = ()
+        self, kv_seq: CachedSequence, tokens: list[int], marks: tuple[int, ...] = ()
     ) -> NDArray[np.float32]:
         """Evaluate further tokens, in chunks that end at the marks."""
-        rows, start = Rows(256), len(holding.tokens)
+        rows, start = Batch(256), len(kv_seq.tokens)
         ends = {m - start for m in marks if start < m < start + len(tokens)}
         cuts = sorted(ends | set(range(256, len(tokens), 256)) | {len(tokens)})
         done = 0
         for cut in cuts:
             rows.clear()
-            last = rows.add(holding.seq, start + done, tokens[done:cut], outputs=1)
+            last = rows.add(kv_seq.seq, start + done, tokens[done:cut], outputs=1)
             assert self.cache.reserve(cut - done)
             assert self.loaded.context.decode(rows) == 0
-            self.cache.extend(holding, tokens[done:cut])
+            self.cache.extend(kv_seq, tokens[done:cut])
             if start + cut in marks:
-                self.cache.checkpoint(holding)
+                self.cache.checkpoint(kv_seq)
             done = cut
         return np.array(self.loaded.context.logits(last))
 
     def from_scratch(self, tokens: list[int]) -> NDArray[np.float32]:
-        rows = Rows(256)
+        rows = Batch(256)
         self.scratch.clear(0)
         for start in range(0, len(tokens), 256):
             rows.clear()
@@ -103,11 +105,11 @@ def open_desk(gguf: Path, *, host_cache_bytes: int = SHELF_BYTES) -> Iterator[De
         loaded.context,
         seqs=num_seqs(model, load),
         cells=CELLS,
-        recall=recall_of(model),
+        trim_mode=trim_mode_of(model),
         window=model.window,
         host_cache_bytes=host_cache_bytes,
     )
-    scratch = Context(model, load)
+    scratch = TextContext(model, load)
     yield Desk(loaded, cache, scratch)
     scratch.close()
     loaded.context.close()
@@ -125,19 +127,19 @@ def assert_same(logits: NDArray[np.float32], expected: NDArray[np.float32]) -> N
 
 def test_a_continuation_computes_only_what_is_new(desk: Desk) -> None:
     first = text(1, 200)
-    holding, reused = desk.evaluate(first)
+    kv_seq, reused = desk.evaluate(first)
     assert reused == 0
-    desk.cache.park(holding)
+    desk.cache.release(kv_seq)
     _, reused = desk.evaluate(first + text(2, 50))
     assert reused == 200
 
 
 def test_a_repeated_prompt_computes_one_token(desk: Desk) -> None:
     prompt = text(3, 150)
-    holding, _ = desk.evaluate(prompt, marks=(149,))
-    desk.feed(holding, text(4, 200))  # the answer: more than the window cache has cells for
-    desk.feed(holding, text(5, 200))
-    desk.cache.park(holding)
+    kv_seq, _ = desk.evaluate(prompt, marks=(149,))
+    desk.feed(kv_seq, text(4, 200))  # the answer: more than the window cache has cells for
+    desk.feed(kv_seq, text(5, 200))
+    desk.cache.release(kv_seq)
     _, reused = desk.evaluate(prompt, marks=(149,))
     assert reused == 149
 
@@ -148,10 +150,10 @@ def test_a_shared_prefix_is_computed_once_from_the_second_branch_on(desk: Desk) 
     for branch in range(4):
         prompt = system + text(10 + branch, 250)
         shared = desk.cache.shared(prompt)
-        holding, count = desk.evaluate(prompt, marks=(shared, len(prompt) - 1))
+        kv_seq, count = desk.evaluate(prompt, marks=(shared, len(prompt) - 1))
         reused.append(count)
-        desk.feed(holding, text(branch, 200))
-        desk.cache.park(holding)
+        desk.feed(kv_seq, text(branch, 200))
+        desk.cache.release(kv_seq)
     assert reused[0] == 0
     assert min(reused[2:]) >= 160
 
@@ -163,10 +165,10 @@ def test_two_branches_go_on_side_by_side_past_the_window(desk: Desk) -> None:
     assert reused == 99
     texts = {first.seq: list(system), second.seq: list(system)}
     for step in range(8):
-        for holding in (first, second):
-            more = text(100 * holding.seq + step, 40)
-            texts[holding.seq] += more
-            logits = desk.feed(holding, more)
+        for kv_seq in (first, second):
+            more = text(100 * kv_seq.seq + step, 40)
+            texts[kv_seq.seq] += more
+            logits = desk.feed(kv_seq, more)
     assert_same(logits, desk.from_scratch(texts[second.seq]))
     assert_same(desk.feed(first, [50]), desk.from_scratch([*texts[first.seq], 50]))
 
@@ -183,8 +185,8 @@ def test_a_copy_outlives_its_original(desk: Desk) -> None:
 def test_what_is_evicted_is_computed_again(gguf: Path) -> None:
     with open_desk(gguf, host_cache_bytes=0) as desk:
         prompt = text(9, 140)
-        holding, _ = desk.evaluate(prompt)
-        desk.cache.park(holding)
+        kv_seq, _ = desk.evaluate(prompt)
+        desk.cache.release(kv_seq)
         assert desk.cache.reserve(CELLS)
         assert desk.cache.num_cells_used == 0
         assert desk.evaluate(prompt)[1] == 0
@@ -195,30 +197,30 @@ def test_whatever_happens_the_logits_are_those_of_a_fresh_run(gguf: Path, seed: 
     rng = random.Random(seed)
     stems = [text(20 + i, 300) for i in range(3)]
     with open_desk(gguf) as desk:
-        busy: list[tuple[Holding, list[int]]] = []
+        busy: list[tuple[CachedSequence, list[int]]] = []
         for step in range(40):
             if busy and (len(busy) == 4 or rng.random() < 0.5):
-                holding, so_far = busy.pop(rng.randrange(len(busy)))
+                kv_seq, so_far = busy.pop(rng.randrange(len(busy)))
                 if rng.random() < 0.5:
                     more = text(rng.randrange(10**6), rng.randrange(1, 250))
                     if desk.cache.reserve(len(more)):
-                        assert_same(desk.feed(holding, more), desk.from_scratch(so_far + more))
-                desk.cache.park(holding)
+                        assert_same(desk.feed(kv_seq, more), desk.from_scratch(so_far + more))
+                desk.cache.release(kv_seq)
                 continue
             stem = rng.choice(stems)
             tokens = stem[: rng.randrange(20, 300)] + text(rng.randrange(4) + step % 3, 60)
             if desk.cache.num_available() < len(tokens):
                 continue
             shared = desk.cache.shared(tokens)
-            holding, _ = desk.evaluate(tokens, marks=(shared, len(tokens) - 1))
-            busy.append((holding, tokens))
+            kv_seq, _ = desk.evaluate(tokens, marks=(shared, len(tokens) - 1))
+            busy.append((kv_seq, tokens))
 
 
 def test_what_gave_its_cells_away_comes_back_from_host_memory(desk: Desk) -> None:
     first, second = text(70, 200), text(71, 150)
-    holding, _ = desk.evaluate(first)
-    desk.cache.park(holding)
-    desk.cache.make_way()
+    kv_seq, _ = desk.evaluate(first)
+    desk.cache.release(kv_seq)
+    desk.cache.offload_released()
     assert desk.cache.num_cells_used == 0
     other, _ = desk.evaluate(second)
     _, reused = desk.evaluate(first + text(72, 40))
@@ -228,27 +230,27 @@ def test_what_gave_its_cells_away_comes_back_from_host_memory(desk: Desk) -> Non
 
 def test_a_returned_prefix_can_leave_again_and_serve_two(desk: Desk) -> None:
     prompt = text(74, 180)
-    holding, _ = desk.evaluate(prompt, marks=(120, 179))
-    desk.feed(holding, text(75, 60))
-    desk.cache.park(holding)
+    kv_seq, _ = desk.evaluate(prompt, marks=(120, 179))
+    desk.feed(kv_seq, text(75, 60))
+    desk.cache.release(kv_seq)
     for number in range(2):
-        desk.cache.make_way()
+        desk.cache.offload_released()
         branch, reused = desk.evaluate(prompt[:121] + text(76 + number, 50), marks=(120,))
         assert reused >= 120
-        desk.cache.park(branch)
+        desk.cache.release(branch)
 
 
 def test_the_shelf_forgets_the_longest_unused_when_it_is_full(tmp_path: Path) -> None:
     with open_desk(write_llama(tmp_path / "m.gguf"), host_cache_bytes=1) as small:
-        holding, _ = small.evaluate(text(80, 100))
-        small.cache.park(holding)
-        small.cache.make_way()
+        kv_seq, _ = small.evaluate(text(80, 100))
+        small.cache.release(kv_seq)
+        small.cache.offload_released()
         assert small.cache.reusable(text(80, 100)) == 0
 
 
 def test_without_a_shelf_the_parked_keep_their_cells(tmp_path: Path) -> None:
     with open_desk(write_llama(tmp_path / "m.gguf"), host_cache_bytes=0) as desk:
-        holding, _ = desk.evaluate(text(81, 100))
-        desk.cache.park(holding)
-        desk.cache.make_way()
+        kv_seq, _ = desk.evaluate(text(81, 100))
+        desk.cache.release(kv_seq)
+        desk.cache.offload_released()
         assert desk.cache.num_cells_used == 100

@@ -15,7 +15,7 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
-from ..protocol import Sampling
+from ...protocol import Sampling
 
 Row = NDArray[np.float32]  # one logit for each token id
 Ids = NDArray[np.int64]  # token ids, or places in an array
@@ -76,7 +76,7 @@ def _leading(logits: list[float], s: Sampling) -> int:
     return count
 
 
-def surprising(row: Row, sampling: Sampling, mu: float) -> tuple[Ids, Row]:
+def mirostat_survivors(row: Row, sampling: Sampling, mu: float) -> tuple[Ids, Row]:
     """The tokens that mirostat 1 or 2 leaves, and their logits.
 
     Mirostat takes the place of all truncations; penalties still hold, unlike in llama-server.
@@ -96,7 +96,7 @@ def surprising(row: Row, sampling: Sampling, mu: float) -> tuple[Ids, Row]:
     return ids, row[ids]
 
 
-def adapted(mu: float, logits: Row, own: float, sampling: Sampling) -> float:
+def updated_mu(mu: float, logits: Row, own: float, sampling: Sampling) -> float:
     """Mirostat's mu after a token with the logit `own` was drawn from survivors with `logits`."""
     peak = float(logits.max())
     below = (logits.astype(np.float64) - peak) / sampling.temperature

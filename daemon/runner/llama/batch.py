@@ -14,7 +14,7 @@ from .bindings import pointer
 Hidden = NDArray[np.float32]  # what a model's last layer made of one token
 
 
-class Rows:
+class Batch:
     """The rows of one decode: arrays behind a persistent llama_batch (guide 6.5)."""
 
     def __init__(self, capacity: int, *, hidden_width: int = 0) -> None:
@@ -29,15 +29,15 @@ class Rows:
         self._token, self._pos, self._seq = token.data, pos.data, seq.data
         self._output = output.data
         self._kept = num_seq, seq_ptr
-        self.batch = lib.llama_batch()
+        self.handle = lib.llama_batch()
         int32_p = ctypes.POINTER(ctypes.c_int32)
-        self.batch.token = pointer(token, int32_p)
-        self.batch.pos = pointer(pos, int32_p)
-        self.batch.n_seq_id = pointer(num_seq, int32_p)
-        self.batch.seq_id = pointer(seq_ptr, ctypes.POINTER(int32_p))
-        self.batch.logits = pointer(output, ctypes.POINTER(ctypes.c_int8))
+        self.handle.token = pointer(token, int32_p)
+        self.handle.pos = pointer(pos, int32_p)
+        self.handle.n_seq_id = pointer(num_seq, int32_p)
+        self.handle.seq_id = pointer(seq_ptr, ctypes.POINTER(int32_p))
+        self.handle.logits = pointer(output, ctypes.POINTER(ctypes.c_int8))
         if hidden_width:
-            self.batch.embd = pointer(self._hidden, ctypes.POINTER(ctypes.c_float))
+            self.handle.embd = pointer(self._hidden, ctypes.POINTER(ctypes.c_float))
         self.clear()
 
     def clear(self) -> None:
@@ -48,7 +48,7 @@ class Rows:
         """Append a run of tokens of one sequence, the last `outputs` of them with logits; returns
         the row of the first of these."""
         start = self.count
-        end = self.count = self.batch.n_tokens = start + len(tokens)
+        end = self.count = self.handle.n_tokens = start + len(tokens)
         first = end - outputs
         for row, token in enumerate(tokens, start):
             self._token[row] = token

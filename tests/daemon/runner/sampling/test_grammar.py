@@ -8,8 +8,8 @@ import random
 import numpy as np
 import pytest
 from outrider.daemon.errors import InvalidFormat
-from outrider.daemon.runner.grammar import Grammar, GrammarMaker
-from outrider.daemon.runner.llama import Model
+from outrider.daemon.runner.llama.model import LlamaModel
+from outrider.daemon.runner.sampling.grammar import Grammar, GrammarCompiler
 
 pytestmark = pytest.mark.filterwarnings("ignore:llama_token_get_attr")  # llguidance calls it
 PERSON = {
@@ -26,11 +26,11 @@ DEEP = '{"const": ' + "[" * 100_000 + "]" * 100_000 + "}"
 
 
 @pytest.fixture(scope="module")
-def maker(model: Model) -> GrammarMaker:
-    return GrammarMaker(model)
+def maker(model: LlamaModel) -> GrammarCompiler:
+    return GrammarCompiler(model)
 
 
-def walk(grammar: Grammar, model: Model, rng: random.Random) -> object:
+def walk(grammar: Grammar, model: LlamaModel, rng: random.Random) -> object:
     """What random allowed tokens say by the first place where the answer may end."""
     text = b""
     for _ in range(5000):
@@ -44,7 +44,7 @@ def walk(grammar: Grammar, model: Model, rng: random.Random) -> object:
     pytest.fail(f"without an end: {text!r}")
 
 
-def spell(grammar: Grammar, model: Model, text: str) -> None:
+def spell(grammar: Grammar, model: LlamaModel, text: str) -> None:
     """Accept a text, token by token. Raises AssertionError where it is not allowed."""
     for token in model.tokenize(text, add_bos=False):
         assert grammar.allowed()[token], f"{model.piece(token)!r} of {text!r}"
@@ -52,7 +52,9 @@ def spell(grammar: Grammar, model: Model, text: str) -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_every_walk_follows_the_schema(maker: GrammarMaker, model: Model, seed: int) -> None:
+def test_every_walk_follows_the_schema(
+    maker: GrammarCompiler, model: LlamaModel, seed: int
+) -> None:
     answer = walk(maker.make(json.dumps(PERSON)), model, random.Random(seed))
     assert isinstance(answer, dict)
     assert {"name", "age"} <= answer.keys() <= PERSON["properties"].keys()  # type: ignore[attr-defined]
@@ -63,11 +65,13 @@ def test_every_walk_follows_the_schema(maker: GrammarMaker, model: Model, seed: 
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_any_object_will_do_for_plain_json(maker: GrammarMaker, model: Model, seed: int) -> None:
+def test_any_object_will_do_for_plain_json(
+    maker: GrammarCompiler, model: LlamaModel, seed: int
+) -> None:
     assert isinstance(walk(maker.make('{"type": "object"}'), model, random.Random(seed)), dict)
 
 
-def test_walks_differ(maker: GrammarMaker, model: Model) -> None:
+def test_walks_differ(maker: GrammarCompiler, model: LlamaModel) -> None:
     answers = {
         json.dumps(walk(maker.make(json.dumps(PERSON)), model, random.Random(seed)))
         for seed in range(5)
@@ -75,7 +79,7 @@ def test_walks_differ(maker: GrammarMaker, model: Model) -> None:
     assert len(answers) == 5
 
 
-def test_a_complete_answer_can_only_end(maker: GrammarMaker, model: Model) -> None:
+def test_a_complete_answer_can_only_end(maker: GrammarCompiler, model: LlamaModel) -> None:
     grammar = maker.make('{"enum": [{"a": 1}]}')
     spell(grammar, model, '{"a": 1}')
     allowed = np.flatnonzero(grammar.allowed()).tolist()
@@ -83,14 +87,16 @@ def test_a_complete_answer_can_only_end(maker: GrammarMaker, model: Model) -> No
     assert all(model.is_end(token) for token in allowed)
 
 
-def test_what_contradicts_the_schema_is_not_allowed(maker: GrammarMaker, model: Model) -> None:
+def test_what_contradicts_the_schema_is_not_allowed(
+    maker: GrammarCompiler, model: LlamaModel
+) -> None:
     for text in ("[", '{"age": "', '{"name": "123456789', '{"other"', "{\n}", '{"name": "a"}'):
         with pytest.raises(AssertionError, match="of"):
             spell(maker.make(json.dumps(PERSON)), model, text)
     spell(maker.make(json.dumps(PERSON)), model, '{"name": "a", "age": -5, "tags": ["red"]}')
 
 
-def test_whitespace_is_bounded(maker: GrammarMaker, model: Model) -> None:
+def test_whitespace_is_bounded(maker: GrammarCompiler, model: LlamaModel) -> None:
     (newline,) = model.tokenize("\n", add_bos=False)
     grammar = maker.make('{"type": "object"}')
     spell(grammar, model, "{")
@@ -103,7 +109,7 @@ def test_whitespace_is_bounded(maker: GrammarMaker, model: Model) -> None:
     spell(grammar, model, "}")
 
 
-def test_two_answers_to_one_schema_are_apart(maker: GrammarMaker, model: Model) -> None:
+def test_two_answers_to_one_schema_are_apart(maker: GrammarCompiler, model: LlamaModel) -> None:
     first, second = (maker.make(json.dumps(PERSON)) for _ in range(2))
     spell(first, model, '{"name": "')
     spell(second, model, '{"name": "a", "age": 1}')
@@ -129,7 +135,7 @@ def test_two_answers_to_one_schema_are_apart(maker: GrammarMaker, model: Model) 
     ids=lambda text: text[:40],
 )
 def test_a_schema_that_cannot_be_followed_is_one_clear_error(
-    maker: GrammarMaker, schema: str, reason: str
+    maker: GrammarCompiler, schema: str, reason: str
 ) -> None:
     with pytest.raises(InvalidFormat, match=reason) as caught:
         maker.make(schema)
@@ -137,7 +143,7 @@ def test_a_schema_that_cannot_be_followed_is_one_clear_error(
     assert "expected" in str(caught.value)
 
 
-def test_a_bad_schema_spoils_nothing(maker: GrammarMaker, model: Model) -> None:
+def test_a_bad_schema_spoils_nothing(maker: GrammarCompiler, model: LlamaModel) -> None:
     with pytest.raises(InvalidFormat):
         maker.make('{"type": "banana"}')
     assert isinstance(walk(maker.make('{"type": "object"}'), model, random.Random(1)), dict)

@@ -1,0 +1,1 @@
+"""Every call into llama.cpp, each with its rule from GUIDE.md."""

@@ -1,0 +1,45 @@
+"""How a model and its context come into memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from llama_cpp import llama_cpp as lib
+
+from ...protocol import Load
+from .context import EmbeddingContext, LlamaContext, TextContext
+from .model import LlamaLog, LlamaModel
+
+C = TypeVar("C", bound=LlamaContext)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedContext(Generic[C]):
+    """A model that is ready to decode."""
+
+    model: LlamaModel
+    context: C
+    log: LlamaLog
+
+
+def load_model(load: Load, progress: Callable[[float], None]) -> LoadedContext[TextContext]:
+    """Weights and context. Raises LoadFailed with llama.cpp's own reason."""
+    return _load(TextContext, load, progress)
+
+
+def load_embedding_model(
+    load: Load, progress: Callable[[float], None]
+) -> LoadedContext[EmbeddingContext]:
+    """The same for embeddings."""
+    return _load(EmbeddingContext, load, progress)
+
+
+def _load(
+    kind: Callable[[LlamaModel, Load], C], load: Load, progress: Callable[[float], None]
+) -> LoadedContext[C]:
+    log = LlamaLog()
+    lib.llama_backend_init()
+    model = LlamaModel(load.model, load, log, progress)
+    return LoadedContext(model, kind(model, load), log)
