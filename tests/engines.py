@@ -23,12 +23,12 @@ from outrider.daemon.protocol import (
     Submit,
     ToFront,
 )
-from outrider.daemon.runner.calibration import prepare
 from outrider.daemon.runner.engine import Engine
 from outrider.daemon.runner.input_processor import InputProcessor
 from outrider.daemon.runner.llama.context import TextContext
 from outrider.daemon.runner.llama.loading import LoadedContext, load_model
-from outrider.daemon.runner.speculation import Speculation
+from outrider.daemon.runner.speculation.calibration import prepare_speculation
+from outrider.daemon.runner.speculation.controller import SpeculationController
 
 GREEDY = Sampling(temperature=0.0)
 
@@ -119,7 +119,10 @@ class Bench:
 
 @contextmanager
 def open_bench(
-    load: Load, reads_ahead: Callable[[LoadedContext[TextContext], Load], Speculation] = prepare
+    load: Load,
+    make_controller: Callable[
+        [LoadedContext[TextContext], Load], SpeculationController
+    ] = prepare_speculation,
 ) -> Iterator[Bench]:
     """An engine on a freshly loaded model; freed at the end."""
     loaded = load_model(load, lambda _fraction: None)
@@ -131,7 +134,7 @@ def open_bench(
         deltas.extend(message.deltas)
         stats.append(copy.copy(message.stats or Stats()))
 
-    speculation = reads_ahead(loaded, load)
+    speculation = make_controller(loaded, load)
     engine = Engine(loaded.model, loaded.context, load, take, speculation)
     try:
         bench = Bench(loaded, InputProcessor(loaded.model, load.num_ctx), engine, deltas, stats)

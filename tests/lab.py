@@ -16,12 +16,19 @@ from dataclasses import dataclass
 from typing import cast
 
 from outrider.daemon.protocol import Limits, Sampling
-from outrider.daemon.runner.curve import Belief, Curve
-from outrider.daemon.runner.drafters.drafter import NEWEST, Ask, Call, Draft, Drafter, GoOn
 from outrider.daemon.runner.kv.cached_sequence import CachedSequence
-from outrider.daemon.runner.learned import Learned
 from outrider.daemon.runner.sequence import Sequence as Tokens
-from outrider.daemon.runner.speculation import Speculation
+from outrider.daemon.runner.speculation.controller import SpeculationController
+from outrider.daemon.runner.speculation.drafters.drafter import (
+    MAX_UNSEEN,
+    Draft,
+    Drafter,
+    DraftForward,
+    DraftRequest,
+    SelectNext,
+)
+from outrider.daemon.runner.speculation.profile import SpeculationProfile
+from outrider.daemon.runner.speculation.step_cost import Estimate, StepCost
 from outrider.daemon.runner.stream import Stream
 
 SURE = 0.02**2  # doubt about the logarithm of a cost that is known
@@ -52,18 +59,18 @@ class Content:
     hard: float  # chance of guessing one that is not easy
     run: float = 4.0  # easy tokens in a row, on average
 
-    def chances(self, count: int, rng: random.Random) -> list[float]:
+    def rates(self, count: int, rng: random.Random) -> list[float]:
         """Of guessing each token."""
-        chances: list[float] = []
+        rates: list[float] = []
         is_easy = rng.random() < self.easy
-        while len(chances) < count:
+        while len(rates) < count:
             mean = self.run if is_easy else max(1.0, self.run * (1 - self.easy) / self.easy)
             length = 1
             while rng.random() > 1 / mean:
                 length += 1
-            chances += [EASY if is_easy else self.hard] * length
+            rates += [EASY if is_easy else self.hard] * length
             is_easy = not is_easy
-        return chances[:count]
+        return rates[:count]
 
 
 def seconds(points: Mapping[int, float], rows: int) -> float:
@@ -92,7 +99,7 @@ class Text(ABC):
         self.sequence.append(truth[0])
 
     @abstractmethod
-    def guess(self, place: int, before: Sequence[Draft] = ()) -> Draft:
+    def draft_token(self, place: int, before: Sequence[Draft] = ()) -> Draft:
         """What a drafter says after the first `place` tokens and these guesses."""
 
     @abstractmethod
@@ -123,24 +130,24 @@ class Text(ABC):
 class MadeUp(Text):
     """So likely is each of its tokens guessed."""
 
-    def __init__(self, number: int, chances: Sequence[float], seed: int) -> None:
-        self._chances = chances
+    def __init__(self, number: int, rates: Sequence[float], seed: int) -> None:
+        self._chances = rates
         self._rng = random.Random(seed)
-        truth = [self._rng.randrange(1000, 30000) for _ in chances]
+        truth = [self._rng.randrange(1000, 30000) for _ in rates]
         super().__init__(number, [self._rng.randrange(1000) for _ in range(PROMPT)], truth)
 
-    def guess(self, place: int, before: Sequence[Draft] = ()) -> Draft:
+    def draft_token(self, place: int, before: Sequence[Draft] = ()) -> Draft:
         place += len(before)
-        chance = self._chances[place] if place < len(self.truth) else 0.5
+        rate = self._chances[place] if place < len(self.truth) else 0.5
         is_lost = any(draft.token == WRONG for draft in before)
-        is_right = self._rng.random() < chance and not is_lost and place < len(self.truth)
-        confidence = 0.9 * chance + 0.05 + 0.12 * self._rng.gauss(0, 1)
+        is_right = self._rng.random() < rate and not is_lost and place < len(self.truth)
+        confidence = 0.9 * rate + 0.05 + 0.12 * self._rng.gauss(0, 1)
         token = self.truth[place] if is_right else WRONG
         return Draft(token, min(max(confidence, 0.02), 0.99))
 
     def target_confidence(self) -> float:
-        chance = self._chances[len(self.sequence.output_tokens) - 1]
-        return min(max(0.8 * chance + 0.15 + 0.1 * self._rng.gauss(0, 1), 0.1), 1.0)
+        rate = self._chances[len(self.sequence.output_tokens) - 1]
+        return min(max(0.8 * rate + 0.15 + 0.1 * self._rng.gauss(0, 1), 0.1), 1.0)
 
 
 class Work:
@@ -179,7 +186,7 @@ class LabDrafter:
     name = "model"
     max_length = 16
     is_free = False
-    reviews = True
+    can_evaluate = True
 
     def __init__(self, work: Work, texts: Mapping[int, Text]) -> None:
         self._work = work
@@ -191,37 +198,41 @@ class LabDrafter:
     def pending(self, sequence: Tokens) -> int:
         return len(sequence.tokens) - min(self._read[sequence.id], len(sequence.tokens) - 1)
 
-    def draft(self, asks: Sequence[Ask], go_on: GoOn) -> list[Call]:
+    def draft(
+        self, requests: Sequence[DraftRequest], select_next: SelectNext
+    ) -> list[DraftForward]:
         calls, rows = [], 0
-        for ask in asks:
-            pending = self.pending(ask.sequence)
+        for request in requests:
+            pending = self.pending(request.sequence)
             if pending > 1 + self.max_length:
                 calls.append(self._call(pending - 1, self._machine.read_s * (pending - 1), True))
                 pending = 1
             rows += pending
-        while asks:
+        while requests:
             took_s = seconds(self._machine.draft, rows)
-            calls.append(self._call(rows, took_s, rows > NEWEST * len(asks)))
-            for ask in asks:
-                text = self._texts[ask.sequence.id]
-                self._read[text.number] = len(ask.sequence.tokens) + len(ask.drafts)
-                ask.drafts.append(text.guess(len(ask.sequence.output_tokens), ask.drafts))
-            asks = go_on(asks)
-            rows = len(asks)
+            calls.append(self._call(rows, took_s, rows > MAX_UNSEEN * len(requests)))
+            for request in requests:
+                text = self._texts[request.sequence.id]
+                self._read[text.number] = len(request.sequence.tokens) + len(request.drafts)
+                request.drafts.append(
+                    text.draft_token(len(request.sequence.output_tokens), request.drafts)
+                )
+            requests = select_next(requests)
+            rows = len(requests)
         return calls
 
-    def review(self, ask: Ask) -> list[Call]:
-        seq, count = ask.sequence, self.pending(ask.sequence) - 1
+    def evaluate(self, request: DraftRequest) -> list[DraftForward]:
+        seq, count = request.sequence, self.pending(request.sequence) - 1
         text, end = self._texts[seq.id], len(seq.output_tokens)
-        ask.drafts += [text.guess(place) for place in range(end - ask.length, end)]
+        request.drafts += [text.draft_token(place) for place in range(end - request.length, end)]
         self._read[seq.id] = len(seq.tokens) - 1
         took_s = max(seconds(self._machine.draft, 1), self._machine.read_s * count)
         return [self._call(count, took_s, True)]
 
-    def _call(self, rows: int, took_s: float, catches_up: bool) -> Call:
+    def _call(self, rows: int, took_s: float, is_prefill: bool) -> DraftForward:
         took_s = self._work.call_s(took_s)
         self.clock_s += took_s
-        return Call(rows, took_s, catches_up)
+        return DraftForward(rows, took_s, is_prefill)
 
     def observe(self, sequence: Tokens, rows: range, *, is_tip: bool) -> None:
         """What was wrong is cut off."""
@@ -234,25 +245,25 @@ class LabDrafter:
         """Nothing was loaded."""
 
 
-def known(costs: Mapping[int, float]) -> Curve:
+def known(costs: Mapping[int, float]) -> StepCost:
     """What somebody believes who has seen many calls with so many rows."""
     logs = {rows: math.log(cost) if cost else -math.inf for rows, cost in costs.items()}
-    return Curve({rows: Belief(log, SURE) for rows, log in logs.items()})
+    return StepCost({rows: Estimate(log, SURE) for rows, log in logs.items()})
 
 
-def first_measured(machine: Machine) -> Learned:
+def first_measured(machine: Machine) -> SpeculationProfile:
     """What a runner knows after its first calibration."""
-    learned = Learned()
+    profile = SpeculationProfile()
     for rows in (1, 2, 4, 8):
-        learned.verify.observe(rows, seconds(machine.verify, rows))
-        learned.draft.observe(rows, seconds(machine.draft, rows))
-    return learned
+        profile.verify.observe(rows, seconds(machine.verify, rows))
+        profile.draft.observe(rows, seconds(machine.draft, rows))
+    return profile
 
 
 def made_up(contents: Sequence[Content], tokens: int, rng: random.Random) -> list[Text]:
     """One text of each content."""
     return [
-        MadeUp(number, content.chances(tokens, rng), rng.randrange(1 << 30))
+        MadeUp(number, content.rates(tokens, rng), rng.randrange(1 << 30))
         for number, content in enumerate(contents)
     ]
 
@@ -260,7 +271,7 @@ def made_up(contents: Sequence[Content], tokens: int, rng: random.Random) -> lis
 def decode(
     machine: Machine,
     texts: Sequence[Text],
-    learned: Learned,
+    profile: SpeculationProfile,
     rng: random.Random,
     *,
     fixed: int | None = None,
@@ -271,7 +282,9 @@ def decode(
     """
     work = Work(machine, rng)
     drafter = LabDrafter(work, {text.number: text for text in texts})
-    speculation = Speculation([*free, drafter], learned, fixed=fixed, clock=lambda: drafter.clock_s)
+    speculation = SpeculationController(
+        [*free, drafter], profile, fixed=fixed, clock=lambda: drafter.clock_s
+    )
     streams = cast("list[Stream]", list(texts))
     decoded = 0
     while not any(text.is_over for text in texts):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 from lab import WRONG, Text
-from outrider.daemon.runner.drafters.drafter import Draft
+from outrider.daemon.runner.speculation.drafters.drafter import Draft
 
 FILE = Path(__file__).with_name("spoken.jsonl")
 
@@ -36,7 +36,7 @@ class SpokenText(Text):
         super().__init__(id_, spoken.prompt, spoken.truth[:tokens])
         self._spoken = spoken
 
-    def guess(self, place: int, before: Sequence[Draft] = ()) -> Draft:
+    def draft_token(self, place: int, before: Sequence[Draft] = ()) -> Draft:
         depth, percents = len(before), self._spoken.guesses[place - 1]
         is_right = depth < self._spoken.right[place - 1]
         token = self._spoken.truth[place + depth] if is_right else WRONG

@@ -29,14 +29,14 @@ from ..protocol import (
     ToRunner,
     encode,
 )
-from .calibration import prepare
 from .embedding_worker import EmbeddingWorker
 from .engine import Engine
 from .input_processor import InputProcessor
 from .llama.context import TextContext
 from .llama.loading import LoadedContext, load_embedding_model, load_model
 from .llama.model import LlamaLog
-from .profile import Keeper
+from .speculation.calibration import prepare_speculation
+from .speculation.profile_store import ProfileWriter
 
 Send = Callable[[ToFront], None]
 
@@ -69,17 +69,19 @@ class TextWorker:
 
     def __init__(self, loaded: LoadedContext[TextContext], load: Load, send: Send) -> None:
         self._input = InputProcessor(loaded.model, load.num_ctx)
-        speculation = prepare(loaded, load)
+        speculation = prepare_speculation(loaded, load)
         self.drafters, self.refusal = speculation.names, speculation.refusal
         self._engine = Engine(loaded.model, loaded.context, load, send, speculation)
-        self._keeper = Keeper(speculation.learned, load.profile if speculation.names else "")
+        self._profile_writer = ProfileWriter(
+            speculation.profile, load.profile if speculation.names else ""
+        )
         self._send = send
         self.cancel = self._engine.cancel
 
     def turn(self) -> None:
         """One step, or a wait for something to do."""
         if self._engine.is_idle:
-            self._keeper.save()
+            self._profile_writer.save()
         self._engine.turn()
 
     def submit(self, request: Submit | Embed) -> None:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from ..errors import DecodeFailed
 from ..protocol import Cancel, Delta, Load, Stats, Step, ToFront
-from .accept import accept
 from .kv.prefix_cache import PrefixCache, TrimMode
 from .llama.batch import Batch
 from .llama.context import ABORTED, NO_CELLS, TextContext, num_seqs
@@ -18,7 +17,8 @@ from .prefill_budget import PrefillBudget
 from .sampling.sampler import target_confidence
 from .scheduler import Chunk, Scheduler
 from .sequence import Sequence
-from .speculation import Speculation
+from .speculation.accept import accept
+from .speculation.controller import SpeculationController
 from .stream import Stream
 
 FLUSH_NS = 25_000_000  # text is sent on so often at most: reading each token on its own costs steps
@@ -46,7 +46,7 @@ class Engine:
         context: TextContext,
         load: Load,
         send: Callable[[ToFront], None],
-        speculation: Speculation,
+        speculation: SpeculationController,
     ) -> None:
         self._model = model
         self._context = context
@@ -153,14 +153,12 @@ class Engine:
         for chunk in chunks:
             seq, stream = chunk.sequence, self._streams[chunk.sequence.id]
             stream.start()
-            cached, guesses = seq.cached, drafts.get(seq.id, [])
+            cached, draft = seq.cached, drafts.get(seq.id, [])
             tokens = seq.tokens[cached : cached + chunk.count]
-            tokens.extend(guesses)
+            tokens.extend(draft)
             assert seq.kv_seq
-            num_outputs = chunk.is_last + len(guesses)
-            slices.append(
-                BatchSlice(stream, self._batch.count, chunk.count, chunk.is_last, guesses)
-            )
+            num_outputs = chunk.is_last + len(draft)
+            slices.append(BatchSlice(stream, self._batch.count, chunk.count, chunk.is_last, draft))
             self._batch.add(seq.kv_seq.seq, cached, tokens, outputs=num_outputs)
         self._prefilling = frozenset(c.sequence.id for c in chunks if c.count > 1)
         return slices

@@ -47,13 +47,13 @@ class Stream:
         """The sequence is in a batch; only the first time counts."""
         self._started_ns = self._started_ns or time.monotonic_ns()
 
-    def draw(self, logits: NDArray[np.float32]) -> str:
+    def sample(self, logits: NDArray[np.float32]) -> str:
         """Draw a token; the reason why it was the last one, or ""."""
         seq = self.sequence
         self._first_ns = self._first_ns or time.monotonic_ns()
         grammar = self._grammar
         allowed = grammar.allowed() if grammar else None
-        sampled = self.sampler.draw(logits, seq.tokens, seq.position, allowed)
+        sampled = self.sampler.sample(logits, seq.tokens, seq.position, allowed)
         if self._model.is_end(sampled.token):
             return "stop"
         if grammar:

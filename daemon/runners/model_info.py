@@ -84,13 +84,13 @@ class ModelIndex:
 
     async def list(self) -> list[tuple[StoredModel, ModelInfo | None]]:
         """Every model, the newest first; without a header where that cannot be read."""
-        return await asyncio.to_thread(lambda: [(m, self._try(m)) for m in self.store.list()])
+        return await asyncio.to_thread(lambda: [(m, self._probe(m)) for m in self.store.list()])
 
     async def read_all(self, info: ModelInfo) -> Header:
         """The header with every array, however long."""
         return await asyncio.to_thread(read_header, info.path, arrays=EveryArray())
 
-    def _try(self, model: StoredModel) -> ModelInfo | None:
+    def _probe(self, model: StoredModel) -> ModelInfo | None:
         try:
             return self._know(model)
         except (GGUFError, OutriderError):

@@ -27,18 +27,19 @@ from outrider.daemon.cli.progress import follow
 from outrider.daemon.protocol import Load
 from outrider.daemon.runners.process import RUNNER_ENV
 from outrider.models.store import Store
-from outrider.tests.bench import ahead, overhead
-from outrider.tests.bench.ahead_table import ahead_table
-from outrider.tests.bench.failure import BenchFailed
-from outrider.tests.bench.gpu import gpu_name, require_gpu
-from outrider.tests.bench.load import Client
-from outrider.tests.bench.peer import ensure_peer
-from outrider.tests.bench.plan import cache_home, models_root, plan_of
-from outrider.tests.bench.plot import write_plot
-from outrider.tests.bench.progress import tell
-from outrider.tests.bench.report import Fact, Results, Run, find, read, save, table
-from outrider.tests.bench.roster import PAIRS
-from outrider.tests.bench.scenarios import (
+
+from . import ahead, overhead
+from .ahead_table import ahead_table
+from .failure import BenchFailed
+from .gpu import gpu_name, require_gpu
+from .load import Client
+from .peer import ensure_peer
+from .plan import cache_home, models_root, plan_of
+from .plot import write_plot
+from .progress import tell
+from .report import Fact, Results, Run, find, read, save, table
+from .roster import PAIRS
+from .scenarios import (
     FULL,
     MODEL,
     QUICK,
@@ -53,7 +54,7 @@ from outrider.tests.bench.scenarios import (
     mean,
     warm_up,
 )
-from outrider.tests.bench.servers import Server, start_outrider, start_peer
+from .servers import Server, start_outrider, start_peer
 
 NUM_CTX = 8192
 OVERHEAD, AHEAD = "overhead", "ahead"

@@ -21,13 +21,14 @@ from outrider.daemon.cli.bench import TimedAnswer
 from outrider.daemon.cli.bench_prompts import ADAPTIVE, PLAIN, PROMPTS
 from outrider.daemon.cli.client import DaemonError
 from outrider.daemon.protocol import Load
-from outrider.tests.bench.bound import bound, learned_in
-from outrider.tests.bench.failure import BenchFailed
-from outrider.tests.bench.load import Ask, Client, Reply
-from outrider.tests.bench.progress import tell
-from outrider.tests.bench.roster import Pair
-from outrider.tests.bench.scenarios import Values
-from outrider.tests.bench.servers import Server, start_outrider, start_peer
+
+from .bound import bound, learned_in
+from .failure import BenchFailed
+from .load import Ask, Client, Reply
+from .progress import tell
+from .roster import Pair
+from .scenarios import Values
+from .servers import Server, start_outrider, start_peer
 
 STREAMS = (1, 4, 8)
 SLOTS = max(STREAMS)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from statistics import geometric_mean, median
 
 from outrider.daemon.cli.bench_prompts import ADAPTIVE, PLAIN
-from outrider.tests.bench.ahead import BOUND, CELLS, FIXED, MISJUDGED, PEER, SAME, Cell
-from outrider.tests.bench.report import Results, Run, Spread, spread
+
+from .ahead import BOUND, CELLS, FIXED, MISJUDGED, PEER, SAME, Cell
+from .report import Results, Run, Spread, spread
 
 GOALS = {"plain": 0.99, "fixed": 0.97, "peer": 1.0}  # of adaptive by the best of them
 BOUND_GOAL = 0.9  # of what one stream gains by the bound

@@ -11,9 +11,10 @@ from pathlib import Path
 from outrider.models.name import Name
 from outrider.models.scratch import scratch
 from outrider.models.store import Store
-from outrider.tests.bench.moe import dense_model
-from outrider.tests.bench.quantisation import BF16, quantise
 from weights import import_gguf
+
+from .moe import dense_model
+from .quantisation import BF16, quantise
 
 ALONE = "smollm2-alone:135m"
 FILE = """\

@@ -15,43 +15,44 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from outrider.daemon.runner.learned import Learned
-from outrider.daemon.runner.profile import restore
-from outrider.tests.bench.failure import BenchFailed
-from outrider.tests.bench.load import Guessed, Reply
+from outrider.daemon.runner.speculation.profile import SpeculationProfile
+from outrider.daemon.runner.speculation.profile_store import load_profile
+
+from .failure import BenchFailed
+from .load import Guessed, Reply
 
 LENGTHS = range(17)  # 0: plain
 HALVINGS = 40  # of the interval in which the chance lies
 
 
-def bound(fixed: Sequence[Reply], learned: Learned) -> float:
+def bound(fixed: Sequence[Reply], profile: SpeculationProfile) -> float:
     """Speed-up over plain decoding, by answers with fixed lengths."""
     guessed = [reply.guessed for reply in fixed if reply.guessed]
     steps = sum(r.tokens - (r.guessed.accepted if r.guessed else 0) for r in fixed)
     share = sum(each.times for each in guessed) / steps
-    chance = _chance(guessed)
-    plain_s = learned.verify.steady_s(1)
-    draft_s = learned.draft.steady_s(1) if learned.draft.is_known else 0.0
+    rate = _rate(guessed)
+    plain_s = profile.verify.steady_s(1)
+    draft_s = profile.draft.steady_s(1) if profile.draft.is_known else 0.0
 
     def speedup(length: int) -> float:
-        tokens = 1 + share * _accepted(chance, length)
-        more_s = learned.verify.steady_s(1 + length) - plain_s + length * draft_s
+        tokens = 1 + share * _accepted(rate, length)
+        more_s = profile.verify.steady_s(1 + length) - plain_s + length * draft_s
         return tokens * plain_s / (plain_s + share * more_s)
 
     return max(map(speedup, LENGTHS))
 
 
-def learned_in(cache_home: Path) -> Learned:
+def learned_in(cache_home: Path) -> SpeculationProfile:
     """What a daemon that has loaded one model has kept there; at most as old as the last text.
     Raises BenchFailed."""
-    profiles = list((cache_home / "outrider" / "learned").glob("*.json"))
-    learned = restore(profiles[0]) if len(profiles) == 1 else None
-    if learned is None or not learned.verify.is_known:
+    profiles = list((cache_home / "outrider" / "profile").glob("*.json"))
+    profile = load_profile(profiles[0]) if len(profiles) == 1 else None
+    if profile is None or not profile.verify.is_known:
         raise BenchFailed(f"the daemon has not kept in {cache_home} what decoding costs here")
-    return learned
+    return profile
 
 
-def _chance(guessed: Sequence[Guessed]) -> float:
+def _rate(guessed: Sequence[Guessed]) -> float:
     """With which as many guesses are expected to be right as were."""
     right = sum(each.accepted for each in guessed)
     low, high = 0.0, 1.0
@@ -62,8 +63,8 @@ def _chance(guessed: Sequence[Guessed]) -> float:
     return low
 
 
-def _accepted(chance: float, length: float) -> float:
+def _accepted(rate: float, length: float) -> float:
     """Expected of so many guesses; a fraction is that part of one more."""
     whole = int(length)
-    sure = sum(chance**depth for depth in range(1, whole + 1))
-    return sure + (length - whole) * chance ** (whole + 1)
+    sure = sum(rate**depth for depth in range(1, whole + 1))
+    return sure + (length - whole) * rate ** (whole + 1)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import subprocess
 
 import llama_cpp
-from outrider.tests.bench.failure import BenchFailed
+
+from .failure import BenchFailed
 
 ASK = ("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
 

@@ -15,7 +15,8 @@ from itertools import pairwise
 from typing import ClassVar, Protocol
 
 import aiohttp
-from outrider.tests.bench.failure import BenchFailed
+
+from .failure import BenchFailed
 
 ANSWER_TIMEOUT_S = 180.0
 LINE_BYTES = 1 << 20

@@ -22,11 +22,12 @@ from outrider.models.errors import ModelError
 from outrider.models.name import Name
 from outrider.models.scratch import scratch
 from outrider.models.store import Store
-from outrider.tests.bench.failure import BenchFailed
-from outrider.tests.bench.progress import tell
-from outrider.tests.bench.quantisation import F16, Q4_0, quantise
-from outrider.tests.bench.scenarios import MODEL
 from weights import import_gguf
+
+from .failure import BenchFailed
+from .progress import tell
+from .quantisation import F16, Q4_0, quantise
+from .scenarios import MODEL
 
 MOE = "smollm2-moe-pair:8x135m"
 EXPERTS, EXPERTS_USED = 8, 2

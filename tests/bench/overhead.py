@@ -21,9 +21,10 @@ from engines import GREEDY, Bench, ask, open_bench
 from outrider.daemon.protocol import Delta, Load, Sampling
 from outrider.daemon.runner.llama.batch import Batch
 from outrider.daemon.runners.process import RUNNER_ENV
-from outrider.tests.bench.failure import BenchFailed
-from outrider.tests.bench.scenarios import Prompts, Values
 from tiny import write_llama
+
+from .failure import BenchFailed
+from .scenarios import Prompts, Values
 
 STREAMS = 8
 WIDE_VOCAB = 262_144

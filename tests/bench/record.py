@@ -13,19 +13,26 @@ from itertools import product
 from engines import ask, open_bench
 from outrider.daemon.cli.bench_prompts import PROMPTS
 from outrider.daemon.protocol import MAX_MODEL_DRAFTS, Load, Sampling, Submit
-from outrider.daemon.runner.drafters.drafter import Ask, Call, Drafter, GoOn, to_the_end
-from outrider.daemon.runner.learned import Learned
 from outrider.daemon.runner.llama.context import TextContext
 from outrider.daemon.runner.llama.loading import LoadedContext
-from outrider.daemon.runner.pairing import load_drafter
 from outrider.daemon.runner.sampling.sampler import target_confidence
 from outrider.daemon.runner.sequence import Sequence as Tokens
-from outrider.daemon.runner.speculation import Speculation
-from outrider.tests.bench.ahead import CHAT, GREEDY, NUM_CTX, SAMPLED, TEMPERATURES
-from outrider.tests.bench.pair import ensure_pair
-from outrider.tests.bench.plan import models_root, plan_of
-from outrider.tests.bench.progress import tell
+from outrider.daemon.runner.speculation.controller import SpeculationController
+from outrider.daemon.runner.speculation.drafter_loading import load_drafter
+from outrider.daemon.runner.speculation.drafters.drafter import (
+    Drafter,
+    DraftForward,
+    DraftRequest,
+    SelectNext,
+    select_unfinished,
+)
+from outrider.daemon.runner.speculation.profile import SpeculationProfile
 from spoken import FILE, Spoken, write
+
+from .ahead import CHAT, GREEDY, NUM_CTX, SAMPLED, TEMPERATURES
+from .pair import ensure_pair
+from .plan import models_root, plan_of
+from .progress import tell
 
 TEXTS = 8  # of one kind
 TOKENS = 64
@@ -37,10 +44,12 @@ class Listener:
     name = "listener"
     max_length = 1
     is_free = False
-    reviews = False
+    can_evaluate = False
 
     def __init__(self, drafter: Drafter, target: TextContext) -> None:
-        self.asks: defaultdict[int, list[Ask]] = defaultdict(list)  # after each token, by id
+        self.asks: defaultdict[int, list[DraftRequest]] = defaultdict(
+            list
+        )  # after each token, by id
         self.target_confidence: defaultdict[int, list[float]] = defaultdict(list)  # of the target
         self._drafter = drafter
         self._target = target
@@ -48,14 +57,14 @@ class Listener:
     def pending(self, sequence: Tokens) -> int:
         return self._drafter.pending(sequence)
 
-    def draft(self, asks: Sequence[Ask], go_on: GoOn) -> list[Call]:
-        own = [Ask(each.sequence, each.sampler, MAX_MODEL_DRAFTS) for each in asks]
-        calls = self._drafter.draft(own, to_the_end)
+    def draft(self, asks: Sequence[DraftRequest], select_next: SelectNext) -> list[DraftForward]:
+        own = [DraftRequest(each.sequence, each.sampler, MAX_MODEL_DRAFTS) for each in asks]
+        calls = self._drafter.draft(own, select_unfinished)
         for each in own:
             self.asks[each.sequence.id].append(each)
         return calls
 
-    def review(self, ask: Ask) -> list[Call]:
+    def evaluate(self, ask: DraftRequest) -> list[DraftForward]:
         return []
 
     def observe(self, sequence: Tokens, rows: range, *, is_tip: bool) -> None:
@@ -83,7 +92,7 @@ class Listener:
             prompt=tuple(sequence.tokens[: sequence.num_prompt]),
             truth=tuple(truth),
             target_confidence=tuple(round(100 * each) for each in sure),
-            right=tuple(each.num_right(truth[i:]) for i, each in enumerate(asks, 1)),
+            right=tuple(each.num_accepted(truth[i:]) for i, each in enumerate(asks, 1)),
             guesses=tuple(tuple(round(100 * d.confidence) for d in each.drafts) for each in asks),
         )
 
@@ -93,11 +102,11 @@ def main() -> None:
     load = plan_of(store_root, ensure_pair(store_root), slots=TEXTS, ctx=NUM_CTX)
     listeners: list[Listener] = []
 
-    def listen(loaded: LoadedContext[TextContext], load: Load) -> Speculation:
+    def listen(loaded: LoadedContext[TextContext], load: Load) -> SpeculationController:
         listeners.append(Listener(load_drafter(loaded, load), loaded.context))
-        learned = Learned()
-        learned.verify.observe(1, 1.0)  # nobody guesses before something is known
-        return Speculation(listeners, learned, fixed=1)
+        profile = SpeculationProfile()
+        profile.verify.observe(1, 1.0)  # nobody guesses before something is known
+        return SpeculationController(listeners, profile, fixed=1)
 
     texts: list[Spoken] = []
     with open_bench(load, listen) as bench:

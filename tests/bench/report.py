@@ -9,8 +9,9 @@ from pathlib import Path
 from statistics import median
 
 import msgspec
-from outrider.tests.bench.failure import BenchFailed
-from outrider.tests.bench.scenarios import STREAMS, Values
+
+from .failure import BenchFailed
+from .scenarios import STREAMS, Values
 
 Fact = str | int | float
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from outrider.models.scratch import scratch
-from outrider.tests.bench.alone import COPIED, ensure_alone
-from outrider.tests.bench.moe import ensure_moe_pair
-from outrider.tests.bench.pair import ensure_pair
 from tiny_gemma import write_gemma4, write_gemma4_assistant
 from weights import import_gguf
+
+from .alone import COPIED, ensure_alone
+from .moe import ensure_moe_pair
+from .pair import ensure_pair
 
 TINY = "tiny-gemma4-pair"
 

@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
-from outrider.tests.bench.load import Ask, Client, Reply
-from outrider.tests.bench.servers import Server
+from .load import Ask, Client, Reply
+from .servers import Server
 
 MODEL = "smollm2:135m"
 

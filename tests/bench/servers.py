@@ -16,8 +16,9 @@ from pathlib import Path
 import psutil
 from daemons import start_daemon
 from outrider.daemon.protocol import Load
-from outrider.tests.bench.failure import BenchFailed
-from outrider.tests.bench.load import Api, OutriderApi, PeerApi
+
+from .failure import BenchFailed
+from .load import Api, OutriderApi, PeerApi
 
 START_S = 120.0
 STOP_S = 20.0

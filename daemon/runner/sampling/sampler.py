@@ -83,7 +83,7 @@ class Sampler:
         self._penalises = _penalises(sampling)
         self._edits = bool(self._penalises or bias or suppressed)
 
-    def draw(
+    def sample(
         self,
         logits: Row,
         history: Sequence[int],
@@ -100,9 +100,9 @@ class Sampler:
             return SampledToken(token)
         return SampledToken(token, *logprobs(logits, token, self._num_logprobs))
 
-    def guess(self, logits: Row, history: Sequence[int], position: int) -> tuple[int, float]:
-        """The token that `draw` would give if this row were the target's, and how sure that is: its
-        share of the candidates' probability. Changes nothing.
+    def sample_draft(self, logits: Row, history: Sequence[int], position: int) -> tuple[int, float]:
+        """The token that `sample` would return if this row were the target's, and its confidence:
+        its share of the candidates' probability. Changes no state.
 
         The noise is that of the draw, so a drafter whose row is like the target's says the same
         also at a high temperature.

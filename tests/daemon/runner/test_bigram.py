@@ -9,9 +9,9 @@ import pytest
 from engines import GREEDY, Bench, ask, load_spec, open_bench
 from lab import known
 from outrider.daemon.protocol import Sampling, Submit
-from outrider.daemon.runner.curve import Curve
-from outrider.daemon.runner.learned import Learned
-from outrider.daemon.runner.profile import keep
+from outrider.daemon.runner.speculation.profile import SpeculationProfile
+from outrider.daemon.runner.speculation.profile_store import save_profile
+from outrider.daemon.runner.speculation.step_cost import StepCost
 from tiny_bigram import recite, write_bigram_pair
 
 VARIANTS: dict[str, dict[str, int]] = {
@@ -25,7 +25,7 @@ SEEDED = Sampling(temperature=1.0, seed=3)
 UNCUT = Sampling(temperature=1.0, seed=4, top_k=0, top_p=1.0)
 PENALISED = Sampling(temperature=1.0, seed=5, repeat_penalty=1.2, presence_penalty=0.3)
 SAMPLINGS = (GREEDY, SEEDED, UNCUT, PENALISED)
-MACHINE = Learned(
+MACHINE = SpeculationProfile(
     verify=known({1: 1.0, 64: 2.0}),
     draft=known({1: 0.1, 8: 0.2}),
 )
@@ -109,8 +109,8 @@ def drafted_per_step(pair: tuple[Path, Path], profile: Path) -> float:
 def test_who_knows_more_is_asked_for_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a machine whose speed is known and stays the same, so that no step is timed."""
     profile = tmp_path / "profile.json"
-    keep(MACHINE, profile)
-    monkeypatch.setattr(Curve, "observe", lambda _self, _rows, took_s: took_s)
+    save_profile(MACHINE, profile)
+    monkeypatch.setattr(StepCost, "observe", lambda _self, _rows, took_s: took_s)
     nothing, half, everything = (
         drafted_per_step(write_bigram_pair(tmp_path, agreement=agreement), profile)
         for agreement in (0.0, 0.5, 1.0)

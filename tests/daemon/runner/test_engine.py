@@ -199,7 +199,7 @@ def test_a_shifted_text_is_what_the_model_says_to_the_kept_tokens(gguf: Path) ->
     load = load_spec(gguf, num_ctx=64)
     with open_bench(load) as bench:
         whole = bench.run(ask(0, "x" * 40, 60))[0]
-        sequence = bench.intake.prepare(ask(1, "x" * 40))
+        sequence = bench.input.prepare(ask(1, "x" * 40))
         tokens = bench.loaded.model.tokenize("x" * 40 + whole, add_bos=False)
         sequence.tokens = array("i", tokens[:64])
         sequence.shift()
@@ -211,16 +211,16 @@ def test_a_shifted_text_is_what_the_model_says_to_the_kept_tokens(gguf: Path) ->
 
 def test_a_prompt_that_is_too_long_is_cut_or_refused(gguf: Path) -> None:
     with open_bench(load_spec(gguf, num_ctx=64)) as bench:
-        sequence = bench.intake.prepare(ask(0, "y" * 500))
+        sequence = bench.input.prepare(ask(0, "y" * 500))
         assert len(sequence.tokens) == 64 - (64 - 4) // 2
         for limits in (Limits(truncate=False), Limits(shift=False)):
             with pytest.raises(BadRequest, match="longer than the context length"):
-                bench.intake.prepare(ask(0, "y" * 500, limits=limits))
+                bench.input.prepare(ask(0, "y" * 500, limits=limits))
 
 
 def test_the_oldest_messages_are_dropped_but_never_the_last(gguf: Path) -> None:
     with open_bench(load_spec(gguf, num_ctx=128)) as bench:
-        text = bench.intake.render(chat(0, "old" * 20, "older" * 9, "last words", limits=Limits()))
+        text = bench.input.render(chat(0, "old" * 20, "older" * 9, "last words", limits=Limits()))
     assert "last words" in text
     assert "old" * 20 not in text
 

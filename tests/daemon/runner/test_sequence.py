@@ -6,7 +6,7 @@ from array import array
 
 import pytest
 from outrider.daemon.protocol import Limits, Sampling
-from outrider.daemon.runner.kv.prefix_cache import Holding
+from outrider.daemon.runner.kv.cached_sequence import CachedSequence
 from outrider.daemon.runner.sequence import Sequence, cut_middle
 
 
@@ -20,7 +20,7 @@ def numbers(count: int) -> array[int]:
 
 def evaluate(seq: Sequence, count: int) -> None:
     """Make its first `count` tokens those that the KV cache holds."""
-    seq.kv_seq = Holding(0, seq.tokens[:count])
+    seq.kv_seq = CachedSequence(0, seq.tokens[:count])
 
 
 @pytest.mark.parametrize("num_ctx", [*range(4, 40), 64, 127, 512])

@@ -30,7 +30,7 @@ def tell(stream: Stream, model: LlamaModel, text: str, *, every: int) -> tuple[s
     for number, token in enumerate(model.tokenize(text, add_bos=False), 1):
         row = np.zeros(model.num_tokens, np.float32)
         row[token] = 1
-        if reason := stream.draw(row):
+        if reason := stream.sample(row):
             break
         if number % every == 0:
             deltas.append(stream.delta())

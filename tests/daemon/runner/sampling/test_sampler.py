@@ -253,9 +253,11 @@ def penalty_stage(size: int, s: Sampling, num_history: int) -> Any:
     )
 
 
-def draw(s: Sampling, row: Row, position: int = 0, history: Sequence[int] = (), **more: Any) -> int:
+def sample(
+    s: Sampling, row: Row, position: int = 0, history: Sequence[int] = (), **more: Any
+) -> int:
     allowed = more.pop("allowed", None)
-    return Sampler(s, num_tokens=row.size, **more).draw(row, history, position, allowed).token
+    return Sampler(s, num_tokens=row.size, **more).sample(row, history, position, allowed).token
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -266,7 +268,7 @@ def test_greedy_is_llama_cpps(shape: Any, size: int) -> None:
         for _ in range(10):
             row = shape(rng, size)
             selected = apply(handle, row)[2]
-            assert draw(GREEDY, row) == draw(Sampling(top_k=1, seed=3), row) == selected
+            assert sample(GREEDY, row) == sample(Sampling(top_k=1, seed=3), row) == selected
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -276,13 +278,13 @@ def test_greedy_after_typical_is_llama_cpps(size: int) -> None:
     with chain(*truncation(s), lib.llama_sampler_init_greedy()) as handle:
         for _ in range(20):
             row = normal(rng, size)
-            assert draw(s, row) == apply(handle, row)[2]
+            assert sample(s, row) == apply(handle, row)[2]
 
 
 def test_a_tie_goes_to_the_smallest_id() -> None:
     row = np.array([1, 4, 2, 4, 4], np.float32)
-    assert draw(GREEDY, row) == 1
-    assert draw(Sampling(temperature=0.0, typical_p=0.99, seed=1), row) == 1
+    assert sample(GREEDY, row) == 1
+    assert sample(Sampling(temperature=0.0, typical_p=0.99, seed=1), row) == 1
     assert largest(row, 2).tolist() == [1, 3]
 
 
@@ -294,7 +296,7 @@ def test_draws_follow_the_softmax_of_the_survivors(s: Sampling) -> None:
     ids, logits = survivors(row, s)
     num_draws = 8000
     sampler = Sampler(s, num_tokens=row.size)
-    tokens = [sampler.draw(row, (), position).token for position in range(num_draws)]
+    tokens = [sampler.sample(row, (), position).token for position in range(num_draws)]
     counts = np.bincount(tokens, minlength=row.size)
     assert counts[ids].sum() == num_draws
     expected = softmax(logits, s.temperature) * num_draws
@@ -304,7 +306,7 @@ def test_draws_follow_the_softmax_of_the_survivors(s: Sampling) -> None:
 
 def test_all_tokens_can_win_a_draw_without_truncation() -> None:
     row = np.zeros(20_000, np.float32)  # more than one chunk
-    tokens = np.array([draw(OFF, row, position) for position in range(200)])
+    tokens = np.array([sample(OFF, row, position) for position in range(200)])
     assert len(set(tokens.tolist())) > 190
     assert abs(float(tokens.mean()) / row.size - 0.5) < 4 / math.sqrt(12 * 200)
 
@@ -314,13 +316,13 @@ def test_a_draw_depends_on_seed_and_position_alone() -> None:
     rows = [normal(rng, 300) for _ in range(30)]
     s = Sampling(temperature=2.0, seed=9)
     sampler = Sampler(s, num_tokens=300)
-    forwards = [sampler.draw(row, (), i).token for i, row in enumerate(rows)]
+    forwards = [sampler.sample(row, (), i).token for i, row in enumerate(rows)]
     order = rng.permutation(30).tolist()
-    shuffled = {i: sampler.draw(rows[i], (), i).token for i in order}
+    shuffled = {i: sampler.sample(rows[i], (), i).token for i in order}
     assert [shuffled[i] for i in range(30)] == forwards
-    assert len({draw(s, rows[0], position) for position in range(30)}) > 5
+    assert len({sample(s, rows[0], position) for position in range(30)}) > 5
     seeds = [Sampling(temperature=2.0, seed=seed) for seed in range(30)]
-    assert len({draw(seeded, rows[0]) for seeded in seeds}) > 5
+    assert len({sample(seeded, rows[0]) for seeded in seeds}) > 5
 
 
 def splitmix64(state: int) -> Iterator[int]:
@@ -362,43 +364,43 @@ def test_what_is_suppressed_or_not_allowed_is_never_drawn(s: Sampling) -> None:
     row = np.array([9, 8, 7, 6, 5, 4], np.float32)
     allowed = np.array([1, 1, 1, 0, 1, 1], bool)
     for position in range(100):
-        token = draw(s, row, position, suppressed=(0, 1), allowed=allowed)
+        token = sample(s, row, position, suppressed=(0, 1), allowed=allowed)
         assert token in (2, 4, 5)
-    assert draw(s, row, allowed=np.arange(6) == 5) == 5
+    assert sample(s, row, allowed=np.arange(6) == 5) == 5
 
 
 @pytest.mark.parametrize("s", [GREEDY, OFF, Sampling(seed=1), Sampling(mirostat=1, seed=1)])
 def test_no_possible_token_is_an_error(s: Sampling) -> None:
     row = np.zeros(4, np.float32)
     with pytest.raises(ValueError, match="no token is possible"):
-        draw(s, row, allowed=np.zeros(4, bool))
+        sample(s, row, allowed=np.zeros(4, bool))
     for broken in (np.nan, np.inf):
         row[1] = broken
         with pytest.raises(ValueError, match="output is broken"):
-            draw(s, row)
+            sample(s, row)
 
 
 def test_a_bias_moves_a_token_and_unknown_tokens_are_ignored() -> None:
     row = np.array([1, 2, 3], np.float32)
     biased = Sampling(temperature=0.0, logit_bias=((0, 1.5), (0, 1.5), (77, 9.0), (-1, 9.0)))
-    assert draw(biased, row) == 0
-    assert draw(Sampling(temperature=0.0, logit_bias=((2, -math.inf),)), row) == 1
+    assert sample(biased, row) == 0
+    assert sample(Sampling(temperature=0.0, logit_bias=((2, -math.inf),)), row) == 1
     for extreme in (1e300, math.inf):
-        assert draw(Sampling(seed=1, logit_bias=((1, extreme), (0, -1e300))), row) == 1
+        assert sample(Sampling(seed=1, logit_bias=((1, extreme), (0, -1e300))), row) == 1
 
 
 def test_a_penalty_looks_back_as_far_as_it_is_told() -> None:
     row = np.array([4, 3, 2, 1], np.float32)
     history = [0, 1, 2]
     tokens = [
-        draw(Sampling(temperature=0.0, presence_penalty=9.0, repeat_last_n=n), row, 0, history)
+        sample(Sampling(temperature=0.0, presence_penalty=9.0, repeat_last_n=n), row, 0, history)
         for n in (0, 1, 2, 3, 64, -1)
     ]
     assert tokens == [0, 0, 0, 3, 3, 3]
     placeholder = [-1, 99]  # no token of this vocabulary
-    assert draw(Sampling(temperature=0.0, presence_penalty=9.0), row, 0, placeholder) == 0
+    assert sample(Sampling(temperature=0.0, presence_penalty=9.0), row, 0, placeholder) == 0
     for extreme in (1e300, -1e300):
-        draw(Sampling(seed=1, frequency_penalty=extreme), row, 0, history)
+        sample(Sampling(seed=1, frequency_penalty=extreme), row, 0, history)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -408,7 +410,7 @@ def test_logprobs_are_of_the_row_before_any_option(shape: Any) -> None:
     expected = wide - wide.max() - np.log(np.exp(wide - wide.max()).sum())
     s = Sampling(seed=1, repeat_penalty=1.5, logit_bias=((5, 3.0),))
     plain, own, top = (
-        Sampler(s, num_tokens=3000, num_logprobs=n).draw(row, [1, 2], 3) for n in (None, 0, 5)
+        Sampler(s, num_tokens=3000, num_logprobs=n).sample(row, [1, 2], 3) for n in (None, 0, 5)
     )
     assert plain == SampledToken(plain.token)
     assert own == SampledToken(plain.token, top.logprob)
@@ -420,7 +422,7 @@ def test_logprobs_are_of_the_row_before_any_option(shape: Any) -> None:
 
 def test_more_logprobs_than_tokens() -> None:
     row = np.array([0, -np.inf], np.float32)
-    output_tokens = Sampler(GREEDY, num_tokens=2, num_logprobs=20).draw(row, (), 0)
+    output_tokens = Sampler(GREEDY, num_tokens=2, num_logprobs=20).sample(row, (), 0)
     assert output_tokens == SampledToken(0, 0.0, (TokenLogprob(0, 0.0),))
 
 
@@ -460,7 +462,7 @@ def test_the_sampler_carries_mirostats_mu_on() -> None:
         ids, logits = mirostat_survivors(row, s, mu)
         noisy = logits / s.temperature + gumbel(1, position, ids)
         token = int(ids[noisy.argmax()])
-        assert sampler.draw(row, (), position).token == token
+        assert sampler.sample(row, (), position).token == token
         mu = updated_mu(mu, logits, float(row[token]), s)
 
 
@@ -469,13 +471,13 @@ def test_the_sampler_carries_mirostats_mu_on() -> None:
 def test_mirostat_bears_extreme_rows(version: int, row: list[float]) -> None:
     for temperature in (0.0, 1e-40, 1.0, 1e6):
         s = Sampling(temperature=temperature, mirostat=version, seed=1)
-        assert row[draw(s, np.array(row, np.float32))] > -math.inf
+        assert row[sample(s, np.array(row, np.float32))] > -math.inf
 
 
 @pytest.mark.parametrize("temperature", [1e-300, 1e-40, 1e-5])
 def test_a_tiny_temperature_is_greedy(temperature: float) -> None:
     row = normal(np.random.default_rng(1), 300)
-    assert draw(Sampling(temperature=temperature, seed=1), row) == int(row.argmax())
+    assert sample(Sampling(temperature=temperature, seed=1), row) == int(row.argmax())
 
 
 def test_impossible_options_are_refused() -> None:

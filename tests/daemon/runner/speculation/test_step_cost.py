@@ -7,11 +7,11 @@ import random
 
 import pytest
 from lab import known
-from outrider.daemon.runner.curve import Curve, Rate
+from outrider.daemon.runner.speculation.step_cost import StepCost, TokenCost
 
 
-def measured(costs: dict[int, float]) -> Curve:
-    curve = Curve()
+def measured(costs: dict[int, float]) -> StepCost:
+    curve = StepCost()
     for rows, took_s in costs.items():
         curve.observe(rows, took_s)
     return curve
@@ -83,7 +83,7 @@ def test_what_a_run_of_as_many_rows_shows_is_about_the_machine() -> None:
 
 def test_it_is_learnt_what_a_change_of_rows_costs() -> None:
     """As on a GPU, where graphs are recorded anew."""
-    rng, curve = random.Random(1), Curve()
+    rng, curve = random.Random(1), StepCost()
     steady = {1: 1.0, 4: 1.2}
     for _ in range(40):
         for rows in steady:
@@ -116,7 +116,7 @@ def test_one_slow_step_is_not_believed() -> None:
 
 
 def test_a_rate_follows_the_newest_calls() -> None:
-    rate = Rate()
+    rate = TokenCost()
     assert not rate.is_known
     rate.observe(10, 1.0)
     assert rate.token_s == pytest.approx(0.1)

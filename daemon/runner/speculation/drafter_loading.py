@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import msgspec
 
-from ..errors import LoadFailed
-from ..protocol import MAX_MODEL_DRAFTS, Load
+from ...errors import LoadFailed
+from ...protocol import MAX_MODEL_DRAFTS, Load
+from ..llama.context import TextContext
+from ..llama.draft_contexts import AssistantContext, EagleContext, NextnContext
+from ..llama.loading import LoadedContext
+from ..llama.model import LlamaModel
 from .drafters.assistant import AssistantDrafter
 from .drafters.drafter import Drafter
 from .drafters.head import HeadDrafter
 from .drafters.model import ModelDrafter
-from .llama.context import TextContext
-from .llama.draft_contexts import AssistantContext, EagleContext, NextnContext
-from .llama.loading import LoadedContext
-from .llama.model import LlamaModel
 
 ASSISTANT = "gemma4-assistant"
 EAGLE = "eagle3"
-EAGLED = ("llama", "qwen3", "qwen3moe", "qwen35", "qwen35moe", "gpt-oss", "gemma4")
-HEADED = ("qwen35", "qwen35moe")
+EAGLE_TARGETS = ("llama", "qwen3", "qwen3moe", "qwen35", "qwen35moe", "gpt-oss", "gemma4")
+MTP_HEAD_TARGETS = ("qwen35", "qwen35moe")
 NUM_COMPARED = 4096  # tokens of two vocabularies, spread over all of them
 
 
@@ -54,15 +54,18 @@ def load_drafter(loaded: LoadedContext[TextContext], load: Load) -> Drafter:
 
 def check_head(model: LlamaModel) -> None:
     """Raises LoadFailed unless the model is of a kind whose head is known to work as it should."""
-    if model.architecture not in HEADED:
-        raise LoadFailed(f"heads of {model.architecture} are not supported; of {HEADED} they are")
+    if model.architecture not in MTP_HEAD_TARGETS:
+        raise LoadFailed(
+            f"heads of {model.architecture} are not supported; of {MTP_HEAD_TARGETS} they are"
+        )
 
 
 def check_eagle(model: LlamaModel, target: LlamaModel) -> None:
     """Raises LoadFailed unless the head was made for targets of this shape."""
-    if target.architecture not in EAGLED:
+    if target.architecture not in EAGLE_TARGETS:
         raise LoadFailed(
-            f"an {EAGLE} head cannot read the layers of {target.architecture}; of {EAGLED} it can"
+            f"an {EAGLE} head cannot read the layers of {target.architecture}; "
+            f"it can read those of {EAGLE_TARGETS}"
         )
     if model.target_width != target.width:
         raise LoadFailed(

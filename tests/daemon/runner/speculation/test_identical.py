@@ -12,12 +12,12 @@ import pytest
 from engines import ask, load_spec, open_bench
 from lab import known
 from outrider.daemon.protocol import Sampling, Submit
-from outrider.daemon.runner.curve import Curve
-from outrider.daemon.runner.learned import Learned
 from outrider.daemon.runner.llama.batch import Batch
 from outrider.daemon.runner.llama.context import DECODED
-from outrider.daemon.runner.profile import keep
 from outrider.daemon.runner.sampling.gumbel import gumbel
+from outrider.daemon.runner.speculation.profile import SpeculationProfile
+from outrider.daemon.runner.speculation.profile_store import save_profile
+from outrider.daemon.runner.speculation.step_cost import StepCost
 from tiny_bigram import WORDS, write_bigram_pair
 
 VARIANTS: dict[str, dict[str, int]] = {
@@ -32,7 +32,7 @@ SLOTS = 8
 AGREEMENT = 0.7  # so that guesses are right, and wrong, at any depth
 TIE = 1e-4  # a batch of another size adds up in another order; what that does to a logit is less
 NOISE = 1e-4  # of a logprob, likewise
-MACHINE = Learned(  # on which several guesses pay; adaptive decoding takes as many
+MACHINE = SpeculationProfile(  # on which several guesses pay; adaptive decoding takes as many
     verify=known({1: 1.0, 64: 2.0}),
     draft=known({1: 0.1, 8: 0.2}),
 )
@@ -119,9 +119,9 @@ def test_answers_are_those_of_plain_decoding(
     measurements: list[str],
 ) -> None:
     """But for near-ties, where the order of an addition decides: these are shown to be such."""
-    monkeypatch.setattr(Curve, "observe", lambda _self, _rows, took_s: took_s)
+    monkeypatch.setattr(StepCost, "observe", lambda _self, _rows, took_s: took_s)
     pair = write_bigram_pair(tmp_path, agreement=AGREEMENT, **VARIANTS[variant])
-    keep(MACHINE, profile := tmp_path / "profile.json")
+    save_profile(MACHINE, profile := tmp_path / "profile.json")
     plain = answer_all(pair, 0, profile).answers
     assert len(set(plain.values())) == REQUESTS
     for way, speculation in WAYS.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from outrider.daemon.runner.acceptance import FIRST_CHANCE, Acceptance
+from outrider.daemon.runner.speculation.acceptance import INITIAL_ACCEPTANCE, Acceptance
 
 DRAFTER = "model"
 
@@ -37,15 +37,15 @@ def test_chances_are_learnt_by_stream() -> None:
 
 
 def test_what_nothing_is_known_of_is_tried() -> None:
-    chances = Acceptance().expected(DRAFTER, 1, 3)
-    assert chances == (FIRST_CHANCE,) * 3
+    rates = Acceptance().expected(DRAFTER, 1, 3)
+    assert rates == (INITIAL_ACCEPTANCE,) * 3
 
 
 def test_a_depth_that_was_never_reached_is_judged_by_the_one_before() -> None:
-    chances = taught(1, 2).expected(DRAFTER, 1, 4)
-    assert chances[1] > 0.9
-    assert chances[2] < 0.5
-    assert chances[3] == chances[2]
+    rates = taught(1, 2).expected(DRAFTER, 1, 4)
+    assert rates[1] > 0.9
+    assert rates[2] < 0.5
+    assert rates[3] == rates[2]
 
 
 def test_what_can_hardly_be_reached_is_not_thought_of() -> None:
@@ -68,7 +68,7 @@ def test_a_new_text_is_judged_by_those_that_the_target_is_as_sure_of() -> None:
 def test_a_text_of_an_ease_of_which_nothing_is_known_is_tried() -> None:
     known = taught(1, 0, target_confidence=0.4, times=200)
     known.observe_target(2, 0.95)
-    assert known.expected(DRAFTER, 2, 1) == (FIRST_CHANCE,)
+    assert known.expected(DRAFTER, 2, 1) == (INITIAL_ACCEPTANCE,)
     assert known.judged(DRAFTER, 2, 0.8) < 0.5  # but once it is made, it is a guess like others
 
 

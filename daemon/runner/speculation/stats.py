@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..protocol import SpeculationReport
+from ...protocol import SpeculationReport
 
 
 @dataclass(slots=True)
-class Tally:
+class SpeculationStats:
     """Guesses, and the time that they took and saved."""
 
     drafter: str = ""
@@ -37,7 +37,7 @@ class Tally:
 
 
 @dataclass(slots=True)
-class Forecasts:
+class ForecastStats:
     """How good the costs are: of steps without a prompt, in which nothing is new."""
 
     expected_s: float = 0.0

@@ -6,19 +6,19 @@ import time
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
-from ...protocol import MAX_MODEL_DRAFTS
-from ..llama.batch import Batch, Hidden
-from ..llama.context import DECODED, TextContext
-from ..llama.draft_contexts import AssistantContext
-from ..sequence import Sequence
-from .drafter import Ask, Call, GoOn
+from ....protocol import MAX_MODEL_DRAFTS
+from ...llama.batch import Batch, Hidden
+from ...llama.context import DECODED, TextContext
+from ...llama.draft_contexts import AssistantContext
+from ...sequence import Sequence
+from .drafter import DraftForward, DraftRequest, SelectNext
 
 
 @dataclass(frozen=True, slots=True)
-class Tip:
+class AssistantTip:
     """Where the guessing of one stream has come to: its newest token, and what led to that."""
 
-    ask: Ask
+    request: DraftRequest
     token: int
     hidden: Hidden
 
@@ -32,7 +32,7 @@ class AssistantDrafter:
     name = "assistant"
     max_length = MAX_MODEL_DRAFTS
     is_free = False
-    reviews = False
+    can_evaluate = False
 
     def __init__(self, target: TextContext, context: AssistantContext) -> None:
         self._target = target
@@ -43,12 +43,12 @@ class AssistantDrafter:
     def pending(self, sequence: Sequence) -> int:
         return 1
 
-    def draft(self, asks: Seq[Ask], go_on: GoOn) -> list[Call]:
-        calls: list[Call] = []
+    def draft(self, requests: Seq[DraftRequest], select_next: SelectNext) -> list[DraftForward]:
+        calls: list[DraftForward] = []
         tips = [
-            Tip(ask, ask.sequence.tokens[-1], self._hidden[ask.sequence.id])
-            for ask in asks
-            if ask.sequence.id in self._hidden
+            AssistantTip(request, request.sequence.tokens[-1], self._hidden[request.sequence.id])
+            for request in requests
+            if request.sequence.id in self._hidden
         ]
         while tips:
             self._lay(tips)
@@ -56,30 +56,30 @@ class AssistantDrafter:
             if self._context.decode(self._batch) != DECODED:
                 break  # no free cells: this step goes without
             for row, tip in enumerate(tips):
-                tip.ask.guess(self._context.logits(row))
-            calls.append(Call(self._batch.count, time.perf_counter() - start_s))
-            tips = self._advance(tips, go_on)
+                tip.request.append(self._context.logits(row))
+            calls.append(DraftForward(self._batch.count, time.perf_counter() - start_s))
+            tips = self._advance(tips, select_next)
         return calls
 
-    def _lay(self, tips: Seq[Tip]) -> None:
+    def _lay(self, tips: Seq[AssistantTip]) -> None:
         """Every depth stands at the same position, that of the token which is not evaluated."""
         self._batch.clear()
         for tip in tips:
-            seq = tip.ask.sequence
+            seq = tip.request.sequence
             assert seq.kv_seq
             held = seq.kv_seq.seq
             self._batch.add_hidden(held, seq.cached, [tip.token], [tip.hidden], outputs=1)
 
-    def _advance(self, tips: Seq[Tip], go_on: GoOn) -> list[Tip]:
+    def _advance(self, tips: Seq[AssistantTip], select_next: SelectNext) -> list[AssistantTip]:
         """One guess further, for those that go on."""
-        wanted = go_on([tip.ask for tip in tips])
+        wanted = select_next([tip.request for tip in tips])
         return [
-            Tip(tip.ask, tip.ask.tokens[-1], self._context.hidden(row))
+            AssistantTip(tip.request, tip.request.tokens[-1], self._context.hidden(row))
             for row, tip in enumerate(tips)
-            if tip.ask in wanted
+            if tip.request in wanted
         ]
 
-    def review(self, ask: Ask) -> list[Call]:
+    def evaluate(self, request: DraftRequest) -> list[DraftForward]:
         return []
 
     def observe(self, sequence: Sequence, rows: range, *, is_tip: bool) -> None:

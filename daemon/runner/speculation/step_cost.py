@@ -28,17 +28,17 @@ Vector = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Belief:
+class Estimate:
     """What is believed of the logarithm of a cost in seconds, or of a factor."""
 
     log: float
     doubt: float  # variance
 
 
-UNKNOWN = (Belief(0.0, FRESH),) * NUM_FRESH
+UNKNOWN = (Estimate(0.0, FRESH),) * NUM_FRESH
 
 
-class Curve:
+class StepCost:
     """Seconds of a call by its number of rows, as beliefs about their logarithms that are doubted
     together: a call with one number of rows says something of all others (a Kalman filter, whose
     state are the costs).
@@ -57,8 +57,8 @@ class Curve:
 
     def __init__(
         self,
-        shape: Mapping[int, Belief] | None = None,
-        fresh: Sequence[Belief] = UNKNOWN,
+        shape: Mapping[int, Estimate] | None = None,
+        fresh: Sequence[Estimate] = UNKNOWN,
         noise: float = NOISE,
     ) -> None:
         """`shape`: by rows, as it was on this machine some time ago."""
@@ -77,12 +77,12 @@ class Curve:
         return bool(self._places)
 
     @property
-    def shape(self) -> dict[int, Belief]:
+    def shape(self) -> dict[int, Estimate]:
         """What is believed of each number of rows that was seen."""
         return {rows: self._belief(place) for rows, place in self._places.items()}
 
     @property
-    def fresh(self) -> list[Belief]:
+    def fresh(self) -> list[Estimate]:
         """What is believed of the factor of the first call in a row that has as many rows, of the
         second, and so on."""
         return [self._belief(place) for place in range(NUM_FRESH)]
@@ -190,8 +190,8 @@ class Curve:
         """Times that a call takes before which so many in a row had as many rows."""
         return math.exp(max(float(self._logs[alike]), 0.0)) if alike < NUM_FRESH else 1.0
 
-    def _belief(self, place: int) -> Belief:
-        return Belief(float(self._logs[place]), float(self._doubts[place, place]))
+    def _belief(self, place: int) -> Estimate:
+        return Estimate(float(self._logs[place]), float(self._doubts[place, place]))
 
     def _up_to(self, rows: int) -> list[float]:
         """The line, at least so far."""
@@ -210,7 +210,7 @@ class Curve:
         return line
 
 
-def _never_falling(points: Sequence[Belief]) -> list[float]:
+def _never_falling(points: Sequence[Estimate]) -> list[float]:
     """The seconds nearest to these, by squares weighted with their certainty, of which none is
     below the one before."""
     pools: list[tuple[float, float, int]] = []  # logarithm, weight, points
@@ -234,7 +234,7 @@ def _beyond(counts: Sequence[int], costs: Sequence[float], rows: int) -> float:
 
 
 @dataclass(slots=True)
-class Rate:
+class TokenCost:
     """Seconds that a token takes when many are evaluated at once."""
 
     token_s: float = 0.0

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import msgspec
 
-from .acceptance import Acceptance, Record
-from .curve import Belief, Curve, Rate
-from .learned import Learned
+from .acceptance import Acceptance, AcceptanceRecord
+from .profile import SpeculationProfile
+from .step_cost import Estimate, StepCost, TokenCost
 
 VERSION = 6  # of the file; another one is learned anew
 SAVE_EVERY_S = 10.0
@@ -21,38 +21,38 @@ SAVE_EVERY_S = 10.0
 log = logging.getLogger("outrider.runner")
 
 
-class Judged(msgspec.Struct, frozen=True):
+class StoredAcceptance(msgspec.Struct, frozen=True):
     """How often guesses of one kind were right."""
 
     drafter: str
     kind: str
     place: int  # depth, or bucket of confidence
-    ease: int  # of the texts, or of any
-    record: Record
+    predictability: int  # of the texts, or of any
+    record: AcceptanceRecord
 
 
-class Costs(msgspec.Struct, frozen=True):
+class StoredStepCost(msgspec.Struct, frozen=True):
     """A curve."""
 
-    shape: dict[int, Belief]
-    fresh: list[Belief]
+    shape: dict[int, Estimate]
+    fresh: list[Estimate]
     noise: float
 
 
-class Stored(msgspec.Struct, frozen=True):
+class StoredProfile(msgspec.Struct, frozen=True):
     """The file."""
 
     version: int
-    verify: Costs
-    draft: Costs
-    catch_up: Rate
-    acceptance: tuple[Judged, ...]
+    verify: StoredStepCost
+    draft: StoredStepCost
+    prefill: TokenCost
+    acceptance: tuple[StoredAcceptance, ...]
 
 
-def restore(path: Path) -> Learned | None:
+def load_profile(path: Path) -> SpeculationProfile | None:
     """What the file says; None if there is none that can be used."""
     try:
-        stored = msgspec.json.decode(path.read_bytes(), type=Stored)
+        stored = msgspec.json.decode(path.read_bytes(), type=StoredProfile)
     except FileNotFoundError:
         return None
     except (OSError, msgspec.DecodeError) as error:
@@ -60,21 +60,27 @@ def restore(path: Path) -> Learned | None:
         return None
     if stored.version != VERSION:
         return None
-    records = {((j.drafter, j.kind, j.place), j.ease): j.record for j in stored.acceptance}
+    records = {
+        ((j.drafter, j.kind, j.place), j.predictability): j.record for j in stored.acceptance
+    }
     verify, draft = (
-        Curve(costs.shape, costs.fresh, costs.noise) for costs in (stored.verify, stored.draft)
+        StepCost(costs.shape, costs.fresh, costs.noise) for costs in (stored.verify, stored.draft)
     )
-    return Learned(verify, draft, stored.catch_up, Acceptance(records))
+    return SpeculationProfile(verify, draft, stored.prefill, Acceptance(records))
 
 
-def keep(learned: Learned, path: Path) -> None:
+def save_profile(profile: SpeculationProfile, path: Path) -> None:
     """Write it whole or not at all. Raises OSError."""
-    general = learned.acceptance.general
-    judged = tuple(Judged(*kind, ease, record) for (kind, ease), record in general.items())
-    verify, draft = (
-        Costs(curve.shape, curve.fresh, curve.noise) for curve in (learned.verify, learned.draft)
+    general = profile.acceptance.general
+    judged = tuple(
+        StoredAcceptance(*kind, predictability, record)
+        for (kind, predictability), record in general.items()
     )
-    stored = Stored(VERSION, verify, draft, learned.catch_up, judged)
+    verify, draft = (
+        StoredStepCost(curve.shape, curve.fresh, curve.noise)
+        for curve in (profile.verify, profile.draft)
+    )
+    stored = StoredProfile(VERSION, verify, draft, profile.prefill, judged)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}")
     try:
@@ -85,12 +91,12 @@ def keep(learned: Learned, path: Path) -> None:
             partial.unlink()
 
 
-class Keeper:
+class ProfileWriter:
     """Saves now and then, while nothing else is to be done."""
 
-    def __init__(self, learned: Learned, path: str) -> None:
+    def __init__(self, profile: SpeculationProfile, path: str) -> None:
         """With an empty path nothing is saved."""
-        self._learned = learned
+        self._profile = profile
         self._path = Path(path) if path else None
         self._saved_s = -math.inf
 
@@ -101,7 +107,7 @@ class Keeper:
             return
         self._saved_s = now_s
         try:
-            keep(self._learned, self._path)
+            save_profile(self._profile, self._path)
         except OSError as error:
             log.warning("what was learned cannot be kept: %s", error)
             self._path = None

@@ -6,27 +6,27 @@ from pathlib import Path
 
 import pytest
 from engines import ask, load_spec, open_bench
-from outrider.daemon.runner import profile
-from outrider.daemon.runner.calibration import prepare
-from outrider.daemon.runner.learned import Learned
 from outrider.daemon.runner.llama.loading import load_model
+from outrider.daemon.runner.speculation import profile_store
+from outrider.daemon.runner.speculation.calibration import prepare_speculation
+from outrider.daemon.runner.speculation.profile import SpeculationProfile
 from tiny import write_llama
 
 
-def learned() -> Learned:
-    learned = Learned()
+def profile() -> SpeculationProfile:
+    profile = SpeculationProfile()
     for rows, took_s in ((1, 0.010), (4, 0.016), (8, 0.024), (4, 0.017)):
-        learned.verify.observe(rows, took_s)
-    learned.draft.observe(1, 0.002)
-    learned.acceptance.observe("model", 1, [0.9, 0.5, 0.2], 2)
-    return learned
+        profile.verify.observe(rows, took_s)
+    profile.draft.observe(1, 0.002)
+    profile.acceptance.observe("model", 1, [0.9, 0.5, 0.2], 2)
+    return profile
 
 
 def test_what_was_learned_comes_back(tmp_path: Path) -> None:
     path = tmp_path / "new" / "profile.json"
-    before = learned()
-    profile.keep(before, path)
-    after = profile.restore(path)
+    before = profile()
+    profile_store.save_profile(before, path)
+    after = profile_store.load_profile(path)
     assert after
     assert [after.verify.seconds(rows) for rows in (1, 3, 9)] == pytest.approx(
         [before.verify.seconds(rows) for rows in (1, 3, 9)]
@@ -44,37 +44,37 @@ def test_what_was_learned_comes_back(tmp_path: Path) -> None:
 def test_a_broken_file_is_learned_anew(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "profile.json"
     path.write_bytes(content)
-    assert profile.restore(path) is None
+    assert profile_store.load_profile(path) is None
 
 
 def test_a_file_of_another_version_is_learned_anew(tmp_path: Path) -> None:
     path = tmp_path / "profile.json"
-    profile.keep(learned(), path)
-    path.write_text(path.read_text().replace(f'"version": {profile.VERSION}', '"version": 0'))
-    assert profile.restore(path) is None
-    assert profile.restore(tmp_path / "none.json") is None
+    profile_store.save_profile(profile(), path)
+    path.write_text(path.read_text().replace(f'"version": {profile_store.VERSION}', '"version": 0'))
+    assert profile_store.load_profile(path) is None
+    assert profile_store.load_profile(tmp_path / "none.json") is None
 
 
 def test_a_known_machine_is_not_measured_again(tmp_path: Path) -> None:
     path = tmp_path / "profile.json"
-    profile.keep(learned(), path)
+    profile_store.save_profile(profile(), path)
     load = load_spec(write_llama(tmp_path / "m.gguf"), speculation=4, profile=str(path))
     loaded = load_model(load, lambda _fraction: None)
-    speculation = prepare(loaded, load)
-    assert speculation.learned.verify.shape == learned().verify.shape
+    speculation = prepare_speculation(loaded, load)
+    assert speculation.profile.verify.shape == profile().verify.shape
     loaded.context.close()
     loaded.model.close()
 
 
 def test_it_is_kept_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "profile.json"
-    keeper = profile.Keeper(learned(), str(path))
+    keeper = profile_store.ProfileWriter(profile(), str(path))
     keeper.save()
-    assert profile.restore(path)
+    assert profile_store.load_profile(path)
     path.unlink()
     keeper.save()
     assert not path.exists()
-    monkeypatch.setattr(profile, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(profile_store, "SAVE_EVERY_S", 0.0)
     keeper.save()
     assert path.exists()
 
@@ -82,9 +82,9 @@ def test_it_is_kept_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_disk_that_cannot_be_written_stops_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(profile, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(profile_store, "SAVE_EVERY_S", 0.0)
     (tmp_path / "file").touch()
-    keeper = profile.Keeper(learned(), str(tmp_path / "file" / "profile.json"))
+    keeper = profile_store.ProfileWriter(profile(), str(tmp_path / "file" / "profile.json"))
     keeper.save()
     keeper.save()
     assert caplog.text.count("what was learned cannot be kept") == 1

@@ -7,16 +7,16 @@ from array import array
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 
-from ...protocol import MAX_MODEL_DRAFTS
-from ..kv.cached_sequence import common_prefix
-from ..llama.batch import Batch
-from ..llama.context import DECODED, TextContext
-from ..sequence import Sequence
-from .drafter import NEWEST, Ask, Call, GoOn
+from ....protocol import MAX_MODEL_DRAFTS
+from ...kv.cached_sequence import common_prefix
+from ...llama.batch import Batch
+from ...llama.context import DECODED, TextContext
+from ...sequence import Sequence
+from .drafter import MAX_UNSEEN, DraftForward, DraftRequest, SelectNext
 
 
 @dataclass(slots=True, eq=False)
-class Memory:
+class DrafterSequence:
     """A sequence of the drafter's own cache, and the tokens in it."""
 
     seq: int
@@ -29,45 +29,45 @@ class ModelDrafter:
     name = "model"
     max_length = MAX_MODEL_DRAFTS
     is_free = False
-    reviews = True
+    can_evaluate = True
 
     def __init__(self, context: TextContext, rows: int, slots: int) -> None:
         """`rows`: of one decode at most."""
         self._context = context
         self._batch = Batch(rows)
-        self._resting = [Memory(seq) for seq in range(slots)]  # of texts that are over
-        self._memories: dict[int, Memory] = {}  # of those that run, by id
+        self._resting = [DrafterSequence(seq) for seq in range(slots)]  # of texts that are over
+        self._memories: dict[int, DrafterSequence] = {}  # of those that run, by id
 
     def pending(self, sequence: Sequence) -> int:
         memory = self._memory(sequence)
         return len(sequence.tokens) - (self._common(memory, sequence) if memory else 0)
 
-    def draft(self, asks: Seq[Ask], go_on: GoOn) -> list[Call]:
-        calls: list[Call] = []
-        asks = [ask for ask in asks if self._follow(ask.sequence, calls)]
-        while asks:
+    def draft(self, requests: Seq[DraftRequest], select_next: SelectNext) -> list[DraftForward]:
+        calls: list[DraftForward] = []
+        requests = [request for request in requests if self._follow(request.sequence, calls)]
+        while requests:
             self._batch.clear()
-            rows = [self._lay(ask) for ask in asks]
+            rows = [self._lay(request) for request in requests]
             start_s = time.perf_counter()
-            if not self._decode([ask.sequence for ask in asks]):
+            if not self._decode([request.sequence for request in requests]):
                 break
-            catches_up = self._batch.count > NEWEST * len(asks)
-            for ask, row in zip(asks, rows, strict=True):
-                ask.guess(self._context.logits(row))
-            calls.append(Call(self._batch.count, time.perf_counter() - start_s, catches_up))
-            asks = go_on(asks)
+            is_prefill = self._batch.count > MAX_UNSEEN * len(requests)
+            for request, row in zip(requests, rows, strict=True):
+                request.append(self._context.logits(row))
+            calls.append(DraftForward(self._batch.count, time.perf_counter() - start_s, is_prefill))
+            requests = select_next(requests)
         return calls
 
-    def _lay(self, ask: Ask) -> int:
+    def _lay(self, request: DraftRequest) -> int:
         """What the cache does not have yet: the newest tokens, or the newest guess."""
-        memory, text = self._memories[ask.sequence.id], ask.sequence.tokens
+        memory, text = self._memories[request.sequence.id], request.sequence.tokens
         tokens = text[len(memory.tokens) :]
-        tokens.extend(ask.tokens[max(len(memory.tokens) - len(text), 0) :])
+        tokens.extend(request.tokens[max(len(memory.tokens) - len(text), 0) :])
         row = self._batch.add(memory.seq, len(memory.tokens), tokens, outputs=1)
         memory.tokens.extend(tokens)
         return row
 
-    def _follow(self, sequence: Sequence, calls: list[Call], unread: int = 1) -> bool:
+    def _follow(self, sequence: Sequence, calls: list[DraftForward], unread: int = 1) -> bool:
         """Bring the cache to the stream's text but for its `unread` newest tokens, or for so few
         more that the next decode takes them in; False if there is no room."""
         memory = self._memory(sequence)
@@ -81,22 +81,25 @@ class ModelDrafter:
                 return False
         return True
 
-    def review(self, ask: Ask) -> list[Call]:
-        calls: list[Call] = []
-        if not self._follow(ask.sequence, calls, unread=1 + ask.length):
+    def evaluate(self, request: DraftRequest) -> list[DraftForward]:
+        calls: list[DraftForward] = []
+        if not self._follow(request.sequence, calls, unread=1 + request.length):
             return calls
-        read, end = len(self._memories[ask.sequence.id].tokens), len(ask.sequence.tokens) - 1
-        count = min(end - read, ask.length)
+        read, end = (
+            len(self._memories[request.sequence.id].tokens),
+            len(request.sequence.tokens) - 1,
+        )
+        count = min(end - read, request.length)
         if count <= 0:
             return calls
-        row = self._read(ask.sequence, end, calls, outputs=count)
+        row = self._read(request.sequence, end, calls, outputs=count)
         if row is not None:
             for i in range(count):
-                ask.guess_again(self._context.logits(row + i), count - 1 - i)
+                request.evaluate_at(self._context.logits(row + i), count - 1 - i)
         return calls
 
     def _read(
-        self, sequence: Sequence, end: int, calls: list[Call], outputs: int = 0
+        self, sequence: Sequence, end: int, calls: list[DraftForward], outputs: int = 0
     ) -> int | None:
         """Take in the text before `end` with one decode; the row of the first of its `outputs`, or
         None if there is no room."""
@@ -108,10 +111,10 @@ class ModelDrafter:
         start_s = time.perf_counter()
         if not self._decode([sequence]):
             return None
-        calls.append(Call(len(tokens), time.perf_counter() - start_s, catches_up=True))
+        calls.append(DraftForward(len(tokens), time.perf_counter() - start_s, is_prefill=True))
         return row
 
-    def _memory(self, sequence: Sequence) -> Memory | None:
+    def _memory(self, sequence: Sequence) -> DrafterSequence | None:
         """That of this text. A new one gets the resting memory that has most of it, of equal ones
         the one longest unused, and the rest of that is forgotten."""
         if memory := self._memories.get(sequence.id):
@@ -123,14 +126,14 @@ class ModelDrafter:
             self._cut(memory, self._common(memory, sequence))
         return memory
 
-    def _common(self, memory: Memory, sequence: Sequence) -> int:
+    def _common(self, memory: DrafterSequence, sequence: Sequence) -> int:
         """Tokens of the text that need not be evaluated again."""
         same = min(common_prefix(memory.tokens, sequence.tokens), len(sequence.tokens) - 1)
         if self._context.model.window and same < len(memory.tokens) - MAX_MODEL_DRAFTS:
             return 0  # the window may have lost what stood before (guide 4.2)
         return same
 
-    def _cut(self, memory: Memory, count: int) -> None:
+    def _cut(self, memory: DrafterSequence, count: int) -> None:
         if count:
             self._context.truncate(memory.seq, count)
         else:

@@ -11,8 +11,8 @@ from statistics import fmean
 
 import pytest
 from lab import Content, Machine, decode, first_measured, made_up
-from outrider.daemon.runner.drafters.ngram import NgramDrafter
-from outrider.daemon.runner.learned import Learned
+from outrider.daemon.runner.speculation.drafters.ngram import NgramDrafter
+from outrider.daemon.runner.speculation.profile import SpeculationProfile
 from spoken import SpokenText, read
 
 MACHINES = {
@@ -83,7 +83,7 @@ CELLS: tuple[Cell, ...] = tuple(product(STREAMS, ("chat", "edit", "json"), (0.0,
 def run(
     machine: Machine,
     contents: Sequence[Content],
-    learned: Learned,
+    profile: SpeculationProfile,
     *,
     tokens: int,
     fixed: int | None = None,
@@ -91,7 +91,7 @@ def run(
 ) -> float:
     """Tokens a second of made-up texts that are decoded together."""
     rng = random.Random(seed)
-    return decode(machine, made_up(contents, tokens, rng), learned, rng, fixed=fixed)
+    return decode(machine, made_up(contents, tokens, rng), profile, rng, fixed=fixed)
 
 
 def num_tokens(streams: int, alone: int) -> int:
@@ -113,11 +113,11 @@ def test_adaptive_is_as_good_as_the_best_fixed_length(
 ) -> None:
     contents, rates = [CONTENTS[content]] * streams, []
     for seed in SEEDS:
-        learned, tokens = first_measured(MACHINES[machine]), num_tokens(streams, TOKENS)
+        profile, tokens = first_measured(MACHINES[machine]), num_tokens(streams, TOKENS)
         # those of fixed length come first, as they do in a benchmark
         rates.append(
             {
-                way: run(MACHINES[machine], contents, learned, tokens=tokens, fixed=way, seed=seed)
+                way: run(MACHINES[machine], contents, profile, tokens=tokens, fixed=way, seed=seed)
                 for way in WAYS
             }
         )
@@ -132,7 +132,7 @@ def spoken(request: pytest.FixtureRequest) -> tuple[str, Mapping[Cell, Sequence[
     first."""
     machine, texts, rates = SPOKEN_ON[request.param][0], read(), defaultdict(list)
     for seed in SEEDS:
-        learned, rng = first_measured(machine), random.Random(seed)
+        profile, rng = first_measured(machine), random.Random(seed)
         for (streams, kind, temperature), _ in product(CELLS, range(TURNS)):
             own = [t for t in texts if (t.kind, t.temperature) == (kind, temperature)][:streams]
             tokens = num_tokens(streams, SPOKEN_TOKENS)
@@ -141,7 +141,7 @@ def spoken(request: pytest.FixtureRequest) -> tuple[str, Mapping[Cell, Sequence[
                     way: decode(
                         machine,
                         [SpokenText(text.number, text, tokens) for text in own],
-                        learned,
+                        profile,
                         rng,
                         fixed=way,
                         free=[NgramDrafter()],
@@ -165,9 +165,9 @@ def test_it_pays_on_what_real_models_said(
 
 @pytest.mark.parametrize("machine", MACHINES)
 def test_streams_of_all_kinds_share_a_step(machine: str) -> None:
-    contents, learned = list(CONTENTS.values()) * 2, first_measured(MACHINES[machine])
+    contents, profile = list(CONTENTS.values()) * 2, first_measured(MACHINES[machine])
     plain, two, four, adaptive = (
-        run(MACHINES[machine], contents, learned, tokens=200, fixed=fixed)
+        run(MACHINES[machine], contents, profile, tokens=200, fixed=fixed)
         for fixed in (0, 2, 4, None)
     )
     assert adaptive >= 0.99 * plain
@@ -175,17 +175,17 @@ def test_streams_of_all_kinds_share_a_step(machine: str) -> None:
 
 
 def test_a_text_that_becomes_hard_is_noticed() -> None:
-    machine, learned = MACHINES["bf16"], first_measured(MACHINES["bf16"])
+    machine, profile = MACHINES["bf16"], first_measured(MACHINES["bf16"])
     easy, hard = [CONTENTS["edit"]], [CONTENTS["prose"]]
-    assert run(machine, easy, learned, tokens=400) > 1.3 * run(
-        machine, easy, learned, tokens=400, fixed=0
+    assert run(machine, easy, profile, tokens=400) > 1.3 * run(
+        machine, easy, profile, tokens=400, fixed=0
     )
-    plain = run(machine, hard, learned, tokens=200, fixed=0)
-    assert run(machine, hard, learned, tokens=200) >= 0.97 * plain
+    plain = run(machine, hard, profile, tokens=200, fixed=0)
+    assert run(machine, hard, profile, tokens=200) >= 0.97 * plain
 
 
 def test_a_text_that_becomes_easy_is_noticed() -> None:
-    machine, learned = MACHINES["bf16"], first_measured(MACHINES["bf16"])
-    run(machine, [CONTENTS["prose"]], learned, tokens=400)
-    plain = run(machine, [CONTENTS["edit"]], learned, tokens=1000, fixed=0)
-    assert run(machine, [CONTENTS["edit"]], learned, tokens=1000) > 1.3 * plain
+    machine, profile = MACHINES["bf16"], first_measured(MACHINES["bf16"])
+    run(machine, [CONTENTS["prose"]], profile, tokens=400)
+    plain = run(machine, [CONTENTS["edit"]], profile, tokens=1000, fixed=0)
+    assert run(machine, [CONTENTS["edit"]], profile, tokens=1000) > 1.3 * plain

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Protocol
 
-from ..sampling.sampler import Sampler
-from ..sampling.truncation import Row
-from ..sequence import Sequence
+from ...sampling.sampler import Sampler
+from ...sampling.truncation import Row
+from ...sequence import Sequence
 
-NEWEST = 2  # tokens that a drafter has not seen after a step in which all its guesses were right
+MAX_UNSEEN = (
+    2  # tokens that a drafter has not seen after a step in which all its guesses were right
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,7 @@ class Draft:
 
 
 @dataclass(slots=True, eq=False)
-class Ask:
+class DraftRequest:
     """A stream that wants up to `length` guesses; all its tokens but the last are evaluated."""
 
     sequence: Sequence
@@ -38,40 +40,44 @@ class Ask:
         """The guesses so far."""
         return [draft.token for draft in self.drafts]
 
-    def num_right(self, truth: Seq[int]) -> int:
+    def num_accepted(self, truth: Seq[int]) -> int:
         """How many of its first guesses are the tokens with which the text went on."""
         pairs = zip(self.tokens, truth, strict=False)
         return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
-    def guess(self, logits: Row) -> None:
+    def append(self, logits: Row) -> None:
         """Add the token that the stream would draw from this row, if it were the target's."""
         seq = self.sequence
         history = seq.tokens + array("i", self.tokens)
         position = seq.position + len(self.drafts)
-        self.drafts.append(Draft(*self.sampler.guess(logits, history, position)))
+        self.drafts.append(Draft(*self.sampler.sample_draft(logits, history, position)))
 
-    def guess_again(self, logits: Row, back: int) -> None:
+    def evaluate_at(self, logits: Row, back: int) -> None:
         """Add what would have been guessed for a token of the text, the last but `back`."""
         seq = self.sequence
         history = seq.tokens[: len(seq.tokens) - 1 - back]
-        self.drafts.append(Draft(*self.sampler.guess(logits, history, seq.position - 1 - back)))
+        self.drafts.append(
+            Draft(*self.sampler.sample_draft(logits, history, seq.position - 1 - back))
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class DraftForward:
     """A decode of the drafter."""
 
     rows: int
     took_s: float
-    catches_up: bool = False  # most rows are texts that it had not followed
+    is_prefill: bool = False  # most rows are texts that it had not followed
 
 
-GoOn = Callable[[Seq[Ask]], Seq[Ask]]  # those of them that want one more guess, asked after each
+SelectNext = Callable[
+    [Seq[DraftRequest]], Seq[DraftRequest]
+]  # those of them that want one more guess, asked after each
 
 
-def to_the_end(asks: Seq[Ask]) -> Seq[Ask]:
+def select_unfinished(requests: Seq[DraftRequest]) -> Seq[DraftRequest]:
     """Go on, whatever was guessed."""
-    return [ask for ask in asks if len(ask.drafts) < ask.length]
+    return [request for request in requests if len(request.drafts) < request.length]
 
 
 class Drafter(Protocol):
@@ -93,20 +99,20 @@ class Drafter(Protocol):
         ...
 
     @property
-    def reviews(self) -> bool:
-        """Whether `review` is worth it: a draft costs much more than to read a token."""
+    def can_evaluate(self) -> bool:
+        """Whether `evaluate` is worth it: a draft costs much more than to read a token."""
         ...
 
     def pending(self, sequence: Sequence) -> int:
         """Tokens of the text, at least the newest, that its first decode has to take in."""
         ...
 
-    def draft(self, asks: Seq[Ask], go_on: GoOn) -> list[Call]:
+    def draft(self, requests: Seq[DraftRequest], select_next: SelectNext) -> list[DraftForward]:
         """Append guesses to the asks, one decode for each depth, all streams together; those
         decodes, and before them what it took to catch up."""
         ...
 
-    def review(self, ask: Ask) -> list[Call]:
+    def evaluate(self, request: DraftRequest) -> list[DraftForward]:
         """Take in the text but for its newest token, and append what would have been guessed for
         its last tokens, as many as `ask.length` at most."""
         ...

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from .sampling.truncation import Row
-from .stream import Stream
+from ..sampling.truncation import Row
+from ..stream import Stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ def accept(stream: Stream, drafts: Sequence[int], row: Callable[[int], Row]) -> 
     text is the same whatever was drafted (guide section 3.2).
     """
     for i in range(len(drafts) + 1):
-        reason = stream.draw(row(i))
+        reason = stream.sample(row(i))
         if reason or i == len(drafts) or stream.sequence.tokens[-1] != drafts[i]:
             break
     return AcceptResult(i, reason)

@@ -12,12 +12,16 @@ import msgspec
 import pytest
 from engines import GREEDY, Bench, ask, load_spec, open_bench
 from outrider.daemon.protocol import Limits, Load, Sampling, Submit
-from outrider.daemon.runner.drafters.drafter import Ask, Call, GoOn
-from outrider.daemon.runner.drafters.head import KEPT_ROWS, HeadDrafter
 from outrider.daemon.runner.llama.batch import Hidden
 from outrider.daemon.runner.llama.draft_contexts import EagleContext, NextnContext
-from outrider.daemon.runner.pairing import load_drafter
 from outrider.daemon.runner.sampling.sampler import Sampler
+from outrider.daemon.runner.speculation.drafter_loading import load_drafter
+from outrider.daemon.runner.speculation.drafters.drafter import (
+    DraftForward,
+    DraftRequest,
+    SelectNext,
+)
+from outrider.daemon.runner.speculation.drafters.head import MAX_HIDDEN_ROWS, HeadDrafter
 from tiny import write_llama
 from tiny_eagle import write_eagle3
 from tiny_gemma import write_gemma3, write_gemma4, write_gemma4_assistant
@@ -180,14 +184,14 @@ def test_what_would_have_been_guessed_is_what_was_said(tmp_path: Path, sampling:
     pair = with_itself(write_llama)(tmp_path)
     with open_bench(load_spec(pair.target)) as bench:
         drafter = load_drafter(bench.loaded, pair.load())
-        sequence = bench.intake.prepare(ask(0, PHRASE, 60, sampling=sampling))
+        sequence = bench.input.prepare(ask(0, PHRASE, 60, sampling=sampling))
         bench.engine.submit(sequence)
         while len(sequence.output_tokens) < 30:
             bench.turn()
         watched = drafter.pending(sequence)
         sampler = Sampler(sequence.sampling, num_tokens=bench.loaded.model.num_tokens)
-        asked = Ask(sequence, sampler, 12)
-        calls = drafter.review(asked)
+        asked = DraftRequest(sequence, sampler, 12)
+        calls = drafter.evaluate(asked)
         drafter.close()
     assert asked.tokens == list(sequence.tokens[-12:])
     assert sum(call.rows for call in calls) == watched - 1
@@ -266,21 +270,23 @@ def test_a_head_that_has_much_to_read_skips_the_oldest(
             accepted = bench.stats[-1].accepted_tokens
     assert texts[0] == texts[1]
     assert accepted > 0
-    assert KEPT_ROWS // 2 < len(taken) < num_prompt
+    assert MAX_HIDDEN_ROWS // 2 < len(taken) < num_prompt
 
 
 def test_what_an_encoder_takes_is_part_of_what_a_draft_costs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pause_s, fuse, draft = 0.02, EagleContext.fuse, HeadDrafter.draft
-    calls: list[Call] = []
+    calls: list[DraftForward] = []
 
     def fuse_slowly(context: EagleContext, taken: Sequence[Hidden]) -> Sequence[Hidden]:
         time.sleep(pause_s)
         return fuse(context, taken)
 
-    def note(drafter: HeadDrafter, asks: Sequence[Ask], go_on: GoOn) -> list[Call]:
-        made = draft(drafter, asks, go_on)
+    def note(
+        drafter: HeadDrafter, asks: Sequence[DraftRequest], select_next: SelectNext
+    ) -> list[DraftForward]:
+        made = draft(drafter, asks, select_next)
         calls.extend(made)
         return made
 
@@ -289,7 +295,7 @@ def test_what_an_encoder_takes_is_part_of_what_a_draft_costs(
     with open_bench(PAIRS["eagle"](tmp_path).load(speculation=1)) as bench:
         calls.clear()
         bench.run(ask(0, PHRASE, 6))
-    assert {call.catches_up for call in calls} == {True, False}
+    assert {call.is_prefill for call in calls} == {True, False}
     assert all(call.took_s > pause_s for call in calls)
 
 

@@ -6,24 +6,26 @@ import time
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
 
-from ..protocol import MAX_DRAFTS, SpeculationReport
+from ...protocol import MAX_DRAFTS, SpeculationReport
+from ..stream import Stream
+from .budget import RegretBudget
 from .drafters.drafter import Drafter
-from .guesses import Guess, Guesses
-from .learned import Learned
-from .stream import Stream
-from .tally import Forecasts, Tally
-from .tune import Purse
+from .profile import SpeculationProfile
+from .round import DraftRound, StreamDraft
+from .stats import ForecastStats, SpeculationStats
 
-EASE_EVERY = 4  # tokens, when it is asked how sure the target is, which takes a pass over a row
+CONFIDENCE_INTERVAL = (
+    4  # tokens, when it is asked how sure the target is, which takes a pass over a row
+)
 
 
-class Speculation:
+class SpeculationController:
     """Decides, for all streams together, how far each is drafted ahead."""
 
     def __init__(
         self,
         drafters: Seq[Drafter],
-        learned: Learned,
+        profile: SpeculationProfile,
         *,
         fixed: int | None = None,
         refusal: str = "",
@@ -36,8 +38,8 @@ class Speculation:
         `max_drafts`: that can be taken back from the target. `is_even`: all sequences of a decode
         need as many rows (guide 4.4)."""
         self.refusal = refusal
-        self.total = Tally()  # of all streams
-        self.forecasts = Forecasts()
+        self.total = SpeculationStats()  # of all streams
+        self.forecasts = ForecastStats()
         self.names = tuple(drafter.name for drafter in drafters)  # as metrics and `ps` tell them
         self._drafters = drafters
         self._free = [drafter for drafter in drafters if drafter.is_free]
@@ -46,12 +48,12 @@ class Speculation:
         self._max_drafts = max_drafts
         self._is_even = is_even
         self._clock = clock
-        self.learned = learned
-        self._purse = Purse()
-        self._guesses: dict[int, Guess] = {}
-        self._tallies: dict[int, Tally] = {}
-        self._guessing_s = 0.0  # for the step that is being made
-        self._thinking_s = 0.0  # the part of that in which it was decided what to guess
+        self.profile = profile
+        self._budget = RegretBudget()
+        self._entries: dict[int, StreamDraft] = {}
+        self._tallies: dict[int, SpeculationStats] = {}
+        self._drafting_s = 0.0  # for the step that is being made
+        self._planning_s = 0.0  # the part of that in which it was decided what to guess
         self._step_s = 0.0
         self._plain_s = 0.0
 
@@ -70,52 +72,52 @@ class Speculation:
         """
         if not self._drafters:
             return {}
-        start_s, self._thinking_s = self._clock(), 0.0
-        self._guesses = {stream.sequence.id: self._begin(stream) for stream in streams}
-        asking = [guess for guess in self._guesses.values() if guess.bound > 0]
-        if self._may_guess(asking, others, starting):
-            guesses = Guesses(
-                asking,
-                self.learned,
+        start_s, self._planning_s = self._clock(), 0.0
+        self._entries = {stream.sequence.id: self._begin(stream) for stream in streams}
+        drafting = [entry for entry in self._entries.values() if entry.max_length > 0]
+        if self._may_draft(drafting, others, starting):
+            round_ = DraftRound(
+                drafting,
+                self.profile,
                 streams=len(streams),
                 starting=starting,
                 rows=len(streams) + others,
                 is_even=self._is_even,
                 spent_s=lambda: self._clock() - start_s,
             )
-            guesses.look_up(self._free)
+            round_.look_up(self._free)
             if self._model:
-                guesses.read_ahead(self._model, self._purse)
-            guesses.settle(room)
-            self._thinking_s = self._clock() - start_s - guesses.drafting_s
-        self._guessing_s = self._clock() - start_s
-        return {id_: guess.tokens for id_, guess in self._guesses.items() if guess.length}
+                round_.draft_with_model(self._model, self._budget)
+            round_.settle(room)
+            self._planning_s = self._clock() - start_s - round_.drafting_s
+        self._drafting_s = self._clock() - start_s
+        return {id_: entry.tokens for id_, entry in self._entries.items() if entry.length}
 
-    def _may_guess(self, asking: Seq[Guess], others: int, starting: float) -> bool:
+    def _may_draft(self, drafting: Seq[StreamDraft], others: int, starting: float) -> bool:
         """Whether it can be said what guesses cost, and thinking of them is not too much. Where
         many requests have come at once, whoever started first waits for the others: guesses for all
         together cost less each."""
-        if not asking or not self.learned.verify.is_known:
+        if not drafting or not self.profile.verify.is_known:
             return False
-        if self._is_even and (others or len(asking) < len(self._guesses)):
+        if self._is_even and (others or len(drafting) < len(self._entries)):
             return False
-        if any(guess.least for guess in asking):
+        if any(entry.min_length for entry in drafting):
             return True
-        return not self._purse.rests and starting < len(self._guesses)
+        return not self._budget.is_paused and starting < len(self._entries)
 
     def drop(self) -> None:
         """The step has no room for drafts after all."""
-        for guess in self._guesses.values():
-            guess.length = 0
+        for entry in self._entries.values():
+            entry.length = 0
 
     def observe_step(self, *, rows: int, prompt_rows: int, took_s: float) -> None:
         """The target's decode is over."""
         if not self._drafters:
             return
-        verify = self.learned.verify
-        drafted = sum(guess.length for guess in self._guesses.values())
+        verify = self.profile.verify
+        drafted = sum(entry.length for entry in self._entries.values())
         settling_s = verify.settling_s(rows - drafted) if drafted else 0.0
-        self._step_s, self._plain_s = took_s + self._guessing_s, took_s
+        self._step_s, self._plain_s = took_s + self._drafting_s, took_s
         if prompt_rows:
             verify.disturb()
         else:
@@ -123,10 +125,10 @@ class Speculation:
         if drafted:  # so it is known what rows cost
             steady_s = took_s if prompt_rows else verify.steadied_s(took_s)
             self._plain_s = steady_s * verify.steady_s(rows - drafted) / verify.steady_s(rows)
-        if any(guess.is_free for guess in self._guesses.values()):
+        if any(entry.is_adaptive for entry in self._entries.values()):
             extra_s = self._step_s - self._plain_s + settling_s
-            idle_s = 0.0 if drafted else self._thinking_s
-            self._purse.settle(self._plain_s, extra_s, idle_s=idle_s, streams=len(self._guesses))
+            idle_s = 0.0 if drafted else self._planning_s
+            self._budget.settle(self._plain_s, extra_s, idle_s=idle_s, streams=len(self._entries))
 
     def observe_prompt(self, stream: Stream, rows: range) -> None:
         """These rows of the target's decode were a part of its prompt, not its end."""
@@ -146,53 +148,53 @@ class Speculation:
         if not self._drafters:
             return
         seq = stream.sequence
-        guess = self._guesses.get(seq.id)
-        if guess is None:
-            guess = self._guesses[seq.id] = self._begin(stream)
+        entry = self._entries.get(seq.id)
+        if entry is None:
+            entry = self._entries[seq.id] = self._begin(stream)
         truth = seq.tokens[len(seq.tokens) - accepted - 1 :]
-        for name, ask in guess.asks.items():
-            judged = [draft.confidence for draft in ask.drafts[: len(truth)]]
-            self.learned.acceptance.observe(name, seq.id, judged, ask.num_right(truth))
-        if self._model and (len(seq.output_tokens) + seq.id) % EASE_EVERY == 0:
-            self.learned.acceptance.observe_target(seq.id, target_confidence())
-        self._count(guess, accepted)
+        for name, request in entry.requests.items():
+            judged = [draft.confidence for draft in request.drafts[: len(truth)]]
+            self.profile.acceptance.observe(name, seq.id, judged, request.num_accepted(truth))
+        if self._model and (len(seq.output_tokens) + seq.id) % CONFIDENCE_INTERVAL == 0:
+            self.profile.acceptance.observe_target(seq.id, target_confidence())
+        self._count(entry, accepted)
         for drafter in self._drafters:
             drafter.observe(seq, rows, is_tip=True)
 
     def finish(self, stream: Stream, *, accepted: int) -> SpeculationReport | None:
         """The stream is over; what speculation did for it, if it was asked to."""
         id_ = stream.sequence.id
-        if guess := self._guesses.get(id_):
-            self._count(guess, accepted)
+        if entry := self._entries.get(id_):
+            self._count(entry, accepted)
         self.forget(stream)
         tally = self._tallies.pop(id_, None)
-        self.learned.acceptance.forget(id_)
+        self.profile.acceptance.forget(id_)
         return tally.report() if tally and tally.drafter else None
 
     def forget(self, stream: Stream) -> None:
         """The stream is over, or is computed again."""
-        self._guesses.pop(stream.sequence.id, None)
+        self._entries.pop(stream.sequence.id, None)
         for drafter in self._drafters:
             drafter.forget(stream.sequence)
 
-    def _begin(self, stream: Stream) -> Guess:
+    def _begin(self, stream: Stream) -> StreamDraft:
         """With as many guesses as are of use: neither context nor num_predict ends before them."""
         seq = stream.sequence
         fixed = self._fixed if seq.draft_fixed is None else seq.draft_fixed
-        bounds = [self._max_drafts, seq.num_ctx - len(seq.tokens) - 1, seq.num_left - 1]
-        bounds += [bound for bound in (seq.draft_limit, fixed) if bound is not None]
-        bound = max(min(bounds), 0)
-        return Guess(stream, bound, 0 if fixed is None else bound)
+        limits = [self._max_drafts, seq.num_ctx - len(seq.tokens) - 1, seq.num_left - 1]
+        limits += [max_length for max_length in (seq.draft_limit, fixed) if max_length is not None]
+        max_length = max(min(limits), 0)
+        return StreamDraft(stream, max_length, 0 if fixed is None else max_length)
 
-    def _count(self, guess: Guess, accepted: int) -> None:
-        if guess.is_free and accepted:
-            streams = len(self._guesses)
-            self._purse.win(accepted * self.learned.verify.steady_s(streams) / streams)
-        tally = self._tallies.setdefault(guess.stream.sequence.id, Tally())
-        tally.drafter = guess.drafter or tally.drafter
+    def _count(self, entry: StreamDraft, accepted: int) -> None:
+        if entry.is_adaptive and accepted:
+            streams = len(self._entries)
+            self._budget.credit(accepted * self.profile.verify.steady_s(streams) / streams)
+        tally = self._tallies.setdefault(entry.stream.sequence.id, SpeculationStats())
+        tally.drafter = entry.drafter or tally.drafter
         for each in (tally, self.total):
             each.add(
-                drafted=guess.length,
+                drafted=entry.length,
                 accepted=accepted,
                 took_s=self._step_s,
                 plain_s=self._plain_s * (accepted + 1),

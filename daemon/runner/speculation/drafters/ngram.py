@@ -7,18 +7,18 @@ from bisect import bisect_right
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 
-from ...protocol import MAX_DRAFTS
-from ..sequence import Sequence
-from .drafter import Ask, Call, Draft, GoOn
+from ....protocol import MAX_DRAFTS
+from ...sequence import Sequence
+from .drafter import Draft, DraftForward, DraftRequest, SelectNext
 
 SIZES = (3, 5, 8)  # tokens that must be the same; the longer, the surer
-TRUST = 2  # tokens that are guessed for each that was the same
+COPY_FACTOR = 2  # tokens that are guessed for each that was the same
 LENGTHS = (5, 8, 12, 16)  # of what is the same; for each more, until experience says more, ...
 CONFIDENCES = (0.4, 0.6, 0.7, 0.8, 0.95)  # ... the next token is likelier to be the same, too
 
 
 @dataclass(slots=True)
-class Index:
+class NgramIndex:
     """Where each run of tokens was last followed by another one."""
 
     places: dict[bytes, int] = field(default_factory=dict)  # by the tokens of a run
@@ -48,7 +48,7 @@ class Index:
 def _num_same(tokens: array[int], place: int) -> int:
     """How many tokens before a place are those that end the text, as far as that matters."""
     last = len(tokens) - 1
-    most = min(place, MAX_DRAFTS // TRUST)
+    most = min(place, MAX_DRAFTS // COPY_FACTOR)
     return next((i for i in range(most) if tokens[place - 1 - i] != tokens[last - i]), most)
 
 
@@ -58,34 +58,34 @@ class NgramDrafter:
     name = "ngram"
     max_length = MAX_DRAFTS
     is_free = True
-    reviews = False
+    can_evaluate = False
 
     def __init__(self) -> None:
-        self._indexes: dict[int, Index] = {}
+        self._indexes: dict[int, NgramIndex] = {}
 
     def pending(self, sequence: Sequence) -> int:
         return 0
 
-    def draft(self, asks: Seq[Ask], go_on: GoOn) -> list[Call]:
-        for ask in asks:
-            tokens = ask.sequence.tokens
-            if (index := self._indexes.get(ask.sequence.id)) is None:
-                index = self._indexes[ask.sequence.id] = Index()
+    def draft(self, requests: Seq[DraftRequest], select_next: SelectNext) -> list[DraftForward]:
+        for request in requests:
+            tokens = request.sequence.tokens
+            if (index := self._indexes.get(request.sequence.id)) is None:
+                index = self._indexes[request.sequence.id] = NgramIndex()
             index.take_in(tokens)
             if place := index.find(tokens):
-                self._copy(ask, place)
+                self._copy(request, place)
         return []
 
-    def _copy(self, ask: Ask, place: int) -> None:
+    def _copy(self, request: DraftRequest, place: int) -> None:
         """What followed; a run that overlaps the end of the text repeats itself. What has been the
         same for long is copied for longer; if a guess is right, it has been so for one more."""
-        tokens = ask.sequence.tokens
+        tokens = request.sequence.tokens
         period, same = len(tokens) - place, _num_same(tokens, place)
-        for i in range(min(ask.length, TRUST * same)):
+        for i in range(min(request.length, COPY_FACTOR * same)):
             confidence = CONFIDENCES[bisect_right(LENGTHS, same + i)]
-            ask.drafts.append(Draft(tokens[place + i % period], confidence))
+            request.drafts.append(Draft(tokens[place + i % period], confidence))
 
-    def review(self, ask: Ask) -> list[Call]:
+    def evaluate(self, request: DraftRequest) -> list[DraftForward]:
         return []
 
     def observe(self, sequence: Sequence, rows: range, *, is_tip: bool) -> None:

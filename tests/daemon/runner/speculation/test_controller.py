@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from engines import GREEDY, Bench, ask, load_spec, open_bench
 from outrider.daemon.protocol import Limits, Sampling, Submit
-from outrider.daemon.runner.speculation import Speculation
+from outrider.daemon.runner.speculation.controller import SpeculationController
 from outrider.daemon.runner.stream import Stream
 from tiny import write_llama
 from tiny_gemma import write_gemma3, write_gemma4
@@ -126,15 +126,20 @@ def test_it_is_known_who_gets_a_first_token_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[float] = []
-    propose = Speculation.propose
+    propose = SpeculationController.propose
 
     def listen(
-        self: Speculation, streams: Sequence[Stream], *, others: int, starting: float, room: int
+        self: SpeculationController,
+        streams: Sequence[Stream],
+        *,
+        others: int,
+        starting: float,
+        room: int,
     ) -> dict[int, list[int]]:
         told.append(starting)
         return propose(self, streams, others=others, starting=starting, room=room)
 
-    monkeypatch.setattr(Speculation, "propose", listen)
+    monkeypatch.setattr(SpeculationController, "propose", listen)
     load = load_spec(write_llama(tmp_path / "m.gguf"), num_ctx=1024, speculation=2)
     with open_bench(load) as bench:
         bench.submit(ask(0, PHRASE, 200))

@@ -6,20 +6,20 @@ import time
 from array import array
 from pathlib import Path
 
-from ..errors import LoadFailed
-from ..protocol import Limits, Load, Sampling
-from .drafters.drafter import Ask, Drafter, to_the_end
+from ...errors import LoadFailed
+from ...protocol import Limits, Load, Sampling
+from ..kv.cached_sequence import CachedSequence
+from ..llama.batch import Batch
+from ..llama.context import DECODED, TextContext
+from ..llama.loading import LoadedContext
+from ..sampling.sampler import Sampler
+from ..sequence import Sequence
+from .controller import SpeculationController
+from .drafter_loading import load_drafter
+from .drafters.drafter import Drafter, DraftRequest, select_unfinished
 from .drafters.ngram import NgramDrafter
-from .kv.cached_sequence import CachedSequence
-from .learned import Learned
-from .llama.batch import Batch
-from .llama.context import DECODED, TextContext
-from .llama.loading import LoadedContext
-from .pairing import load_drafter
-from .profile import restore
-from .sampling.sampler import Sampler
-from .sequence import Sequence
-from .speculation import Speculation
+from .profile import SpeculationProfile
+from .profile_store import load_profile
 
 ROWS = (1, 2, 4, 8)  # the others lie between, or are met on the way
 FEW_ROWS = (1, 4)  # for guesses that are seldom: nobody shall wait long for them
@@ -30,22 +30,22 @@ GREEDY = Sampling(temperature=0.0)
 NO_WAY_BACK = "guesses cannot be taken back from the state of this recurrent model"
 
 
-def prepare(loaded: LoadedContext[TextContext], load: Load) -> Speculation:
+def prepare_speculation(loaded: LoadedContext[TextContext], load: Load) -> SpeculationController:
     """The drafters that fit this model, and a first measurement of what their guesses cost."""
     if load.speculation == 0:
-        return Speculation((), Learned())
+        return SpeculationController((), SpeculationProfile())
     drafter, refusal = _find_drafter(loaded, load)
-    learned = (restore(Path(load.profile)) if load.profile else None) or Learned()
+    profile = (load_profile(Path(load.profile)) if load.profile else None) or SpeculationProfile()
     if not loaded.context.max_drafts:
-        return Speculation((), learned, refusal=refusal or f"no drafts: {NO_WAY_BACK}")
-    if not learned.verify.is_known:
-        _measure(loaded.context, load, learned, is_brief=drafter is None)
-    if drafter and not learned.draft.is_known:
-        _measure_drafter(drafter, loaded, load, learned)
+        return SpeculationController((), profile, refusal=refusal or f"no drafts: {NO_WAY_BACK}")
+    if not profile.verify.is_known:
+        _measure(loaded.context, load, profile, is_brief=drafter is None)
+    if drafter and not profile.draft.is_known:
+        _measure_drafter(drafter, loaded, load, profile)
     drafters = (NgramDrafter(), drafter) if drafter else (NgramDrafter(),)
-    return Speculation(
+    return SpeculationController(
         drafters,
-        learned,
+        profile,
         fixed=load.speculation,
         refusal=refusal,
         max_drafts=loaded.context.max_drafts,
@@ -65,7 +65,9 @@ def _find_drafter(loaded: LoadedContext[TextContext], load: Load) -> tuple[Draft
         return None, f"no drafter: {load.draft or 'the MTP head'} is not used: {error}"
 
 
-def _measure(context: TextContext, load: Load, learned: Learned, *, is_brief: bool) -> None:
+def _measure(
+    context: TextContext, load: Load, profile: SpeculationProfile, *, is_brief: bool
+) -> None:
     """Decode a text that nobody asked for, then forget it: each number of rows some times in a
     row, since the first ones may cost more; the very first decode does so by far."""
     batch, most = Batch(load.batch), min(load.batch, load.num_ctx, context.max_outputs)
@@ -79,11 +81,11 @@ def _measure(context: TextContext, load: Load, learned: Learned, *, is_brief: bo
         took_s = time.perf_counter() - start_s
         context.clear(0)
         if number and rc == DECODED:
-            learned.verify.observe(count, took_s)
+            profile.verify.observe(count, took_s)
 
 
 def _measure_drafter(
-    drafter: Drafter, loaded: LoadedContext[TextContext], load: Load, learned: Learned
+    drafter: Drafter, loaded: LoadedContext[TextContext], load: Load, profile: SpeculationProfile
 ) -> None:
     """Draft after texts of two tokens that nobody asked for, then forget them."""
     context, batch = loaded.context, Batch(load.batch)
@@ -96,9 +98,11 @@ def _measure_drafter(
             if context.decode(batch) == DECODED:
                 for sequence, row in zip(sequences, outputs, strict=True):
                     drafter.observe(sequence, range(row, row + 1), is_tip=True)
-                for call in drafter.draft([Ask(s, sampler, 2) for s in sequences], to_the_end):
+                for call in drafter.draft(
+                    [DraftRequest(s, sampler, 2) for s in sequences], select_unfinished
+                ):
                     if number:
-                        learned.draft.observe(call.rows, call.took_s)
+                        profile.draft.observe(call.rows, call.took_s)
             for sequence in sequences:
                 drafter.forget(sequence)
                 context.clear(-sequence.id - 1)

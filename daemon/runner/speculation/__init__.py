@@ -1,0 +1,1 @@
+"""Speculative decoding: draft lengths, drafters, and the costs and acceptance behind them."""
