@@ -93,7 +93,7 @@ async def note_request(request: web.Request, handler: Handler) -> web.StreamResp
 
 @web.middleware
 async def tidy_path(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """A trailing slash is redirected away (contract section 0)."""
+    """A trailing slash is redirected away (CONTRACT 0)."""
     if request.path == "/" or not request.path.endswith("/"):
         return await handler(request)
     status = 301 if request.method == "GET" else 307

@@ -1,4 +1,4 @@
-"""Which settings hold: flags, OUTRIDER_*, OLLAMA_*, defaults, in this order (contract 4)."""
+"""Which settings hold: flags, OUTRIDER_*, OLLAMA_*, defaults, in this order (CONTRACT 4)."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ class Settings(BaseSettings):
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this machine can reach the daemon (contract section 4, Host check)."""
+        """Whether only this machine can reach the daemon (CONTRACT 4, Host check)."""
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
@@ -171,7 +171,7 @@ class Settings(BaseSettings):
 
 
 def _split_address(text: str) -> tuple[str, str, int, str]:
-    """(scheme, host, port, path) of OLLAMA_HOST, by the contract's table in section 4."""
+    """(scheme, host, port, path) of OLLAMA_HOST, by the table in CONTRACT 4."""
     scheme, _, rest = text.rpartition("://")
     default = {"": DEFAULT_PORT, "http": 80, "https": 443}.get(scheme, DEFAULT_PORT)
     if text == "ollama.com":
@@ -198,5 +198,5 @@ def _explain(error: ValidationError) -> str:
 
 
 def is_forever(keep_alive_s: float) -> bool:
-    """A model that is kept until it is told to go (contract section 1.6)."""
+    """A model that is kept until it is told to go (CONTRACT 1.6)."""
     return math.isinf(keep_alive_s)

@@ -1,4 +1,4 @@
-"""How long: Go durations, as Ollama's clients write them (contract section 1.6)."""
+"""How long: Go durations, as Ollama's clients write them (CONTRACT 1.6)."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class Unsupported(OutriderError):
 
 
 class InvalidFormat(OutriderError):
-    """The format of an answer is neither "json" nor a JSON schema (contract section 1.4)."""
+    """The format of an answer is neither "json" nor a JSON schema (CONTRACT 1.4)."""
 
 
 class Busy(OutriderError):

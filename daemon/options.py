@@ -1,4 +1,4 @@
-"""What a request may set, and what holds when it does not (contract section 1.5)."""
+"""What a request may set, and what holds when it does not (CONTRACT 1.5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which options a model may bring, and how a Modelfile says them (contract section 7.1)."""
+"""Which options a model may bring, and how a Modelfile says them (CONTRACT 7.1)."""
 
 from __future__ import annotations
 

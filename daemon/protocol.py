@@ -44,7 +44,7 @@ class Load(msgspec.Struct, frozen=True, tag=True):
 
 
 class Sampling(msgspec.Struct, frozen=True):
-    """How the next token is drawn; names and meaning as in contract section 1.5."""
+    """How the next token is drawn; names and meaning as in CONTRACT 1.5."""
 
     temperature: float = 0.8
     top_k: int = 40

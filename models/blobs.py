@@ -1,4 +1,4 @@
-"""Where the bytes of models lie: one file per content, named by its sha256 (contract 6.1)."""
+"""Where the bytes of models lie: one file per content, named by its sha256 (CONTRACT 6.1)."""
 
 import hashlib
 from collections.abc import Callable

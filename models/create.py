@@ -1,4 +1,4 @@
-"""How a model is made of uploaded files and of a model that is here (contract section 7.4)."""
+"""How a model is made of uploaded files and of a model that is here (CONTRACT 7.4)."""
 
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from dataclasses import dataclass, field, replace

@@ -17,11 +17,11 @@ class ModelError(Exception):
 
 
 class InvalidName(ModelError):
-    """The text does not follow the name grammar (contract section 6.3)."""
+    """The text does not follow the name grammar (CONTRACT 6.3)."""
 
 
 class InvalidDigest(ModelError):
-    """The text does not follow the digest grammar (contract section 1.15)."""
+    """The text does not follow the digest grammar (CONTRACT 1.15)."""
 
 
 class DigestMismatch(ModelError):
@@ -50,7 +50,7 @@ class PullFailed(ModelError):
 
 
 class InvalidModelfile(ModelError):
-    """The text does not follow the Modelfile grammar (contract section 7.1)."""
+    """The text does not follow the Modelfile grammar (CONTRACT 7.1)."""
 
 
 class CreateRefused(ModelError):

@@ -1,4 +1,4 @@
-"""What a manifest says: which blobs make up a model (contract section 6.2)."""
+"""What a manifest says: which blobs make up a model (CONTRACT 6.2)."""
 
 import re
 from dataclasses import dataclass
@@ -67,7 +67,7 @@ class _WireManifest(msgspec.Struct, rename="camel"):
 
 
 def check_digest(text: str) -> str:
-    """`text` if it is a digest; raises InvalidDigest (contract section 1.15)."""
+    """`text` if it is a digest; raises InvalidDigest (CONTRACT 1.15)."""
     if not _DIGEST.fullmatch(text):
         raise InvalidDigest("invalid digest format")
     return text

@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """The config blob (contract section 6.2); keys that are not named here are ignored."""
+    """The config blob (CONTRACT 6.2); keys that are not named here are ignored."""
 
     model_format: str = ""
     model_family: str = ""

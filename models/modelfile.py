@@ -1,4 +1,4 @@
-"""How a model is written as a Modelfile (contract sections 1.14 and 7.1)."""
+"""How a model is written as a Modelfile (CONTRACT 1.14 and 7.1)."""
 
 from collections.abc import Iterator, Mapping
 

@@ -1,4 +1,4 @@
-"""How a model is called: `[scheme://][host/][namespace/]model[:tag]` (contract section 6.3)."""
+"""How a model is called: `[scheme://][host/][namespace/]model[:tag]` (CONTRACT 6.3)."""
 
 import re
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ class Name:
 
     @property
     def parts(self) -> tuple[str, str, str, str]:
-        """Host, namespace, model and tag: the path below `manifests/` (contract section 6.1)."""
+        """Host, namespace, model and tag: the path below `manifests/` (CONTRACT 6.1)."""
         return self.host, self.namespace, self.model, self.tag
 
     @property

@@ -1,4 +1,4 @@
-"""How a catalog model comes into the store (contract section 1.16)."""
+"""How a catalog model comes into the store (CONTRACT 1.16)."""
 
 import asyncio
 import shutil

@@ -1,4 +1,4 @@
-"""What a Modelfile asks for: its grammar, read as Ollama reads it (contract section 7.1)."""
+"""What a Modelfile asks for: its grammar, read as Ollama reads it (CONTRACT 7.1)."""
 
 import codecs
 import re

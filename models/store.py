@@ -1,4 +1,4 @@
-"""Which models are on this disk: a folder laid out as Ollama's (contract section 6.1)."""
+"""Which models are on this disk: a folder laid out as Ollama's (CONTRACT 6.1)."""
 
 import logging
 from collections.abc import Iterable, Iterator

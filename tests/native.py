@@ -17,7 +17,7 @@ FLOAT_P = ctypes.POINTER(ctypes.c_float)
 
 
 class Native:
-    """Frees what it opened, the latest first, as llama.cpp asks (guide section 1.4)."""
+    """Frees what it opened, the latest first, as llama.cpp asks (GUIDE 1.4)."""
 
     def __init__(self) -> None:
         self._log = LlamaLog()  # llama.cpp calls it until the models are freed

@@ -157,7 +157,7 @@ def test_an_encoder_reads_a_text_between_cls_and_sep(tmp_path: Path) -> None:
 
 
 class Pair:
-    """A Gemma 4 and its drafter, linked the way guide section 2.1 says."""
+    """A Gemma 4 and its drafter, linked the way GUIDE 2.1 says."""
 
     def __init__(self, native: Native, folder: Path, *, shared: int = 0, flash: bool = False):
         target = write_small_gemma4(folder / "target.gguf", shared_kv_layers=shared)
@@ -214,7 +214,7 @@ def test_chained_drafts_leave_the_target_alone(tmp_path: Path) -> None:
     with Native() as native:
         pair = Pair(native, tmp_path)
         token, hidden = pair.advance(range(40, 90), 0)
-        for _ in range(3):  # all at the same position (guide 0.6)
+        for _ in range(3):  # all at the same position (GUIDE 0.6)
             guesses, hidden = pair.draft(token, 50, hidden)
             token = int(guesses.argmax())
             assert np.isfinite(guesses).all()

@@ -1,4 +1,4 @@
-"""Who may talk to the daemon: Host and Origin checks (contract section 4)."""
+"""Who may talk to the daemon: Host and Origin checks (CONTRACT 4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How an answer travels: line by line as NDJSON, or folded into one object (contract section 0)."""
+"""How an answer travels: line by line as NDJSON, or folded into one object (CONTRACT 0)."""
 
 from __future__ import annotations
 

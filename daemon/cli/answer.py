@@ -1,4 +1,4 @@
-"""How a model's answer looks in the terminal while it comes in (contract section 10.2)."""
+"""How a model's answer looks in the terminal while it comes in (CONTRACT 10.2)."""
 
 from __future__ import annotations
 

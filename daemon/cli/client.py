@@ -86,7 +86,7 @@ class Client:
     async def stream(self, path: str, body: Mapping[str, object]) -> AsyncGenerator[Json, None]:
         """The lines of an NDJSON answer; closing the iterator closes the connection.
 
-        A line with an `error` ends the stream, whatever the HTTP status (contract section 0).
+        A line with an `error` ends the stream, whatever the HTTP status (CONTRACT 0).
         """
         lines = LineSplitter()
         async with self._open("POST", path, json=body) as response:

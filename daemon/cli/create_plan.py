@@ -1,4 +1,4 @@
-"""What a Modelfile on this machine asks of the daemon, and which files (contract section 7.2)."""
+"""What a Modelfile on this machine asks of the daemon, and which files (CONTRACT 7.2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How sizes, times and shares read in the terminal (contract section 10.2)."""
+"""How sizes, times and shares read in the terminal (CONTRACT 10.2)."""
 
 from __future__ import annotations
 

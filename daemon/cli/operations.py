@@ -59,7 +59,7 @@ async def load(client: Client, chat: ChatSession) -> None:
 
 
 async def stop(client: Client, model: str) -> None:
-    """Takes the model out of memory: no prompt, kept for no time (contract section 1.2)."""
+    """Takes the model out of memory: no prompt, kept for no time (CONTRACT 1.2)."""
     await client.post("/api/generate", {"model": model, "keep_alive": 0, "stream": False})
 
 

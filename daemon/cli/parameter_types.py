@@ -60,7 +60,7 @@ def schema_or_json(text: str | None) -> str | Json | None:
 
 
 def keep_alive(text: str | None) -> str | float | None:
-    """A bare number means seconds; everything else is a Go duration (contract section 1.6)."""
+    """A bare number means seconds; everything else is a Go duration (CONTRACT 1.6)."""
     if text is None:
         return None
     try:

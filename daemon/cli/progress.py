@@ -66,7 +66,7 @@ class ProgressView:
         self._pending = False
 
     def show(self, line: Json) -> None:
-        """Takes one line of the stream (contract section 1.16)."""
+        """Takes one line of the stream (CONTRACT 1.16)."""
         status = str(line.get("status", ""))
         if self._bars and line.get("total"):
             self._show_layer(self._layer(status, line))

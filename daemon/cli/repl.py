@@ -1,4 +1,4 @@
-"""What happens at the prompt of `outrider run` (contract section 10.3)."""
+"""What happens at the prompt of `outrider run` (CONTRACT 10.3)."""
 
 from __future__ import annotations
 

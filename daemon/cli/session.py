@@ -10,7 +10,7 @@ from .client import Json
 
 @dataclass(frozen=True, slots=True)
 class ChatSession:
-    """One conversation; what is empty or None is the daemon's choice (contract section 1.3)."""
+    """One conversation; what is empty or None is the daemon's choice (CONTRACT 1.3)."""
 
     model: str
     messages: tuple[Json, ...] = ()

@@ -1,4 +1,4 @@
-"""What `outrider show` tells about a model (contract sections 1.14 and 10.2)."""
+"""What `outrider show` tells about a model (CONTRACT 1.14 and 10.2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a file reaches the daemon: hashed, and sent if it is not there (contract section 1.15)."""
+"""How a file reaches the daemon: hashed, and sent if it is not there (CONTRACT 1.15)."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from .llama.model import CLS, LAST, LlamaModel
 # a vocabulary of 250,000 that is 1 MB each. So short texts are not piled up any higher than this.
 PACKED_ROWS = 512
 
-# contract section 1.10
+# CONTRACT 1.10
 TOO_LONG = "the input length exceeds the context length"
 NO_ROOM = "input after truncation exceeds maximum context length"
 CANNOT_CUT = "input exceeds maximum context length and cannot be truncated further"
@@ -157,7 +157,7 @@ class EmbeddingWorker:
                 self._jobs.append(message)
 
     def _tokenize(self, text: str, request: Embed) -> list[int]:
-        """The tokens of a text, cut to what fits (contract section 1.10). Raises BadRequest."""
+        """The tokens of a text, cut to what fits (CONTRACT 1.10). Raises BadRequest."""
         special = self._special
         tokens = self._model.tokenize(text, add_bos=False)
         room = min(request.num_ctx, self._load.num_ctx, self._model.train_ctx) - special.count

@@ -224,7 +224,7 @@ class Engine:
         return stream.finish(reason, speculation_report)
 
     def _retry(self) -> list[Delta]:
-        """After an abort: whoever's cells are not as before starts again (guide 10.2).
+        """After an abort: whoever's cells are not as before starts again (GUIDE 10.2).
 
         Recurrent states move between cells while they are computed, so a step that was cut short
         may spoil any of them, also of those that were not in the batch.

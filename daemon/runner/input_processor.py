@@ -93,7 +93,7 @@ class InputProcessor:
         return isinstance(prompt, Conversation) and bool(prompt.think) and self._template.thinks
 
     def _fitting(self, submit: Submit) -> str:
-        """The rendered prompt, without the oldest messages if they do not fit (contract 1.4)."""
+        """The rendered prompt, without the oldest messages if they do not fit (CONTRACT 1.4)."""
         if not isinstance(submit.prompt, Conversation):
             return submit.prompt.text
         messages, think = submit.prompt.messages, submit.prompt.think
@@ -116,7 +116,7 @@ class InputProcessor:
         return self._template.render([_as_dict(m) for m in messages], think=think)
 
     def _tokenize_anew(self, text: str) -> list[int]:
-        """A template often writes the BOS itself; it must not stand there twice (guide 8.2)."""
+        """A template often writes the BOS itself; it must not stand there twice (GUIDE 8.2)."""
         has_bos = bool(self._bos) and text.startswith(self._bos)
         return self._model.tokenize(text, add_bos=self._model.adds_bos and not has_bos)
 

@@ -28,7 +28,7 @@ class PrefillBudget:
     def prompt_rows(self, streams: int) -> int:
         """Prompt tokens for the next step beside so many streams; MAX_ROWS beside none.
 
-        Of few sizes, so that graph shapes recur (guide 6.4).
+        Of few sizes, so that graph shapes recur (GUIDE 6.4).
         """
         if streams == 0:
             return MAX_ROWS

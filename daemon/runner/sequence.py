@@ -77,7 +77,7 @@ class Sequence:
     @property
     def num_left(self) -> int:
         """Tokens that may still be drawn."""
-        limit = 10 * self.num_ctx  # contract section 1.4
+        limit = 10 * self.num_ctx  # CONTRACT 1.4
         if 0 <= self.limits.num_predict < limit:
             limit = self.limits.num_predict
         return limit - len(self.output_tokens)
@@ -102,7 +102,7 @@ class Sequence:
         """Forget the middle: keep the first tokens and the newer half of the rest.
 
         The kept tokens are evaluated again, so the text is exactly what the model says to them
-        (a shifted KV cache would only approximate that, guide 5.3).
+        (a shifted KV cache would only approximate that, GUIDE 5.3).
         """
         self.tokens = cut_middle(self.tokens, self.limits.num_keep, self.num_ctx)
         self.marks = []
@@ -111,7 +111,7 @@ class Sequence:
 def cut_middle(tokens: array[int], num_keep: int, num_ctx: int) -> array[int]:
     """The first `num_keep` tokens and a tail, as Ollama cuts: at most half of the rest stays free.
 
-    Total = num_ctx - max((num_ctx - keep) / 2, 1) (contract section 1.4).
+    Total = num_ctx - max((num_ctx - keep) / 2, 1) (CONTRACT 1.4).
     """
     keep = min(max(num_keep, 0), num_ctx - 2)
     total = num_ctx - max((num_ctx - keep) // 2, 1)

@@ -25,7 +25,7 @@ from ..errors import NotFound, OutriderError
 from ..options import Options
 from ..protocol import Load
 
-DEFAULT_NUM_CTX = 4096  # contract section 5.4
+DEFAULT_NUM_CTX = 4096  # CONTRACT 5.4
 POOL_CELLS = 32768
 SHELF_SHARE = 16  # of the machine's memory one part is for prefixes
 READ_SHARE = 6  # weights that take no more than one part are read, larger ones mapped
@@ -55,7 +55,7 @@ class ModelInfo:
 
     @property
     def capabilities(self) -> list[str]:
-        """What a client may ask of it (contract section 8.3)."""
+        """What a client may ask of it (CONTRACT 8.3)."""
         if self.header.pooling is not None:
             return ["embedding"]
         template = self.header.chat_template or ""
@@ -112,7 +112,7 @@ class ModelIndex:
         return self._headers[version]
 
     def _find_beside(self, header: Header) -> Path | None:
-        """A file there that drafts for targets of this kind and width (guide section 2.1)."""
+        """A file there that drafts for targets of this kind and width (GUIDE 2.1)."""
         if header.architecture != DRAFTED:
             return None
         width = header.number(f"{DRAFTED}.embedding_length")
@@ -147,7 +147,7 @@ def plan_load(info: ModelInfo, options: Options, settings: Settings) -> Load:
     """How a model is to be loaded for a request.
 
     Every slot gets its whole context while that costs no more than POOL_CELLS; with a longer
-    context the slots share one (contract sections 5.2 and 5.4).
+    context the slots share one (CONTRACT 5.2 and 5.4).
     """
     spec = options.num_ctx or settings.context_length or DEFAULT_NUM_CTX
     num_ctx = max(4, min(spec, info.header.context_length or spec))
@@ -197,7 +197,7 @@ def _profile(load: Load, cache_home: Path) -> Path:
 def plan_embedding(info: ModelInfo, options: Options, settings: Settings) -> Load:
     """How a model is to be loaded for embeddings; texts leave nothing behind in its cache.
 
-    An encoder reads a text as a whole, so one batch has to hold the longest (guide 1.13). Where
+    An encoder reads a text as a whole, so one batch has to hold the longest (GUIDE 1.13). Where
     the last token is the vector, or pooling is an afterthought, a text may come in pieces.
     """
     load = plan_load(info, options, settings)

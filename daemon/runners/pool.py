@@ -1,4 +1,4 @@
-"""Which models are loaded: who gets a runner, who waits, who is evicted (contract section 5)."""
+"""Which models are loaded: who gets a runner, who waits, who is evicted (CONTRACT 5)."""
 
 from __future__ import annotations
 

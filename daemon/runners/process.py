@@ -33,15 +33,15 @@ from ..protocol import (
     encode,
 )
 
-LOAD_STALL_S = 300.0  # contract section 4, OLLAMA_LOAD_TIMEOUT
+LOAD_STALL_S = 300.0  # CONTRACT 4, OLLAMA_LOAD_TIMEOUT
 EXIT_S = 5.0
-DIED = (  # contract section 1.4
+DIED = (  # CONTRACT 1.4
     "model runner has unexpectedly stopped, this may be due to resource limitations or an "
     "internal error, check ollama server logs for details"
 )
 
 RUNNER_ENV = {
-    "GGML_NO_BACKTRACE": "1",  # guide section 10.1
+    "GGML_NO_BACKTRACE": "1",  # GUIDE 10.1
     # OpenMP's threads spin at each of the hundreds of barriers of a token. With GNU's default of
     # 300,000 rounds, one busy neighbour on the machine slows decoding 80-fold; with 10,000, 2-fold,
     # and an idle machine notices nothing.

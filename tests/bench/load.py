@@ -102,7 +102,7 @@ class Api(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class OutriderApi:
-    """Ollama's raw generate (contract section 1.2)."""
+    """Ollama's raw generate (CONTRACT 1.2)."""
 
     model: str
     options: Json  # how the model is to be loaded

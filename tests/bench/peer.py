@@ -1,7 +1,7 @@
 """Where does the peer come from: llama-server, built once from the source of the installed package.
 
 The sdist of llama-cpp-python holds the very llama.cpp that Outrider decodes with, so with the same
-flags both run the same kernels (guide section 12.4).
+flags both run the same kernels (GUIDE 12.4).
 """
 
 from __future__ import annotations

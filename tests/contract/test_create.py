@@ -1,4 +1,4 @@
-"""Making models over HTTP: blobs and /api/create (contract sections 1.15 and 7.4)."""
+"""Making models over HTTP: blobs and /api/create (CONTRACT 1.15 and 7.4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model that brings a drafter: as its clients and its owner see it (contract section 9)."""
+"""A model that brings a drafter: as its clients and its owner see it (CONTRACT 9)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What clients see on /api/embed and /api/embeddings, with a real model (contract 1.10, 1.11)."""
+"""What clients see on /api/embed and /api/embeddings, with a real model.
+
+See CONTRACT 1.10 and 1.11.
+"""
 
 from __future__ import annotations
 

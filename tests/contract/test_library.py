@@ -1,4 +1,4 @@
-"""What clients see of the models themselves (contract sections 1.12 to 1.16)."""
+"""What clients see of the models themselves (CONTRACT 1.12, 1.13, 1.14, 1.15 and 1.16)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What clients see on /api/generate and /api/chat (contract sections 0 and 1.2 to 1.7)."""
+"""What clients see on /api/generate and /api/chat (CONTRACT 0, 1.2, 1.3, 1.4, 1.5, 1.6 and 1.7)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""format and logprobs on the real model (contract sections 1.2 and 1.8)."""
+"""format and logprobs on the real model (CONTRACT 1.2 and 1.8)."""
 
 from __future__ import annotations
 

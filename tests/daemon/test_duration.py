@@ -1,4 +1,4 @@
-"""Durations: every form of contract section 1.6, and one clear text for every other."""
+"""Durations: every form of CONTRACT 1.6, and one clear text for every other."""
 
 from __future__ import annotations
 

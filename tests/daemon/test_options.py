@@ -1,4 +1,4 @@
-"""Options: types, texts and precedence of contract section 1.5."""
+"""Options: types, texts and precedence of CONTRACT 1.5."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How files reach the store before a model is made of them (contract section 1.15)."""
+"""How files reach the store before a model is made of them (CONTRACT 1.15)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ollama's own dialect: /api/generate and /api/chat (contract sections 1.2 to 1.4)."""
+"""Ollama's own dialect: /api/generate and /api/chat (CONTRACT 1.2, 1.3 and 1.4)."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def _chat(
         messages = (Message("system", system), *messages)
     think = body.think
     if think is None and info.can("thinking"):
-        think = True  # contract section 1.7
+        think = True  # CONTRACT 1.7
     return Conversation(messages, think)
 
 
@@ -237,7 +237,7 @@ def _rest(delta: Delta) -> Line:
 
 
 def _logprob(entry: Logprob) -> Line:
-    """One token as contract section 1.8 has it."""
+    """One token as CONTRACT 1.8 has it."""
     top = [_alternative(other.piece, other.logprob) for other in entry.top]
     return _alternative(entry.piece, entry.logprob) | ({"top_logprobs": top} if top else {})
 

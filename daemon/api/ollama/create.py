@@ -1,4 +1,4 @@
-"""How a client has a model made: /api/create (contract section 7.4)."""
+"""How a client has a model made: /api/create (CONTRACT 7.4)."""
 
 from __future__ import annotations
 

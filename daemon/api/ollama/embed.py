@@ -1,4 +1,4 @@
-"""Vectors of texts: /api/embed and the older /api/embeddings (contract sections 1.10 and 1.11)."""
+"""Vectors of texts: /api/embed and the older /api/embeddings (CONTRACT 1.10 and 1.11)."""
 
 from __future__ import annotations
 

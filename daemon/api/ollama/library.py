@@ -1,4 +1,7 @@
-"""Ollama's own dialect: the routes about models, not text (contract sections 1.12 to 1.16)."""
+"""Ollama's own dialect: the routes about models, not text.
+
+See CONTRACT 1.12, 1.13, 1.14, 1.15 and 1.16.
+"""
 
 from __future__ import annotations
 
@@ -113,7 +116,7 @@ async def pull(request: web.Request) -> web.StreamResponse:
 
 
 async def report(store: Store, name: Name) -> AsyncGenerator[Line, None]:
-    """The lines of a pull (contract section 1.16)."""
+    """The lines of a pull (CONTRACT 1.16)."""
     try:
         async with aclosing(fetch(store, name)) as steps:
             async for progress in steps:

@@ -1,4 +1,4 @@
-"""What a native request looks like, and how a bad one is refused (contract sections 0 and 1)."""
+"""What a native request looks like, and how a bad one is refused (CONTRACT 0 and 1)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _think(value: object) -> object:
 
 
 def _texts(value: object) -> object:
-    """One text or several; an empty one that stands alone is none (contract section 1.10)."""
+    """One text or several; an empty one that stands alone is none (CONTRACT 1.10)."""
     if isinstance(value, str):
         return [value] if value else []
     if isinstance(value, list) and all(isinstance(item, str) for item in value):

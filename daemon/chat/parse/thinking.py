@@ -1,4 +1,4 @@
-"""Which part of the model's text is thinking, and which is the answer (contract section 8.2)."""
+"""Which part of the model's text is thinking, and which is the answer (CONTRACT 8.2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a GGUF's own Jinja template turns messages into a prompt (guide section 8.2)."""
+"""How a GGUF's own Jinja template turns messages into a prompt (GUIDE 8.2)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class ChatTemplate:
         env.globals["strftime_now"] = _now
         self._template = env.from_string(source)
         self._tokens = {"bos_token": bos, "eos_token": eos}
-        self.thinks = "<think>" in source and "</think>" in source  # contract section 8.3
+        self.thinks = "<think>" in source and "</think>" in source  # CONTRACT 8.3
 
     def render(self, messages: Sequence[Mapping[str, object]], *, think: bool | str | None) -> str:
         """The prompt, up to where the assistant begins. Raises BadRequest if the template does."""

@@ -3,8 +3,8 @@
 A sequence id keeps what it holds when its request is over (it is parked), until its id or its cells
 are needed. A new request starts from the longest prefix that any id holds, parked or busy: a pure
 continuation takes the id over, anything else gets a copy, which costs no cells in the unified cache
-(guide 5.1). Plain attention can be cut anywhere. A window or a recurrent state is only valid near
-its own end; there, checkpoints at the places where texts part make a cut possible (guide 4).
+(GUIDE 5.1). Plain attention can be cut anywhere. A window or a recurrent state is only valid near
+its own end; there, checkpoints at the places where texts part make a cut possible (GUIDE 4).
 
 Every row of a decode pays for every cell in use, whoever holds it: 4,000 parked cells slow a small
 model on a CPU by a third. So what is parked while others run moves to the shelf, in host memory.
@@ -41,7 +41,7 @@ log = logging.getLogger("outrider.runner")
 
 
 class TrimMode(Enum):
-    """How far back a model's memory can be cut (guide 4.5)."""
+    """How far back a model's memory can be cut (GUIDE 4.5)."""
 
     ANYWHERE = auto()  # plain attention
     WINDOW = auto()  # sliding-window layers forget what lies behind
@@ -270,7 +270,7 @@ class PrefixCache:
             if isinstance(held, HostCachedSequence)
             else self._memory.first_position(held.seq)
         )
-        return first == 0 or first <= count - self._window + 1  # guide 4.2
+        return first == 0 or first <= count - self._window + 1  # GUIDE 4.2
 
     def _is_ours(self, match: PrefixMatch) -> bool:
         """Whether to go on with a parked id itself, as little lies beyond."""
@@ -308,7 +308,8 @@ class PrefixCache:
         if match.checkpoint:
             self._memory.restore(target.seq, match.checkpoint.state)
         elif self._trim_mode is TrimMode.WINDOW:
-            # A shared window cell is never recycled; the round trip gives the copy its own (4.3).
+            # A shared window cell is never recycled; the round trip gives the copy its own
+            # (GUIDE 4.3).
             self._memory.restore(target.seq, self._memory.save(target.seq))
 
     def _has_spare_seq(self, but: CachedSequence) -> bool:

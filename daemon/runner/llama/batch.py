@@ -15,7 +15,7 @@ Hidden = NDArray[np.float32]  # what a model's last layer made of one token
 
 
 class Batch:
-    """The rows of one decode: arrays behind a persistent llama_batch (guide 6.5)."""
+    """The rows of one decode: arrays behind a persistent llama_batch (GUIDE 6.5)."""
 
     def __init__(self, capacity: int, *, hidden_width: int = 0) -> None:
         """With a `hidden_width` every row has a hidden row of that many floats beside its token."""
@@ -72,7 +72,7 @@ class Batch:
         return self.add(seq, position, tokens, outputs=outputs)
 
     def output_all(self) -> None:
-        """Make every row an output, as pooling asks for (guide 1.13)."""
+        """Make every row an output, as pooling asks for (GUIDE 1.13)."""
         for row in range(self.count):
             self._output[row] = 1
         self.outputs = list(range(self.count))

@@ -17,7 +17,7 @@ def pointer(array: np.ndarray, kind: type) -> object:
 
 
 def private(name: str, mangled: str, result: Any, *arguments: Any) -> Callable[..., Any]:
-    """A function of llama-ext.h that the bindings leave out (guide 1.1). Raises LoadFailed."""
+    """A function of llama-ext.h that the bindings leave out (GUIDE 1.1). Raises LoadFailed."""
     prototype = ctypes.CFUNCTYPE(result, *arguments)
     for symbol in (name, mangled):
         if hasattr(lib._lib, symbol):
@@ -26,13 +26,13 @@ def private(name: str, mangled: str, result: Any, *arguments: Any) -> Callable[.
 
 
 def logits_getter() -> Callable[[object], int | None]:
-    """llama_get_logits with a plain address as result: half the price (guide 3.5)."""
+    """llama_get_logits with a plain address as result: half the price (GUIDE 3.5)."""
     prototype = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)
     return prototype(("llama_get_logits", lib._lib))
 
 
 def arm_abort(handle: object) -> ctypes.Array[ctypes.c_char]:
-    """A flag that llama.cpp polls through libc's strlen, without the GIL (guide 10.3)."""
+    """A flag that llama.cpp polls through libc's strlen, without the GIL (GUIDE 10.3)."""
     flag = ctypes.create_string_buffer(2)
     strlen = ctypes.cast(ctypes.CDLL(None).strlen, ctypes.c_void_p).value
     callback = lib.ggml_abort_callback(strlen)

@@ -1,7 +1,7 @@
 """What decodes rows: a context for text, with the KV cache of all slots, or one for vectors.
 
 A GGML_ASSERT ends the process, so what would trigger one is checked here, in Python, before the
-call (guide sections 0 and 10.1).
+call (GUIDE 0 and 10.1).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .batch import Batch, Hidden
 from .bindings import arm_abort, logits_getter, pointer
 from .model import RANK, LlamaModel
 
-# rc of llama_decode, guide section 10.2
+# rc of llama_decode, GUIDE 10.2
 DECODED, NO_CELLS, ABORTED = 0, 1, 2
 
 KV_TYPES = {
@@ -44,7 +44,7 @@ class LlamaContext:
         params.n_ctx = load.cells
         params.n_batch = params.n_ubatch = load.batch
         params.n_seq_max, params.n_outputs_max = seqs, outputs
-        params.n_threads = params.n_threads_batch = load.threads  # guide 1.4
+        params.n_threads = params.n_threads_batch = load.threads  # GUIDE 1.4
         params.type_k = params.type_v = KV_TYPES[load.kv_type]
         if load.kv_type == "f32":  # flash attention would round the cache to f16
             params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
@@ -72,7 +72,7 @@ class LlamaContext:
     def decode(self, batch: Batch) -> int:
         """DECODED, NO_CELLS or ABORTED; anything else raises DecodeFailed.
 
-        Waits until it is done: a GPU would go on by itself (guide 6.6), and nobody would know what
+        Waits until it is done: a GPU would go on by itself (GUIDE 6.6), and nobody would know what
         a decode costs.
         """
         assert 0 < batch.count <= batch.capacity, batch.count
@@ -84,7 +84,7 @@ class LlamaContext:
         return rc
 
     def abort(self) -> None:
-        """Make the running decode return ABORTED; callable from another thread (guide 10.3)."""
+        """Make the running decode return ABORTED; callable from another thread (GUIDE 10.3)."""
         self._abort[0] = b"\x01"
 
     def disarm(self) -> None:
@@ -107,7 +107,7 @@ class LogitsContext(LlamaContext):
 
     def keep_hidden(self, is_kept: bool, *, of_all: bool = False) -> None:
         """Whether `hidden` can be asked, of all rows or of outputs alone: then only these reach the
-        last layer, which prunes a prompt's (guide 0.7 and 2.2)."""
+        last layer, which prunes a prompt's (GUIDE 0.7 and 2.2)."""
         ext.llama_set_embeddings_nextn(self.handle, is_kept, not of_all)
 
     def hidden(self, row: int) -> Hidden:
@@ -121,7 +121,7 @@ class LogitsContext(LlamaContext):
         return super().decode(batch)
 
     def logits(self, row: int) -> NDArray[np.float32]:
-        """A view of one output row, valid until the next decode (guide 0.14)."""
+        """A view of one output row, valid until the next decode (GUIDE 0.14)."""
         if not self._is_read:
             self._read()
         found: NDArray[np.float32] = self._logits[self._outputs.index(row)]
@@ -147,11 +147,14 @@ class KVContext(LogitsContext):
         lib.llama_memory_seq_rm(self._memory, seq, -1, -1)
 
     def copy(self, source: int, target: int, count: int) -> None:
-        """Let an empty sequence share the first tokens of another (guide 5.1)."""
+        """Let an empty sequence share the first tokens of another (GUIDE 5.1)."""
         lib.llama_memory_seq_cp(self._memory, source, target, 0, count)
 
     def truncate(self, seq: int, count: int) -> None:
-        """Forget all but the first tokens. Raises DecodeFailed where the memory cannot (4.4)."""
+        """Forget all but the first tokens. Raises DecodeFailed where the memory cannot.
+
+        See GUIDE 4.4.
+        """
         if not lib.llama_memory_seq_rm(self._memory, seq, count, -1):
             raise DecodeFailed(f"sequence {seq} cannot be cut back to {count} tokens")
 
@@ -161,7 +164,7 @@ class KVContext(LogitsContext):
 
     def save(self, seq: int, *, whole: bool = False) -> State:
         """What cannot be cut back, that is the sliding window or the recurrent state; or all."""
-        flags = 0 if whole else PARTIAL_ONLY  # guide 1.10
+        flags = 0 if whole else PARTIAL_ONLY  # GUIDE 1.10
         size = lib.llama_state_seq_get_size_ext(self.handle, seq, flags)
         state = np.empty(size, np.uint8)
         target = pointer(state, UINT8_P)
@@ -176,7 +179,7 @@ class KVContext(LogitsContext):
             raise DecodeFailed(f"the state of sequence {seq} cannot be restored")
 
     def num_cached(self, seq: int) -> int:
-        """How many tokens of a sequence are evaluated (guide 10.2: re-read after an abort)."""
+        """How many tokens of a sequence are evaluated (GUIDE 10.2: re-read after an abort)."""
         return int(lib.llama_memory_seq_pos_max(self._memory, seq)) + 1
 
 
@@ -187,14 +190,14 @@ class TextContext(KVContext):
         count = num_seqs(model, load)
         outputs = max(count, min(load.slots * (1 + MAX_DRAFTS), MAX_OUTPUTS, load.batch))
         undone = min(RECURRENT_DRAFTS, load.batch - 2) if load.speculation != 0 else 0
-        super().__init__(model, load, seqs=count, outputs=outputs, n_rs_seq=undone)  # guide 0.2
+        super().__init__(model, load, seqs=count, outputs=outputs, n_rs_seq=undone)  # GUIDE 0.2
         self.max_drafts = MAX_DRAFTS
-        if model.is_recurrent:  # a snapshot for each; some architectures have none (guide 4.4)
+        if model.is_recurrent:  # a snapshot for each; some architectures have none (GUIDE 4.4)
             self.max_drafts = int(lib.llama_n_rs_seq(self.handle))
 
 
 class EmbeddingContext(LlamaContext):
-    """Texts in, a pooled vector for each out (guide 1.13)."""
+    """Texts in, a pooled vector for each out (GUIDE 1.13)."""
 
     def __init__(self, model: LlamaModel, load: Load) -> None:
         if model.pooling == RANK:
@@ -212,7 +215,7 @@ class EmbeddingContext(LlamaContext):
         return np.ctypeslib.as_array(pointer, (self.width,)).copy()
 
     def forget(self) -> None:
-        """Empty all sequences; an encoder has no memory that could be cleared (guide 1.5)."""
+        """Empty all sequences; an encoder has no memory that could be cleared (GUIDE 1.5)."""
         if self._memory:
             lib.llama_memory_clear(self._memory, False)
 
@@ -220,7 +223,8 @@ class EmbeddingContext(LlamaContext):
 def num_seqs(model: LlamaModel, load: Load) -> int:
     """Sequence ids of a context: one for each slot, and some to remember old prefixes with.
 
-    They are free for plain attention; a window or a recurrent state takes memory for each (9.1).
+    They are free for plain attention; a window or a recurrent state takes memory for each
+    (GUIDE 9.1).
     """
     is_free = not (model.window or model.is_recurrent)
     return load.slots + (min(load.slots * 2, MAX_RELEASED) if is_free else -(-load.slots // 2))

@@ -21,7 +21,7 @@ FUSED_ROWS = 32  # that an EAGLE-3 encoder takes at once; each takes room for lo
 
 class NextnContext(KVContext):
     """What the head drafts with that is part of the target's own weights: a small KV cache
-    (guide 2.3)."""
+    (GUIDE 2.3)."""
 
     def __init__(self, target: TextContext, load: Load) -> None:
         super().__init__(
@@ -46,7 +46,7 @@ class NextnContext(KVContext):
 
 class EagleContext(KVContext):
     """What an EAGLE-3 head drafts with: an encoder that makes one row of what enters three layers
-    of the target, a decoder layer and its KV cache (guide 2.4).
+    of the target, a decoder layer and its KV cache (GUIDE 2.4).
 
     Its decoder makes logits of all rows of a decode or, where none is asked for, of none.
     """
@@ -103,7 +103,7 @@ class EagleContext(KVContext):
 
 
 class AssistantContext(LogitsContext):
-    """What drafts with the target's KV cache, and has none of its own (guide 2.1).
+    """What drafts with the target's KV cache, and has none of its own (GUIDE 2.1).
 
     Make it before the target's first decode, which it would undo. Nothing but decodes may be asked
     of it.

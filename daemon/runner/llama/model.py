@@ -26,7 +26,7 @@ ON_HOST = re.compile(r"CPU|_Host")
 
 
 class LlamaLog:
-    """llama.cpp's own words: reasons and sizes are only ever told there (guide 10.4)."""
+    """llama.cpp's own words: reasons and sizes are only ever told there (GUIDE 10.4)."""
 
     def __init__(self) -> None:
         self._errors: deque[str] = deque(maxlen=20)
@@ -90,7 +90,7 @@ class LlamaModel:
 
     @cached_property
     def is_recurrent(self) -> bool:
-        """Whether any layer keeps a state that cannot be cut back (guide 4.4)."""
+        """Whether any layer keeps a state that cannot be cut back (GUIDE 4.4)."""
         h = self.handle
         return bool(lib.llama_model_is_recurrent(h) or lib.llama_model_is_hybrid(h))
 
@@ -159,7 +159,7 @@ class LlamaModel:
 
     @cached_property
     def suppressed(self) -> tuple[int, ...]:
-        """Tokens that must never be drawn, such as image placeholders (guide 1.8)."""
+        """Tokens that must never be drawn, such as image placeholders (GUIDE 1.8)."""
         count = ctypes.c_int32(0)
         ids = lib.llama_vocab_get_suppress_tokens(self.vocab, ctypes.byref(count))
         return tuple(ids[i] for i in range(count.value))

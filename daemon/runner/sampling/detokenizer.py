@@ -10,7 +10,7 @@ class Detokenizer:
     """Turns token bytes into text; holds back what may be the start of a stop string.
 
     After a stop string was found, `stopped` is True and nothing more comes out; the stop string
-    itself and all after it are dropped (contract section 1.4). The stop string that is complete
+    itself and all after it are dropped (CONTRACT 1.4). The stop string that is complete
     first counts, so the text does not depend on how it is cut into pieces.
     """
 

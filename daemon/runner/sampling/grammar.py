@@ -1,4 +1,4 @@
-"""Which tokens a JSON schema allows next (guide section 7.4)."""
+"""Which tokens a JSON schema allows next (GUIDE 7.4)."""
 
 from __future__ import annotations
 

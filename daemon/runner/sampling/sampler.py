@@ -1,7 +1,7 @@
 """Which token comes next, given one row of logits?
 
-As llama.cpp's own chain does it: bias and masks, penalties, truncation, temperature (engine guide
-3.5); only the draw itself is our own.
+As llama.cpp's own chain does it: bias and masks, penalties, truncation, temperature
+(GUIDE 3.5); only the draw itself is our own.
 
 A row is a view of llama.cpp's memory of up to a megabyte: it is never written to.
 """
@@ -49,7 +49,7 @@ class TokenLogprob:
 @dataclass(frozen=True, slots=True)
 class SampledToken:
     """The next token; its logprob and the most likely ones come from the row as the model gave it,
-    before any option (contract section 1.8), and only if they were asked for."""
+    before any option (CONTRACT 1.8), and only if they were asked for."""
 
     token: int
     logprob: float | None = None

@@ -1,7 +1,7 @@
 """Which tokens may come next, and which of them are the likeliest?
 
 The candidates that survive are those of llama.cpp's own chain, in its order: top-k, typical, top-p,
-min-p (engine guide 3.5); or those of mirostat.
+min-p (GUIDE 3.5); or those of mirostat.
 
 A row is never sorted: every step takes a few passes over it and then works on what is left.
 """

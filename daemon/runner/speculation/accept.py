@@ -22,7 +22,7 @@ def accept(stream: Stream, drafts: Sequence[int], row: Callable[[int], Row]) -> 
 
     `row(0)` are the logits after the last token of the stream, `row(i)` those after draft i - 1.
     Every token is drawn from the target's own logits, with the noise of its place in the text: the
-    text is the same whatever was drafted (guide section 3.2).
+    text is the same whatever was drafted (GUIDE 3.2).
     """
     for i in range(len(drafts) + 1):
         reason = stream.sample(row(i))

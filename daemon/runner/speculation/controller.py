@@ -36,7 +36,7 @@ class SpeculationController:
         """At most one drafter is not free. `fixed`: so many guesses whenever they can be had;
         None: as many as pay. `refusal`: why the drafter that was asked for is not among them.
         `max_drafts`: that can be taken back from the target. `is_even`: all sequences of a decode
-        need as many rows (guide 4.4)."""
+        need as many rows (GUIDE 4.4)."""
         self.refusal = refusal
         self.total = SpeculationStats()  # of all streams
         self.forecasts = ForecastStats()

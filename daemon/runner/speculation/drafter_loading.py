@@ -24,7 +24,7 @@ NUM_COMPARED = 4096  # tokens of two vocabularies, spread over all of them
 
 def load_drafter(loaded: LoadedContext[TextContext], load: Load) -> Drafter:
     """The drafter of `load.draft`, or the head of the model's own. Must come before the
-    target's first decode (guide 0.4).
+    target's first decode (GUIDE 0.4).
 
     Raises LoadFailed with what was expected if it does not go with the target.
     """

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from .step_cost import StepCost
 
 SIZES = frozenset((*range(9), 10, 12, 14, *range(16, 32, 4), *range(32, 1025, 8)))
-"""Guesses of a step, all streams together: of few sizes, so that graph shapes recur (guide 6.4)."""
+"""Guesses of a step, all streams together: of few sizes, so that graph shapes recur (GUIDE 6.4)."""
 MIN_GAIN = 1.02  # expected at least of a draft, so that noise does not start one
 PATIENCE = 1  # decodes of the drafter that may seem not to help, before one that does
 ROW_LOOKAHEAD = 8  # rows more of the target that are thought of while guesses are made

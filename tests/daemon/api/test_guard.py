@@ -1,4 +1,4 @@
-"""The guard: who may call, by Origin and by Host (contract section 4)."""
+"""The guard: who may call, by Origin and by Host (CONTRACT 4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gemma 4's MTP drafter: reads the target's KV cache and last hidden row (guide section 2.1)."""
+"""Gemma 4's MTP drafter: reads the target's KV cache and last hidden row (GUIDE 2.1)."""
 
 from __future__ import annotations
 

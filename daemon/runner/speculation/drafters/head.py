@@ -1,4 +1,4 @@
-"""A head for the target's hidden rows, which reads them into a KV cache (guide 2.3 and 2.4)."""
+"""A head for the target's hidden rows, which reads them into a KV cache (GUIDE 2.3 and 2.4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small model with the target's vocabulary, in a KV cache of its own (guide section 2.6)."""
+"""A small model with the target's vocabulary, in a KV cache of its own (GUIDE 2.6)."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class ModelDrafter:
         """Tokens of the text that need not be evaluated again."""
         same = min(common_prefix(memory.tokens, sequence.tokens), len(sequence.tokens) - 1)
         if self._context.model.window and same < len(memory.tokens) - MAX_MODEL_DRAFTS:
-            return 0  # the window may have lost what stood before (guide 4.2)
+            return 0  # the window may have lost what stood before (GUIDE 4.2)
         return same
 
     def _cut(self, memory: DrafterSequence, count: int) -> None:

@@ -1,4 +1,4 @@
-"""Requests: what a body may look like, and what a bad one is told (contract sections 0 and 1)."""
+"""Requests: what a body may look like, and what a bad one is told (CONTRACT 0 and 1)."""
 
 from __future__ import annotations
 

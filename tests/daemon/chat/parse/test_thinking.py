@@ -1,4 +1,4 @@
-"""Thinking: the rules of contract section 8.2, however the answer arrives."""
+"""Thinking: the rules of CONTRACT 8.2, however the answer arrives."""
 
 from __future__ import annotations
 
