@@ -29,6 +29,7 @@ from .metrics import Metrics
 from .notify import Notifier
 from .runners.model_info import ModelIndex
 from .runners.pool import RunnerPool
+from .runners.process import RunnerProcess
 
 MAX_BODY_BYTES = 64 << 20
 SHUTDOWN_S = 2.0
@@ -135,7 +136,11 @@ async def running(settings: Settings) -> AsyncIterator[str]:
     Raises ConfigError if the address is taken or does not exist.
     """
     store = Store(settings.models)
-    pool = RunnerPool(max_loaded=settings.max_loaded_models, keep_alive_s=settings.keep_alive_s)
+    pool = RunnerPool(
+        RunnerProcess.start,
+        max_loaded=settings.max_loaded_models,
+        keep_alive_s=settings.keep_alive_s,
+    )
     runner = web.AppRunner(
         build_app(settings, store, pool),
         handler_cancellation=True,  # a client that goes away frees its slot

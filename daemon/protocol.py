@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from .chat.conversation import Conversation, RawPrompt
+from .chat.conversation import Conversation, RawPrompt, ToolCall
 
 LENGTH = struct.Struct("<I")
 MAX_FRAME_BYTES = 1 << 30
@@ -29,7 +29,7 @@ class Load(msgspec.Struct, frozen=True, tag=True):
     num_ctx: int  # tokens that one sequence may hold
     cells: int  # KV cells that all slots share
     slots: int
-    batch: int  # rows of one decode
+    batch: int  # rows of one decode: n_batch and n_ubatch
     gpu_layers: int = -1  # -1: as many as fit
     main_gpu: int | None = None
     use_mmap: bool | None = None
@@ -79,6 +79,8 @@ class Submit(msgspec.Struct, frozen=True, tag=True):
     prompt: Conversation | RawPrompt
     sampling: Sampling = Sampling()
     limits: Limits = Limits()
+    template: str = ""  # Jinja chat template instead of the model's own; "": the model's own
+    parser: str = ""  # output parser by name (chat.parse); "": the one that the template implies
     context: tuple[int, ...] = ()  # tokens of an earlier answer, put before the prompt
     schema: str = ""  # JSON schema that the answer follows
     num_logprobs: int | None = None  # alternatives to tell with each token; None: tell nothing
@@ -162,6 +164,7 @@ class Delta(msgspec.Struct, frozen=True):
     id: int
     text: str = ""
     thinking: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
     logprobs: tuple[Logprob, ...] = ()
     done: Done | None = None
 

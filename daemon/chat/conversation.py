@@ -6,11 +6,17 @@ import msgspec
 
 
 class ToolCall(msgspec.Struct, frozen=True):
-    """A call that the model asked for in an earlier turn."""
+    """A call that a model asked for."""
 
     name: str
     arguments: dict[str, object]
     id: str = ""
+
+
+class Tool(msgspec.Struct, frozen=True):
+    """A tool that the model may call, as the client described it."""
+
+    definition: dict[str, object]  # {"type": "function", "function": {...}}, kept whole
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -28,6 +34,7 @@ class Conversation(msgspec.Struct, frozen=True, tag=True):
     """A prompt that the model's template turns into text."""
 
     messages: tuple[Message, ...]
+    tools: tuple[Tool, ...] = ()
     think: bool | str | None = None
 
 

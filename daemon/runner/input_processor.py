@@ -16,7 +16,7 @@ import jinja2
 import msgspec
 
 from ..chat.conversation import Conversation, Message
-from ..chat.parse.thinking import OPEN
+from ..chat.parse.registry import CONTENT, PARSERS, THINKING
 from ..chat.render.jinja import ChatTemplate, PlainTemplate
 from ..errors import BadRequest, LoadFailed
 from ..protocol import Submit
@@ -84,13 +84,15 @@ class InputProcessor:
             draft_limit=submit.draft_limit,
             draft_fixed=submit.draft_fixed,
             grammar=self._grammars.make(submit.schema) if submit.schema else None,
-            thinks=self._thinks(submit),
-            opened=text.rstrip().endswith(OPEN),
+            parser=PARSERS[self._parser_name(submit)](text),
         )
 
-    def _thinks(self, submit: Submit) -> bool:
+    def _parser_name(self, submit: Submit) -> str:
+        if submit.parser and submit.parser not in PARSERS:
+            raise BadRequest(f"there is no output parser {submit.parser!r}")
         prompt = submit.prompt
-        return isinstance(prompt, Conversation) and bool(prompt.think) and self._template.thinks
+        thinks = isinstance(prompt, Conversation) and prompt.think and self._template.thinks
+        return submit.parser or (THINKING if thinks else CONTENT)
 
     def _fitting(self, submit: Submit) -> str:
         """The rendered prompt, without the oldest messages if they do not fit (CONTRACT 1.4)."""

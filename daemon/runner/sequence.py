@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from dataclasses import dataclass, field
 
+from ..chat.parse.parser import ContentParser, OutputParser
 from ..protocol import Limits, Sampling
 from .kv.cached_sequence import CachedSequence
 from .sampling.grammar import Grammar
@@ -30,8 +31,7 @@ class Sequence:
     draft_limit: int | None = None  # guesses at a time; None: as many as pay
     draft_fixed: int | None = None  # so many guesses, whether they pay or not
     grammar: Grammar | None = None
-    thinks: bool = False  # the answer may begin with a thinking block
-    opened: bool = False  # the prompt already opened it
+    parser: OutputParser = field(default_factory=ContentParser)
     num_prompt: int = 0
     num_reused: int = 0  # prompt tokens that the KV cache had already
     output_tokens: list[int] = field(default_factory=list)

@@ -8,7 +8,7 @@ from collections.abc import Sequence as Seq
 import numpy as np
 from numpy.typing import NDArray
 
-from ..chat.parse.thinking import ThinkingParser
+from ..chat.parse.parser import ContentParser, Parsed
 from ..protocol import Alternative, Delta, Done, Logprob, SpeculationReport
 from .llama.model import LlamaModel
 from .sampling.detokenizer import Detokenizer
@@ -30,14 +30,14 @@ class Stream:
             num_logprobs=sequence.num_logprobs,
         )
         self._text = Detokenizer(sequence.limits.stop)
-        self._thinking = ThinkingParser(opened=sequence.opened) if sequence.thinks else None
+        self._parser = sequence.parser
         # What was said may end the answer, or its thinking, after which a grammar binds it: then
         # every token is read at once.
-        thinks_freely = sequence.thinks and sequence.grammar is not None
-        self._is_watched = bool(sequence.limits.stop) or thinks_freely
+        thinks_freely = sequence.grammar and not isinstance(self._parser, ContentParser)
+        self._is_watched = bool(sequence.limits.stop or thinks_freely)
         self._num_read = 0  # of the drawn tokens
         self.has_spoken = False  # some of its text was told
-        self._thought = self._said = ""  # not yet told
+        self._pending = Parsed()  # not yet sent
         self._logprobs: list[Logprob] = []
         self._queued_ns = time.monotonic_ns()
         self._started_ns = 0
@@ -70,9 +70,8 @@ class Stream:
 
     @property
     def _grammar(self) -> Grammar | None:
-        """What binds the next token; a thinking block is free."""
-        is_thinking = self._thinking is not None and self._thinking.is_thinking
-        return None if is_thinking else self.sequence.grammar
+        """What constrains the next token; nothing does inside a thinking block."""
+        return None if self._parser.is_thinking else self.sequence.grammar
 
     def num_possible(self, tokens: Seq[int]) -> int:
         """How many of these tokens, from the first on, the grammar lets through."""
@@ -82,37 +81,30 @@ class Stream:
     def delta(self) -> Delta | None:
         """What is certain since the last delta; None if that is nothing."""
         self._read()
-        if not (self._said or self._thought or self._logprobs):
+        if not (self._pending or self._logprobs):
             return None
-        return self._tell(None)
+        return self._flush(None)
 
     def finish(self, reason: str, speculation_report: SpeculationReport | None) -> Delta:
         """The last delta, with all that was held back."""
         self._read()
-        self._take(self._text.finish())
-        if self._thinking:
-            thought, said = self._thinking.finish()
-            self._thought, self._said = self._thought + thought, self._said + said
-        return self._tell(self._done(reason, speculation_report))
+        self._pending += self._parser.push(self._text.finish()) + self._parser.finish()
+        return self._flush(self._done(reason, speculation_report))
 
     def _read(self) -> None:
-        """Make text of the tokens that were drawn since the last time."""
+        """Make text of the tokens that were sampled since the last time."""
         output_tokens = self.sequence.output_tokens
         pieces = map(self._model.piece, output_tokens[self._num_read :])
-        self._take(self._text.push(b"".join(pieces)))
+        self._pending += self._parser.push(self._text.push(b"".join(pieces)))
         self._num_read = len(output_tokens)
 
-    def _take(self, text: str) -> None:
-        thought = ""
-        if self._thinking:
-            thought, text = self._thinking.push(text)
-        self._thought, self._said = self._thought + thought, self._said + text
-
-    def _tell(self, done: Done | None) -> Delta:
+    def _flush(self, done: Done | None) -> Delta:
         self.has_spoken = True
-        text, thinking, logprobs = self._said, self._thought, tuple(self._logprobs)
-        self._said, self._thought, self._logprobs = "", "", []
-        return Delta(self.sequence.id, text, thinking, logprobs, done)
+        parsed, logprobs = self._pending, tuple(self._logprobs)
+        self._pending, self._logprobs = Parsed(), []
+        return Delta(
+            self.sequence.id, parsed.content, parsed.thinking, parsed.tool_calls, logprobs, done
+        )
 
     def _note(self, sampled: SampledToken) -> None:
         if sampled.logprob is None:

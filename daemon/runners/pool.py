@@ -15,7 +15,7 @@ import msgspec
 
 from ..errors import Busy
 from ..protocol import Load
-from .process import RunnerProcess
+from .runner import Runner, StartRunner
 
 MAX_QUEUE = 512
 AUTO_MAX_LOADED = 3
@@ -34,7 +34,7 @@ class LoadedModel:
     name: str
     digest: str
     load: Load
-    runner: RunnerProcess
+    runner: Runner
     keep_alive_s: float
     users: int = 0
     idle: asyncio.Event = field(default_factory=asyncio.Event)
@@ -91,7 +91,8 @@ def choose_victim(loaded_models: Iterable[LoadedModel]) -> LoadedModel | None:
 class RunnerPool:
     """The runners of this daemon. Loads go one at a time; a lease on a loaded model never waits."""
 
-    def __init__(self, *, max_loaded: int, keep_alive_s: float) -> None:
+    def __init__(self, start: StartRunner, *, max_loaded: int, keep_alive_s: float) -> None:
+        self._start = start
         self._max_loaded = max_loaded or AUTO_MAX_LOADED
         self._keep_alive_s = keep_alive_s
         self._loaded_models: dict[PoolKey, LoadedModel] = {}
@@ -106,9 +107,7 @@ class RunnerPool:
         return sorted(alive, key=lambda b: -b.expires_in_s)
 
     @contextlib.asynccontextmanager
-    async def lease(
-        self, spec: RunnerSpec, keep_alive_s: float | None
-    ) -> AsyncIterator[RunnerProcess]:
+    async def lease(self, spec: RunnerSpec, keep_alive_s: float | None) -> AsyncIterator[Runner]:
         """A runner for as long as the block lasts; the stay of its model starts anew after it.
 
         Raises Busy and LoadFailed.
@@ -178,7 +177,7 @@ class RunnerPool:
             assert victim
             await self._dismiss(victim)
         start_s = time.monotonic()
-        runner = await RunnerProcess.start(spec.load)
+        runner = await self._start(spec.load)
         log.info("loaded %s in %.2f s", spec.name, time.monotonic() - start_s)
         if runner.ready.refusal:
             log.warning("%s: %s", spec.name, runner.ready.refusal)

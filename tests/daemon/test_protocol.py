@@ -70,7 +70,14 @@ TO_FRONT: list[ToFront] = [
     Loading(0.25),
     Ready(2**40, 0),
     Step(()),
-    Step((Delta(1, "a"), Delta(2, "", "hm", LOGPROBS), Delta(3, "z", done=DONE)), STATS),
+    Step(
+        (
+            Delta(1, "a"),
+            Delta(2, "", "hm", (ToolCall("f", {"a": [1]}, "c1"),), LOGPROBS),
+            Delta(3, "z", done=DONE),
+        ),
+        STATS,
+    ),
     Step((Delta(1, logprobs=LOGPROBS[1:]),)),
     Embedded(6, b"\0\x80\xff" * 4, width=3, prompt_tokens=9),
     Embedded(7, b"", 3, 0),

@@ -141,7 +141,7 @@ def _chat(
     think = body.think
     if think is None and info.can("thinking"):
         think = True  # CONTRACT 1.7
-    return Conversation(messages, think)
+    return Conversation(messages, think=think)
 
 
 def _stored(info: ModelInfo) -> tuple[Message, ...]:

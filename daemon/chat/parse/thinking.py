@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
+from .parser import Parsed
+
 OPEN, CLOSE = "<think>", "</think>"
 
 
@@ -31,8 +33,7 @@ class ThinkingParser:
         """Whether the model is inside its thinking block."""
         return self._state is _State.THINKING
 
-    def push(self, text: str) -> tuple[str, str]:
-        """(thinking, content) that are certain now."""
+    def push(self, text: str) -> Parsed:
         self._held += text
         thinking = ""
         if self._state is _State.START:
@@ -42,16 +43,16 @@ class ThinkingParser:
         if self._state is _State.AFTER and (rest := self._held.lstrip()):
             self._held, self._state = rest, _State.CONTENT
         if self._state is not _State.CONTENT:
-            return thinking, ""
+            return Parsed(thinking=thinking)
         content, self._held = self._held, ""
-        return thinking, content
+        return Parsed(content, thinking)
 
-    def finish(self) -> tuple[str, str]:
+    def finish(self) -> Parsed:
         """What was held back when the answer ends."""
         held, self._held = self._held, ""
         if self._state is _State.THINKING:
-            return held, ""
-        return "", "" if self._state is _State.AFTER else held
+            return Parsed(thinking=held)
+        return Parsed() if self._state is _State.AFTER else Parsed(held)
 
     def _open(self) -> None:
         start = self._held.lstrip()

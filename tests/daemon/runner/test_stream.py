@@ -8,6 +8,8 @@ from array import array
 import numpy as np
 import pytest
 from engines import GREEDY
+from outrider.daemon.chat.parse.parser import ContentParser
+from outrider.daemon.chat.parse.thinking import ThinkingParser
 from outrider.daemon.protocol import Limits
 from outrider.daemon.runner.llama.model import LlamaModel
 from outrider.daemon.runner.sampling.grammar import GrammarCompiler
@@ -20,8 +22,9 @@ EVERY = (1, 3, 1000)  # tokens, after which the text so far is asked for
 
 
 def sequence(*, thinks: bool = False, stop: tuple[str, ...] = ()) -> Sequence:
+    parser = ThinkingParser(opened=True) if thinks else ContentParser()
     limits = Limits(num_predict=500, stop=stop)
-    return Sequence(1, array("i", [0]), GREEDY, limits, num_ctx=1000, thinks=thinks, opened=thinks)
+    return Sequence(1, array("i", [0]), GREEDY, limits, num_ctx=1000, parser=parser)
 
 
 def tell(stream: Stream, model: LlamaModel, text: str, *, every: int) -> tuple[str, str, str]:

@@ -63,7 +63,7 @@ def children() -> set[int]:
 async def opened(*, max_loaded: int = 0, keep_alive_s: float = 300.0) -> AsyncIterator[RunnerPool]:
     """A fleet that leaves no process behind."""
     before = children()
-    pool = RunnerPool(max_loaded=max_loaded, keep_alive_s=keep_alive_s)
+    pool = RunnerPool(RunnerProcess.start, max_loaded=max_loaded, keep_alive_s=keep_alive_s)
     try:
         yield pool
     finally:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from itertools import pairwise
 
 import pytest
+from outrider.daemon.chat.parse.parser import Parsed
 from outrider.daemon.chat.parse.thinking import ThinkingParser
 
 CASES = [
@@ -49,9 +50,9 @@ CASES = [
 
 def split(pieces: Iterable[str], *, opened: bool) -> tuple[str, str]:
     parser = ThinkingParser(opened=opened)
-    pairs = [*[parser.push(piece) for piece in pieces], parser.finish()]
-    assert parser.finish() == ("", ""), "nothing may come twice"
-    return "".join(thinking for thinking, _ in pairs), "".join(content for _, content in pairs)
+    parsed = sum((parser.push(piece) for piece in pieces), Parsed()) + parser.finish()
+    assert parser.finish() == Parsed(), "nothing may come twice"
+    return parsed.thinking, parsed.content
 
 
 @pytest.mark.parametrize(("opened", "text", "thinking", "content"), CASES)
@@ -92,14 +93,14 @@ def test_random_texts_cut_at_random_places() -> None:
 
 def test_nothing_is_held_back_that_is_certain() -> None:
     parser = ThinkingParser(opened=False)
-    assert parser.push("<think>") == ("", "")
-    assert parser.push("one") == ("one", "")
-    assert parser.push(" two<") == (" two", "")
-    assert parser.push("3") == ("<3", "")
-    assert parser.push("</think>") == ("", "")
-    assert parser.push("a <") == ("", "a <")
-    assert parser.push("think> ") == ("", "think> ")
+    assert parser.push("<think>") == Parsed("", "")
+    assert parser.push("one") == Parsed("", "one")
+    assert parser.push(" two<") == Parsed("", " two")
+    assert parser.push("3") == Parsed("", "<3")
+    assert parser.push("</think>") == Parsed("", "")
+    assert parser.push("a <") == Parsed("a <", "")
+    assert parser.push("think> ") == Parsed("think> ", "")
 
 
 def test_a_border_inside_a_piece_gives_both_parts() -> None:
-    assert ThinkingParser(opened=True).push("hm</think>yes") == ("hm", "yes")
+    assert ThinkingParser(opened=True).push("hm</think>yes") == Parsed("yes", "hm")
