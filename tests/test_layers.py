@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.unit
+
 ROOT = Path(__file__).parents[1]
 ROOMS = ("daemon", "models", "quant")
 THIRD_PARTY = ("llama_cpp", "aiohttp", "click", "llguidance", "prometheus_client")

@@ -20,6 +20,8 @@ from tiny_bert import write_bert
 from tiny_gemma import write_gemma3, write_gemma4, write_gemma4_assistant
 from tiny_recurrent import write_mamba, write_qwen35
 
+pytestmark = pytest.mark.model
+
 WINDOW = 32
 LAYERS = 4
 PROMPT = (

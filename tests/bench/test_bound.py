@@ -13,6 +13,8 @@ from outrider.daemon.runner.speculation.profile import SpeculationProfile
 from outrider.daemon.runner.speculation.profile_store import save_profile
 from outrider.daemon.runner.speculation.step_cost import StepCost
 
+pytestmark = pytest.mark.unit
+
 TIMES = 1600  # that something was guessed, with each length
 
 

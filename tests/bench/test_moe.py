@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from tiny import write_llama
 from tiny_gemma import write_gemma4
 
+pytestmark = pytest.mark.model
+
 PROMPTS = ("The cat sat on", "12, 13, 14,", "def main(args):")
 TOLERANCE = 1e-3  # of log-probabilities: experts are added up, and kernels differ
 

@@ -15,6 +15,8 @@ from bench.report import ROWS, Finding, Goal, Results, Run, find, read, save, sp
 from bench.scenarios import Prompts, Values
 from msgspec.structs import replace
 
+pytestmark = pytest.mark.unit
+
 SVG = "{http://www.w3.org/2000/svg}"
 # (Outrider, peer) of three runs: the median of the ratios is 1.2, the ratio of the medians 1.25
 RATES = ((110.0, 100.0), (60.0, 50.0), (100.0, 80.0))

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from daemons import Daemon
 
+pytestmark = pytest.mark.contract
+
 BRIEF = "brief:latest"
 MODELFILE = "FROM smollm2:135m\nPARAMETER num_predict 32\nPARAMETER seed 7\n"
 

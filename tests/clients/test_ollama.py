@@ -8,6 +8,8 @@ import ollama
 import pytest
 from daemons import Daemon
 
+pytestmark = pytest.mark.contract
+
 SMOL = "smollm2:135m"
 GREEDY = {"temperature": 0, "num_predict": 20}
 ASK = [{"role": "user", "content": "Name a color."}]

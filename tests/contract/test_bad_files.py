@@ -9,6 +9,8 @@ from daemons import Daemon
 from tiny import write_llama
 from weights import import_gguf
 
+pytestmark = pytest.mark.contract
+
 ASK = {"prompt": "x", "stream": False, "options": {"num_predict": 1}}
 
 

@@ -19,6 +19,8 @@ from outrider.daemon.runner.llama.batch import Batch
 from outrider.daemon.runner.llama.loading import LoadedContext, load_model
 from outrider.models.store import Store
 
+pytestmark = pytest.mark.contract
+
 SMOL = "smollm2:135m"
 # A last-bit difference grows where activations are quantised for the Q4_1 kernels: the same tokens
 # in another batch were seen to move a logit by up to 0.52.

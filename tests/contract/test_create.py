@@ -18,6 +18,8 @@ from outrider.daemon.cli.entry import exit_code
 from tiny import write_llama
 from tiny_gemma import write_gemma4, write_gemma4_assistant
 
+pytestmark = pytest.mark.contract
+
 SUCCESS = (200, {"status": "success"})
 ABSENT = "sha256:" + "0" * 64
 

@@ -12,6 +12,8 @@ from tiny import write_llama
 from tiny_gemma import write_gemma4, write_gemma4_assistant
 from weights import import_gguf
 
+pytestmark = pytest.mark.contract
+
 PROMPT = "over the hills and far away, the quick brown fox jumps over the lazy dog, and then "
 
 

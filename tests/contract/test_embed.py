@@ -21,6 +21,8 @@ from numpy.typing import ArrayLike
 from tiny import write_llama
 from weights import import_gguf
 
+pytestmark = pytest.mark.contract
+
 MINILM = "all-minilm"
 SKY = "why is the sky blue?"
 GRASS = "why is the grass green?"

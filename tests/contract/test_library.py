@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 from daemons import Daemon
+
+pytestmark = pytest.mark.contract
 
 SMOL = "smollm2:135m"
 

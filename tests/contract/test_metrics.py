@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from daemons import Daemon
+
+pytestmark = pytest.mark.contract
 
 ASK = {"model": "tiny", "prompt": "metrics", "raw": True, "stream": False}
 

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from daemons import Daemon, Json
 
+pytestmark = pytest.mark.contract
+
 SMOL = "smollm2:135m"
 GREEDY = {"temperature": 0, "num_predict": 12}
 FULL = "registry.ollama.ai/library/smollm2:135m"

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from daemons import Daemon, Json
 
+pytestmark = pytest.mark.contract
+
 SMOL = "smollm2:135m"
 SCHEMA = {
     "type": "object",

@@ -11,6 +11,8 @@ import pytest
 from outrider.daemon.config import Settings, is_forever
 from outrider.daemon.errors import ConfigError
 
+pytestmark = pytest.mark.unit
+
 # setting, its default, and three values as texts with what they mean
 TABLE: list[tuple[str, str, object, list[tuple[str, object]]]] = [
     ("host", "host", "127.0.0.1", [("1.1.1.1", "1.1.1.1"), ("2.2.2.2", "2.2.2.2"), ("::1", "::1")]),

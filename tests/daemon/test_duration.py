@@ -7,6 +7,8 @@ import math
 import pytest
 from outrider.daemon.duration import parse_duration, parse_go
 
+pytestmark = pytest.mark.unit
+
 
 @pytest.mark.parametrize(
     ("text", "seconds"),

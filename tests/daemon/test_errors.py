@@ -6,6 +6,8 @@ import pytest
 from outrider.daemon import errors
 from outrider.daemon.errors import OutriderError, RunnerError, revive
 
+pytestmark = pytest.mark.unit
+
 STATUSES = {
     "OutriderError": 500,
     "ConfigError": 500,

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from outrider.daemon.notify import Notifier
 
+pytestmark = pytest.mark.unit
+
 
 @pytest.fixture(params=["path", "abstract"])
 def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[socket.socket, str]]:

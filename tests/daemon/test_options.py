@@ -8,6 +8,8 @@ import pytest
 from outrider.daemon.options import OptionError, Options
 from outrider.daemon.protocol import Limits, Sampling
 
+pytestmark = pytest.mark.unit
+
 INTEGERS = (
     *("top_k", "repeat_last_n", "seed", "num_predict", "num_keep"),
     *("num_ctx", "num_batch", "num_gpu", "main_gpu", "num_thread"),

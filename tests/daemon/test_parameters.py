@@ -8,6 +8,8 @@ import pytest
 from outrider.daemon.errors import BadRequest
 from outrider.daemon.parameters import check_parameters, read_parameters
 
+pytestmark = pytest.mark.unit
+
 
 def test_text_gets_the_type_of_its_option() -> None:
     texts = [

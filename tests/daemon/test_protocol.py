@@ -33,6 +33,8 @@ from outrider.daemon.protocol import (
     encode,
 )
 
+pytestmark = pytest.mark.unit
+
 CALL = ToolCall("weather", {"city": "Köln", "days": [1, None, 2.5], "deep": {"ok": True}}, "id1")
 TURNS = (
     Message("user", "Grüße 👋\0"),

@@ -7,6 +7,8 @@ import pytest
 from outrider.models.blobs import Blob, Blobs
 from outrider.models.errors import DigestMismatch, InvalidDigest
 
+pytestmark = pytest.mark.unit
+
 DATA = b"weights" * 400_000  # several chunks
 DIGEST = "sha256:" + hashlib.sha256(DATA).hexdigest()
 OTHER = "sha256:" + "0" * 64

@@ -6,6 +6,8 @@ import pytest
 from outrider.models.catalog import CATALOG, Entry, find
 from outrider.models.name import Name
 
+pytestmark = pytest.mark.unit
+
 
 @pytest.mark.parametrize("text", ["smollm2:135m", "SmolLM2:135M", "library/smollm2:135m"])
 def test_finds_whatever_the_case(text: str) -> None:

@@ -15,6 +15,8 @@ from outrider.models.store import Store
 from tiny import write_gguf, write_llama
 from tiny_gemma import write_gemma4
 
+pytestmark = pytest.mark.unit
+
 NAME = Name.parse("made")
 
 

@@ -15,6 +15,8 @@ from outrider.models.manifest import (
     parse_manifest,
 )
 
+pytestmark = pytest.mark.unit
+
 DIGEST = "sha256:" + "ab" * 32
 CONFIG = {"mediaType": CONFIG_TYPE, "digest": DIGEST, "size": 5}
 

@@ -7,6 +7,8 @@ from ollama_folder import put_model
 from outrider.models.modelfile import render_modelfile, render_parameters
 from outrider.models.store import Store
 
+pytestmark = pytest.mark.unit
+
 LIBRARY = "registry.ollama.ai/library"
 
 

@@ -4,6 +4,8 @@ import pytest
 from outrider.models.errors import InvalidName
 from outrider.models.name import Name
 
+pytestmark = pytest.mark.unit
+
 
 @pytest.mark.parametrize(
     ("text", "full", "short"),

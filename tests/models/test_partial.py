@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from outrider.models.partial import Partial, sweep
 
+pytestmark = pytest.mark.unit
+
 WRITER = """
 import sys
 from pathlib import Path

@@ -10,6 +10,8 @@ from outrider.models.modelfile import render_modelfile
 from outrider.models.recipe import COMMANDS, decode_modelfile, parse_modelfile
 from outrider.models.store import Store
 
+pytestmark = pytest.mark.unit
+
 WHOLE = '''\
 # a comment
   # and one more

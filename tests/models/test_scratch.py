@@ -11,6 +11,8 @@ import pytest
 from outrider.models.lock import locked
 from outrider.models.scratch import scratch, sweep
 
+pytestmark = pytest.mark.unit
+
 WRITER = """
 import sys
 from pathlib import Path

@@ -14,6 +14,8 @@ from outrider.models.manifest import Layer, Manifest
 from outrider.models.name import Name
 from outrider.models.store import Config, Store
 
+pytestmark = pytest.mark.unit
+
 LIBRARY = "registry.ollama.ai/library"
 WEIGHTS = b"GGUF weights"
 

@@ -15,6 +15,8 @@ from gguf.quants import quantize
 from outrider.quant.gguf import Array, EveryArray, GGUFError, Header, Tensor, read_header
 from tiny import CHATML, write_gguf_header, write_llama
 
+pytestmark = pytest.mark.unit
+
 TOKENS = "tokenizer.ggml.tokens"
 U32, I32, F32, STRING, ARRAY = (
     GGUFValueType.UINT32,

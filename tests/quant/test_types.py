@@ -6,6 +6,8 @@ from gguf import GGMLQuantizationType
 from gguf.quants import quantize
 from outrider.quant.types import format_parameters, quantisation_name, tensor_bytes, tensor_kind
 
+pytestmark = pytest.mark.unit
+
 
 @pytest.mark.parametrize(
     ("file_type", "name"),

@@ -15,6 +15,8 @@ from outrider.daemon.runner.speculation.drafters.ngram import NgramDrafter
 from outrider.daemon.runner.speculation.profile import SpeculationProfile
 from spoken import SpokenText, read
 
+pytestmark = pytest.mark.sim
+
 MACHINES = {
     "gpu": Machine({1: 0.02, 8: 0.0215, 16: 0.024, 32: 0.03}, {1: 0.002, 8: 0.0023}, 0.0002),
     "bf16": Machine(  # a CPU; figures of two real models

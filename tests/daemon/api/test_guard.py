@@ -9,6 +9,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from outrider.daemon.api.guard import Origins, build_guard, cross_origin, is_local_host
 
+pytestmark = pytest.mark.unit
+
 HOST = "127.0.0.1:11434"
 
 

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from outrider.daemon.cli.answer import AnswerView, ViewOptions, WordWrap, footer
 
+pytestmark = pytest.mark.unit
+
 
 class Terminal(io.StringIO):
     """Text that believes to be shown in a terminal."""

@@ -10,6 +10,8 @@ from outrider.daemon.cli.bench import BenchResult, BenchRun, TimedAnswer
 from outrider.daemon.cli.bench_prompts import ADAPTIVE, PLAIN, BenchRequest
 from outrider.daemon.cli.client import DaemonError
 
+pytestmark = pytest.mark.unit
+
 
 def results() -> list[BenchResult]:
     (row,) = list(bench.rows([2], [0.0]))[:1]

@@ -9,6 +9,8 @@ from outrider.daemon.cli.client import LineSplitter as LineCutter
 from outrider.daemon.errors import OutriderError
 from scripted import Lines, Reply, Scripted
 
+pytestmark = pytest.mark.unit
+
 
 async def collect(client: Client, path: str) -> list[dict[str, object]]:
     return [line async for line in client.stream(path, {})]

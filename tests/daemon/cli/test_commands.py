@@ -11,6 +11,8 @@ import pytest
 from outrider.daemon.cli import entry
 from scripted import Lines, Reply, Scripted
 
+pytestmark = pytest.mark.unit
+
 PULL = Lines(
     [
         {"status": "pulling manifest"},

@@ -14,6 +14,8 @@ from outrider.models.store import Store
 from tiny import write_llama
 from weights import import_gguf
 
+pytestmark = pytest.mark.unit
+
 
 async def test_a_missing_base_is_fetched_and_success_comes_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -14,6 +14,8 @@ from outrider.daemon.cli.upload import Upload
 from outrider.daemon.errors import OutriderError
 from scripted import Lines, Reply, Scripted
 
+pytestmark = pytest.mark.unit
+
 GGUF = b"GGUF and more"
 OTHER = b"GGUF of a drafter"
 DONE = Lines([{"status": "writing manifest"}, {"status": "success"}])

@@ -5,6 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from outrider.daemon.cli import humanize
 
+pytestmark = pytest.mark.unit
+
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 

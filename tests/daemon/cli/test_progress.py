@@ -8,6 +8,8 @@ import pytest
 from outrider.daemon.cli.client import DaemonError
 from outrider.daemon.cli.progress import ERASE, LayerProgress, ProgressView, bar, follow
 
+pytestmark = pytest.mark.unit
+
 GB = 10**9
 
 

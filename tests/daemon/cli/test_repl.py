@@ -16,6 +16,8 @@ from outrider.daemon.cli.repl import Repl, UsageError, is_command, parameter, re
 from outrider.daemon.cli.session import ChatSession
 from scripted import Lines, Reply, Scripted
 
+pytestmark = pytest.mark.unit
+
 SHOWN = {"details": {"family": "llama"}, "model_info": {}, "system": "Be kind."}
 ANSWER = [
     {"message": {"role": "assistant", "content": "Hello"}},

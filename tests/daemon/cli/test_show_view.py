@@ -2,7 +2,10 @@
 
 from typing import Any
 
+import pytest
 from outrider.daemon.cli import show_view
+
+pytestmark = pytest.mark.unit
 
 SHOWN: dict[str, Any] = {
     "details": {"family": "llama", "parameter_size": "1.2B", "quantization_level": "Q8_0"},

@@ -2,7 +2,10 @@
 
 from datetime import UTC, datetime
 
+import pytest
 from outrider.daemon.cli import table
+
+pytestmark = pytest.mark.unit
 
 NOW = datetime(2026, 3, 3, 12, tzinfo=UTC)
 STORED = {

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from outrider.daemon.cli.bench_prompts import BenchRequest
 from outrider.daemon.cli.client import Json
 from outrider.daemon.cli.verify import Outcome, first_difference, sentence
+
+pytestmark = pytest.mark.unit
 
 
 def token(text: str, logprob: float, **others: float) -> Json:

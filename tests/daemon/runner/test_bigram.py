@@ -14,6 +14,8 @@ from outrider.daemon.runner.speculation.profile_store import save_profile
 from outrider.daemon.runner.speculation.step_cost import StepCost
 from tiny_bigram import recite, write_bigram_pair
 
+pytestmark = pytest.mark.model
+
 VARIANTS: dict[str, dict[str, int]] = {
     "dense": {},
     "moe": {"experts": 4},

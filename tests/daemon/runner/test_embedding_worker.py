@@ -33,6 +33,8 @@ from tiny_bert import write_bert
 from tiny_gemma import write_gemma3
 from tiny_recurrent import write_mamba, write_qwen35
 
+pytestmark = pytest.mark.model
+
 TEXTS = ("hello", "the cat sat on the mat, didn't it?", "x", "zebra 7 " * 12)
 Vectors = NDArray[np.float32]
 

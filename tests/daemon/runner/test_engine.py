@@ -19,7 +19,10 @@ from tiny import write_llama
 from tiny_gemma import write_gemma3, write_gemma4
 from tiny_recurrent import write_mamba, write_qwen35
 
-pytestmark = pytest.mark.filterwarnings("ignore:llama_token_get_attr")  # llguidance calls it
+pytestmark = [
+    pytest.mark.model,
+    pytest.mark.filterwarnings("ignore:llama_token_get_attr"),
+]  # llguidance calls it
 MODELS: dict[str, Callable[[Path], Path]] = {
     "llama": lambda path: write_llama(path, seed=1),
     "gemma3": write_gemma3,

@@ -10,6 +10,8 @@ import random
 import pytest
 from outrider.daemon.runner.prefill_budget import MAX_ROWS, MIN_ROWS, SIZES, STRETCH, PrefillBudget
 
+pytestmark = pytest.mark.unit
+
 MACHINES = {
     "laptop": (0.030, 0.0021),
     "server": (0.010, 0.0002),

@@ -13,6 +13,8 @@ from outrider.daemon.runner.kv.prefix_cache import PrefixCache, TrimMode
 from outrider.daemon.runner.scheduler import WORTH_WAITING, Chunk, Scheduler
 from outrider.daemon.runner.sequence import Sequence
 
+pytestmark = pytest.mark.unit
+
 EVERY_RECALL = pytest.mark.parametrize("trim_mode", TrimMode)
 
 

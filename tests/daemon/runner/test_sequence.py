@@ -9,6 +9,8 @@ from outrider.daemon.protocol import Limits, Sampling
 from outrider.daemon.runner.kv.cached_sequence import CachedSequence
 from outrider.daemon.runner.sequence import Sequence, cut_middle
 
+pytestmark = pytest.mark.unit
+
 
 def sequence(tokens: int = 3, *, num_ctx: int = 16, limits: Limits | None = None) -> Sequence:
     return Sequence(0, numbers(tokens), Sampling(), limits or Limits(), num_ctx)

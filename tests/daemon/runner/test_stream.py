@@ -16,7 +16,10 @@ from outrider.daemon.runner.sampling.grammar import GrammarCompiler
 from outrider.daemon.runner.sequence import Sequence
 from outrider.daemon.runner.stream import Stream
 
-pytestmark = pytest.mark.filterwarnings("ignore:llama_token_get_attr")  # llguidance calls it
+pytestmark = [
+    pytest.mark.model,
+    pytest.mark.filterwarnings("ignore:llama_token_get_attr"),
+]  # llguidance calls it
 SCHEMA = '{"enum": [{"a": 1}]}'
 EVERY = (1, 3, 1000)  # tokens, after which the text so far is asked for
 

@@ -26,6 +26,8 @@ from tiny_gemma import write_gemma4, write_gemma4_assistant
 from tiny_recurrent import write_qwen35
 from weights import import_gguf
 
+pytestmark = pytest.mark.unit
+
 THINKING = "{{ messages[0].content }}<think></think>"
 
 

@@ -28,6 +28,8 @@ from outrider.daemon.runners.pool import (
 from outrider.daemon.runners.process import RunnerProcess
 from tiny import write_llama
 
+pytestmark = pytest.mark.model
+
 ENDLESS = 1 << 20
 HANG_S = 60.0  # far above what any of this takes
 

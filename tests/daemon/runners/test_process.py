@@ -22,6 +22,8 @@ from outrider.daemon.runners.process import DIED, RunnerProcess
 from tiny import write_llama
 from tiny_bert import write_bert
 
+pytestmark = pytest.mark.model
+
 ENDLESS = 1 << 20
 HANG_S = 60.0  # far above what any of this takes
 

@@ -21,6 +21,8 @@ from outrider.daemon.api.ollama.wire import (
 )
 from outrider.daemon.errors import OutriderError
 
+pytestmark = pytest.mark.unit
+
 LIMIT = 1 << 20
 LEVELS = '"high", "medium", "low", "max", true, or false'
 

@@ -10,6 +10,8 @@ import pytest
 from outrider.daemon.chat.parse.parser import Parsed
 from outrider.daemon.chat.parse.thinking import ThinkingParser
 
+pytestmark = pytest.mark.unit
+
 CASES = [
     # opened, text, thinking, content
     (False, "<think>hm</think>yes", "hm", "yes"),

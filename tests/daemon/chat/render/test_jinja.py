@@ -10,6 +10,8 @@ from outrider.daemon.chat.render.jinja import ChatTemplate, PlainTemplate
 from outrider.daemon.errors import BadRequest
 from tiny import CHATML
 
+pytestmark = pytest.mark.unit
+
 HELLO = [{"role": "user", "content": "hello"}]
 
 

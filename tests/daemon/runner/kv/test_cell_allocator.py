@@ -9,6 +9,8 @@ from collections import Counter
 import pytest
 from outrider.daemon.runner.kv.cell_allocator import CellAllocator
 
+pytestmark = pytest.mark.unit
+
 
 def test_taken_cells_are_different_ones() -> None:
     pool = CellAllocator(10)

@@ -22,6 +22,8 @@ from tiny import write_llama
 from tiny_gemma import write_gemma3, write_gemma4
 from tiny_recurrent import write_mamba, write_qwen35
 
+pytestmark = pytest.mark.model
+
 Builder = Callable[[Path], Path]
 MODELS: dict[str, Builder] = {
     "llama": write_llama,

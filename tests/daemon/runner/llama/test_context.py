@@ -11,6 +11,8 @@ from outrider.daemon.runner.llama.context import DECODED, lib
 from outrider.daemon.runner.llama.loading import load_model
 from tiny import write_llama
 
+pytestmark = pytest.mark.model
+
 
 def test_a_decode_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a GPU it would go on by itself; a processor says nothing of that but by what is called."""

@@ -9,6 +9,8 @@ from itertools import pairwise
 import pytest
 from outrider.daemon.runner.sampling.detokenizer import Detokenizer
 
+pytestmark = pytest.mark.unit
+
 # stop strings, bytes, text, stopped
 CASES: list[tuple[tuple[str, ...], bytes, str, bool]] = [
     ((), b"plain", "plain", False),

@@ -11,7 +11,10 @@ from outrider.daemon.errors import InvalidFormat
 from outrider.daemon.runner.llama.model import LlamaModel
 from outrider.daemon.runner.sampling.grammar import Grammar, GrammarCompiler
 
-pytestmark = pytest.mark.filterwarnings("ignore:llama_token_get_attr")  # llguidance calls it
+pytestmark = [
+    pytest.mark.model,
+    pytest.mark.filterwarnings("ignore:llama_token_get_attr"),
+]  # llguidance calls it
 PERSON = {
     "type": "object",
     "properties": {

@@ -31,6 +31,8 @@ from outrider.daemon.runner.sampling.truncation import (
     updated_mu,
 )
 
+pytestmark = pytest.mark.unit
+
 Row = NDArray[np.float32]
 Ids = NDArray[np.int64]
 

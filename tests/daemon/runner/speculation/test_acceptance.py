@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 from outrider.daemon.runner.speculation.acceptance import INITIAL_ACCEPTANCE, Acceptance
+
+pytestmark = pytest.mark.unit
 
 DRAFTER = "model"
 

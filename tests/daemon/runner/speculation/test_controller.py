@@ -15,6 +15,8 @@ from tiny import write_llama
 from tiny_gemma import write_gemma3, write_gemma4
 from tiny_recurrent import write_mamba
 
+pytestmark = pytest.mark.model
+
 Builder = Callable[[Path], Path]
 MODELS: dict[str, Builder] = {
     "llama": write_llama,

@@ -27,6 +27,8 @@ from tiny_eagle import write_eagle3
 from tiny_gemma import write_gemma3, write_gemma4, write_gemma4_assistant
 from tiny_recurrent import write_mamba, write_qwen35
 
+pytestmark = pytest.mark.model
+
 PHRASE = "over the hills and far away, the quick brown fox jumps over the lazy dog, and then "
 SEEDED = Sampling(temperature=0.9, top_k=20, seed=8)
 PENALISED = Sampling(temperature=0.7, seed=11, repeat_penalty=1.2, presence_penalty=0.3)

@@ -23,6 +23,8 @@ from outrider.daemon.runner.speculation.goodput import (
     num_worth,
 )
 
+pytestmark = pytest.mark.unit
+
 FLAT = {1: 1.0, 64: 1.05}  # a GPU: rows cost next to nothing
 STEEP = {1: 1.0, 2: 1.6, 4: 2.8, 8: 7.1}  # a quantised model on a CPU
 

@@ -12,6 +12,8 @@ from outrider.daemon.runner.speculation.calibration import prepare_speculation
 from outrider.daemon.runner.speculation.profile import SpeculationProfile
 from tiny import write_llama
 
+pytestmark = pytest.mark.model
+
 
 def profile() -> SpeculationProfile:
     profile = SpeculationProfile()

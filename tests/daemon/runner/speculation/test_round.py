@@ -19,6 +19,8 @@ from outrider.daemon.runner.speculation.drafters.drafter import (
 from outrider.daemon.runner.speculation.round import PROBE_LENGTH, DraftRound, StreamDraft
 from outrider.daemon.runner.stream import Stream
 
+pytestmark = pytest.mark.unit
+
 CHEAP = Machine({1: 0.1, 2: 0.11, 8: 0.15}, {1: 0.02, 8: 0.05}, 0.01)  # good guesses would pay
 STEEP = Machine({1: 0.1, 2: 0.15, 8: 0.45, 16: 0.85}, {1: 0.05, 8: 0.3}, 0.01)  # long runs pay
 DEAR = Machine({1: 0.1, 2: 0.19, 8: 0.7}, {1: 0.05, 8: 0.3}, 0.01)  # not even they would

@@ -9,6 +9,8 @@ import pytest
 from lab import known
 from outrider.daemon.runner.speculation.step_cost import StepCost, TokenCost
 
+pytestmark = pytest.mark.unit
+
 
 def measured(costs: dict[int, float]) -> StepCost:
     curve = StepCost()
