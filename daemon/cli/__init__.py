@@ -1,1 +1,1 @@
-"""The `outrider` command: `entry` is where it begins."""
+"""The `outrider` command; `entry` is its entry point."""

@@ -1,4 +1,4 @@
-"""How a model's answer looks in the terminal while it comes in (CONTRACT 10.2)."""
+"""How is a streamed answer shown in the terminal (CONTRACT 10.2)?"""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ VALUE_COLUMN = 22
 
 @dataclass(frozen=True, slots=True)
 class ViewOptions:
-    """What a user wants to see of an answer."""
+    """Which parts of an answer are shown, and how."""
 
     verbose: bool = False
     hide_thinking: bool = False
@@ -24,43 +24,43 @@ class ViewOptions:
 
 
 class AnswerView:
-    """One answer: writes it as it comes, and keeps its content and metrics."""
+    """Writes one answer as it streams in, and keeps its content and metrics."""
 
-    def __init__(self, out: TextIO, look: ViewOptions) -> None:
+    def __init__(self, out: TextIO, view: ViewOptions) -> None:
         self.content = ""
         self.metrics: Json = {}
         self._out = out
-        self._look = look
+        self._view = view
         self._dim, self._plain = (DIM, PLAIN) if out.isatty() else ("", "")
-        columns = shutil.get_terminal_size().columns if out.isatty() and look.word_wrap else 0
+        columns = shutil.get_terminal_size().columns if out.isatty() and view.word_wrap else 0
         self._wrap = WordWrap(columns)
         self._thinking = False
         self._began = False
 
     def add(self, chunk: Json) -> None:
-        """Takes one line of POST /api/chat; a line may carry the end of thinking and content."""
+        """Shows one line of POST /api/chat; a line may end the thinking and begin the content."""
         message = chunk.get("message") or {}
-        self._think(str(message.get("thinking") or ""))
-        self._speak(str(message.get("content") or ""))
+        self._add_thinking(str(message.get("thinking") or ""))
+        self._add_content(str(message.get("content") or ""))
         self._out.flush()
         if chunk.get("done"):
             self.metrics = chunk
 
     def finish(self) -> None:
-        """Ends the last line, whether the answer came to its end or was stopped."""
+        """Ends the last line, whether the answer is complete or was cancelled."""
         self._end_thinking()
         self._write(self._wrap.end() + ("\n" if self._began else ""))
         self._out.flush()
 
-    def _think(self, text: str) -> None:
-        if not text or self._look.hide_thinking:
+    def _add_thinking(self, text: str) -> None:
+        if not text or self._view.hide_thinking:
             return
         if not self._thinking:
             self._write("Thinking...\n" + self._dim)
             self._thinking = True
         self._write(self._wrap.add(text))
 
-    def _speak(self, text: str) -> None:
+    def _add_content(self, text: str) -> None:
         if not text:
             return
         self._end_thinking()
@@ -80,22 +80,22 @@ class AnswerView:
 
 
 class WordWrap:
-    """Breaks a stream of text between words at `columns`; 0 leaves it as it is."""
+    """Breaks a stream of text between words at `columns`; 0 means no wrapping."""
 
     def __init__(self, columns: int) -> None:
         self._columns = columns
         self._used = 0
         self._word = ""
-        self._torn = False  # inside a word that is longer than a line, which the terminal breaks
+        self._is_overlong = False  # inside a word longer than a line, which the terminal breaks
 
     def add(self, text: str) -> str:
-        """What can be written now; a word that may still grow is held back."""
+        """The text that can be written now; an unfinished word is held back."""
         return "".join(map(self._step, text)) if self._columns else text
 
     def end(self) -> str:
-        """What was held back; the next text starts a new line."""
+        """The held-back word; the next text starts a new line."""
         rest = self._release()
-        self._used, self._torn = 0, False
+        self._used, self._is_overlong = 0, False
         return rest
 
     def _step(self, char: str) -> str:
@@ -103,17 +103,17 @@ class WordWrap:
             return self.end() + char
         if char.isspace():
             return self._release() + self._blank(char)
-        if self._torn:
+        if self._is_overlong:
             self._used = (self._used + _width(char) - 1) % self._columns + 1
             return char
         self._word += char
-        # Scripts that are written without blanks may break after every character.
-        self._torn = _width(self._word) >= self._columns
-        return self._release() if self._torn or _width(char) == 2 else ""
+        # Scripts without blanks between words may break after every character.
+        self._is_overlong = _width(self._word) >= self._columns
+        return self._release() if self._is_overlong or _width(char) == 2 else ""
 
     def _blank(self, char: str) -> str:
-        """A blank that no longer fits is the line break itself."""
-        self._torn = False
+        """A blank that does not fit becomes the line break."""
+        self._is_overlong = False
         self._used = 0 if self._used >= self._columns else self._used + 1
         return char if self._used else "\n"
 
@@ -132,7 +132,7 @@ def _width(text: str) -> int:
 
 
 def footer(metrics: Json) -> str:
-    """The lines of `--verbose`: a label, and its value from column 23 on."""
+    """The lines of `--verbose`: a label, and its value from column 23."""
     prompt, answer = _count(metrics, "prompt_eval_count"), _count(metrics, "eval_count")
     rows = (
         ("total duration:", _duration(metrics, "total_duration")),

@@ -1,4 +1,4 @@
-"""What does reading ahead bring for a model on this machine: plain, fixed lengths, adaptive."""
+"""How fast is plain decoding, a fixed draft length, adaptive speculation, for a model here?"""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ from statistics import median
 from .bench_prompts import ADAPTIVE, PLAIN, PROMPTS, BenchRequest
 from .client import Client, DaemonError, Json
 
-FIXED = ("1", "2", "4", "8")
-WAYS = (PLAIN, *FIXED, ADAPTIVE)
-TOGETHER_S = 0.005  # within which the lines of one step come
+FIXED_LENGTHS = ("1", "2", "4", "8")  # draft tokens per step
+MODES = (PLAIN, *FIXED_LENGTHS, ADAPTIVE)
+SAME_STEP_S = 0.005
+"""Lines of different streams that arrive within this time belong to one step."""
 
 
 @dataclass(frozen=True, slots=True)
 class BenchCell:
-    """One place of the table."""
+    """One cell of the table: a prompt, a temperature, a number of streams and a mode."""
 
     kind: str
     temperature: float
     streams: int
-    way: str
+    mode: str
 
 
 @dataclass(frozen=True, slots=True)
 class BenchRun:
-    """One run of a cell; its streams together."""
+    """One run of a cell; all its streams together."""
 
     tokens_per_s: float
     drafted: int
@@ -41,71 +42,71 @@ class BenchResult:
 
     cell: BenchCell
     tokens_per_s: float  # median
-    ratio: float  # to plain decoding, median of the pairs
+    ratio: float  # to plain decoding in the same run, median
     acceptance: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class TimedAnswer:
-    """A streamed answer as it came."""
+    """A streamed answer and the arrival of its lines."""
 
     tokens: int
-    pieces: tuple[tuple[float, int], ...]  # when, by one monotonic clock, and how many tokens
+    lines: tuple[tuple[float, int], ...]  # arrival time in s (monotonic), tokens
 
-    def share(self, start_s: float, end_s: float) -> float:
-        """Tokens that came after the start, not counting those of its own step. Of an answer that
-        does not tell all its tokens, so many as its pieces stand for."""
-        total = sum(count for _, count in self.pieces)
-        start_s, end_s = start_s + TOGETHER_S, end_s + TOGETHER_S
-        between = sum(count for at_s, count in self.pieces if start_s < at_s <= end_s)
+    def tokens_between(self, start_s: float, end_s: float) -> float:
+        """Tokens that arrived after the step at `start_s` and up to that at `end_s`. Lines may omit
+        some tokens of the answer; the count is scaled to the whole answer."""
+        total = sum(count for _, count in self.lines)
+        start_s, end_s = start_s + SAME_STEP_S, end_s + SAME_STEP_S
+        between = sum(count for at_s, count in self.lines if start_s < at_s <= end_s)
         return self.tokens * between / total
 
 
 def rate(answers: Sequence[TimedAnswer]) -> float:
-    """Tokens a second while all of them are under way: prompts do not count, nor the emptier batch
-    when the first has ended. Raises DaemonError if they never were."""
-    start_s = max((answer.pieces[0][0] for answer in answers if answer.pieces), default=0.0)
-    end_s = min((answer.pieces[-1][0] for answer in answers if answer.pieces), default=0.0)
+    """Tokens per second while all answers are being decoded: neither prefill nor the smaller batch
+    after the first answer has ended counts. Raises DaemonError if there is no such time."""
+    start_s = max((answer.lines[0][0] for answer in answers if answer.lines), default=0.0)
+    end_s = min((answer.lines[-1][0] for answer in answers if answer.lines), default=0.0)
     if start_s >= end_s:
         raise DaemonError("the answers were too short to be measured: ask for more tokens")
-    return sum(answer.share(start_s, end_s) for answer in answers) / (end_s - start_s)
+    return sum(answer.tokens_between(start_s, end_s) for answer in answers) / (end_s - start_s)
 
 
 async def measure(client: Client, model: str, cell: BenchCell, num_predict: int) -> BenchRun:
-    """The streams of one cell, all at once. Raises DaemonError."""
+    """Runs the streams of one cell concurrently. Raises DaemonError."""
     requests = [
-        BenchRequest(model, cell.kind, cell.way, number, cell.temperature, num_predict)
+        BenchRequest(model, cell.kind, cell.mode, number, cell.temperature, num_predict)
         for number in range(cell.streams)
     ]
-    answers = await asyncio.gather(*(_listen(client, request) for request in requests))
-    told = [final.get("speculation") or {} for _, final in answers]
+    answers = await asyncio.gather(*(_timed_answer(client, request) for request in requests))
+    reports = [final.get("speculation") or {} for _, final in answers]
     return BenchRun(
         rate([answer for answer, _ in answers]),
-        sum(entry.get("drafted", 0) for entry in told),
-        sum(entry.get("accepted", 0) for entry in told),
+        sum(report.get("drafted", 0) for report in reports),
+        sum(report.get("accepted", 0) for report in reports),
     )
 
 
-async def _listen(client: Client, request: BenchRequest) -> tuple[TimedAnswer, Json]:
-    """An answer, and the object that ended it. Logprobs tell how many tokens a line stands for."""
-    pieces, final = [], {}
+async def _timed_answer(client: Client, request: BenchRequest) -> tuple[TimedAnswer, Json]:
+    """An answer and its last object. The logprobs of a line give its number of tokens."""
+    lines, final = [], {}
     async for final in client.stream("/api/chat", request.body(logprobs=0) | {"stream": True}):
-        if told := final.get("logprobs"):
-            pieces.append((time.perf_counter(), len(told)))
-    return TimedAnswer(final["eval_count"], tuple(pieces)), final
+        if logprobs := final.get("logprobs"):
+            lines.append((time.perf_counter(), len(logprobs)))
+    return TimedAnswer(final["eval_count"], tuple(lines)), final
 
 
 def rows(streams: Sequence[int], temperatures: Sequence[float]) -> Iterator[list[BenchCell]]:
-    """The cells that are compared with each other, plain decoding first."""
+    """The rows of the table: the cells that are compared with each other, plain decoding first."""
     for number in streams:
         for kind in PROMPTS:
             for temperature in temperatures:
-                yield [BenchCell(kind, temperature, number, way) for way in WAYS]
+                yield [BenchCell(kind, temperature, number, mode) for mode in MODES]
 
 
 def summarise(row: Sequence[BenchCell], runs: Sequence[Sequence[BenchRun]]) -> list[BenchResult]:
-    """The medians of a row; `runs` has a list for each run, in the order of the cells. Ratios are
-    taken within a run, for the speed of a machine drifts."""
+    """The medians of a row; `runs` has one list per run, in the order of the cells. Ratios are
+    taken within a run because the speed of a machine drifts."""
     results = []
     for i, cell in enumerate(row):
         own = [run[i] for run in runs]
@@ -121,14 +122,19 @@ def summarise(row: Sequence[BenchCell], runs: Sequence[Sequence[BenchRun]]) -> l
     return results
 
 
+def mode_label(mode: str) -> str:
+    """`mode` as the table and the page name it."""
+    return mode if mode in (PLAIN, ADAPTIVE) else f"draft {mode}"
+
+
 def header() -> str:
-    """Of the lines of `line`."""
-    columns = "".join(f"{way if way in (PLAIN, ADAPTIVE) else f'draft {way}':>12}" for way in WAYS)
+    """The header above the lines of `line`."""
+    columns = "".join(f"{mode_label(mode):>12}" for mode in MODES)
     return f"{'streams':>7}  {'prompt':<6} {'temp':>4}{columns}"
 
 
 def line(results: Sequence[BenchResult]) -> str:
-    """A row of the table: tokens a second plainly, then ratios to that, with what was accepted."""
+    """A row of the table: tokens per second of plain decoding, then ratios and acceptance rates."""
     cell = results[0].cell
     figures = [f"{results[0].tokens_per_s:>12.1f}"]
     for result in results[1:]:

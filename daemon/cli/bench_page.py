@@ -1,11 +1,11 @@
-"""How the figures of `outrider bench` look: one HTML page with plots that needs nothing else."""
+"""How are the figures of `outrider bench` shown on one self-contained HTML page?"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
 
-from .bench import BenchResult
+from .bench import BenchResult, mode_label
 from .bench_prompts import ADAPTIVE, PLAIN
 
 WIDTH, LABEL, BAR, GAP = 760, 170, 16, 10  # pixels
@@ -19,13 +19,13 @@ STYLE = (
 
 
 def render(model: str, drafters: str, rows: Sequence[Sequence[BenchResult]]) -> str:
-    """The page. A row has the results of one prompt in every way, plain decoding first."""
+    """The page. A row has the results of one prompt in every mode, plain decoding first."""
     streams = sorted({row[0].cell.streams for row in rows})
     parts = [
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(model)}</title>",
-        f"<style>{STYLE}</style><h1>{escape(model)}: reading ahead</h1>",
+        f"<style>{STYLE}</style><h1>{escape(model)}: speculative decoding</h1>",
         f"<p>Drafters: {escape(drafters)}. Bars are decoding speed against plain decoding "
-        "(1.00); grey is plain, blue a fixed number of guesses, green what Outrider chooses.</p>",
+        "(1.00); grey is plain, blue a fixed draft length, green adaptive.</p>",
     ]
     for number in streams:
         parts.append(f"<h2>{number} {'stream' if number == 1 else 'streams'}</h2>")
@@ -36,7 +36,7 @@ def render(model: str, drafters: str, rows: Sequence[Sequence[BenchResult]]) -> 
 
 
 def _plot(row: Sequence[BenchResult]) -> str:
-    """A bar for each way, and a line where plain decoding is."""
+    """A bar for each mode, and a line at the speed of plain decoding."""
     cell, most = row[0].cell, max(1.0, *(result.ratio for result in row))
     scale = (WIDTH - LABEL - 130) / most
     height = len(row) * (BAR + GAP) + GAP
@@ -45,12 +45,11 @@ def _plot(row: Sequence[BenchResult]) -> str:
     ]
     for i, result in enumerate(row):
         y = GAP + i * (BAR + GAP)
-        way = result.cell.way
-        colour = COLOURS.get(way, FIXED_COLOUR)
+        mode = result.cell.mode
+        colour = COLOURS.get(mode, FIXED_COLOUR)
         length = result.ratio * scale
-        label = way if way in COLOURS else f"draft {way}"
         marks.append(
-            f'<text x="{LABEL - 8}" y="{y + 12}" text-anchor="end">{label}</text>'
+            f'<text x="{LABEL - 8}" y="{y + 12}" text-anchor="end">{mode_label(mode)}</text>'
             f'<rect x="{LABEL}" y="{y}" width="{length:.1f}" height="{BAR}" fill="{colour}"/>'
             f'<text x="{LABEL + length + 6:.1f}" y="{y + 12}">{_figure(result)}</text>'
         )
@@ -62,12 +61,12 @@ def _plot(row: Sequence[BenchResult]) -> str:
 
 
 def _figure(result: BenchResult) -> str:
-    share = "" if result.acceptance is None else f", {result.acceptance:.0%} right"
+    share = "" if result.acceptance is None else f", {result.acceptance:.0%} accepted"
     return f"{result.ratio:.2f}x, {result.tokens_per_s:.1f} tok/s{share}"
 
 
 def _table(rows: Sequence[Sequence[BenchResult]]) -> str:
-    names = [result.cell.way for result in rows[0]] if rows else []
+    names = [result.cell.mode for result in rows[0]] if rows else []
     head = "".join(f"<th>{name}</th>" for name in ("streams", "prompt", "temperature", *names))
     body = ""
     for row in rows:

@@ -1,4 +1,4 @@
-"""What a model is asked to show what reading ahead does for it, and one such answer."""
+"""Which requests do `outrider bench` and `outrider verify` send?"""
 
 from __future__ import annotations
 
@@ -36,17 +36,18 @@ PLAIN, ADAPTIVE = "plain", "adaptive"
 
 @dataclass(frozen=True, slots=True)
 class BenchRequest:
-    """One request. `way`: PLAIN, ADAPTIVE, or how many tokens are always guessed ahead."""
+    """One request. `mode`: PLAIN, ADAPTIVE, or a fixed number of draft tokens per step."""
 
     model: str
     kind: str
-    way: str
-    number: int = 0  # tells the streams of one kind apart
+    mode: str
+    number: int = 0  # distinguishes the streams of one kind
     temperature: float = 0.0
     num_predict: int = 128
 
     def body(self, *, logprobs: int | None = None) -> Json:
-        asks = {"logprobs": True, "top_logprobs": logprobs} if logprobs is not None else {}
+        """The body of POST /api/chat; `logprobs` is the number of alternatives per token."""
+        extra = {"logprobs": True, "top_logprobs": logprobs} if logprobs is not None else {}
         start = f"Question {self.number}. " if self.number else ""
         return {
             "model": self.model,
@@ -56,26 +57,26 @@ class BenchRequest:
                 "temperature": self.temperature,
                 "seed": 1 + self.number,
                 "num_predict": self.num_predict,
-                **_drafting(self.way),
+                **_draft_options(self.mode),
             },
-            **asks,
+            **extra,
         }
 
 
 async def speculation_of(client: Client, model: str) -> Json:
-    """What `ps` says of the drafters of a model, once it is loaded. Raises DaemonError if nobody
-    reads ahead for it."""
+    """Loads a model and returns its `speculation` object of /api/ps. Raises DaemonError if no
+    drafter is active for it."""
     await operations.load(client, ChatSession(model))
     loaded = (await client.get("/api/ps"))["models"]
     own = [row for row in loaded if model in (row["name"], row["name"].removesuffix(":latest"))]
     speculation = own[0].get("speculation") if own else None
     if not speculation or not speculation["drafters"]:
-        reason = (speculation or {}).get("refusal") or "the daemon was told so (--speculation off)"
-        raise DaemonError(f"nobody reads ahead for {model}: {reason}")
+        reason = (speculation or {}).get("refusal") or "the daemon runs with --speculation off"
+        raise DaemonError(f"no drafter is active for {model}: {reason}")
     return dict(speculation)
 
 
-def _drafting(way: str) -> dict[str, int]:
-    if way == ADAPTIVE:
+def _draft_options(mode: str) -> dict[str, int]:
+    if mode == ADAPTIVE:
         return {}
-    return {"draft_num_predict": 0} if way == PLAIN else {"draft_fixed": int(way)}
+    return {"draft_num_predict": 0} if mode == PLAIN else {"draft_fixed": int(mode)}

@@ -1,4 +1,4 @@
-"""How the commands talk to a running daemon: a small HTTP client."""
+"""How do the commands call a running daemon: a small HTTP client."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ class MissingModelError(DaemonError):
 class Client:
     """One daemon at `base_url`; every method raises DaemonError with a text for the user.
 
-    Answers may take as long as they take: loading a model is slow, and only connecting has a limit.
+    Only connecting has a timeout, since loading a model may take minutes.
     """
 
     def __init__(self, base_url: str) -> None:
         self.base_url = base_url.rstrip("/")
         self.daemon_version: str | None = None
-        """What the last answer's `Outrider-Version` header said."""
+        """The `Outrider-Version` header of the last response."""
 
     async def __aenter__(self) -> Self:
-        # A connection per request: between two prompts of the REPL the daemon may drop an idle one.
+        # One connection per request: the daemon may close an idle one between two prompts.
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(force_close=True),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
@@ -53,15 +53,15 @@ class Client:
         await self.close()
 
     async def close(self) -> None:
-        """Drops the connections; for where `async with` cannot be used."""
+        """Closes the connections, where `async with` cannot be used."""
         await self._session.close()
 
     async def get(self, path: str) -> Json:
-        """The JSON object that `path` answers."""
+        """The JSON object of GET `path`."""
         return await self._whole("GET", path, None)
 
     async def post(self, path: str, body: Mapping[str, object]) -> Json:
-        """The JSON object that `path` answers; {} for an empty answer."""
+        """The JSON object of POST `path`; {} for an empty body."""
         return await self._whole("POST", path, body)
 
     async def delete(self, path: str, body: Mapping[str, object]) -> Json:
@@ -69,7 +69,7 @@ class Client:
         return await self._whole("DELETE", path, body)
 
     async def has(self, path: str) -> bool:
-        """Whether `path` is there."""
+        """Whether HEAD `path` succeeds."""
         try:
             async with self._open("HEAD", path):
                 return True
@@ -77,7 +77,7 @@ class Client:
             return False
 
     async def upload(self, path: str, chunks: AsyncIterator[bytes], size_bytes: int) -> None:
-        """Sends the chunks, which are that many bytes together."""
+        """Sends the chunks, `size_bytes` in all."""
         async with self._open(
             "POST", path, data=chunks, headers={"Content-Length": f"{size_bytes}"}
         ):
@@ -105,12 +105,12 @@ class Client:
     async def _open(
         self, method: str, path: str, **body: Any
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """`body` is what aiohttp knows of one: `json`, or `data` and its `headers`."""
+        """`body`: the arguments of aiohttp for one: `json`, or `data` and `headers`."""
         try:
             async with self._session.request(method, self.base_url + path, **body) as response:
                 self.daemon_version = response.headers.get("Outrider-Version")
                 if response.status >= 400:
-                    raise _refusal(response.status, await response.read())
+                    raise _response_error(response.status, await response.read())
                 yield response
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise DaemonError(
@@ -142,7 +142,7 @@ class Client:
 
 
 class LineSplitter:
-    """Cuts a stream of bytes into its non-empty lines, however long they are."""
+    """Cuts a stream of bytes into its non-empty lines, of any length."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -157,7 +157,7 @@ class LineSplitter:
         return [self._rest] if self._rest.strip() else []
 
 
-def _refusal(status: int, body: bytes) -> DaemonError:
+def _response_error(status: int, body: bytes) -> DaemonError:
     try:
         text = json.loads(body)["error"]
     except (ValueError, TypeError, KeyError):

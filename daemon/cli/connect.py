@@ -1,4 +1,4 @@
-"""How a command talks with the daemon."""
+"""How does a command get a client for the daemon?"""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .client import Client
 
 
 def run_with_client(host: str | None, work: Callable[[Client], Awaitable[None]]) -> None:
-    """Runs one command's work with a client for the daemon."""
+    """Runs a coroutine with a client for the daemon at `host`, or at the configured address."""
 
     async def connected() -> None:
         async with Client(Settings.load(host=host).base_url) as client:

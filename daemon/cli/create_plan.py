@@ -1,4 +1,4 @@
-"""What a Modelfile on this machine asks of the daemon, and which files (CONTRACT 7.2)."""
+"""Which /api/create request, and which files, does a local Modelfile need (CONTRACT 7.2)?"""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from ..errors import OutriderError
 from ..parameters import read_parameters
 from .client import Json
 
-MAGIC = b"GGUF"  # not from `quant`, whose imports would make every command start late
+MAGIC = b"GGUF"  # not imported from `quant`, which would slow down every command's start
 UNUSABLE = ("*.safetensors", "pytorch*.bin", "consolidated*.pth")
 CONVERT = "convert the model first, for example with llama.cpp's convert_hf_to_gguf.py"
-FIELDS = {"from": "files", "draft": "draft_files", "adapter": "adapters"}  # of /api/create
+FIELDS = {"from": "files", "draft": "draft_files", "adapter": "adapters"}
+"""The field of /api/create for the files of each Modelfile command."""
 
 
 class ModelfileError(OutriderError):
@@ -26,23 +27,23 @@ class ModelfileError(OutriderError):
 
 @dataclass(frozen=True, slots=True)
 class CreatePlan:
-    """What to ask of the daemon, and which files it has to have before."""
+    """The body of POST /api/create, and the files to upload before."""
 
     body: Json
-    files: tuple[tuple[str, Path], ...]  # the field that each belongs to
+    files: tuple[tuple[str, Path], ...]  # the field of the body, and the file
 
 
 def plan_create(model: str, modelfile: Path | None) -> CreatePlan:
-    """What `modelfile` asks for; without one, that of this folder or the GGUF files in it.
+    """The plan for `modelfile`; without one, for this folder's Modelfile or its GGUF files.
 
-    Raises ModelfileError, and BadRequest for a parameter.
+    Raises ModelfileError, and BadRequest for an invalid parameter.
     """
     path = modelfile or Path("Modelfile")
     try:
         recipe = parse_modelfile(_text(path, is_chosen=modelfile is not None))
     except InvalidModelfile as error:
         raise ModelfileError(str(error)) from error
-    body = {"model": model, **_stated(recipe)}
+    body = {"model": model, **_text_fields(recipe)}
     files = tuple(_files(recipe, path.parent))
     _check_files(files)
     names = [name for name in recipe.all("from") if not _find(name, path.parent)]
@@ -60,8 +61,8 @@ def _text(path: Path, *, is_chosen: bool) -> str:
         raise ModelfileError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _stated(recipe: Recipe) -> Json:
-    """Everything but the files; what is empty is left out."""
+def _text_fields(recipe: Recipe) -> Json:
+    """All fields except the files; empty ones are left out."""
     messages = [{"role": role, "content": text} for role, text in recipe.worded("message")]
     fields = {
         **{key: recipe.last(key) for key in ("template", "system", "renderer", "parser")},
@@ -74,7 +75,7 @@ def _stated(recipe: Recipe) -> Json:
 
 
 def _files(recipe: Recipe, folder: Path) -> Iterator[tuple[str, Path]]:
-    """The files that are named, by field; a name that is no file has to be a model's."""
+    """The named files by field; a FROM that names no file has to name a model."""
     adapter = recipe.last("adapter")
     named = {"from": recipe.all("from"), "draft": recipe.all("draft")}
     for command, texts in {**named, "adapter": (adapter,) if adapter else ()}.items():
@@ -88,8 +89,8 @@ def _files(recipe: Recipe, folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _find(text: str, folder: Path) -> list[Path]:
-    """The GGUF files that are meant, relative to the Modelfile's folder; none if it is no path."""
-    path = folder / os.path.expanduser(text)  # unlike Path's, that never fails
+    """The GGUF files at a path relative to the Modelfile's folder; empty if it is no path."""
+    path = folder / os.path.expanduser(text)  # Path.expanduser raises for an unknown user
     try:
         if path.is_file():
             return [path]
@@ -105,7 +106,7 @@ def _find(text: str, folder: Path) -> list[Path]:
 
 
 def _check_format(path: Path) -> None:
-    """Spares the daemon a file that it would refuse."""
+    """Refuses a file before it is uploaded in vain."""
     try:
         with path.open("rb") as file:
             start = file.read(len(MAGIC))
@@ -116,7 +117,7 @@ def _check_format(path: Path) -> None:
 
 
 def _is_name(text: str) -> bool:
-    """Whether a model may be called that; what ends like a file is one."""
+    """Whether it is a valid model name; a file suffix makes it a file."""
     if text.endswith((".gguf", ".safetensors", ".bin")):
         return False
     try:

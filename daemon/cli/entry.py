@@ -1,4 +1,4 @@
-"""The console entry: words in, an exit code out."""
+"""The console entry point: which exit code does a command line end with?"""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .run import run
 from .serve import serve
 from .speculation_commands import bench, verify
 
-INTERRUPTED = 130
+INTERRUPTED = 130  # exit code: 128 + SIGINT, as shells report it
 
 
 @click.group(
@@ -50,15 +50,15 @@ commands.add_command(list_stored, "ls")
 
 
 def main() -> None:
-    """The console entry: every end is an exit code and at most one line on stderr."""
+    """Runs the command line; every outcome is an exit code and at most one line on stderr."""
     for stream in (sys.stdout, sys.stderr):
-        # A terminal that cannot show a character is no reason to lose the rest of an answer.
+        # A character that the terminal cannot encode must not end the answer.
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     sys.exit(exit_code(sys.argv[1:]))
 
 
 def exit_code(args: Sequence[str]) -> int:
-    """Runs one command; 0 done, 1 failed, 2 used wrongly, 130 interrupted."""
+    """Runs one command. Exit codes: 0 success, 1 failure, 2 usage error, 130 interrupted."""
     try:
         with commands.make_context("outrider", list(args)) as ctx:
             commands.invoke(ctx)
@@ -75,10 +75,10 @@ def exit_code(args: Sequence[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader, such as `head`, has seen enough; what is buffered has nowhere to go.
+        # The reader, such as `head`, has closed the pipe: discard what is buffered.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except Exception as error:  # the last border: no user shall read a traceback
+    except Exception as error:  # the outermost guard: no traceback reaches the user
         return _fail_unexpectedly(error)
     return 0
 
@@ -104,6 +104,6 @@ async def _print_version(client: Client) -> None:
     try:
         await client.get("/api/version")
     except OutriderError:
-        return  # a version is also asked for where no daemon runs
+        return  # the version is printed without a daemon, too
     if client.daemon_version not in (None, own):
         click.echo(f"Warning: the daemon's version is {client.daemon_version}", err=True)

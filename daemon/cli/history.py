@@ -1,4 +1,4 @@
-"""Which lines typed before come back at the prompt."""
+"""How is the prompt's history of lines kept between sessions?"""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 
 try:
     import readline
-except ImportError:  # a Python without line editing still has a prompt
+except ImportError:  # Python was built without line editing
     readline = None  # type: ignore[assignment]
 
-LINES = 1000
+LINES = 1000  # kept in the history file
 
 
 @contextmanager
-def kept(path: Path | None) -> Iterator[None]:
-    """Takes the lines from `path`, and writes them back with the new ones; None keeps nothing."""
+def persisted(path: Path | None) -> Iterator[None]:
+    """Reads the history from `path`, and writes it back on exit; None keeps no history."""
     if readline is None or path is None:
         yield
         return
@@ -34,14 +34,14 @@ def kept(path: Path | None) -> Iterator[None]:
 
 @contextmanager
 def _warning() -> Iterator[None]:
-    """A history that cannot be used is told, and is no reason to lose the conversation."""
+    """Turns an unusable history file into a warning."""
     try:
         yield
     except OSError as error:
         print(f"Warning: no history of typed lines: {error}", file=sys.stderr)
 
 
-def remember(on: bool) -> None:
-    """Whether lines typed from now on are kept."""
+def set_recording(on: bool) -> None:
+    """Whether lines typed from now on are added to the history."""
     if readline is not None:
         readline.set_auto_history(on)

@@ -1,10 +1,10 @@
-"""How sizes, times and shares read in the terminal (CONTRACT 10.2)."""
+"""How are sizes, durations and shares formatted for the terminal (CONTRACT 10.2)?"""
 
 from __future__ import annotations
 
 from datetime import datetime
 
-FOREVER_DAYS = 100 * 365
+FOREVER_DAYS = 100 * 365  # a later expiry is shown as "Forever"
 HOUR_S, DAY_S, WEEK_S = 3600, 86400, 7 * 86400
 MONTH_S, YEAR_S = 30 * DAY_S, 365 * DAY_S
 
@@ -52,7 +52,7 @@ def _decimal(value: int, scale: int) -> str:
 
 
 def countdown(seconds: float) -> str:
-    """The time that is left: 7s, 2m05s, 1h03m."""
+    """The remaining time: 7s, 2m05s, 1h03m."""
     total_s = max(0, round(seconds))
     if total_s < 60:
         return f"{total_s}s"
@@ -62,7 +62,7 @@ def countdown(seconds: float) -> str:
 
 
 def distance(seconds: float) -> str:
-    """How far away, in words: "Less than a second", "About a minute", "2 days"."""
+    """A span in words: "Less than a second", "About a minute", "2 days"."""
     whole_s = int(abs(seconds))
     if whole_s < 1:
         return "Less than a second"
@@ -89,13 +89,13 @@ def _plural(number: int, name: str) -> str:
 
 
 def relative_time(moment: datetime, now: datetime) -> str:
-    """Such as "2 days ago" and "4 minutes from now"; both times know their zone."""
+    """Such as "2 days ago" and "4 minutes from now"; both times have a zone."""
     seconds = (moment - now).total_seconds()
     return distance(seconds) + (" from now" if seconds > 0 else " ago")
 
 
 def until(expires_at: datetime, now: datetime) -> str:
-    """When a loaded model goes: "4 minutes from now", "Forever", "Stopping..."."""
+    """When a loaded model is unloaded: "4 minutes from now", "Forever", "Stopping..."."""
     if expires_at <= now:
         return "Stopping..."
     if (expires_at - now).days >= FOREVER_DAYS:
@@ -104,7 +104,7 @@ def until(expires_at: datetime, now: datetime) -> str:
 
 
 def processor(size_bytes: int, vram_bytes: int) -> str:
-    """Where a loaded model lies: 100% GPU, 100% CPU, 31%/69% CPU/GPU, Unknown."""
+    """Which processors hold a loaded model: 100% GPU, 100% CPU, 31%/69% CPU/GPU, Unknown."""
     if not vram_bytes:
         return "100% CPU"
     if vram_bytes == size_bytes:

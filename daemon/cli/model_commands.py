@@ -1,4 +1,4 @@
-"""The verbs for the models that are stored or in memory."""
+"""The commands on stored and loaded models: pull, create, list, ps, show, stop, cp, rm."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ PARTS = ("license", "modelfile", "parameters", "system", "template")
 
 @click.command()
 @click.argument("model")
-@click.option("--insecure", is_flag=True, help="Fetch over plain HTTP.")
+@click.option(
+    "--insecure", is_flag=True, help="Fetch over plain HTTP; the daemon refuses that for now."
+)
 @click.pass_obj
 def pull(address: str | None, /, model: str, insecure: bool) -> None:
     """Fetch MODEL from its registry."""
@@ -32,11 +34,11 @@ def pull(address: str | None, /, model: str, insecure: bool) -> None:
     "modelfile",
     metavar="MODELFILE",
     type=click.Path(path_type=Path),
-    help="What it is made of.  [default: Modelfile]",
+    help="The Modelfile.  [default: Modelfile]",
 )
 @click.pass_obj
 def create(address: str | None, /, model: str, modelfile: Path | None) -> None:
-    """Make MODEL of a Modelfile: GGUF files, a drafter, other models, options, texts."""
+    """Create MODEL from a Modelfile: GGUF files, a drafter, other models, options, texts."""
     plan = create_plan.plan_create(model, modelfile)
     run_with_client(address, lambda client: operations.create(client, plan))
 
@@ -75,8 +77,8 @@ def list_loaded(address: str | None, /, prefix: str) -> None:
 @click.option("-v", "--verbose", is_flag=True, help="Show all metadata and tensors.")
 @click.pass_obj
 def show(address: str | None, /, model: str, verbose: bool, **parts: bool) -> None:
-    """Show what MODEL is."""
-    chosen = [name for name, wanted in parts.items() if wanted]
+    """Show the properties of MODEL."""
+    chosen = [name for name, is_set in parts.items() if is_set]
     if len(chosen) > 1:
         *first, last = (f"'--{name}'" for name in PARTS)
         raise click.UsageError(f"only one of {', '.join(first)}, or {last} can be specified")
@@ -92,7 +94,7 @@ def show(address: str | None, /, model: str, verbose: bool, **parts: bool) -> No
 @click.argument("model")
 @click.pass_obj
 def stop(address: str | None, /, model: str) -> None:
-    """Take MODEL out of memory."""
+    """Unload MODEL from memory."""
 
     async def work(client: Client) -> None:
         try:

@@ -1,4 +1,4 @@
-"""What a command has the daemon do about one model: fetch, make, load, stop, answer."""
+"""Client operations on one model: pull, create, load, stop, chat."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ async def pull(client: Client, model: str, insecure: bool = False) -> None:
 
 
 async def create(client: Client, plan: CreatePlan) -> None:
-    """Makes the model that a Modelfile asks for, with its progress on stderr."""
-    await progress.follow(_creating(client, plan))
+    """Uploads the files of a plan and creates the model, with progress on stderr."""
+    await progress.follow(_create_lines(client, plan))
 
 
-async def _creating(client: Client, plan: CreatePlan) -> AsyncGenerator[Json, None]:
+async def _create_lines(client: Client, plan: CreatePlan) -> AsyncGenerator[Json, None]:
     body = dict(plan.body)
     for field, path in plan.files:
         upload = Upload(client, path)
@@ -46,27 +46,28 @@ async def ensure(client: Client, model: str, insecure: bool = False) -> None:
         await pull(client, model, insecure)
 
 
-async def load(client: Client, chat: ChatSession) -> None:
-    """Brings the model into memory, so that the first answer need not wait for that."""
-    waiting = f"Loading {chat.model}..." if sys.stderr.isatty() else ""
-    keep_alive = {} if chat.keep_alive is None else {"keep_alive": chat.keep_alive}
-    body = {"model": chat.model, "options": dict(chat.options), "stream": False, **keep_alive}
-    print(waiting, end="", file=sys.stderr, flush=True)
+async def load(client: Client, session: ChatSession) -> None:
+    """Loads the model into memory, so that the first answer does not wait for it."""
+    notice = f"Loading {session.model}..." if sys.stderr.isatty() else ""
+    keep_alive = {} if session.keep_alive is None else {"keep_alive": session.keep_alive}
+    options = dict(session.options)
+    body = {"model": session.model, "options": options, "stream": False, **keep_alive}
+    print(notice, end="", file=sys.stderr, flush=True)
     try:
         await client.post("/api/generate", body)
     finally:
-        print(progress.ERASE if waiting else "", end="", file=sys.stderr, flush=True)
+        print(progress.ERASE if notice else "", end="", file=sys.stderr, flush=True)
 
 
 async def stop(client: Client, model: str) -> None:
-    """Takes the model out of memory: no prompt, kept for no time (CONTRACT 1.2)."""
+    """Unloads the model: no prompt and a keep_alive of 0 (CONTRACT 1.2)."""
     await client.post("/api/generate", {"model": model, "keep_alive": 0, "stream": False})
 
 
-async def ask(client: Client, chat: ChatSession, answer: AnswerView) -> None:
-    """Streams the answer to the last message; what came is in `answer` even if this is stopped."""
+async def chat(client: Client, session: ChatSession, answer: AnswerView) -> None:
+    """Streams the answer to the last message into `answer`, which keeps it if this is cancelled."""
     try:
-        async with aclosing(client.stream("/api/chat", chat.request())) as chunks:
+        async with aclosing(client.stream("/api/chat", session.request())) as chunks:
             async for chunk in chunks:
                 answer.add(chunk)
     finally:

@@ -1,4 +1,4 @@
-"""What words of a command line mean beyond what click knows."""
+"""Which argument types and conversions does the command line have beyond click's?"""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .client import Json
 
 
 class NumberList(click.ParamType[tuple[float, ...]]):
-    """Several numbers, separated by commas."""
+    """Numbers separated by commas."""
 
     name = "numbers"
 
@@ -26,28 +26,28 @@ class NumberList(click.ParamType[tuple[float, ...]]):
 
 
 class ThinkCommand(click.Command):
-    """Lets --think stand alone: click itself would take the model's name for its value."""
+    """Allows --think without a value; click would take the model's name as its value."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Puts in the value that a lone --think stands for."""
+        """Rewrites a lone --think to --think=true."""
         end = args.index("--") if "--" in args else len(args)
         options = ["--think=true" if arg == "--think" else arg for arg in args[:end]]
         return super().parse_args(ctx, options + args[end:])
 
 
 def with_stdin(prompt: str) -> str:
-    """The prompt, and after it what was piped in. Raises click.UsageError."""
+    """The prompt followed by the text on stdin. Raises click.UsageError."""
     if sys.stdin.isatty():
         return prompt
     try:
         piped = sys.stdin.read().strip()
     except UnicodeDecodeError:
-        raise click.UsageError("what comes in on stdin is not UTF-8 text") from None
+        raise click.UsageError("stdin is not UTF-8 text") from None
     return "\n".join(part for part in (prompt, piped) if part)
 
 
 def schema_or_json(text: str | None) -> str | Json | None:
-    """The shape of an answer, as requests name it. Raises click.UsageError."""
+    """The `format` of a request. Raises click.UsageError."""
     if text is None or text == "json":
         return text
     try:
@@ -60,7 +60,7 @@ def schema_or_json(text: str | None) -> str | Json | None:
 
 
 def keep_alive(text: str | None) -> str | float | None:
-    """A bare number means seconds; everything else is a Go duration (CONTRACT 1.6)."""
+    """The `keep_alive` of a request: seconds, or a Go duration (CONTRACT 1.6)."""
     if text is None:
         return None
     try:

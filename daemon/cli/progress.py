@@ -1,4 +1,4 @@
-"""How the progress of a pull looks: a bar per layer in a terminal, plain lines elsewhere."""
+"""How is the progress of a pull shown: a bar per layer in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import TextIO
 from . import humanize
 from .client import DaemonError, Json
 
-BAR_CELLS = 24
-ERASE = "\r\x1b[K"
+BAR_CELLS = 24  # characters between the brackets
+ERASE = "\r\x1b[K"  # ANSI: to the start of the line, and erase it
 
 
 @dataclass(frozen=True, slots=True)
 class LayerProgress:
-    """One blob on its way: what was there at first, what is there now, and the time between."""
+    """Progress of one blob since its first report."""
 
     status: str
     start_bytes: int
@@ -39,7 +39,7 @@ class LayerProgress:
 
 
 def bar(layer: LayerProgress, columns: int) -> str:
-    """One line: status, percent, bar, sizes, and rate and time left while it moves."""
+    """One line: status, percent, bar, sizes; rate and remaining time while it moves."""
     share = min(1.0, layer.completed_bytes / layer.total_bytes) if layer.total_bytes else 1.0
     filled = int(share * BAR_CELLS)
     parts = [
@@ -61,12 +61,12 @@ class ProgressView:
         self._out = out
         self._clock = clock
         self._bars = out.isatty()
-        self._first: dict[str, tuple[float, int]] = {}  # status: when it came, what was there
+        self._first: dict[str, tuple[float, int]] = {}  # by status: time in s, bytes
         self._written: set[str] = set()
         self._pending = False
 
     def show(self, line: Json) -> None:
-        """Takes one line of the stream (CONTRACT 1.16)."""
+        """Shows one line of the stream (CONTRACT 1.16)."""
         status = str(line.get("status", ""))
         if self._bars and line.get("total"):
             self._show_layer(self._layer(status, line))
@@ -75,7 +75,7 @@ class ProgressView:
             self._written.add(status)
 
     def close(self) -> None:
-        """Leaves a bar that was cut off as a line of its own."""
+        """Ends the line of an unfinished bar."""
         if self._pending:
             self._out.write("\n")
             self._out.flush()
@@ -102,7 +102,7 @@ class ProgressView:
 
 
 async def follow(lines: AsyncGenerator[Json, None], out: TextIO | None = None) -> None:
-    """Shows a stream of status lines to its end; raises DaemonError if it has no success."""
+    """Shows a stream of status lines; raises DaemonError if the last is not "success"."""
     progress, last = ProgressView(out or sys.stderr), ""
     try:
         async with aclosing(lines):
@@ -112,4 +112,4 @@ async def follow(lines: AsyncGenerator[Json, None], out: TextIO | None = None) -
     finally:
         progress.close()
     if last != "success":
-        raise DaemonError(f"the daemon stopped after {last!r}; try again, what is there stays")
+        raise DaemonError(f"the daemon stopped after {last!r}; try again, finished layers are kept")

@@ -1,4 +1,4 @@
-"""What happens at the prompt of `outrider run` (CONTRACT 10.3)."""
+"""What does a line typed at the prompt of `outrider run` do (CONTRACT 10.3)?"""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ THINK_LEVELS = ("low", "medium", "high", "max")
 PARTS = ("license", "modelfile", "parameters", "system", "template")
 
 KINDS: Mapping[str, type] = {"int": int, "float": float, "bool | None": bool}
-"""How the words of an option's type are read; every other type is a list of strings."""
+"""By the annotation of an option: the type of its value. All others are lists of strings."""
 
 HELP = f"""\
 Commands:
-  /set            Change how the model answers, see /? set
-  /show           Show what the model is, see /? show
-  /load MODEL     Go on with another model and a new conversation
-  /clear          Forget the conversation
+  /set            Change the settings of this session, see /? set
+  /show           Show properties of the model, see /? show
+  /load MODEL     Switch to another model and a new conversation
+  /clear          Clear the conversation
   /bye, /exit     Leave
-  /?, /help       This text; /? set, /? show and /? shortcuts tell more
+  /?, /help       This text; more under /? set, /? show and /? shortcuts
 
 Use {QUOTES} to begin and to end a message of several lines.
 """
@@ -42,18 +42,18 @@ HELP_TOPICS = {
     "set": f"""\
 /set parameter NAME VALUE...   Set an option, such as temperature 0.2
 /set system TEXT               Set the system message
-/set format json               Answer in JSON; /set noformat ends that
+/set format json               Answer in JSON; /set noformat turns that off
 /set think [{"|".join(THINK_LEVELS)}]
-                               Think first; /set nothink does not
-/set verbose                   Show the speed of each answer; /set quiet does not
-/set wordwrap                  Break lines between words; /set nowordwrap does not
-/set history                   Remember typed lines; /set nohistory does not
+                               Think first; /set nothink turns that off
+/set verbose                   Show the speed of each answer; /set quiet turns that off
+/set wordwrap                  Break lines between words; /set nowordwrap turns that off
+/set history                   Record typed lines; /set nohistory turns that off
 """,
     "show": """\
-/show info         What the model is and can do
+/show info         Architecture, size and capabilities
 /show license      Its license
 /show modelfile    Its Modelfile
-/show parameters   Its options, and those that you set
+/show parameters   Its options, and those set here
 /show system       The system message
 /show template     Its prompt template
 """,
@@ -71,23 +71,23 @@ Result = TypeVar("Result")
 
 
 class UsageError(OutriderError):
-    """A command at the prompt that cannot be followed."""
+    """A command at the prompt is unknown or has invalid arguments."""
 
 
 class Repl:
-    """Reads messages and commands, and holds the conversation between them."""
+    """Reads messages and commands, and keeps the session between them."""
 
     def __init__(
         self,
         runner: asyncio.Runner,
         client: Client,
-        conversation: ChatSession,
+        session: ChatSession,
         view: ViewOptions,
         out: TextIO,
     ) -> None:
         self._runner = runner
         self._client = client
-        self._chat = conversation
+        self._session = session
         self._view = view
         self._out = out
         self._open = True
@@ -105,19 +105,19 @@ class Repl:
             "parameter": self._set_parameter,
             "system": self._set_system,
             "format": self._set_format,
-            "noformat": self._choose(format=None),
+            "noformat": self._set_field(format=None),
             "think": self._set_think,
-            "nothink": self._choose(think=False),
+            "nothink": self._set_field(think=False),
             "verbose": self._set_view(verbose=True),
             "quiet": self._set_view(verbose=False),
             "wordwrap": self._set_view(word_wrap=True),
             "nowordwrap": self._set_view(word_wrap=False),
-            "history": lambda _: history.remember(True),
-            "nohistory": lambda _: history.remember(False),
+            "history": lambda _: history.set_recording(True),
+            "nohistory": lambda _: history.set_recording(False),
         }
 
     def loop(self, read: Callable[[str], str]) -> None:
-        """Until /bye or the end of the input; `read` takes a prompt and gives a line."""
+        """Runs until /bye or the end of the input; `read` shows a prompt and returns a line."""
         while self._open:
             try:
                 text = read_message(read)
@@ -139,20 +139,20 @@ class Repl:
             elif is_command(word):
                 raise UsageError(f"there is no command {word}; /? lists them")
             else:
-                self._say(text)
+                self._answer(text)
         except OutriderError as error:
             print(f"Error: {error}", file=sys.stderr)
         except KeyboardInterrupt:
             self._print("")
 
-    def _say(self, text: str) -> None:
-        """An answer that Ctrl-C stops stays as far as it came; one that fails is not kept."""
-        asked = self._chat.said("user", text)
+    def _answer(self, text: str) -> None:
+        """Streams an answer. Ctrl-C keeps the part received so far; a failed answer is dropped."""
+        asked = self._session.with_message("user", text)
         answer = AnswerView(self._out, self._view)
         with suppress(KeyboardInterrupt):
-            self._run(operations.ask(self._client, asked, answer))
+            self._run(operations.chat(self._client, asked, answer))
         if answer.content:
-            self._chat = asked.said("assistant", answer.content)
+            self._session = asked.with_message("assistant", answer.content)
         if self._view.verbose and answer.metrics:
             print(footer(answer.metrics), file=sys.stderr)
         self._print("")
@@ -169,31 +169,31 @@ class Repl:
         except ValueError:
             raise UsageError("write it as /set parameter NAME VALUE") from None
         option = {name: parameter(name, values)}
-        self._chat = replace(self._chat, options={**self._chat.options, **option})
+        self._session = replace(self._session, options={**self._session.options, **option})
 
     def _set_system(self, text: str) -> None:
-        self._chat = replace(self._chat, system=text)
+        self._session = replace(self._session, system=text)
 
     def _set_format(self, value: str) -> None:
         if value != "json":
             raise UsageError("write it as /set format json")
-        self._chat = replace(self._chat, format=value)
+        self._session = replace(self._session, format=value)
 
     def _set_think(self, level: str) -> None:
         if level and level not in THINK_LEVELS:
             raise UsageError(f"/set think takes nothing or one of {', '.join(THINK_LEVELS)}")
-        self._chat = replace(self._chat, think=level or True)
+        self._session = replace(self._session, think=level or True)
 
-    def _choose(self, **choice: str | bool | None) -> Callable[[str], None]:
-        """A /set command without a value that changes the conversation."""
+    def _set_field(self, **choice: str | bool | None) -> Callable[[str], None]:
+        """A /set command without a value that changes the session."""
 
         def command(_: str) -> None:
-            self._chat = replace(self._chat, **choice)  # type: ignore[arg-type]
+            self._session = replace(self._session, **choice)  # type: ignore[arg-type]
 
         return command
 
     def _set_view(self, **choice: bool) -> Callable[[str], None]:
-        """A /set command without a value that changes what is shown."""
+        """A /set command without a value that changes the view."""
 
         def command(_: str) -> None:
             self._view = replace(self._view, **choice)
@@ -203,30 +203,30 @@ class Repl:
     def _show(self, part: str) -> None:
         if part != "info" and part not in PARTS:
             raise UsageError(f"/show takes one of info, {', '.join(PARTS)}")
-        shown = self._run(self._client.post("/api/show", {"model": self._chat.model}))
+        shown = self._run(self._client.post("/api/show", {"model": self._session.model}))
         self._print(
             show_view.render(shown, verbose=False) if part == "info" else self._part(shown, part)
         )
 
     def _part(self, shown: Json, part: str) -> str:
         text = str(shown.get(part) or "").rstrip()
-        if part == "system" and self._chat.system:
-            return self._chat.system
-        if part == "parameters" and self._chat.options:
-            own = "\n".join(f"{name:30} {value}" for name, value in self._chat.options.items())
+        if part == "system" and self._session.system:
+            return self._session.system
+        if part == "parameters" and self._session.options:
+            own = "\n".join(f"{name:30} {value}" for name, value in self._session.options.items())
             return f"Set here:\n{own}\n\nOf the model:\n{text or 'none'}"
         return text or f"The model has no {part}."
 
     def _load(self, model: str) -> None:
         if not model or " " in model:
             raise UsageError("/load takes the name of a model")
-        fresh = replace(self._chat, model=model, messages=())
+        fresh = replace(self._session, model=model, messages=())
         self._run(operations.load(self._client, fresh))
-        self._chat = fresh
+        self._session = fresh
 
     def _clear(self, _: str) -> None:
-        self._chat = replace(self._chat, messages=())
-        self._print("The conversation is forgotten.")
+        self._session = replace(self._session, messages=())
+        self._print("The conversation is cleared.")
 
     def _help(self, topic: str) -> None:
         if topic and topic not in HELP_TOPICS:
@@ -237,7 +237,8 @@ class Repl:
         self._open = False
 
     def _run(self, work: Coroutine[Any, Any, Result]) -> Result:
-        """Ctrl-C cancels the work, which closes its connection, and raises KeyboardInterrupt."""
+        """Runs a coroutine. Ctrl-C cancels it, which closes its connection, and raises
+        KeyboardInterrupt."""
         return self._runner.run(work)
 
     def _print(self, text: str) -> None:
@@ -245,7 +246,7 @@ class Repl:
 
 
 def read_message(read: Callable[[str], str]) -> str:
-    """One line, or all lines between triple quotes; what `read` raises ends it."""
+    """One line, or all lines between triple quotes; exceptions of `read` pass through."""
     line = read(PROMPT)
     start = next((start for start in QUOTABLE if line.startswith(start + QUOTES)), None)
     if start is None:
@@ -257,12 +258,12 @@ def read_message(read: Callable[[str], str]) -> str:
 
 
 def is_command(word: str) -> bool:
-    """/word is a command; /a/path begins a message."""
+    """Whether it is a /command and not the /path/of/a/file that begins a message."""
     return word.startswith("/") and "/" not in word[1:]
 
 
 def parameter(name: str, values: Sequence[str]) -> object:
-    """An option's value in its type; raises UsageError for what the daemon would refuse."""
+    """The value of an option in its type. Raises UsageError."""
     kinds = {field.name: str(field.type) for field in fields(Options)}
     if name not in kinds:
         raise UsageError(f"there is no parameter {name}; there are {', '.join(sorted(kinds))}")
@@ -272,5 +273,5 @@ def parameter(name: str, values: Sequence[str]) -> object:
     if len(values) == 1:
         with suppress(ValueError, KeyError):
             return {"true": True, "false": False}[values[0]] if kind is bool else kind(values[0])
-    wanted = {int: "one whole number", float: "one number", bool: "true or false"}[kind]
-    raise UsageError(f"{name} takes {wanted}")
+    expected = {int: "one whole number", float: "one number", bool: "true or false"}[kind]
+    raise UsageError(f"{name} takes {expected}")

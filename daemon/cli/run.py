@@ -1,4 +1,4 @@
-"""`run`: ask a model once, or talk with it."""
+"""`run`: how does a prompt, or a conversation, reach a model?"""
 
 from __future__ import annotations
 
@@ -29,11 +29,17 @@ THINK: dict[str, bool | str] = {
 @click.argument("prompt", nargs=-1)
 @click.option("--keepalive", help="How long the model stays loaded afterwards, such as 5m.")
 @click.option("--verbose", is_flag=True, help="Show the speed of each answer.")
-@click.option("--format", "shape", help='"json", or a JSON schema that the answer has to follow.')
+@click.option(
+    "--format", "format_text", help='"json", or a JSON schema that the answer has to follow.'
+)
 @click.option("--think", type=click.Choice(list(THINK)), help="Think first, and how much.")
 @click.option("--hidethinking", is_flag=True, help="Do not show the thinking.")
 @click.option("--nowordwrap", is_flag=True, help="Do not break lines between words.")
-@click.option("--insecure", is_flag=True, help="Fetch a missing model over plain HTTP.")
+@click.option(
+    "--insecure",
+    is_flag=True,
+    help="Fetch a missing model over plain HTTP; the daemon refuses that for now.",
+)
 @click.option(
     "--nohistory",
     is_flag=True,
@@ -55,7 +61,7 @@ def run(
     prompt: Sequence[str],
     keepalive: str | None,
     verbose: bool,
-    shape: str | None,
+    format_text: str | None,
     think: str | None,
     hidethinking: bool,
     nowordwrap: bool,
@@ -63,27 +69,25 @@ def run(
     nohistory: bool,
     state_home: Path,
 ) -> None:
-    """Ask MODEL one PROMPT, or talk with it when there is none."""
-    conversation = ChatSession(
+    """Answer one PROMPT with MODEL, or start a conversation if there is none."""
+    session = ChatSession(
         model=model,
-        format=schema_or_json(shape),
+        format=schema_or_json(format_text),
         think=None if think is None else THINK[think],
         keep_alive=keep_alive(keepalive),
     )
     view = ViewOptions(verbose=verbose, hide_thinking=hidethinking, word_wrap=not nowordwrap)
     if not prompt and sys.stdin.isatty():
         path = None if nohistory else state_home.expanduser() / "outrider" / "history"
-        _converse(address, conversation, view, insecure, path)
+        _converse(address, session, view, insecure, path)
     else:
         text = with_stdin(" ".join(prompt))
-        run_with_client(
-            address, lambda client: _answer_once(client, conversation, text, view, insecure)
-        )
+        run_with_client(address, lambda client: _answer_once(client, session, text, view, insecure))
 
 
 def _converse(
     host: str | None,
-    conversation: ChatSession,
+    session: ChatSession,
     view: ViewOptions,
     insecure: bool,
     path: Path | None,
@@ -91,28 +95,28 @@ def _converse(
     with asyncio.Runner() as runner:
         client = runner.run(Client(Settings.load(host=host).base_url).__aenter__())
         try:
-            runner.run(_prepare(client, conversation, insecure))
-            with history.kept(path):
-                repl.Repl(runner, client, conversation, view, sys.stdout).loop(input)
+            runner.run(_prepare(client, session, insecure))
+            with history.persisted(path):
+                repl.Repl(runner, client, session, view, sys.stdout).loop(input)
         finally:
             runner.run(client.close())
 
 
-async def _prepare(client: Client, conversation: ChatSession, insecure: bool) -> None:
-    """Has the model in the store and in memory."""
-    await operations.ensure(client, conversation.model, insecure)
-    await operations.load(client, conversation)
+async def _prepare(client: Client, session: ChatSession, insecure: bool) -> None:
+    """Pulls the model if it is missing, and loads it."""
+    await operations.ensure(client, session.model, insecure)
+    await operations.load(client, session)
 
 
 async def _answer_once(
-    client: Client, conversation: ChatSession, text: str, view: ViewOptions, insecure: bool
+    client: Client, session: ChatSession, text: str, view: ViewOptions, insecure: bool
 ) -> None:
-    """One answer on stdout; without a prompt the model is only loaded."""
+    """Writes one answer to stdout; an empty prompt only loads the model."""
     if not text:
-        await _prepare(client, conversation, insecure)
+        await _prepare(client, session, insecure)
         return
-    await operations.ensure(client, conversation.model, insecure)
+    await operations.ensure(client, session.model, insecure)
     answer = AnswerView(sys.stdout, view)
-    await operations.ask(client, conversation.said("user", text), answer)
+    await operations.chat(client, session.with_message("user", text), answer)
     if view.verbose:
         print(footer(answer.metrics), file=sys.stderr)

@@ -1,4 +1,4 @@
-"""`serve`: the daemon itself."""
+"""`serve`: with which settings does the daemon start?"""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from .progress import follow
 @click.option("--port", type=int, help="Port to listen on.  [default: 11434]")
 @click.option("--models", type=click.Path(path_type=Path), help="Where models are stored.")
 @click.option("--keep-alive", help="How long an idle model stays loaded, such as 5m.")
-@click.option("--num-parallel", type=int, help="Requests that one model answers at a time.")
+@click.option("--num-parallel", type=int, help="Slots of a model: requests decoded at a time.")
 @click.option("--context-length", type=int, help="Tokens of context for each request.")
-@click.option("--max-loaded-models", type=int, help="Models in memory at a time.")
+@click.option("--max-loaded-models", type=int, help="Loaded models at a time.")
 @click.option("--kv-cache-type", help="f32, f16, q8_0 or q4_0.")
-@click.option("--speculation", help="Tokens to guess ahead: auto, off, or a number.")
-@click.option("--draft", metavar="FILE", help="A drafter's GGUF, for models that bring none.")
+@click.option("--speculation", help="Draft tokens per step: auto, off, or a number.")
+@click.option("--draft", metavar="FILE", help="A drafter's GGUF, for models without one.")
 @click.option("--origins", help="Further web origins that may call, separated by commas.")
 @click.option("--debug", is_flag=True, default=None, help="Log more.")
 @click.option("--pull", metavar="MODEL", help="Fetch this model first if it is missing.")
@@ -31,7 +31,7 @@ def serve(
 ) -> None:
     """Start the daemon."""
     settings = Settings.load(port=port, host=host or address, **flags)
-    # The server and its engine come in only here, so that the other verbs start at once.
+    # Imported here, so that the other commands start without the server.
     from .. import app
 
     asyncio.run(app.serve(settings, pull, follow))

@@ -1,4 +1,4 @@
-"""What a conversation asks of the daemon: the model, how it shall answer, and what was said."""
+"""What is the state of a conversation on the client's side?"""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .client import Json
 
 @dataclass(frozen=True, slots=True)
 class ChatSession:
-    """One conversation; what is empty or None is the daemon's choice (CONTRACT 1.3)."""
+    """One conversation; the daemon's defaults hold for what is empty or None (CONTRACT 1.3)."""
 
     model: str
     messages: tuple[Json, ...] = ()
@@ -20,18 +20,18 @@ class ChatSession:
     think: bool | str | None = None
     keep_alive: str | float | None = None
 
-    def said(self, role: str, content: str) -> ChatSession:
-        """The conversation with one more message."""
+    def with_message(self, role: str, content: str) -> ChatSession:
+        """The session with one more message."""
         return replace(self, messages=(*self.messages, {"role": role, "content": content}))
 
     def request(self) -> Json:
         """The body of POST /api/chat."""
         system = [{"role": "system", "content": self.system}] if self.system else []
-        choices = {
+        settings = {
             "options": dict(self.options) or None,
             "format": self.format,
             "think": self.think,
             "keep_alive": self.keep_alive,
         }
-        chosen = {name: value for name, value in choices.items() if value is not None}
-        return {"model": self.model, "messages": [*system, *self.messages], **chosen}
+        given = {name: value for name, value in settings.items() if value is not None}
+        return {"model": self.model, "messages": [*system, *self.messages], **given}

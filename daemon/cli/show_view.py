@@ -1,4 +1,4 @@
-"""What `outrider show` tells about a model (CONTRACT 1.14 and 10.2)."""
+"""How does `outrider show` present a model (CONTRACT 1.14 and 10.2)?"""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .client import Json
 INDENT = "  "
 LICENSE_LINES = 2
 SYSTEM_LINES = 2
-SHOWN_ITEMS = 3
+SHOWN_ITEMS = 3  # of a list in the metadata
 
 Rows = Sequence[Sequence[str]]
 
@@ -99,7 +99,7 @@ def _tensors(shown: Json) -> Rows:
 
 
 def _first(text: object, limit: int) -> Rows:
-    """The first lines that say something, and "..." where there are more."""
+    """The first lines that are not empty, and "..." if there are more."""
     lines = [line.strip() for line in str(text or "").splitlines() if line.strip()]
     more = ["..."] if len(lines) > limit else []
     return [(line,) for line in [*lines[:limit], *more]]

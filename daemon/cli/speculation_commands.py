@@ -1,4 +1,4 @@
-"""`verify` and `bench`: is reading ahead right and fast on this machine?"""
+"""`verify` and `bench`: is speculative decoding exact and fast on this machine?"""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NUMBERS = NumberList()
 @click.argument("model")
 @click.pass_obj
 def verify(address: str | None, /, model: str) -> None:
-    """Compare MODEL's text with and without reading ahead."""
+    """Compare MODEL's text with and without speculative decoding."""
 
     async def work(client: Client) -> None:
         drafters = (await speculation_of(client, model))["drafters"]
@@ -36,7 +36,7 @@ def verify(address: str | None, /, model: str) -> None:
         click.echo(verification.sentence(outcomes))
         if any(o.difference and not o.difference.is_near_tie for o in outcomes):
             raise DaemonError(
-                f"{model} does not say the same with reading ahead; please report the lines above"
+                f"speculative decoding changes the text of {model}; please report the lines above"
             )
 
     run_with_client(address, work)
@@ -44,12 +44,14 @@ def verify(address: str | None, /, model: str) -> None:
 
 @click.command()
 @click.argument("model")
-@click.option("--streams", type=NUMBERS, default="1,2,4,8", help="Requests at a time.")
-@click.option("--temperatures", type=NUMBERS, default="0,1", help="Of the answers.")
-@click.option("--runs", type=click.IntRange(1), default=3, help="Of which medians are taken.")
-@click.option("--num-predict", type=click.IntRange(8), default=128, help="Tokens of an answer.")
+@click.option("--streams", type=NUMBERS, default="1,2,4,8", help="Concurrent requests, a list.")
+@click.option("--temperatures", type=NUMBERS, default="0,1", help="Sampling temperatures, a list.")
 @click.option(
-    "--html", type=click.Path(path_type=Path, dir_okay=False), help="Where the plots are written."
+    "--runs", type=click.IntRange(1), default=3, help="Runs per cell; the table has medians."
+)
+@click.option("--num-predict", type=click.IntRange(8), default=128, help="Tokens per answer.")
+@click.option(
+    "--html", type=click.Path(path_type=Path, dir_okay=False), help="The file for the plots."
 )
 @click.pass_obj
 def bench(
@@ -62,18 +64,18 @@ def bench(
     num_predict: int,
     html: Path | None,
 ) -> None:
-    """Measure what reading ahead brings MODEL here."""
+    """Measure the speed of MODEL with and without speculative decoding."""
     page = html or Path(f"outrider-bench-{model.replace(':', '-').replace('/', '-')}.html")
     numbers = [int(number) for number in streams if number >= 1]
 
     async def work(client: Client) -> None:
         names = " and ".join((await speculation_of(client, model))["drafters"])
-        click.echo(f"{model}, drafted by {names}; ratios to plain decoding, and guesses accepted")
+        click.echo(f"{model}, drafted by {names}; ratios to plain decoding, and acceptance rates")
         click.echo(bench_runs.header())
         results = []
         for row in bench_runs.rows(numbers, temperatures):
             measured = []
-            for run in range(runs + 1):  # the first brings prompts into the cache
+            for run in range(runs + 1):  # the first run fills the prefix cache
                 measured.append(
                     [await bench_runs.measure(client, model, c, num_predict) for c in row]
                 )
@@ -88,6 +90,6 @@ def bench(
 
 
 def _progress(text: str) -> None:
-    """What is being done, on a line of stderr that the next one replaces."""
+    """Shows the current step on a line of stderr that the next call replaces."""
     if sys.stderr.isatty():
         print(progress.ERASE + text, end="", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""How a table looks in the terminal: left aligned, four-space gutters, no rules."""
+"""How are tables shown in the terminal: left aligned, four-space gutters, no rules."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from .client import Json
 
 GUTTER = " " * 4
 STORED = ("NAME", "ID", "SIZE", "MODIFIED")
-READS_AHEAD = "DRAFTER"  # a column only where somebody does, so that others see what they know
 LOADED = ("NAME", "ID", "SIZE", "PROCESSOR", "CONTEXT", "UNTIL")
+DRAFTER = "DRAFTER"  # this column is left out if no model has a drafter, as in Ollama's table
 
 
 def render(rows: Iterable[Sequence[str]]) -> str:
@@ -35,7 +35,7 @@ def loaded(answer: Json, prefix: str, now: datetime) -> str:
     models = _chosen(answer, prefix)
     rows = [LOADED, *(_loaded_row(model, now) for model in models)]
     if any("speculation" in model for model in models):
-        column = [READS_AHEAD, *(_drafting(model.get("speculation")) for model in models)]
+        column = [DRAFTER, *(_speculation(model.get("speculation")) for model in models)]
         rows = [(*row, cell) for row, cell in zip(rows, column, strict=True)]
     return render(rows)
 
@@ -63,8 +63,8 @@ def _loaded_row(model: Json, now: datetime) -> Sequence[str]:
     )
 
 
-def _drafting(speculation: Json | None) -> str:
-    """Who reads ahead, how often rightly, how far, what it brings: "ngram 41% of 3.2, 1.20x"."""
+def _speculation(speculation: Json | None) -> str:
+    """Drafters, acceptance rate, mean draft length, speedup: "ngram 41% of 3.2, 1.20x"."""
     if speculation is None:
         return "-"
     names = "+".join(speculation["drafters"]) or "none"
@@ -80,10 +80,10 @@ def _short(model: Json) -> str:
     return str(model.get("digest", ""))[:12] or "-"
 
 
-def _time(text: object, now: datetime, word: Callable[[datetime, datetime], str]) -> str:
-    """An RFC 3339 time in words, or "-" where the daemon sent none that can be read."""
+def _time(text: object, now: datetime, in_words: Callable[[datetime, datetime], str]) -> str:
+    """An RFC 3339 time in words, or "-" if it is missing or invalid."""
     try:
         moment = datetime.fromisoformat(str(text))
     except ValueError:
         return "-"
-    return word(moment, now) if moment.tzinfo else "-"
+    return in_words(moment, now) if moment.tzinfo else "-"

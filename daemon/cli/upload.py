@@ -1,4 +1,4 @@
-"""How a file reaches the daemon: hashed, and sent if it is not there (CONTRACT 1.15)."""
+"""How is a file uploaded: hashed first, and sent if it is missing (CONTRACT 1.15)."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from ..errors import OutriderError
 from .client import Client, Json
 
 CHUNK_BYTES = 4 << 20
-REPORT_S = 0.1
+REPORT_S = 0.1  # between two lines of progress
 
 
 class FileError(OutriderError):
-    """A file cannot be read, or it changes while it is read."""
+    """A file cannot be read, or it changed while it was read."""
 
 
 class Upload:
-    """One file on its way; `digest` names it when `steps` have come to their end."""
+    """The upload of one file; `digest` is set when `steps` have ended."""
 
     def __init__(self, client: Client, path: Path) -> None:
         self.digest = ""
@@ -30,7 +30,7 @@ class Upload:
         self._sent_bytes = 0
 
     async def steps(self) -> AsyncGenerator[Json, None]:
-        """Brings the file there, and tells how it goes as a pull does.
+        """Uploads the file, and yields progress lines like those of a pull.
 
         Raises FileError and DaemonError.
         """
@@ -70,7 +70,7 @@ class Upload:
         yield self._line("uploading", self._total_bytes)
 
     async def _counted(self) -> AsyncGenerator[bytes, None]:
-        """The chunks; the daemon would wait for ever for those of a file that has shrunk."""
+        """The chunks. Raises FileError if the file shrank: the daemon would await the rest."""
         async for chunk in self._chunks():
             yield chunk
             self._sent_bytes += len(chunk)

@@ -1,8 +1,8 @@
-"""Is the text the same with reading ahead and without, on this machine with these weights?
+"""Is the text the same with and without speculative decoding, on this machine with these weights?
 
-A batch of several rows and one of a single row go through different kernels, which may differ in
-the last bit. Where two tokens are as good as equally likely, that bit decides: the first difference
-of every answer is shown with what both runs thought of both tokens.
+A batch of several rows and one of a single row use different kernels, whose results may differ in
+the last bit. That bit decides between two tokens of nearly equal probability (a near-tie), so the
+first difference of every answer is shown with the logprobs of both tokens in both runs.
 """
 
 from __future__ import annotations
@@ -13,32 +13,32 @@ from dataclasses import dataclass
 from .bench_prompts import ADAPTIVE, PLAIN, PROMPTS, BenchRequest
 from .client import Client, Json
 
-NUM_TOP = 20  # alternatives that are asked for: the other run's token should be among them
-NEAR = 0.25  # two runs that agree on the logprobs of both tokens to this saw the same distribution
-WAYS = ("4", "16", ADAPTIVE)
+TOP_LOGPROBS = 20  # per token; the other run's token should be among them
+NEAR_LOGPROB = 0.25  # nats; logprobs closer than this are those of one distribution
+MODES = ("4", "16", ADAPTIVE)
 TEMPERATURES = (0.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A token that one run took where the other took another, and its logprob in both runs; None
-    where it is not among the best."""
+    """A token that only one run sampled, and its logprob in both runs; None if it is not among
+    the TOP_LOGPROBS."""
 
     piece: str
-    in_plain: float | None
-    speculative: float | None
+    plain_logprob: float | None
+    speculative_logprob: float | None
 
     @property
-    def is_alike(self) -> bool:
-        """Whether both runs thought the same of it, but for the last bits."""
-        if self.in_plain is None or self.speculative is None:
+    def is_close(self) -> bool:
+        """Whether both runs gave it the same logprob, up to NEAR_LOGPROB."""
+        if self.plain_logprob is None or self.speculative_logprob is None:
             return False
-        return abs(self.in_plain - self.speculative) <= NEAR
+        return abs(self.plain_logprob - self.speculative_logprob) <= NEAR_LOGPROB
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Where two answers part."""
+    """The first position where two answers differ."""
 
     position: int
     plain: Choice
@@ -46,24 +46,24 @@ class Difference:
 
     @property
     def is_near_tie(self) -> bool:
-        """Whether rounding explains it: the runs saw the same logits and drew different tokens."""
-        return self.plain.is_alike and self.speculative.is_alike
+        """Whether rounding explains it: the runs had the same logits and sampled two tokens."""
+        return self.plain.is_close and self.speculative.is_close
 
     def __str__(self) -> str:
         kind = "near-tie" if self.is_near_tie else "DIFFERENT"
         return (
-            f"{kind} at token {self.position}: plain took {self._word(self.plain)}, "
-            f"ahead took {self._word(self.speculative)}"
+            f"{kind} at token {self.position}: plain took {self._describe(self.plain)}, "
+            f"speculative took {self._describe(self.speculative)}"
         )
 
-    def _word(self, choice: Choice) -> str:
-        logprobs = (_figure(choice.in_plain), _figure(choice.speculative))
-        return f"{choice.piece!r} (logprob {logprobs[0]} plain, {logprobs[1]} ahead)"
+    def _describe(self, choice: Choice) -> str:
+        logprobs = (_figure(choice.plain_logprob), _figure(choice.speculative_logprob))
+        return f"{choice.piece!r} (logprob {logprobs[0]} plain, {logprobs[1]} speculative)"
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One prompt, asked plainly and with guesses."""
+    """One prompt, decoded plainly and speculatively."""
 
     request: BenchRequest
     num_tokens: int
@@ -75,17 +75,17 @@ class Outcome:
         verdict = str(self.difference or f"identical, {self.num_tokens} tokens")
         temperature = f"temperature {request.temperature:g}"
         drafted = f"{self.drafted:>4} drafted"
-        return f"{request.kind:<5} {temperature}  {request.way:<8}  {drafted}  {verdict}"
+        return f"{request.kind:<5} {temperature}  {request.mode:<8}  {drafted}  {verdict}"
 
 
 async def verify(client: Client, model: str, kind: str, temperature: float) -> list[Outcome]:
-    """The answers to one kind of prompt, in every way of reading ahead, against the plain one."""
+    """The answers to one prompt in every speculative mode, compared with plain decoding."""
     request = BenchRequest(model, kind, PLAIN, temperature=temperature)
-    plain = await client.post("/api/chat", request.body(logprobs=NUM_TOP))
+    plain = await client.post("/api/chat", request.body(logprobs=TOP_LOGPROBS))
     outcomes = []
-    for way in WAYS:
-        request = BenchRequest(model, kind, way, temperature=temperature)
-        speculative = await client.post("/api/chat", request.body(logprobs=NUM_TOP))
+    for mode in MODES:
+        request = BenchRequest(model, kind, mode, temperature=temperature)
+        speculative = await client.post("/api/chat", request.body(logprobs=TOP_LOGPROBS))
         drafted = (speculative.get("speculation") or {}).get("drafted", 0)
         difference = first_difference(
             plain.get("logprobs") or [], speculative.get("logprobs") or []
@@ -95,7 +95,7 @@ async def verify(client: Client, model: str, kind: str, temperature: float) -> l
 
 
 def first_difference(plain: Sequence[Json], speculative: Sequence[Json]) -> Difference | None:
-    """Where two lists of tokens with logprobs part; a list that just ends parts there as well."""
+    """The first difference of two lists of tokens; a shorter list differs at its end."""
     for i in range(max(len(plain), len(speculative))):
         ours, theirs = (run[i] if i < len(run) else None for run in (plain, speculative))
         if ours and theirs and ours["bytes"] == theirs["bytes"]:
@@ -111,7 +111,7 @@ def _choice(chosen: Json | None, plain: Json | None, speculative: Json | None) -
 
 
 def _logprob(token: Json, entry: Json | None) -> float | None:
-    """What a run thought of a token at this place."""
+    """The logprob of a token in a run's entry for this position."""
     for other in [entry, *entry.get("top_logprobs", [])] if entry else []:
         if other["bytes"] == token["bytes"]:
             return float(other["logprob"])
@@ -123,16 +123,17 @@ def _figure(logprob: float | None) -> str:
 
 
 def sentence(outcomes: Sequence[Outcome]) -> str:
-    """All of them in one line."""
+    """All outcomes in one line."""
     differing = [outcome.difference for outcome in outcomes if outcome.difference]
     ties = sum(difference.is_near_tie for difference in differing)
     drafted = sum(outcome.drafted for outcome in outcomes)
+    identical, different = len(outcomes) - len(differing), len(differing) - ties
     return (
-        f"{len(outcomes)} answers with {drafted} guesses: {len(outcomes) - len(differing)} "
-        f"identical, {ties} part at a near-tie, {len(differing) - ties} are different"
+        f"{len(outcomes)} answers with {drafted} draft tokens: {identical} identical, "
+        f"{ties} differ at a near-tie, {different} are different"
     )
 
 
 def cases() -> list[tuple[str, float]]:
-    """Kinds of prompts and temperatures."""
+    """All pairs of a kind of prompt and a temperature."""
     return [(kind, temperature) for kind in PROMPTS for temperature in TEMPERATURES]

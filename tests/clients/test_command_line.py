@@ -48,10 +48,10 @@ def test_run_answers_once(daemon: Daemon) -> None:
 
 
 def test_run_reads_standard_input(daemon: Daemon) -> None:
-    words = ("run", BRIEF, "--verbose", "--format", '{"enum":["yes"]}', "Repeat these words:")
+    args = ("run", BRIEF, "--verbose", "--format", '{"enum":["yes"]}', "Repeat these words:")
     lengths = []
     for stdin in ("", "violin " * 40):
-        result = outrider(daemon, *words, stdin=stdin)
+        result = outrider(daemon, *args, stdin=stdin)
         assert result.returncode == 0
         count = re.search(r"prompt eval count: +(\d+)", result.stdout + result.stderr)
         assert count

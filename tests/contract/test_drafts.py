@@ -108,13 +108,13 @@ def test_verify_compares_token_by_token(
     assert last.endswith(" 0 are different")
 
 
-def test_where_nobody_reads_ahead_both_say_why(
+def test_where_no_drafter_is_active_both_say_why(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with start_daemon(root, tmp_path, env={"OUTRIDER_SPECULATION": "off"}) as daemon:
         for verb in ("bench", "verify"):
             assert run(daemon, verb, "pair") == 1
-            told = "nobody reads ahead for pair: the daemon was told so (--speculation off)"
+            told = "no drafter is active for pair: the daemon runs with --speculation off"
             assert told in capsys.readouterr().err
         assert run(daemon, "bench", "pair", "--streams", "some") == 2
     assert "'some' is not a list of numbers" in capsys.readouterr().err

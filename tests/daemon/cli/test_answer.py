@@ -10,18 +10,18 @@ pytestmark = pytest.mark.unit
 
 
 class Terminal(io.StringIO):
-    """Text that believes to be shown in a terminal."""
+    """Text output that reports to be a terminal."""
 
     def isatty(self) -> bool:
         return True
 
 
-def said(content: str = "", thinking: str = "", **more: object) -> dict[str, Any]:
+def chunk(content: str = "", thinking: str = "", **more: object) -> dict[str, Any]:
     return {"message": {"role": "assistant", "content": content, "thinking": thinking}, **more}
 
 
-def shown(out: io.StringIO, look: ViewOptions, *chunks: dict[str, Any]) -> str:
-    answer = AnswerView(out, look)
+def shown(out: io.StringIO, view: ViewOptions, *chunks: dict[str, Any]) -> str:
+    answer = AnswerView(out, view)
     for chunk in chunks:
         answer.add(chunk)
     answer.finish()
@@ -30,7 +30,8 @@ def shown(out: io.StringIO, look: ViewOptions, *chunks: dict[str, Any]) -> str:
 
 def test_content_and_one_newline() -> None:
     assert (
-        shown(io.StringIO(), ViewOptions(), said("Hel"), said("lo"), said(done=True)) == "Hello\n"
+        shown(io.StringIO(), ViewOptions(), chunk("Hel"), chunk("lo"), chunk(done=True))
+        == "Hello\n"
     )
 
 
@@ -39,21 +40,21 @@ def test_an_answer_that_never_began_leaves_no_line() -> None:
 
 
 def test_thinking_comes_before_the_answer() -> None:
-    chunks = (said(thinking="I "), said("Yes", thinking="see"), said("."))
+    chunks = (chunk(thinking="I "), chunk("Yes", thinking="see"), chunk("."))
     text = "Thinking...\nI see\n...done thinking.\n\nYes.\n"
     assert shown(io.StringIO(), ViewOptions(), *chunks) == text
     assert shown(io.StringIO(), ViewOptions(hide_thinking=True), *chunks) == "Yes.\n"
 
 
 def test_thinking_is_dimmed_in_a_terminal_and_never_stays_so() -> None:
-    text = shown(Terminal(), ViewOptions(), said(thinking="hm"))
+    text = shown(Terminal(), ViewOptions(), chunk(thinking="hm"))
     assert text == "Thinking...\n\x1b[2mhm\x1b[0m\n...done thinking.\n\n\n"
 
 
 def test_it_keeps_content_without_thinking_and_the_metrics() -> None:
     answer = AnswerView(io.StringIO(), ViewOptions())
-    for chunk in (said(thinking="a"), said("b"), said("c"), said(done=True, eval_count=3)):
-        answer.add(chunk)
+    for line in (chunk(thinking="a"), chunk("b"), chunk("c"), chunk(done=True, eval_count=3)):
+        answer.add(line)
     assert (answer.content, answer.metrics["eval_count"]) == ("bc", 3)
 
 

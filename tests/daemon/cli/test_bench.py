@@ -25,7 +25,7 @@ def results() -> list[BenchResult]:
 
 def test_ratios_are_taken_within_a_run() -> None:
     row = results()
-    assert [result.cell.way for result in row] == [PLAIN, "1", "2", "4", "8", ADAPTIVE]
+    assert [result.cell.mode for result in row] == [PLAIN, "1", "2", "4", "8", ADAPTIVE]
     assert [result.ratio for result in row] == pytest.approx([1.0, 1.1, 1.2, 1.3, 1.4, 1.5])
     assert row[0].tokens_per_s == 20.0
     assert row[0].acceptance is None
@@ -40,17 +40,17 @@ def test_a_rate_counts_while_all_streams_run() -> None:
 
 
 def test_lines_of_one_step_are_on_one_side_of_its_end() -> None:
-    """Whichever comes first: what was drafted for one while others read their prompts is over when
-    they begin, and what they get in its last step still counts."""
-    ahead = TimedAnswer(20, ((0.0, 1), (1.002, 16), (2.0, 1), (3.0, 1), (4.0, 1)))
+    """In either order: tokens drafted for one stream during the prefill of the others do not count,
+    and tokens of the others in its last step do."""
+    first = TimedAnswer(20, ((0.0, 1), (1.002, 16), (2.0, 1), (3.0, 1), (4.0, 1)))
     others = TimedAnswer(7, tuple((1.001 + 1.001 * i, 1) for i in range(7)))
-    assert bench.rate([ahead, others]) == pytest.approx((3 + 3) / 3, rel=0.01)
+    assert bench.rate([first, others]) == pytest.approx((3 + 3) / 3, rel=0.01)
 
 
-@pytest.mark.parametrize("pieces", [(), ((1.0, 3),)])
-def test_answers_of_one_piece_cannot_be_measured(pieces: tuple[tuple[float, int], ...]) -> None:
+@pytest.mark.parametrize("lines", [(), ((1.0, 3),)])
+def test_answers_of_one_line_cannot_be_measured(lines: tuple[tuple[float, int], ...]) -> None:
     with pytest.raises(DaemonError, match="ask for more tokens"):
-        bench.rate([TimedAnswer(1, pieces)])
+        bench.rate([TimedAnswer(1, lines)])
 
 
 def test_the_table_is_aligned() -> None:
@@ -68,14 +68,14 @@ def test_the_page_has_a_plot_for_each_prompt_and_needs_nothing_else() -> None:
     for svg in page.split("<svg")[1:]:
         inside = svg[svg.index(">") + 1 : svg.index("</svg>")]
         bars = ElementTree.fromstring(f"<svg>{inside}</svg>").findall("rect")
-        assert len(bars) == len(bench.WAYS)
+        assert len(bars) == len(bench.MODES)
 
 
 @pytest.mark.parametrize(
-    ("way", "option"),
+    ("mode", "option"),
     [(PLAIN, {"draft_num_predict": 0}), ("4", {"draft_fixed": 4}), (ADAPTIVE, {})],
 )
-def test_a_trial_says_how_far_to_read_ahead(way: str, option: dict[str, int]) -> None:
-    options = BenchRequest("m", "json", way).body()["options"]
-    told = {name: value for name, value in options.items() if name.startswith("draft")}
-    assert told == option
+def test_a_request_sets_the_draft_length_of_its_mode(mode: str, option: dict[str, int]) -> None:
+    options = BenchRequest("m", "json", mode).body()["options"]
+    sent = {name: value for name, value in options.items() if name.startswith("draft")}
+    assert sent == option

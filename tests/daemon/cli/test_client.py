@@ -4,8 +4,7 @@ from contextlib import aclosing
 
 import aiohttp
 import pytest
-from outrider.daemon.cli.client import Client, DaemonError, MissingModelError
-from outrider.daemon.cli.client import LineSplitter as LineCutter
+from outrider.daemon.cli.client import Client, DaemonError, LineSplitter, MissingModelError
 from outrider.daemon.errors import OutriderError
 from scripted import Lines, Reply, Scripted
 
@@ -38,7 +37,7 @@ async def test_lines_of_any_length_arrive_whole() -> None:
 
 @pytest.mark.parametrize("step", [1, 2, 3, 100])
 def test_lines_do_not_depend_on_where_the_stream_was_cut(step: int) -> None:
-    text, lines = b'{"a":1}\n\n{"b":2}\r\n{"c":3}', LineCutter()
+    text, lines = b'{"a":1}\n\n{"b":2}\r\n{"c":3}', LineSplitter()
     found = [line for i in range(0, len(text), step) for line in lines.add(text[i : i + step])]
     found += lines.end()
     assert [line.strip() for line in found] == [b'{"a":1}', b'{"b":2}', b'{"c":3}']
@@ -62,7 +61,7 @@ async def test_an_error_line_ends_the_stream() -> None:
         (Reply([1], 500), "the daemon answered HTTP 500: [1]"),
     ],
 )
-async def test_a_refusal_says_why(reply: Reply, text: str) -> None:
+async def test_an_error_status_gives_the_reason(reply: Reply, text: str) -> None:
     async with Scripted({"POST /api/show": reply}) as daemon, Client(daemon.url) as client:
         with pytest.raises(DaemonError) as caught:
             await client.post("/api/show", {"model": "m"})
@@ -72,7 +71,7 @@ async def test_a_refusal_says_why(reply: Reply, text: str) -> None:
     assert isinstance(caught.value, OutriderError)
 
 
-async def test_a_missing_model_can_be_told_from_other_refusals() -> None:
+async def test_a_missing_model_is_an_error_of_its_own() -> None:
     async with Scripted({}) as daemon, Client(daemon.url) as client:
         with pytest.raises(MissingModelError, match="model 'x' not found"):
             await client.post("/api/show", {"model": "x"})
@@ -102,7 +101,7 @@ async def test_an_answer_that_is_not_a_json_object(body: bytes) -> None:
             await client.get("/api/ps")
 
 
-async def test_an_address_that_is_none() -> None:
+async def test_an_invalid_address() -> None:
     async with Client("http://") as client:
         with pytest.raises(DaemonError, match="set OUTRIDER_HOST"):
             await client.get("/api/ps")

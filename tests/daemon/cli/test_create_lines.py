@@ -1,4 +1,4 @@
-"""What a client is told when the model that another is built on has to be fetched first."""
+"""The progress lines of a create whose base model has to be fetched first."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ async def test_a_missing_base_is_fetched_and_success_comes_once(
     monkeypatch.setattr(create, "report", pull)
     store = Store(tmp_path / "models")
     order = Order(name=Name.parse("made"), base=Name.parse("base"), system="be kind")
-    told = [line["status"] async for line in create._lines(store, order)]
-    assert told[0] == "pulling manifest"
-    assert told.count("success") == 1
-    assert told[-2:] == ["writing manifest", "success"]
+    sent = [line["status"] async for line in create._lines(store, order)]
+    assert sent[0] == "pulling manifest"
+    assert sent.count("success") == 1
+    assert sent[-2:] == ["writing manifest", "success"]
     assert store.resolve("made").system == "be kind"
     again = [line["status"] async for line in create._lines(store, order)]
     assert "pulling manifest" not in again

@@ -14,7 +14,7 @@ GB = 10**9
 
 
 class Terminal(io.StringIO):
-    """Text that believes to be shown in a terminal."""
+    """Text output that reports to be a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -34,7 +34,7 @@ def seconds() -> Iterator[float]:
     yield from map(float, range(100))
 
 
-def test_a_bar_tells_share_sizes_rate_and_time_left() -> None:
+def test_a_bar_shows_share_sizes_rate_and_time_left() -> None:
     half = LayerProgress("pulling 7470", 0, GB, 2 * GB, elapsed_s=10.0)
     assert bar(half, 100) == (
         "pulling 7470:  50% [############------------]  1.0 GB/2.0 GB  100 MB/s  10s"

@@ -55,7 +55,7 @@ def converse(url: str, chat: ChatSession, read: Callable[[str], str]) -> str:
     return out.getvalue()
 
 
-async def talk(daemon: Scripted, *lines: str | type[BaseException]) -> str:
+async def converse_with(daemon: Scripted, *lines: str | type[BaseException]) -> str:
     return await asyncio.to_thread(converse, daemon.url, ChatSession("m"), typed(*lines))
 
 
@@ -121,9 +121,9 @@ def test_parameters_that_the_daemon_would_refuse(name: str, values: list[str], t
         parameter(name, values)
 
 
-async def test_the_conversation_is_remembered_and_can_be_forgotten() -> None:
+async def test_the_conversation_is_kept_and_can_be_cleared() -> None:
     async with Scripted(SCRIPT) as daemon:
-        out = await talk(daemon, "hi", "and?", "/clear", "new")
+        out = await converse_with(daemon, "hi", "and?", "/clear", "new")
     bodies = daemon.bodies("POST /api/chat")
     assert roles(bodies[1]) == [("user", "hi"), ("assistant", "Hello"), ("user", "and?")]
     assert roles(bodies[2]) == [("user", "new")]
@@ -132,7 +132,7 @@ async def test_the_conversation_is_remembered_and_can_be_forgotten() -> None:
 
 async def test_what_is_set_is_sent() -> None:
     async with Scripted(SCRIPT) as daemon:
-        await talk(
+        await converse_with(
             daemon,
             "/set system Be brief.",
             "/set parameter temperature 0.5",
@@ -167,11 +167,11 @@ async def test_what_is_set_is_sent() -> None:
         ("/? dance", "/? takes nothing or one of set, show, shortcuts"),
     ],
 )
-async def test_a_wrong_command_is_told_and_the_prompt_stays(
+async def test_a_wrong_command_is_an_error_line_and_the_prompt_stays(
     line: str, text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async with Scripted(SCRIPT) as daemon:
-        out = await talk(daemon, line, "hi")
+        out = await converse_with(daemon, line, "hi")
     err = capsys.readouterr().err
     assert err.startswith(f"Error: {text}")
     assert err.count("\n") == 1
@@ -180,8 +180,8 @@ async def test_a_wrong_command_is_told_and_the_prompt_stays(
 
 async def test_show() -> None:
     async with Scripted(SCRIPT) as daemon:
-        out = await talk(daemon, "/show info", "/show system", "/show license")
-        own = await talk(
+        out = await converse_with(daemon, "/show info", "/show system", "/show license")
+        own = await converse_with(
             daemon, "/set system Mine.", "/show system", "/set parameter seed 7", "/show parameters"
         )
     assert "  Model\n    architecture    llama\n" in out
@@ -191,13 +191,13 @@ async def test_show() -> None:
 
 async def test_verbose(capsys: pytest.CaptureFixture[str]) -> None:
     async with Scripted(SCRIPT) as daemon:
-        await talk(daemon, "/set verbose", "hi", "/set quiet", "hi")
+        await converse_with(daemon, "/set verbose", "hi", "/set quiet", "hi")
     assert capsys.readouterr().err == "total duration:       2ms\n"
 
 
 async def test_another_model_begins_anew() -> None:
     async with Scripted(SCRIPT) as daemon:
-        await talk(daemon, "hi", "/load other", "hi")
+        await converse_with(daemon, "hi", "/load other", "hi")
     body = daemon.bodies("POST /api/chat")[1]
     assert (body["model"], roles(body)) == ("other", [("user", "hi")])
     assert daemon.bodies("POST /api/generate")[0]["model"] == "other"
@@ -207,24 +207,24 @@ async def test_a_model_that_cannot_be_loaded_changes_nothing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     async with Scripted({"POST /api/chat": Lines(ANSWER)}) as daemon:
-        await talk(daemon, "hi", "/load x", "still?")
+        await converse_with(daemon, "hi", "/load x", "still?")
     assert capsys.readouterr().err == "Error: model 'x' not found\n"
     assert daemon.bodies("POST /api/chat")[1]["model"] == "m"
     assert len(daemon.bodies("POST /api/chat")[1]["messages"]) == 3
 
 
-async def test_an_answer_that_fails_is_told_and_not_kept(
+async def test_an_answer_that_fails_is_an_error_line_and_not_kept(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     async with Scripted({"POST /api/chat": Reply({"error": "too busy"}, 503)}) as daemon:
-        await talk(daemon, "hi", "again")
+        await converse_with(daemon, "hi", "again")
     assert capsys.readouterr().err == "Error: too busy\n" * 2
     assert roles(daemon.bodies("POST /api/chat")[1]) == [("user", "again")]
 
 
 async def test_help_names_every_command() -> None:
     async with Scripted({}) as daemon:
-        out = await talk(daemon, "/?", "/? set", "/help show", "/? shortcuts")
+        out = await converse_with(daemon, "/?", "/? set", "/help show", "/? shortcuts")
     for word in ("/load", "/clear", "/bye", "/set nothink", "/show template", "Ctrl-D"):
         assert word.removeprefix("/set ") in out
 
@@ -232,8 +232,8 @@ async def test_help_names_every_command() -> None:
 async def test_the_ways_to_leave() -> None:
     async with Scripted(SCRIPT) as daemon:
         for line in ("/bye", "/exit"):
-            await talk(daemon, line, "not sent")
-        out = await talk(daemon, KeyboardInterrupt, EOFError, "not sent")
+            await converse_with(daemon, line, "not sent")
+        out = await converse_with(daemon, KeyboardInterrupt, EOFError, "not sent")
     assert out == "\nUse Ctrl-D or /bye to leave.\n\n"
     assert daemon.seen == []
 

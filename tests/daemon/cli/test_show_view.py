@@ -24,7 +24,7 @@ SHOWN: dict[str, Any] = {
     "tensors": [{"name": "token_embd.weight", "type": "Q8_0", "shape": [2048, 128256]}],
 }
 
-CARD = """\
+EXPECTED = """\
   Model
     architecture        llama
     parameters          1.2B
@@ -50,7 +50,7 @@ CARD = """\
 
 
 def test_sections() -> None:
-    assert show_view.render(SHOWN, verbose=False) == CARD
+    assert show_view.render(SHOWN, verbose=False) == EXPECTED
 
 
 def test_verbose_adds_metadata_and_tensors() -> None:

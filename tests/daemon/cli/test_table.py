@@ -61,7 +61,7 @@ def test_ps() -> None:
     ]
 
 
-def test_ps_shows_who_reads_ahead() -> None:
+def test_ps_shows_the_drafters() -> None:
     model = {"name": "m:latest", "digest": "0123456789abcdef", "size": 100, "expires_at": ""}
     busy = {"drafters": ["ngram", "assistant"], "drafted": 200, "accepted": 82}
     refused = {"drafters": ["ngram"], "refusal": "no drafter: ...", "drafted": 0, "accepted": 0}

@@ -1,4 +1,4 @@
-"""Where two answers part, and whether rounding explains it."""
+"""Where two answers differ, and whether rounding explains it."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def test_two_tokens_of_nearly_the_same_logprob_are_a_near_tie() -> None:
     assert difference
     assert difference.is_near_tie
     assert str(difference) == (
-        "near-tie at token 1: plain took 'a' (logprob -0.693100 plain, -0.693300 ahead), "
-        "ahead took 'b' (logprob -0.693200 plain, -0.693000 ahead)"
+        "near-tie at token 1: plain took 'a' (logprob -0.693100 plain, -0.693300 speculative), "
+        "speculative took 'b' (logprob -0.693200 plain, -0.693000 speculative)"
     )
 
 
@@ -44,11 +44,11 @@ def test_another_distribution_is_a_difference() -> None:
     assert str(difference).startswith("DIFFERENT at token 0")
 
 
-def test_a_token_that_the_other_run_did_not_think_of_is_a_difference() -> None:
+def test_a_token_that_is_not_in_the_other_runs_logprobs_is_a_difference() -> None:
     difference = first_difference([token("a", -0.7)], [token("b", -0.7)])
     assert difference
     assert not difference.is_near_tie
-    assert "(logprob -0.700000 plain, ? ahead)" in str(difference)
+    assert "(logprob -0.700000 plain, ? speculative)" in str(difference)
 
 
 def test_an_answer_that_ends_early_is_a_difference() -> None:
@@ -64,5 +64,5 @@ def test_the_sentence_counts() -> None:
     other = first_difference([token("a", -0.7)], [token("b", -0.7)])
     outcomes = [Outcome(request, 20, 7, difference) for difference in (None, None, tie, other)]
     assert sentence(outcomes) == (
-        "4 answers with 28 guesses: 2 identical, 1 part at a near-tie, 1 are different"
+        "4 answers with 28 draft tokens: 2 identical, 1 differ at a near-tie, 1 are different"
     )
