@@ -1,4 +1,4 @@
-# The verbs of this house: run, test, bench, bench-gpu, check, clean. Each does the set-up it needs.
+# Targets: run, check, test, test-unit, bench, bench-gpu, record, clean. Each does the set-up it needs.
 VENV   ?= .venv
 PYTHON ?= python3.11
 PORT   ?= 11434
@@ -12,13 +12,18 @@ SETTINGS := HOST MODELS KEEP_ALIVE NUM_PARALLEL CONTEXT_LENGTH MAX_LOADED_MODELS
 # `make run NUM_PARALLEL=8` means OUTRIDER_NUM_PARALLEL=8 for the daemon.
 $(foreach s,$(SETTINGS),$(if $(filter command line,$(origin $(s))),$(eval export OUTRIDER_$(s) := $($(s)))))
 
-.PHONY: run test bench record bench-gpu check types clean
+.PHONY: run test test-unit bench record bench-gpu check types clean
 
 run: $(VENV)/.installed
 	@$(BIN)/outrider serve $(if $(filter command line,$(origin PORT)),--port $(PORT)) --pull $(MODEL)
 
+# All tiers (tests/README.md); `make test ARGS="-m sim"` runs one of them.
 test: $(VENV)/.installed-test
 	@$(BIN)/python -m pytest $(ARGS)
+
+# Without weights, daemons and simulations: seconds.
+test-unit: $(VENV)/.installed-test
+	@$(BIN)/python -m pytest -m unit $(ARGS)
 
 bench: $(VENV)/.installed-bench
 	@PYTHONPATH=tests $(BIN)/python -m bench $(ARGS)
@@ -26,17 +31,17 @@ bench: $(VENV)/.installed-bench
 record: $(VENV)/.installed-bench
 	@PYTHONPATH=tests $(BIN)/python -m bench.record
 
-# llama.cpp for CUDA is built in a venv of its own, past pip's cache: that may hold a build for the
-# processor alone.
+# llama.cpp for CUDA is built in a venv of its own and without pip's cache, which may hold a build for
+# the CPU.
 bench-gpu: export CMAKE_ARGS += -DGGML_CUDA=on
 bench-gpu: export PIP_NO_CACHE_DIR := 1
 bench-gpu: export PIP_NO_BINARY := llama-cpp-python
 bench-gpu: export PATH := $(PATH):/usr/local/cuda/bin
 bench-gpu:
 	@nvidia-smi -L 2>/dev/null | grep -q ^GPU || \
-	  { echo "make bench-gpu: there is no NVIDIA GPU here (asked: nvidia-smi -L)" >&2; exit 1; }
+	  { echo "make bench-gpu: no NVIDIA GPU found (nvidia-smi -L)" >&2; exit 1; }
 	@command -v nvcc >/dev/null || \
-	  { echo "make bench-gpu: there is no nvcc here; install the CUDA toolkit" >&2; exit 1; }
+	  { echo "make bench-gpu: no nvcc found; install the CUDA toolkit" >&2; exit 1; }
 	@for pair in tiny moe; do \
 	  $(MAKE) --no-print-directory bench VENV=$(CUDA_VENV) \
 	    ARGS="--gpu --only ahead --pair $$pair $(ARGS)" || exit; \
@@ -48,7 +53,7 @@ check: $(VENV)/.installed-check types
 # mypy finds the namespace `outrider` through links, since no folder of that name exists.
 types:
 	@mkdir -p .types/outrider
-	@for room in daemon models quant; do ln -sfn ../../$$room .types/outrider/$$room; done
+	@for folder in daemon models quant; do ln -sfn ../../$$folder .types/outrider/$$folder; done
 
 # A stamp per set of extras: a second run starts at once unless pyproject.toml changed.
 $(VENV)/bin/python:

@@ -1,4 +1,4 @@
-"""What every test may use: a store with the real model, a running daemon, a place for figures."""
+"""Fixtures for every test: a store with the real model, a running daemon, measured figures."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tiny import write_llama
 from weights import import_gguf
 
 MODEL = "smollm2:135m"
+TIERS = {"unit", "model", "contract", "sim"}  # tests/README.md
 MEASUREMENTS = pytest.StashKey[list[str]]()
 
 
@@ -26,8 +27,17 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[MEASUREMENTS] = []
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Raises UsageError if a test is not in exactly one tier: no target would run it, or two."""
+    for item in items:
+        tiers = TIERS & {mark.name for mark in item.iter_markers()}
+        if len(tiers) != 1:
+            raise pytest.UsageError(f"{item.nodeid} has tiers {sorted(tiers)}, not exactly one")
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Figures are reported, not asserted: machines differ."""
+    """Prints measured figures, which are not asserted because machines differ."""
     if lines := terminalreporter.config.stash[MEASUREMENTS]:
         terminalreporter.section("measured")
         for line in lines:
@@ -36,13 +46,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture
 def measurements(request: pytest.FixtureRequest) -> list[str]:
-    """Lines to print after the run."""
+    """Lines to print after the test run."""
     return request.config.stash[MEASUREMENTS]
 
 
 @pytest.fixture(scope="session")
 def weights_store() -> Path:
-    """A store with the real model, fetched once for this machine the way a user fetches it."""
+    """A store with the real model, pulled once per machine by the code that users run."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     root = cache / "outrider" / "test-models"
     fetch = f"""
@@ -58,7 +68,7 @@ asyncio.run(ensure(Store(pathlib.Path({str(root)!r})), {MODEL!r}, follow))
 
 @pytest.fixture(scope="session")
 def store_root(weights_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store of this run: the real model (linked, not copied) and tiny ones."""
+    """A store for this test run: the real model (linked, not copied) and a tiny one."""
     root = tmp_path_factory.mktemp("models")
     for source in weights_store.rglob("*"):
         if source.is_file():
@@ -72,7 +82,7 @@ def store_root(weights_store: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="session")
 def daemon(store_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """The daemon that most tests talk to; started once, on a free port."""
+    """The daemon that most tests use; started once, on a free port."""
     with start_daemon(store_root, tmp_path_factory.mktemp("daemon")) as running:
         yield running
 

@@ -1,4 +1,4 @@
-"""How tests run a daemon: a real process on a free loopback port, ended by its id."""
+"""How do tests run a daemon? As a real process on a free loopback port, ended by its id."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Daemon:
-    """A running daemon and how to talk to it."""
+    """A running daemon and requests to it."""
 
     url: str
     process: subprocess.Popen[str]
@@ -63,7 +63,7 @@ class Daemon:
                 yield json.loads(line)
 
     def runners(self) -> list[psutil.Process]:
-        """The runner processes, by model still alive."""
+        """The runner processes that are alive."""
         children = psutil.Process(self.process.pid).children()
         return [c for c in children if "outrider.daemon.runner" in c.cmdline()]
 
@@ -72,7 +72,7 @@ class Daemon:
 def start_daemon(
     store_root: Path, folder: Path, *, env: Mapping[str, str] | None = None
 ) -> Iterator[Daemon]:
-    """`outrider serve` on a free port; stopped with SIGTERM, and it must obey."""
+    """`outrider serve` on a free port; stopped with SIGTERM, which has to end it with exit code 0."""
     log = folder / "daemon.log"
     with log.open("w") as out:
         process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""A daemon that answers what a test told it to, over real HTTP on a free loopback port."""
+"""A fake daemon with scripted answers, over real HTTP on a free loopback port."""
 
 from __future__ import annotations
 
@@ -32,10 +32,8 @@ class Lines:
 
 @dataclass
 class Scripted:
-    """Answers by "METHOD /path"; what is not scripted is 404. `seen` keeps the requests.
-
-    Bodies of blobs are no JSON; `uploads` keeps them.
-    """
+    """Answers by "METHOD /path"; everything else is 404. `seen` keeps the requests, and `uploads`
+    the bodies of blobs, which are not JSON."""
 
     script: Mapping[str, Reply | Lines]
     seen: list[tuple[str, Any]] = field(default_factory=list)
@@ -60,17 +58,17 @@ class Scripted:
     ) -> None:
         await self._runner.cleanup()
 
-    def bodies(self, call: str) -> list[Any]:
+    def bodies(self, route: str) -> list[Any]:
         """The bodies of all requests for "METHOD /path", in order."""
-        return [body for name, body in self.seen if name == call]
+        return [body for name, body in self.seen if name == route]
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        call, text = f"{request.method} {request.path}", await request.read()
+        route, text = f"{request.method} {request.path}", await request.read()
         if text and request.path.startswith("/api/blobs/"):
-            self.uploads[call] = text
+            self.uploads[route] = text
         else:
-            self.seen.append((call, json.loads(text) if text else None))
-        answer = self.script.get(call, Reply({"error": "model 'x' not found"}, 404))
+            self.seen.append((route, json.loads(text) if text else None))
+        answer = self.script.get(route, Reply({"error": "model 'x' not found"}, 404))
         if isinstance(answer, Lines):
             return await self._stream(request, answer)
         body = answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body).encode()

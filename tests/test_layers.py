@@ -1,4 +1,4 @@
-"""The house plan: who may import whom, and what a module looks like from outside."""
+"""The layers: which module may import which, and what a module looks like from outside."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import pytest
 pytestmark = pytest.mark.unit
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ("daemon", "models", "quant")
+TOPS = ("daemon", "models", "quant")
 THIRD_PARTY = ("llama_cpp", "aiohttp", "click", "llguidance", "prometheus_client")
 FRONT = "daemon front"
 
-# Whoever is not named here belongs to the front; the longest name that fits counts.
+# By module or package; the longest matching name decides. Other modules belong to the front.
 LAYERS = {
     "quant": "quant",
     "models": "models",
@@ -54,7 +54,7 @@ MAY_IMPORT = {
     "protocol": {"chat"},
     "config": {*BASE, "duration"},
     "options": {*BASE, "options"},
-    # The runner is a process of its own: it is handed paths, and never imports `models`.
+    # The runner is a process of its own: it receives paths and never imports `models`.
     "kv": {*BASE, "kv"},
     "sampling": {*BASE, "sampling", "llama"},
     "llama": {*BASE, "llama", "kv"},
@@ -93,7 +93,7 @@ ONLY_IN = {
     "llguidance": "daemon.runner.sampling.grammar",
     "prometheus_client": "daemon.metrics",
 }
-LAZY_FUNCTION = ("daemon.cli.serve", "serve")  # the other verbs start without the server
+LAZY_FUNCTION = ("daemon.cli.serve", "serve")  # the other commands start without the server
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +116,7 @@ def _read(path: Path) -> Module:
 
 
 MODULES: Mapping[str, Module] = {
-    module.name: module
-    for room in ROOMS
-    for module in map(_read, sorted((ROOT / room).rglob("*.py")))
+    module.name: module for top in TOPS for module in map(_read, sorted((ROOT / top).rglob("*.py")))
 }
 EVERY_MODULE = pytest.mark.parametrize("module", MODULES.values(), ids=MODULES.keys())
 
@@ -145,7 +143,7 @@ def _from(module: Module, node: ast.ImportFrom) -> Iterator[str]:
 
 
 def is_ours(name: str) -> bool:
-    return name.split(".")[0] in ROOMS
+    return name.split(".")[0] in TOPS
 
 
 def layer(name: str) -> str:
@@ -153,7 +151,7 @@ def layer(name: str) -> str:
     return LAYERS[max(fitting, key=len)]
 
 
-def test_the_plan_is_about_real_modules() -> None:
+def test_the_tables_are_about_real_modules() -> None:
     assert len(MODULES) > 40
     assert {layer(name) for name in MODULES} == set(MAY_IMPORT)
     used = {name.split(".")[0] for module in MODULES.values() for name in imports(module)}
@@ -175,7 +173,7 @@ def test_imports_point_one_way(module: Module) -> None:
 
 
 @EVERY_MODULE
-def test_libraries_stay_in_their_rooms(module: Module) -> None:
+def test_libraries_stay_in_their_layers(module: Module) -> None:
     used = {name.split(".")[0] for name in imports(module)} & set(THIRD_PARTY)
     assert {library for library in used if layer(module.name) not in MAY_USE[library]} == set()
     homes = {library: ONLY_IN.get(library, module.name) for library in used}
@@ -196,7 +194,7 @@ def test_imports_stand_at_the_top(module: Module) -> None:
 
 
 @EVERY_MODULE
-def test_a_module_says_first_which_question_it_answers(module: Module) -> None:
+def test_every_module_has_a_docstring(module: Module) -> None:
     assert not module.tree.body or ast.get_docstring(module.tree)
 
 

@@ -21,7 +21,7 @@ from outrider.models.store import Store
 from package_index import StallingIndex, sha256, write_wheel
 from tiny import write_llama
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.contract
 
 NAME = Name.parse("tiny:1m")
 LICENCE = b"Do what you like.\n"

@@ -366,7 +366,8 @@ def read_or_refuse(path: Path, content: bytes) -> Header | None:
 def test_a_file_cut_anywhere_is_refused(tmp_path: Path) -> None:
     path = write_llama(tmp_path / "cut.gguf", layers=1, embd=16, ffn=16)
     content = path.read_bytes()
-    cuts = range(0, len(content), 50)
+    header_bytes = read_header(path).tensors[0].offset
+    cuts = [*range(0, header_bytes, 25), *range(header_bytes, len(content), 500)]
     assert [cut for cut in cuts if read_or_refuse(path, content[:cut]) is not None] == []
     assert read_or_refuse(path, content) is not None
 
@@ -378,9 +379,9 @@ def test_flipped_bytes_give_an_error_or_a_header(tmp_path: Path) -> None:
     header_bytes = read_header(path).tensors[0].offset
     rng = random.Random(7)
     refused = 0
-    for _ in range(600):
+    for _ in range(300):
         damaged = bytearray(content)
         for position in rng.sample(range(header_bytes), k=rng.randint(1, 4)):
             damaged[position] = rng.randrange(256)
         refused += read_or_refuse(path, bytes(damaged)) is None
-    assert 0 < refused < 600
+    assert 0 < refused < 300

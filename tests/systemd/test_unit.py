@@ -1,4 +1,4 @@
-"""The unit file is one that systemd accepts, and says what the daemon relies on."""
+"""systemd accepts the unit file, and it has the settings that the daemon relies on."""
 
 import shutil
 import subprocess
@@ -46,7 +46,7 @@ def test_systemd_accepts_it_in_silence() -> None:
         ("WantedBy", "multi-user.target"),
     ],
 )
-def test_what_it_says(unit: dict[str, list[str]], key: str, value: str) -> None:
+def test_its_settings(unit: dict[str, list[str]], key: str, value: str) -> None:
     assert unit[key] == [value]
 
 

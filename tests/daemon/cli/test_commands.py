@@ -3,7 +3,6 @@
 import asyncio
 import io
 import os
-import signal
 import sys
 from typing import Any
 
@@ -265,54 +264,3 @@ async def test_what_nobody_expected_is_one_line_too(
         monkeypatch.setenv("OUTRIDER_DEBUG", "1")
         assert await outrider(daemon, "list") == 1
     assert "Traceback" in capsys.readouterr().err
-
-
-PIPE = asyncio.subprocess.PIPE
-
-
-async def process(daemon: Scripted, *args: str, stdout: int = PIPE) -> asyncio.subprocess.Process:
-    code = "from outrider.daemon.cli.entry import main; main()"
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", code, "--host", daemon.url, *args),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=stdout,
-        stderr=PIPE,
-    )
-
-
-async def test_ctrl_c_ends_with_130_and_closes_the_connection() -> None:
-    chat = Lines(CHUNKS[:1], ending="hang")
-    async with Scripted({**CHAT, "POST /api/chat": chat}) as daemon:
-        child = await process(daemon, "run", "m", "hi")
-        assert child.stdout
-        assert await child.stdout.read(3) == b"Hel"
-        child.send_signal(signal.SIGINT)
-        _, err = await child.communicate()
-        await daemon.dropped.wait()
-    assert child.returncode == 130
-    assert err.strip() == b""
-
-
-async def test_a_reader_that_went_away_is_no_traceback() -> None:
-    reading, writing = os.pipe()
-    os.close(reading)
-    async with Scripted({"GET /api/tags": Reply({"models": []})}) as daemon:
-        child = await process(daemon, "list", stdout=writing)
-        os.close(writing)
-        _, err = await child.communicate()
-    assert (child.returncode, err) == (1, b"")
-
-
-async def test_characters_that_stdout_cannot_show_are_replaced() -> None:
-    lone = {"message": {"role": "assistant", "content": "a\ud83db"}, "done": True}
-    async with Scripted({**CHAT, "POST /api/chat": Lines([lone])}) as daemon:
-        child = await process(daemon, "run", "m", "hi")
-        out, err = await child.communicate()
-    assert (child.returncode, out, err) == (0, b"a?b\n", b"")
-
-
-async def test_it_starts_without_the_engine() -> None:
-    code = "import sys, outrider.daemon.cli.entry; print(*sys.modules)"
-    child = await asyncio.create_subprocess_exec(*(sys.executable, "-c", code), stdout=PIPE)
-    out, _ = await child.communicate()
-    assert not {"llama_cpp", "gguf", "numpy", "outrider.daemon.app"} & set(out.decode().split())

@@ -1,13 +1,9 @@
-"""The prompt of `outrider run`: its commands, and its keys in a real terminal."""
+"""The prompt of `outrider run`: messages and commands."""
 
 import asyncio
 import io
-import os
-import pty
-import sys
 from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pytest
 from outrider.daemon.cli.answer import ViewOptions
@@ -236,78 +232,3 @@ async def test_the_ways_to_leave() -> None:
         out = await converse_with(daemon, KeyboardInterrupt, EOFError, "not sent")
     assert out == "\nUse Ctrl-D or /bye to leave.\n\n"
     assert daemon.seen == []
-
-
-class Terminal:
-    """`outrider run m` in a pseudo terminal of its own."""
-
-    CODE = """
-import fcntl, termios
-fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-from outrider.daemon.cli.entry import main
-main()
-"""
-
-    def __init__(self, daemon: Scripted, state_home: Path) -> None:
-        self._command = (sys.executable, "-c", self.CODE, "--host", daemon.url, "run", "m")
-        self._state_home = state_home
-
-    async def __aenter__(self) -> Self:
-        self._keys, screen = pty.openpty()
-        self._child = await asyncio.create_subprocess_exec(
-            *self._command,
-            stdin=screen,
-            stdout=screen,
-            stderr=screen,
-            env={**os.environ, "XDG_STATE_HOME": str(self._state_home), "TERM": "dumb"},
-            start_new_session=True,
-        )
-        os.close(screen)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        os.close(self._keys)
-        if self._child.returncode is None:
-            self._child.kill()
-        await self._child.wait()
-
-    def press(self, keys: str) -> None:
-        os.write(self._keys, keys.encode())
-
-    async def interrupt(self) -> None:
-        """Ctrl-C at a prompt. Readline misses one that comes while it is about to wait for keys."""
-        await asyncio.sleep(0.3)
-        self.press("\x03")
-
-    async def until(self, text: str) -> str:
-        """Everything that is shown up to this text."""
-        shown = ""
-        while text not in shown:
-            shown += (await asyncio.to_thread(os.read, self._keys, 4096)).decode()
-        return shown
-
-    async def exit_code(self) -> int:
-        return await self._child.wait()
-
-
-async def test_ctrl_c_stops_only_the_answer_and_ctrl_d_leaves(tmp_path: Path) -> None:
-    begun = {"message": {"role": "assistant", "content": "Hello frie"}}
-    script = {**SCRIPT, "POST /api/chat": Lines([begun], ending="hang")}
-    async with Scripted(script) as daemon, Terminal(daemon, tmp_path) as terminal:
-        await terminal.until(">>> ")
-        terminal.press("hi\r")
-        await terminal.until("Hello ")
-        terminal.press("\x03")
-        await daemon.dropped.wait()
-        assert "frie" in await terminal.until(">>> ")
-        await terminal.interrupt()
-        assert "Use Ctrl-D or /bye to leave." in await terminal.until(">>> ")
-        terminal.press("more\r")
-        await terminal.until("Hello ")
-        terminal.press("\x03")
-        await terminal.until(">>> ")
-        terminal.press("\x04")
-        assert await terminal.exit_code() == 0
-    second = daemon.bodies("POST /api/chat")[1]
-    assert roles(second) == [("user", "hi"), ("assistant", "Hello frie"), ("user", "more")]
-    assert (tmp_path / "outrider" / "history").read_text() == "hi\nmore\n"
