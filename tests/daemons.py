@@ -72,7 +72,7 @@ class Daemon:
 def start_daemon(
     store_root: Path, folder: Path, *, env: Mapping[str, str] | None = None
 ) -> Iterator[Daemon]:
-    """`outrider serve` on a free port; stopped with SIGTERM, which has to end it with exit code 0."""
+    """`outrider serve` on a free port; SIGTERM stops it, and its exit code has to be 0."""
     log = folder / "daemon.log"
     with log.open("w") as out:
         process = subprocess.Popen(
