@@ -139,7 +139,7 @@ class Header:
 
     @property
     def has_mtp(self) -> bool:
-        """Whether the file holds a head that guesses further tokens (GUIDE 2.3)."""
+        """Whether the file holds a head that drafts further tokens (GUIDE 2.3)."""
         return bool(self.number(f"{self.architecture}.nextn_predict_layers"))
 
     @property

@@ -6,12 +6,12 @@ from math import prod
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, LlamaFileType
 
 MXFP4_FILE_TYPE = 4  # written by Ollama into its MXFP4 files; llama.cpp left this number unused
-GUESSED = int(LlamaFileType.GUESSED)  # a flag beside the number
+UNSURE_FLAG = int(LlamaFileType.GUESSED)  # set beside the number
 
 
 def quantisation_name(file_type: int) -> str | None:
     """`general.file_type` as clients see it (15 is "Q4_K_M"); None if the number is unknown."""
-    number = file_type & ~GUESSED
+    number = file_type & ~UNSURE_FLAG
     if number == MXFP4_FILE_TYPE:
         return "MXFP4"
     try:

@@ -1,4 +1,4 @@
-"""`python -m bench`: Outrider and llama-server in turn on one model, and how they compare.
+"""`python -m bench`: how does Outrider compare with llama-server on one model, in turns?
 
 Run from `tests/`, or with it on the path: `make bench` does so.
 """
@@ -59,15 +59,16 @@ from .servers import Server, start_outrider, start_peer
 NUM_CTX = 8192
 OVERHEAD, AHEAD = "overhead", "ahead"
 NAMES = (*SCENARIOS, OVERHEAD, AHEAD)
-AHEAD_PREDICT = {QUICK: 48, FULL: 64}  # tokens of a stream that is alone, ...
-GPU_PREDICT = 8  # ... and times as many on a GPU: 64 would come in a few lines, of 25 ms each
-QUIET_LOAD = 0.5
+AHEAD_PREDICT = {QUICK: 48, FULL: 64}  # tokens of a single stream
+GPU_PREDICT = 8
+"""Factor for AHEAD_PREDICT on a GPU, where 64 tokens would arrive in a few lines, of 25 ms each."""
+QUIET_LOAD = 0.5  # load average (1 minute) of an idle machine, at most
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be measured, and with what."""
+    """What to measure, and with which servers and sizes."""
 
     names: Sequence[str]
     size: Size
@@ -77,26 +78,28 @@ class Plan:
     peer: Path
     peer_env: dict[str, str]
     pair: str  # of PAIRS
-    cells: Sequence[ahead.Cell]  # of reading ahead
+    cells: Sequence[ahead.Cell]  # of speculative decoding
 
 
 def main() -> None:
     args = _parse(sys.argv[1:])
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the servers, as Ctrl-C does
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops the servers, as Ctrl-C does
     try:
         _show(args.show) if args.show else _show(_bench(args))
     except BenchFailed as error:
         sys.exit(f"bench: {error}")
     except KeyboardInterrupt:
-        sys.exit(f"bench: stopped; what was measured until then is in {args.out}, see --show")
+        sys.exit(f"bench: stopped; the figures so far are in {args.out}, see --show")
 
 
 def _parse(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench", description="Outrider beside llama-server")
-    parser.add_argument("--runs", type=_positive, help="measure both so often (default 3)")
+    parser.add_argument("--runs", type=_positive, help="number of runs (default 3)")
     parser.add_argument("--only", type=_names, default=NAMES, help=f"some of {','.join(NAMES)}")
     parser.add_argument("--quick", action="store_true", help="one run of shorter measurements")
-    parser.add_argument("--out", type=Path, default=Path(".cache/bench"), help="where results go")
+    parser.add_argument(
+        "--out", type=Path, default=Path(".cache/bench"), help="folder of the results"
+    )
     parser.add_argument(
         "--peer-env",
         choices=("same", "default"),
@@ -104,13 +107,16 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
         help="whether llama-server gets the environment of our runner, with its OpenMP setting",
     )
     parser.add_argument(
-        "--pair", choices=PAIRS, default="qwen", help=f"with whom {AHEAD} is measured"
+        "--pair", choices=PAIRS, default="qwen", help=f"model and drafter for {AHEAD}"
     )
     parser.add_argument(
-        "--cells", type=_cells, default=ahead.CELLS, help=f"of {AHEAD}, such as 1-chat-0,8-json-1"
+        "--cells",
+        type=_cells,
+        default=ahead.CELLS,
+        help=f"cells of {AHEAD}, such as 1-chat-0,8-json-1",
     )
     parser.add_argument("--gpu", action="store_true", help="stop if there is no GPU to decode on")
-    parser.add_argument("--show", type=Path, help="table and plot of results that were saved")
+    parser.add_argument("--show", type=Path, help="table and plot of saved results")
     return parser.parse_args(words)
 
 
@@ -129,7 +135,7 @@ def _cells(text: str) -> list[ahead.Cell]:
 
 
 def _chosen(text: str, known: Mapping[str, T], kind: str) -> list[T]:
-    """Those of the known that are named, with commas between."""
+    """The values of the names in a comma-separated list."""
     names = [name.strip() for name in text.split(",")]
     if unknown := [name for name in names if name not in known]:
         raise argparse.ArgumentTypeError(f"no {kind} {unknown[0]!r}; there are {', '.join(known)}")
@@ -137,7 +143,7 @@ def _chosen(text: str, known: Mapping[str, T], kind: str) -> list[T]:
 
 
 def _bench(args: argparse.Namespace) -> Path:
-    """Measure, saving whenever there is more to save; the file with the results."""
+    """Measures and saves after every scenario; returns the file with the results."""
     if args.gpu:
         require_gpu()
     peer = ensure_peer(cache_home())
@@ -150,19 +156,19 @@ def _bench(args: argparse.Namespace) -> Path:
     plan = Plan(args.only, size, num_runs, store_root, load, peer, env, args.pair, args.cells)
     results = Results(datetime.now(UTC), _machine(), _settings(plan, args), [])
 
-    def keep() -> Path:
+    def store() -> Path:
         return save(results, args.out)
 
     for number in range(1, num_runs + 1):
         results.runs.append(_begin(plan, number))
-        _measure(plan, number, results.runs[-1], keep)
+        _measure(plan, number, results.runs[-1], store)
     if AHEAD in plan.names:
-        _read_ahead(plan, results.runs, keep)
-    return keep()
+        _measure_speculation(plan, results.runs, store)
+    return store()
 
 
 def _begin(plan: Plan, number: int) -> Run:
-    """A run in which nothing is measured yet."""
+    """A run without figures."""
     load_average = os.getloadavg()[0]
     if load_average > QUIET_LOAD:
         tell(f"the machine is busy (load average {load_average:.1f}): the figures will be noisy")
@@ -170,19 +176,19 @@ def _begin(plan: Plan, number: int) -> Run:
     return Run(round(load_average, 2), {}, {})
 
 
-def _measure(plan: Plan, number: int, run: Run, keep: Callable[[], object]) -> None:
-    """Fill the run; `keep` is called whenever figures were added."""
+def _measure(plan: Plan, number: int, run: Run, store: Callable[[], object]) -> None:
+    """Fills the run, and calls `store` whenever figures were added."""
     for sitting, names in enumerate(_sittings(plan.names), number):
-        _sit(plan, names, sitting, run, keep)
+        _sit(plan, names, sitting, run, store)
     if OVERHEAD in plan.names:
         tell("  the engine's overhead")
         run.outrider.update(overhead.measure(Path(plan.load.model), plan.load.threads))
-        keep()
+        store()
 
 
-def _read_ahead(plan: Plan, runs: Sequence[Run], keep: Callable[[], object]) -> None:
+def _measure_speculation(plan: Plan, runs: Sequence[Run], store: Callable[[], object]) -> None:
     """Cell by cell, for all runs."""
-    tell("reading ahead")
+    tell("speculative decoding")
     pair = PAIRS[plan.pair]
     model = pair.ensure(plan.store_root)
     load = plan_of(plan.store_root, model, slots=ahead.SLOTS, ctx=ahead.NUM_CTX)
@@ -193,22 +199,22 @@ def _read_ahead(plan: Plan, runs: Sequence[Run], keep: Callable[[], object]) -> 
     for number, ours, theirs in found:
         runs[number].outrider.update(ours)
         runs[number].peer.update(theirs)
-        keep()
+        store()
 
 
 def _sittings(names: Sequence[str]) -> list[list[str]]:
-    """Of a run, with the scenarios of each: rates are measured in two."""
+    """The sittings of a run, each a list of scenarios; rates are measured in both."""
     all_of_them = [name for name in SCENARIOS if name in names]
     rates = [name for name in all_of_them if name in RATES]
     return [found for found in (all_of_them, rates) if found]
 
 
 def _sit(
-    plan: Plan, names: Sequence[str], number: int, run: Run, keep: Callable[[], object]
+    plan: Plan, names: Sequence[str], number: int, run: Run, store: Callable[[], object]
 ) -> None:
-    """Start both servers, which then take turns within every scenario: a machine that gets slower
-    or faster meanwhile does so for both. Whoever starts first was seen to be 1 to 3 % faster, so
-    every other time that is the other one."""
+    """Starts both servers, which take turns within every scenario, so that a drift of the machine's
+    speed affects both. The server that starts first is 1 to 3 % faster (measured), so the order
+    alternates."""
     with tempfile.TemporaryDirectory(prefix="outrider-bench-") as name, ExitStack() as stack:
         folder = Path(name)
         starts = [
@@ -219,7 +225,7 @@ def _sit(
             (stack.enter_context(server), values)
             for server, values in (starts if number % 2 else reversed(starts))
         ]
-        asyncio.run(_take_turns(plan.size, names, number, sides, keep))
+        asyncio.run(_take_turns(plan.size, names, number, sides, store))
 
 
 async def _take_turns(
@@ -227,32 +233,32 @@ async def _take_turns(
     names: Sequence[str],
     number: int,
     sides: Sequence[tuple[Server, Values]],
-    keep: Callable[[], object],
+    store: Callable[[], object],
 ) -> None:
-    """Scenario by scenario, `keep` after each; figures of an earlier sitting count as much."""
+    """Scenario by scenario, `store` after each; sittings are averaged."""
     async with AsyncExitStack() as stack:
-        asked = [
+        servers = [
             (server, await stack.enter_async_context(Client(server.url, server.api)))
             for server, _ in sides
         ]
-        for server, client in asked:
+        for server, client in servers:
             await warm_up(Trial(server, client, Prompts("warm-up"), size))
         for name in names:
             start_s = time.monotonic()
-            found = await _ask_in_turns(name, number, asked, size)
+            found = await _run_in_turns(name, number, servers, size)
             for (_, values), figures in zip(sides, found, strict=True):
                 values.update(mean([figures, {**figures, **values}]))
-            keep()
+            store()
             tell(f"  {name:<14} {time.monotonic() - start_s:6.1f} s")
 
 
-async def _ask_in_turns(
-    name: str, number: int, asked: Sequence[tuple[Server, Client]], size: Size
+async def _run_in_turns(
+    name: str, number: int, servers: Sequence[tuple[Server, Client]], size: Size
 ) -> list[Values]:
-    """What a scenario says of each server; every other time they change places."""
-    found: list[list[Values]] = [[] for _ in asked]
+    """The figures of a scenario for each server; the order alternates."""
+    found: list[list[Values]] = [[] for _ in servers]
     for turn in range(number, number + TURNS.get(name, 1)):
-        order = list(enumerate(asked))
+        order = list(enumerate(servers))
         for i, (server, client) in order if turn % 2 else reversed(order):
             trial = Trial(server, client, Prompts(f"{number} {turn} {name}"), size)
             found[i].append(await SCENARIOS[name](trial))
@@ -298,7 +304,7 @@ def _cpu() -> str:
 
 
 def _show(path: Path) -> None:
-    """Table and plot from the JSON alone."""
+    """Prints the table and draws the plot from the JSON."""
     results = read(path)
     picture = path.with_suffix(".svg")
     write_plot(results, picture)

@@ -22,7 +22,7 @@ from outrider.daemon.cli.bench_prompts import ADAPTIVE, PLAIN, PROMPTS
 from outrider.daemon.cli.client import DaemonError
 from outrider.daemon.protocol import Load
 
-from .bound import bound, learned_in
+from .bound import bound, saved_profile
 from .failure import BenchFailed
 from .load import Ask, Client, Reply
 from .progress import tell
@@ -189,7 +189,7 @@ def _figures(cell: Cell, replies: Replies, cache_home: Path) -> Values:
     figures[cell.key(SAME)] = _same(replies)
     if cell.streams == 1:
         fixed = [reply for way in FIXED for reply in replies[way]]
-        figures[cell.key(BOUND)] = bound(fixed, learned_in(cache_home))
+        figures[cell.key(BOUND)] = bound(fixed, saved_profile(cache_home))
     return figures
 
 

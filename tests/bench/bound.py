@@ -19,18 +19,18 @@ from outrider.daemon.runner.speculation.profile import SpeculationProfile
 from outrider.daemon.runner.speculation.profile_store import load_profile
 
 from .failure import BenchFailed
-from .load import Guessed, Reply
+from .load import DraftCounts, Reply
 
 LENGTHS = range(17)  # 0: plain
-HALVINGS = 40  # of the interval in which the chance lies
+HALVINGS = 40  # of the interval of the acceptance rate
 
 
 def bound(fixed: Sequence[Reply], profile: SpeculationProfile) -> float:
     """Speed-up over plain decoding, by answers with fixed lengths."""
-    guessed = [reply.guessed for reply in fixed if reply.guessed]
-    steps = sum(r.tokens - (r.guessed.accepted if r.guessed else 0) for r in fixed)
-    share = sum(each.times for each in guessed) / steps
-    rate = _rate(guessed)
+    drafts = [reply.drafts for reply in fixed if reply.drafts]
+    steps = sum(r.tokens - (r.drafts.accepted if r.drafts else 0) for r in fixed)
+    share = sum(each.times for each in drafts) / steps
+    rate = _rate(drafts)
     plain_s = profile.verify.steady_s(1)
     draft_s = profile.draft.steady_s(1) if profile.draft.is_known else 0.0
 
@@ -42,9 +42,8 @@ def bound(fixed: Sequence[Reply], profile: SpeculationProfile) -> float:
     return max(map(speedup, LENGTHS))
 
 
-def learned_in(cache_home: Path) -> SpeculationProfile:
-    """What a daemon that has loaded one model has kept there; at most as old as the last text.
-    Raises BenchFailed."""
+def saved_profile(cache_home: Path) -> SpeculationProfile:
+    """The profile saved by a daemon that has loaded one model. Raises BenchFailed."""
     profiles = list((cache_home / "outrider" / "profile").glob("*.json"))
     profile = load_profile(profiles[0]) if len(profiles) == 1 else None
     if profile is None or not profile.verify.is_known:
@@ -52,19 +51,19 @@ def learned_in(cache_home: Path) -> SpeculationProfile:
     return profile
 
 
-def _rate(guessed: Sequence[Guessed]) -> float:
-    """With which as many guesses are expected to be right as were."""
-    right = sum(each.accepted for each in guessed)
+def _rate(drafts: Sequence[DraftCounts]) -> float:
+    """The acceptance rate per position that explains the number of accepted draft tokens."""
+    accepted = sum(each.accepted for each in drafts)
     low, high = 0.0, 1.0
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        expected = sum(each.times * _accepted(middle, each.mean_length) for each in guessed)
-        low, high = (middle, high) if expected < right else (low, middle)
+        expected = sum(each.times * _accepted(middle, each.mean_length) for each in drafts)
+        low, high = (middle, high) if expected < accepted else (low, middle)
     return low
 
 
 def _accepted(rate: float, length: float) -> float:
-    """Expected of so many guesses; a fraction is that part of one more."""
+    """Expected accepted tokens of a draft; a fraction of `length` is that part of one more."""
     whole = int(length)
-    sure = sum(rate**depth for depth in range(1, whole + 1))
-    return sure + (length - whole) * rate ** (whole + 1)
+    of_whole = sum(rate**depth for depth in range(1, whole + 1))
+    return of_whole + (length - whole) * rate ** (whole + 1)

@@ -1,5 +1,5 @@
-"""How the benchmark says what went wrong: one sentence, and what to do."""
+"""How does the benchmark fail? With one sentence for the person who started it."""
 
 
 class BenchFailed(Exception):
-    """The benchmark cannot go on; the text is for the person who started it."""
+    """The benchmark cannot continue; the text says why, and what to do."""

@@ -1,7 +1,7 @@
-"""One streaming client for both servers: when did each piece of text arrive, and how many tokens?
+"""One streaming client for both servers: when does each line arrive, with how many tokens?
 
-The two APIs differ only in their adapter. Lines are stamped as they come and read after the last
-one, so that the client takes little of the processor that it measures.
+The two APIs differ only in their adapter. Lines get a time stamp when they arrive and are parsed
+after the last one, so that the client takes little of the CPU time that it measures.
 """
 
 from __future__ import annotations
@@ -26,49 +26,49 @@ Json = dict[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A prompt that reaches the tokenizer as it is, answered greedily if nothing else is said."""
+    """A request with a raw prompt, by default with greedy sampling."""
 
     prompt: str
     num_predict: int
     drawing: Mapping[str, float] = field(default_factory=lambda: {"temperature": 0, "top_k": 1})
-    is_counted: bool = False  # each line says how many tokens it stands for
+    is_counted: bool = False  # each line has its number of tokens
 
 
 @dataclass(frozen=True, slots=True)
-class Guessed:
-    """What came of reading ahead for an answer."""
+class DraftCounts:
+    """The drafts of one answer."""
 
     drafted: int
     accepted: int
-    mean_length: float  # of the drafts that were made
+    mean_length: float  # of a draft, in tokens
 
     @property
     def times(self) -> float:
-        """That something was guessed."""
+        """The number of drafts."""
         return self.drafted / self.mean_length if self.drafted else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one line of an answer holds."""
+    """The content of one line of an answer."""
 
     text: str
-    tokens: int  # of who was asked to count them
+    tokens: int  # 0 unless counts were requested
     usage: tuple[int, int] | None  # tokens of the prompt and of the answer; on the last line
-    guessed: Guessed | None = None  # on the last line, of who tells it
+    drafts: DraftCounts | None = None  # on the last line, if the server reports them
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A finished answer. Times are those of one monotonic clock."""
+    """A finished answer. Times are in seconds by one monotonic clock."""
 
     start_s: float
-    arrivals_s: tuple[float, ...]  # of the lines that hold text or tokens
+    arrivals_s: tuple[float, ...]  # of the lines with text or tokens
     texts: tuple[str, ...]  # of these lines
-    counts: tuple[int, ...]  # of the tokens of these lines, if they were asked for
+    counts: tuple[int, ...]  # tokens of these lines, if requested
     prompt_tokens: int
     tokens: int
-    guessed: Guessed | None = None
+    drafts: DraftCounts | None = None
 
     @property
     def ttft_s(self) -> float:
@@ -85,14 +85,14 @@ class Reply:
 
 
 class Api(Protocol):
-    """How a server is asked, and how its lines are read."""
+    """The requests of a server's API, and the parsing of its lines."""
 
     @property
     def path(self) -> str: ...
 
     @property
     def opening(self) -> bytes:
-        """How a line with data begins; others are pauses or signs of life."""
+        """The prefix of a line with data; other lines are separators or keep-alives."""
         ...
 
     def body(self, ask: Ask) -> Json: ...
@@ -105,7 +105,7 @@ class OutriderApi:
     """Ollama's raw generate (CONTRACT 1.2)."""
 
     model: str
-    options: Json  # how the model is to be loaded
+    options: Json  # for loading the model
 
     path: ClassVar[str] = "/api/generate"
     opening: ClassVar[bytes] = b"{"
@@ -119,16 +119,17 @@ class OutriderApi:
         data = json.loads(line)
         _check(data)
         counts = (data.get("prompt_eval_count", 0), data.get("eval_count", 0))
-        told = data.get("speculation")
-        guessed = Guessed(told["drafted"], told["accepted"], told["mean_length"]) if told else None
+        report = data.get("speculation")
+        fields = ("drafted", "accepted", "mean_length")
+        drafts = DraftCounts(*(report[name] for name in fields)) if report else None
         tokens = len(data.get("logprobs") or ())
-        return Part(data["response"], tokens, counts if data["done"] else None, guessed)
+        return Part(data["response"], tokens, counts if data["done"] else None, drafts)
 
 
 @dataclass(frozen=True, slots=True)
 class PeerApi:
-    """llama-server's own completion route, which sends each token on its own; its prompt cache
-    stays as it is by default."""
+    """llama-server's own completion route, which sends each token on a line of its own; its prompt
+    cache is on by default."""
 
     path: ClassVar[str] = "/completion"
     opening: ClassVar[bytes] = b"data:"
@@ -152,7 +153,7 @@ class PeerApi:
 
 
 class Stream:
-    """One request under way."""
+    """One running request."""
 
     def __init__(self, session: aiohttp.ClientSession, api: Api, ask: Ask, mark: int) -> None:
         self._session = session
@@ -165,7 +166,7 @@ class Stream:
         self._task = asyncio.create_task(self._receive())
 
     async def marked(self) -> None:
-        """Until so many lines have come as were marked, or the answer is over."""
+        """Waits until line number `mark` has arrived, or the answer has ended."""
         await self._marked.wait()
 
     async def reply(self) -> Reply:
@@ -180,7 +181,7 @@ class Stream:
         if usage is None or not pieces:
             raise BenchFailed(f"{self._api.path} gave no text or no token counts")
         arrivals_s, texts, counts = zip(*pieces, strict=True)
-        return Reply(self._start_s, arrivals_s, texts, counts, *usage, parts[-1][1].guessed)
+        return Reply(self._start_s, arrivals_s, texts, counts, *usage, parts[-1][1].drafts)
 
     async def _receive(self) -> None:
         try:
@@ -203,7 +204,7 @@ class Stream:
 
 
 class Client:
-    """Asks one server; to be used as a context."""
+    """A client for one server; a context manager."""
 
     def __init__(self, url: str, api: Api) -> None:
         self._api = api
@@ -221,7 +222,7 @@ class Client:
         await self._session.close()
 
     def start(self, ask: Ask, *, mark: int = 1) -> Stream:
-        """Send a request; `mark` is the number of the line that `Stream.marked` waits for."""
+        """Sends a request; `mark` is the number of the line that `Stream.marked` waits for."""
         return Stream(self._session, self._api, ask, mark)
 
     async def ask(self, ask: Ask) -> Reply:

@@ -1,4 +1,4 @@
-"""What does the engine itself cost per step: the time that is not spent in `llama_decode`?
+"""How long does a step take outside of `llama_decode`?
 
 Runs in a process of its own, with the environment of a runner, and prints its figures as JSON:
 `python -m bench.overhead MODEL.gguf THREADS`.
@@ -30,7 +30,7 @@ STREAMS = 8
 WIDE_VOCAB = 262_144
 WIDE_STREAMS = 4
 STEPS = 64
-SKIPPED_STEPS = 8
+SKIPPED_STEPS = 8  # at the start and at the end
 TIMEOUT_S = 180.0
 SAMPLINGS = {"greedy": GREEDY, "sampled": Sampling(seed=1)}
 
@@ -74,7 +74,7 @@ class Stopwatch:
         return timed
 
     def values(self, name: str) -> Values:
-        """Medians over the steps, so that a neighbour on the machine disturbs little."""
+        """Medians over the steps, which a busy neighbour on the machine disturbs little."""
         pairs = list(zip(self.steps_s, self.inside_s, strict=True))[SKIPPED_STEPS:]
         own_s = median(step - inside for step, inside in pairs)
         share = median((step - inside) / step for step, inside in pairs)

@@ -1,4 +1,4 @@
-"""Where does the peer come from: llama-server, built once from the source of the installed package.
+"""How is the peer built: llama-server, once, from the source of the installed package?
 
 The sdist of llama-cpp-python holds the very llama.cpp that Outrider decodes with, so with the same
 flags both run the same kernels (GUIDE 12.4).
@@ -33,14 +33,14 @@ FLAGS = (
     "-DLLAMA_OPENSSL=OFF",
 )
 NINJA_STEP = re.compile(r"\[(\d+)/(\d+)\]")
-SHOWN_LINES = 15
+SHOWN_LINES = 15  # of the output of a failed command
 
 
 def ensure_peer(cache: Path) -> Path:
     """The llama-server of the installed version; built now if need be. Raises BenchFailed.
 
-    CMAKE_ARGS holds for the peer as it does for the installation of Outrider. Each value has a
-    build of its own, for CMake would remember the flags of the last one.
+    CMAKE_ARGS applies to the peer as to the installation of Outrider. Each value has a build folder
+    of its own, because CMake keeps the flags of the last configuration.
     """
     folder = cache / "peer" / version(PACKAGE)
     folder.mkdir(parents=True, exist_ok=True)
@@ -62,10 +62,10 @@ def _source(folder: Path) -> Path:
     target = folder / "source"
     if target.exists():
         return target
-    wanted = f"{PACKAGE}=={version(PACKAGE)}"
-    print(f"fetching the source of {wanted}", file=sys.stderr)
+    pinned = f"{PACKAGE}=={version(PACKAGE)}"
+    print(f"fetching the source of {pinned}", file=sys.stderr)
     pip = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--no-deps"]
-    _run([*pip, "--no-binary", PACKAGE, "--dest", str(folder), wanted], folder / "download.log")
+    _run([*pip, "--no-binary", PACKAGE, "--dest", str(folder), pinned], folder / "download.log")
     archive = next(folder.glob("*.tar.gz"))
     fresh = folder / "unpacked"
     shutil.rmtree(fresh, ignore_errors=True)
@@ -98,7 +98,7 @@ def _tool(name: str) -> str:
 
 
 def _run(command: Sequence[str], log: Path) -> None:
-    """Run a command, show how far it is, and keep what it says. Raises BenchFailed."""
+    """Runs a command, shows its progress, and keeps its output in `log`. Raises BenchFailed."""
     last: deque[str] = deque(maxlen=SHOWN_LINES)
     with (
         log.open("w") as out,
@@ -112,8 +112,8 @@ def _run(command: Sequence[str], log: Path) -> None:
             last.append(line)
             _show(line)
     if process.returncode:
-        said = "".join(last)
-        raise BenchFailed(f"{shlex.join(command[:2])} failed; all of {log} ends with:\n{said}")
+        output = "".join(last)
+        raise BenchFailed(f"{shlex.join(command[:2])} failed; the end of {log}:\n{output}")
 
 
 def _show(line: str) -> None:

@@ -1,7 +1,7 @@
-"""What do the results look like: every ratio and goal in one SVG.
+"""How are the results drawn: every ratio and goal in one SVG?
 
 Two panels with one logarithmic axis each. In the first, a dot is the median ratio Outrider/peer; in
-the second, Outrider's own figure by what is allowed. The line through it spans the runs.
+the second, Outrider's own figure relative to its bound. The line through it spans the runs.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """Where a ratio lies, from left to right."""
+    """A logarithmic axis, from left to right."""
 
     low: float
     high: float
@@ -57,8 +57,8 @@ class Axis:
         return LABELS + min(max(share, 0.0), 1.0) * (WIDTH - LABELS - FIGURES)
 
 
-def _ahead(results: Results) -> list[Dot]:
-    """How adaptive drafting compares, cell by cell."""
+def _speculation(results: Results) -> list[Dot]:
+    """Adaptive speculation against each baseline, cell by cell."""
     return [
         Dot(
             f"{line.cell.streams} {line.cell.kind} {line.cell.temperature:g}, by {name}",
@@ -84,8 +84,8 @@ def draw(results: Results) -> str:
     owns = [dot for finding in findings if (dot := _own(finding))]
     panels = [
         Panel("Outrider / llama-server", ratios),
-        Panel("Outrider's own figure / what is allowed", owns),
-        Panel(f"Adaptive / plain, fixed, llama-server: {pair_of(results)}", _ahead(results)),
+        Panel("Outrider's own figure / its bound", owns),
+        Panel(f"Adaptive / plain, fixed, llama-server: {pair_of(results)}", _speculation(results)),
     ]
     panels = [panel for panel in panels if panel.dots]
     height = TOP + sum(panel.height for panel in panels)
@@ -139,7 +139,7 @@ def _panel(panel: Panel, top: int) -> Iterator[str]:
     axis, first = _axis(panel.dots), top + HEAD
     bottom = first + LINE * len(panel.dots)
     yield _text(20, top + 32, panel.title, size=15, weight=600)
-    yield _text(20, top + 50, "bracket: the goal, open to its good side", fill=FAINT, size=11)
+    yield _text(20, top + 50, "bracket: the goal, open to the better side", fill=FAINT, size=11)
     for tick in (tick for tick in TICKS if axis.low <= tick <= axis.high):
         x, colour = axis.x(tick), FAINT if tick == 1 else GRID
         yield _rule(x, first - 8, x, bottom, colour)
@@ -162,13 +162,13 @@ def _dot(dot: Dot, axis: Axis, y: float) -> Iterator[str]:
 
 
 def _goal(x: float, y: float, foot: int) -> str:
-    """A bracket whose feet point to where the median should be."""
+    """A bracket whose feet point to the better side."""
     path = f"M{x + foot:.1f} {y - 9:.1f}H{x:.1f}V{y + 9:.1f}H{x + foot:.1f}"
     return f'<path d="{path}" fill="none" stroke="{INK}" stroke-width="1.5"/>'
 
 
 def _axis(dots: Sequence[Dot]) -> Axis:
-    """From tick to tick around everything that is shown."""
+    """The smallest range of ticks around all values."""
     goals = [dot.goal for dot in dots if dot.goal is not None]
     shown = [1.0, *goals, *(v for dot in dots for v in (dot.spread.low, dot.spread.high))]
     low = max((tick for tick in TICKS if tick < min(shown)), default=TICKS[0])

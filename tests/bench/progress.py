@@ -1,4 +1,4 @@
-"""How does the benchmark say what it is at? On stderr, apart from the results."""
+"""How does the benchmark report its progress? On stderr, apart from the results."""
 
 from __future__ import annotations
 

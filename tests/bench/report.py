@@ -1,4 +1,4 @@
-"""What did the runs show: results as JSON, and one table of ratios beside their goals."""
+"""What are the results: JSON, and a table of ratios beside their goals."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ Fact = str | int | float
 
 
 class Run(msgspec.Struct, frozen=True):
-    """One measurement of both, one right after the other."""
+    """One measurement of both servers, in turns."""
 
-    load_average: float  # of the machine, before
+    load_average: float  # of the machine before the run, 1 minute
     outrider: Values
     peer: Values
 
 
 class Results(msgspec.Struct, frozen=True):
-    """Everything that table and plot are made from."""
+    """The content of a results file."""
 
     taken_at: datetime
     machine: dict[str, Fact]
@@ -50,7 +50,7 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the table: a figure of a scenario, what it is called and what is wanted."""
+    """One line of the table: a figure of a scenario, its title, unit and goal."""
 
     key: str
     title: str
@@ -76,7 +76,7 @@ ROWS = (
     Row("ttft-shared-burst", "shared prompt, all at once", "ms", Goal(0.35)),
     Row("stall", "longest gap by median gap", "x", own(3.0)),
     Row("stall-calm", "longest gap by undisturbed gap", "x"),
-    Row("stall-ttft", "first token of who stalls", "ms"),
+    Row("stall-ttft", "first token, long prompt", "ms"),
     Row("memory-loaded", "memory, loaded", "MiB"),
     Row("memory", "memory, after all", "MiB"),
     Row("overhead-greedy-percent", "own work, 8 streams", "%", own(3.0)),
@@ -90,7 +90,7 @@ ROWS = (
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Of one figure over the runs."""
+    """Minimum, median and maximum of one figure over the runs."""
 
     low: float
     middle: float
@@ -99,7 +99,7 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A row with what was measured for it."""
+    """A row with its figures."""
 
     row: Row
     outrider: Spread
@@ -108,19 +108,19 @@ class Finding:
 
     @property
     def judged(self) -> Spread | None:
-        """What the goal is about."""
+        """The figure that the goal bounds."""
         goal = self.row.goal
         return self.ratio if goal is None or goal.of_ratio else self.outrider
 
     @property
     def is_met(self) -> bool | None:
-        """None: there is no goal, or nothing to hold against it."""
+        """Whether the goal is met; None without a goal or without figures."""
         goal, judged = self.row.goal, self.judged
         return None if goal is None or judged is None else goal.is_met(judged.middle)
 
 
 def find(results: Results) -> list[Finding]:
-    """The rows that were measured."""
+    """The rows that have figures."""
     return [finding for row in ROWS if (finding := _find(row, results.runs))]
 
 
@@ -175,7 +175,7 @@ def _cells(finding: Finding) -> tuple[str, ...]:
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    """Words to the left, figures to the right."""
+    """Text is left aligned, figures are right aligned."""
     words = {0, 1, len(cells) - 2, len(cells) - 1}
     aligned = (
         text.ljust(width) if i in words else text.rjust(width)
@@ -185,13 +185,13 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def _figure(value: float) -> str:
-    """Three digits or a little more, at most two behind the point."""
+    """At least three digits, at most two of them after the point."""
     digits = 2 if abs(value) < 10 else 1 if abs(value) < 100 else 0
     return f"{value:,.{digits}f}"
 
 
 def save(results: Results, folder: Path) -> Path:
-    """Write the results; the file is whole at every moment."""
+    """Writes the results, atomically."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{results.taken_at.astimezone(UTC):%Y%m%d-%H%M%S}.json"
     partial = path.with_suffix(".partial")
@@ -201,7 +201,7 @@ def save(results: Results, folder: Path) -> Path:
 
 
 def read(path: Path) -> Results:
-    """Results that were saved. Raises BenchFailed."""
+    """Saved results. Raises BenchFailed."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=Results)
     except (OSError, msgspec.DecodeError) as error:

@@ -1,6 +1,6 @@
-"""What is measured of a server: each scenario is one way of using it, and gives named figures.
+"""What is measured of a server? Each scenario is one way of using it, and gives named figures.
 
-Rates are tokens per second, times milliseconds, sizes MiB; `report.ROWS` says what they mean.
+Rates are in tokens per second, times in milliseconds, sizes in MiB; `report.ROWS` has the titles.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .servers import Server
 
 MODEL = "smollm2:135m"
 
-# Each is one token with the blank before it, in SmolLM2's vocabulary and most others.
+# Each word with the blank before it is one token in SmolLM2's vocabulary and most others.
 WORDS = (
     "time people water light stone river house paper music story garden winter summer window "
     "market number letter family doctor school church street island forest mountain village "
@@ -26,18 +26,18 @@ WORDS = (
 )
 STREAMS = (1, 4, 8, 16)
 SLOTS = max(STREAMS)
-SHARED_TOKENS = 1500
-LONG_TOKENS = 2000
+SHARED_TOKENS = 1500  # of the prefix that several prompts share
+LONG_TOKENS = 2000  # of a long prompt
 STALL_STREAMS = 4
 STALL_MARK = 16  # tokens of each stream before the long prompt arrives
-TTFT_PREDICT = 4
+TTFT_PREDICT = 4  # tokens
 
 Values = dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How long to measure."""
+    """The length of the measurements."""
 
     predict: int  # tokens of each stream
     repeats: int  # of short measurements
@@ -51,14 +51,14 @@ QUICK = Size(predict=48, repeats=5, sharers=4, stall_predict=128, stall_tokens=2
 
 
 class Prompts:
-    """Texts that no server has seen before; the same seed gives the same texts."""
+    """Prompts that are in no server's cache; the same seed gives the same prompts."""
 
     def __init__(self, seed: str) -> None:
         self._random = random.Random(seed)
         self._words = WORDS.split()
 
     def count(self) -> str:
-        """About 30 tokens; the model goes on counting for as long as it may."""
+        """About 30 tokens; the model continues counting up to its limit."""
         start = self._random.randrange(1000, 9000)
         return f"Counting up from {start}: {start}, {start + 1}, {start + 2},"
 
@@ -84,13 +84,13 @@ Scenario = Callable[[Trial], Awaitable[Values]]
 
 
 async def warm_up(trial: Trial) -> None:
-    """Load the model and run the shapes of every batch once; nothing of it counts."""
+    """Loads the model and runs every batch size once, outside the measurement."""
     for count in STREAMS:
         await trial.client.ask_together(Ask(trial.prompts.count(), 8) for _ in range(count))
 
 
 def streams(count: int) -> Scenario:
-    """All tokens by all time, HTTP and prompts included; and the rate inside each stream."""
+    """All tokens per second, HTTP and prefill included; and the decode rate of each stream."""
 
     async def measure(trial: Trial) -> Values:
         asks = [Ask(trial.prompts.count(), trial.size.predict) for _ in range(count)]
@@ -112,14 +112,14 @@ async def ttft_short(trial: Trial) -> Values:
 
 
 async def ttft_long(trial: Trial) -> Values:
-    """Cold, as the text is new from its first word on; then the same text again."""
+    """Cold, as the prompt is new from its first token on; then the same prompt again."""
     ask = Ask(trial.prompts.long(LONG_TOKENS), TTFT_PREDICT)
     cold, *known = await _ttfts(trial.client, [ask] * (trial.size.repeats + 1))
     return {"ttft-long": _ms(cold), "ttft-repeat": _ms(median(known))}
 
 
 async def ttft_shared(trial: Trial) -> Values:
-    """Several requests share the start of their prompt: one by one, and all at once."""
+    """Several requests share a prefix: one by one, and all at once."""
     return {
         "ttft-shared-idle": _ms(await _shared_idle(trial)),
         "ttft-shared-burst": _ms(await _shared_burst(trial)),
@@ -127,19 +127,19 @@ async def ttft_shared(trial: Trial) -> Values:
 
 
 async def _shared_idle(trial: Trial) -> float:
-    """Each comes when the one before is answered: one slot could serve them all."""
+    """Each is sent after the answer to the last: one slot could serve them all."""
     asks = _sharers(trial)
     return fmean((await _ttfts(trial.client, asks))[1:])
 
 
 async def _shared_burst(trial: Trial) -> float:
-    """All come at once, each to a slot of its own; the one answered first does not count."""
+    """All are sent at once, each to a slot of its own; the first answer does not count."""
     replies = await trial.client.ask_together(_sharers(trial))
     return fmean(sorted(reply.ttft_s for reply in replies)[1:])
 
 
 async def stall(trial: Trial) -> Values:
-    """A long prompt arrives while others decode: how much longer is their longest wait?"""
+    """A long prompt arrives while others decode: how long is their longest gap?"""
     asks = [Ask(trial.prompts.count(), trial.size.stall_predict) for _ in range(STALL_STREAMS)]
     running = [trial.client.start(ask, mark=STALL_MARK) for ask in asks]
     for stream in running:
@@ -173,12 +173,13 @@ SCENARIOS: dict[str, Scenario] = {  # in the order of a run
     "stall": stall,
     "memory": memory,
 }
-TURNS = {"streams-1": 4, "streams-4": 2}  # of short ones, which a neighbour disturbs as a whole
+TURNS = {"streams-1": 4, "streams-4": 2}
+"""Repetitions of short scenarios, which a busy neighbour may disturb from start to end."""
 RATES = frozenset(f"streams-{count}" for count in STREAMS)
 
 
 def mean(turns: Sequence[Values]) -> Values:
-    """Of a scenario that was measured several times."""
+    """The mean of each figure over several turns."""
     return {name: fmean(values[name] for values in turns) for name in turns[0]}
 
 
@@ -189,12 +190,12 @@ def _sharers(trial: Trial) -> list[Ask]:
 
 
 async def _ttfts(client: Client, asks: Sequence[Ask]) -> list[float]:
-    """Seconds to the first text of each, one request after another."""
+    """Seconds to the first text of each request, sent one after another."""
     return [(await client.ask(ask)).ttft_s for ask in asks]
 
 
 def _warn_short(replies: Sequence[Reply], num_predict: int) -> None:
-    """Rates count the tokens that came; streams that ended early still thin out the batch."""
+    """Warns of streams that ended early: they make the batch smaller for the rest."""
     if early := sum(reply.tokens < num_predict for reply in replies):
         print(f"  {early} of {len(replies)} streams ended early", file=sys.stderr)
 

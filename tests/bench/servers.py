@@ -1,4 +1,4 @@
-"""How are the two servers started, measured and ended? One at a time, on free loopback ports."""
+"""How are the two servers started, measured and stopped, on free loopback ports?"""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from outrider.daemon.protocol import Load
 from .failure import BenchFailed
 from .load import Api, OutriderApi, PeerApi
 
-START_S = 120.0
-STOP_S = 20.0
+START_S = 120.0  # until a server has loaded its model, at most
+STOP_S = 20.0  # between SIGTERM and SIGKILL
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server that is up."""
+    """A running server."""
 
     url: str
     pid: int
@@ -41,7 +41,7 @@ class Server:
 
 @contextmanager
 def start_outrider(store_root: Path, model: str, load: Load, folder: Path) -> Iterator[Server]:
-    """Our daemon, which loads the model with the first request."""
+    """Outrider, which loads the model with the first request."""
     env = {
         "OUTRIDER_NUM_PARALLEL": str(load.slots),
         "OUTRIDER_CONTEXT_LENGTH": str(load.num_ctx),
@@ -57,8 +57,8 @@ def start_outrider(store_root: Path, model: str, load: Load, folder: Path) -> It
 def start_peer(
     binary: Path, load: Load, folder: Path, env: Mapping[str, str], flags: Sequence[str] = ()
 ) -> Iterator[Server]:
-    """llama-server with the slots, cells, threads and batch of `load`, else with its defaults, or
-    as more `flags` say."""
+    """llama-server with the slots, cells, threads and batch of `load`, further `flags`, and its own
+    defaults for the rest."""
     port = _free_port()
     url, log = f"http://127.0.0.1:{port}", folder / "peer.log"
     with log.open("w") as out:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from bench.bound import bound, learned_in
+from bench.bound import bound, saved_profile
 from bench.failure import BenchFailed
-from bench.load import Guessed, Reply
+from bench.load import DraftCounts, Reply
 from lab import known
 from outrider.daemon.runner.speculation.profile import SpeculationProfile
 from outrider.daemon.runner.speculation.profile_store import save_profile
@@ -19,25 +19,25 @@ TIMES = 1600  # that something was guessed, with each length
 
 
 def machine(*, row: float, draft: float | None) -> SpeculationProfile:
-    """A decode of one row takes a second, each further one so much more."""
+    """A decode of one row takes a second, and `row` seconds more for each further row."""
     verify = known({1: 1.0, 17: 1.0 + 16 * row})
     return SpeculationProfile(verify, StepCost() if draft is None else known({1: draft}))
 
 
 def fixed(rate: float, *, idle: int = 0) -> list[Reply]:
-    """Answers with 1, 2 and 4 guesses a step, and so many steps in which there were none."""
+    """Answers with 1, 2 and 4 draft tokens per step, and `idle` steps without a draft."""
     replies = []
     for length in (1, 2, 4):
-        right = round(TIMES * sum(rate**depth for depth in range(1, length + 1)))
-        guessed = Guessed(length * TIMES, right, float(length))
-        replies.append(Reply(0.0, (), (), (), 0, TIMES + idle + right, guessed))
+        accepted = round(TIMES * sum(rate**depth for depth in range(1, length + 1)))
+        drafts = DraftCounts(length * TIMES, accepted, float(length))
+        replies.append(Reply(0.0, (), (), (), 0, TIMES + idle + accepted, drafts))
     return replies
 
 
 @pytest.mark.parametrize(
     ("rate", "row", "draft", "expected"),
     [
-        (0.5, 0.0, 0.1, 1.75 / 1.2),  # 2 guesses: one gives 1.5 / 1.1, three 1.875 / 1.3
+        (0.5, 0.0, 0.1, 1.75 / 1.2),  # 2 draft tokens: one gives 1.5 / 1.1, three 1.875 / 1.3
         (0.5, 0.1, 0.1, 1.5 / 1.2),  # the rows cost something too
         (0.5, 0.0, 0.6, 1.0),
         (0.0, 0.0, 0.1, 1.0),
@@ -52,17 +52,17 @@ def test_the_best_length_sets_the_bound(
     assert found == pytest.approx(expected, rel=1e-3)
 
 
-def test_steps_without_a_guess_gain_nothing() -> None:
+def test_steps_without_a_draft_gain_nothing() -> None:
     """Every other step: half of them give 17 tokens."""
     assert bound(fixed(1.0, idle=TIMES), machine(row=0.0, draft=None)) == pytest.approx(9.0)
 
 
-def test_who_never_guesses_gains_nothing() -> None:
+def test_no_drafts_gain_nothing() -> None:
     assert bound([Reply(0.0, (), (), (), 0, 48)], machine(row=0.0, draft=None)) == 1.0
 
 
-def test_what_the_daemon_has_kept_is_read(tmp_path: Path) -> None:
+def test_the_saved_profile_is_read(tmp_path: Path) -> None:
     with pytest.raises(BenchFailed, match="has not kept"):
-        learned_in(tmp_path)
+        saved_profile(tmp_path)
     save_profile(machine(row=0.5, draft=0.1), tmp_path / "outrider" / "profile" / "one.json")
-    assert learned_in(tmp_path).verify.seconds(3) == pytest.approx(2.0)
+    assert saved_profile(tmp_path).verify.seconds(3) == pytest.approx(2.0)
