@@ -44,7 +44,7 @@ bench-gpu:
 	  { echo "make bench-gpu: no nvcc found; install the CUDA toolkit" >&2; exit 1; }
 	@for pair in tiny moe; do \
 	  $(MAKE) --no-print-directory bench VENV=$(CUDA_VENV) \
-	    ARGS="--gpu --only ahead --pair $$pair $(ARGS)" || exit; \
+	    ARGS="--gpu --only speculation --pair $$pair $(ARGS)" || exit; \
 	done
 
 check: $(VENV)/.installed-check types

@@ -28,8 +28,7 @@ from outrider.daemon.protocol import Load
 from outrider.daemon.runners.process import RUNNER_ENV
 from outrider.models.store import Store
 
-from . import ahead, overhead
-from .ahead_table import ahead_table
+from . import overhead, speculation
 from .failure import BenchFailed
 from .gpu import gpu_name, require_gpu
 from .load import Client
@@ -55,13 +54,14 @@ from .scenarios import (
     warm_up,
 )
 from .servers import Server, start_outrider, start_peer
+from .speculation_table import speculation_table
 
 NUM_CTX = 8192
-OVERHEAD, AHEAD = "overhead", "ahead"
-NAMES = (*SCENARIOS, OVERHEAD, AHEAD)
-AHEAD_PREDICT = {QUICK: 48, FULL: 64}  # tokens of a single stream
+OVERHEAD, SPECULATION = "overhead", "speculation"
+NAMES = (*SCENARIOS, OVERHEAD, SPECULATION)
+STREAM_PREDICT = {QUICK: 48, FULL: 64}  # tokens of a single stream
 GPU_PREDICT = 8
-"""Factor for AHEAD_PREDICT on a GPU, where 64 tokens would arrive in a few lines, of 25 ms each."""
+"""Factor for STREAM_PREDICT on a GPU, where 64 tokens arrive in a few lines, 25 ms apart."""
 QUIET_LOAD = 0.5  # load average (1 minute) of an idle machine, at most
 T = TypeVar("T")
 
@@ -78,7 +78,7 @@ class Plan:
     peer: Path
     peer_env: dict[str, str]
     pair: str  # of PAIRS
-    cells: Sequence[ahead.Cell]  # of speculative decoding
+    cells: Sequence[speculation.Cell]  # of speculative decoding
 
 
 def main() -> None:
@@ -107,13 +107,13 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
         help="whether llama-server gets the environment of our runner, with its OpenMP setting",
     )
     parser.add_argument(
-        "--pair", choices=PAIRS, default="qwen", help=f"model and drafter for {AHEAD}"
+        "--pair", choices=PAIRS, default="qwen", help=f"model and drafter for {SPECULATION}"
     )
     parser.add_argument(
         "--cells",
         type=_cells,
-        default=ahead.CELLS,
-        help=f"cells of {AHEAD}, such as 1-chat-0,8-json-1",
+        default=speculation.CELLS,
+        help=f"cells of {SPECULATION}, such as 1-chat-0,8-json-1",
     )
     parser.add_argument("--gpu", action="store_true", help="stop if there is no GPU to decode on")
     parser.add_argument("--show", type=Path, help="table and plot of saved results")
@@ -130,8 +130,8 @@ def _names(text: str) -> list[str]:
     return _chosen(text, {name: name for name in NAMES}, "scenario")
 
 
-def _cells(text: str) -> list[ahead.Cell]:
-    return _chosen(text, {cell.name: cell for cell in ahead.CELLS}, "cell")
+def _cells(text: str) -> list[speculation.Cell]:
+    return _chosen(text, {cell.name: cell for cell in speculation.CELLS}, "cell")
 
 
 def _chosen(text: str, known: Mapping[str, T], kind: str) -> list[T]:
@@ -162,7 +162,7 @@ def _bench(args: argparse.Namespace) -> Path:
     for number in range(1, num_runs + 1):
         results.runs.append(_begin(plan, number))
         _measure(plan, number, results.runs[-1], store)
-    if AHEAD in plan.names:
+    if SPECULATION in plan.names:
         _measure_speculation(plan, results.runs, store)
     return store()
 
@@ -191,9 +191,9 @@ def _measure_speculation(plan: Plan, runs: Sequence[Run], store: Callable[[], ob
     tell("speculative decoding")
     pair = PAIRS[plan.pair]
     model = pair.ensure(plan.store_root)
-    load = plan_of(plan.store_root, model, slots=ahead.SLOTS, ctx=ahead.NUM_CTX)
-    predict = AHEAD_PREDICT[plan.size] * (1 if gpu_name() == "none" else GPU_PREDICT)
-    found = ahead.measure(
+    load = plan_of(plan.store_root, model, slots=speculation.SLOTS, ctx=speculation.NUM_CTX)
+    predict = STREAM_PREDICT[plan.size] * (1 if gpu_name() == "none" else GPU_PREDICT)
+    found = speculation.measure(
         load, plan.store_root, model, plan.peer, pair, plan.cells, len(runs), predict
     )
     for number, ours, theirs in found:
@@ -277,7 +277,7 @@ def _settings(plan: Plan, args: argparse.Namespace) -> dict[str, Fact]:
         "kv_type": load.kv_type,
         "peer_env": args.peer_env,
         "size": "quick" if args.quick else "full",
-        **({"pair": args.pair} if AHEAD in plan.names else {}),
+        **({"pair": args.pair} if SPECULATION in plan.names else {}),
     }
 
 
@@ -309,7 +309,7 @@ def _show(path: Path) -> None:
     picture = path.with_suffix(".svg")
     write_plot(results, picture)
     findings = find(results)
-    tables = [*([table(findings)] if findings else []), ahead_table(results)]
+    tables = [*([table(findings)] if findings else []), speculation_table(results)]
     print("", *tables, f"results: {path}\nplot:    {picture}", sep="\n\n")
 
 

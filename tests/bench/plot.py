@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from .ahead_table import GOALS, lines, pair_of
 from .report import Finding, Results, Spread, find
+from .speculation_table import GOALS, lines, pair_of
 
 WIDTH, LABELS, FIGURES = 1020, 290, 190  # pixels: all, names on the left, numbers on the right
 LINE, HEAD, FOOT = 24, 74, 30  # pixels: a row, above the rows of a panel, below them

@@ -29,10 +29,10 @@ from outrider.daemon.runner.speculation.drafters.drafter import (
 from outrider.daemon.runner.speculation.profile import SpeculationProfile
 from spoken import FILE, Spoken, write
 
-from .ahead import CHAT, GREEDY, NUM_CTX, SAMPLED, TEMPERATURES
 from .pair import ensure_pair
 from .plan import models_root, plan_of
 from .progress import tell
+from .speculation import CHAT, GREEDY, NUM_CTX, SAMPLED, TEMPERATURES
 
 TEXTS = 8  # of one kind
 TOKENS = 64
@@ -120,7 +120,7 @@ def main() -> None:
 
 
 def _request(id_: int, kind: str, temperature: float, number: int) -> Submit:
-    """As `ahead` asks it."""
+    """As `speculation` requests it."""
     drawing = {**SAMPLED, "seed": number} if temperature else GREEDY
     prompt = CHAT.format(f"{number}. {PROMPTS[kind]}")
     return ask(id_, prompt, TOKENS + 1, sampling=Sampling(**drawing))

@@ -7,12 +7,12 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from bench.ahead import CELLS, FIXED, OURS, PEER
-from bench.ahead_table import ahead_table, lines
 from bench.failure import BenchFailed
 from bench.plot import Axis, draw
 from bench.report import ROWS, Finding, Goal, Results, Run, find, read, save, spread, table
 from bench.scenarios import Prompts, Values
+from bench.speculation import CELLS, FIXED, OURS, PEER
+from bench.speculation_table import lines, speculation_table
 from msgspec.structs import replace
 
 pytestmark = pytest.mark.unit
@@ -176,24 +176,24 @@ def test_a_run_that_was_stopped_counts_where_it_came_to() -> None:
     assert (single.by["peer"].middle, eighth.by["peer"].middle) == pytest.approx(
         (1.5 * 15 / 16, 15 / 16)
     )
-    assert "error of 2.0%" in ahead_table(stopped)
+    assert "error of 2.0%" in speculation_table(stopped)
 
 
 def test_a_cell_below_its_goal_is_marked() -> None:
     both = pair_runs()
-    text = ahead_table(replace(both, runs=both.runs[:1]))
+    text = speculation_table(replace(both, runs=both.runs[:1]))
     assert text.count("0.94!") == len(CELLS)
     assert text.count("0.75!") == len([cell for cell in CELLS if cell.streams == 1])
-    assert "0.94!" not in ahead_table(both)
+    assert "0.94!" not in speculation_table(both)
     assert "error of 2.0%" in text
-    assert ahead_table(results(({}, {}))) == ""
+    assert speculation_table(results(({}, {}))) == ""
 
 
 def test_table_and_plot_say_which_pair_it_is() -> None:
     old = pair_runs()
     new = replace(old, settings={"pair": "moe"})
-    assert "with the pair qwen:" in ahead_table(old)
-    assert "with the pair moe:" in ahead_table(new)
+    assert "with the pair qwen:" in speculation_table(old)
+    assert "with the pair moe:" in speculation_table(new)
     assert "the pair moe" in draw(new)
 
 

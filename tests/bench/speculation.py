@@ -1,4 +1,4 @@
-"""What does reading ahead bring with a pair: plain, fixed, adaptive, and llama-server's ways.
+"""How fast is speculative decoding with a pair: plain, fixed, adaptive, llama-server's modes?
 
 Rates are tokens per second of all streams together, while all of them run.
 """
@@ -47,14 +47,14 @@ CHAT = (
 )
 NUMBER = "{number}"  # in a prompt: of the stream, so that no two are the same
 SAME = "same"  # share of texts that are those of plain decoding
-BOUND = "bound"  # speed-up that guesses and costs would allow one stream
-MISJUDGED = "ahead-misjudged"  # share of the decoding time by which forecasts were wrong
+BOUND = "bound"  # speed-up of one stream that acceptance rates and costs allow
+MISJUDGED = "ahead-misjudged"  # forecast errors as a share of the decoding time
 COUNTER = re.compile(r"^outrider_(\w+)_decode_seconds_total{[^}]*} (\S+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What is asked: prompts of one kind, so many at once."""
+    """Concurrent requests with prompts of one kind, at one temperature."""
 
     kind: str
     temperature: float
@@ -66,7 +66,7 @@ class Cell:
         return f"{self.streams}-{self.kind}-{self.temperature:g}"
 
     def key(self, way: str) -> str:
-        """Of a figure in the results."""
+        """The key of a figure in the results; "ahead" as in saved files."""
         return f"ahead-{self.name}-{way}"
 
     def asks(
@@ -91,7 +91,7 @@ CELLS = tuple(Cell(k, t, s) for s, k, t in product(STREAMS, PROMPTS, TEMPERATURE
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """A server that is up, and the way in which it is asked to read ahead."""
+    """A running server, and the mode of speculative decoding that is requested of it."""
 
     server: Server
     way: str
@@ -116,7 +116,9 @@ def measure(
     are several each gets fewer.
     """
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="outrider-ahead-")))
+        folder = Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="outrider-speculation-"))
+        )
         outrider = stack.enter_context(start_outrider(store_root, model, plan, folder))
         ours = [Side(outrider, way, _drafting(way), pair.prompts) for way in OURS]
         peers = [

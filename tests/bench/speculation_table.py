@@ -8,8 +8,8 @@ from statistics import geometric_mean, median
 
 from outrider.daemon.cli.bench_prompts import ADAPTIVE, PLAIN
 
-from .ahead import BOUND, CELLS, FIXED, MISJUDGED, PEER, SAME, Cell
 from .report import Results, Run, Spread, spread
+from .speculation import BOUND, CELLS, FIXED, MISJUDGED, PEER, SAME, Cell
 
 GOALS = {"plain": 0.99, "fixed": 0.97, "peer": 1.0}  # of adaptive by the best of them
 BOUND_GOAL = 0.9  # of what one stream gains by the bound
@@ -74,7 +74,7 @@ def _by_bound(cell: Cell, runs: Sequence[Run]) -> float | None:
     return median(gains) if values else None
 
 
-def ahead_table(results: Results) -> str:
+def speculation_table(results: Results) -> str:
     """All cells, then what is said of them together; "" if nothing was measured. `!`: missed."""
     runs = results.runs
     measured = lines(runs)
@@ -87,7 +87,7 @@ def ahead_table(results: Results) -> str:
     misjudged = median(run.outrider[MISJUDGED] for run in runs if MISJUDGED in run.outrider)
     return "\n".join(
         [
-            f"Reading ahead with {pair_of(results)}: tokens/s of plain decoding, and adaptive",
+            f"Speculation with {pair_of(results)}: tokens/s of plain decoding, and adaptive",
             "by plain, by the best fixed length, by llama-server's best way;",
             "of one stream, its gain by the bound that costs and acceptance set; !: below its goal",
             text[0],
