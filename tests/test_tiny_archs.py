@@ -200,15 +200,15 @@ def test_a_drafter_fits_its_target(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shared", [0, 2])
 @pytest.mark.parametrize("flash", [False, True])
-def test_a_drafter_guesses_a_part_of_the_text(tmp_path: Path, shared: int, flash: bool) -> None:
+def test_a_drafter_predicts_a_part_of_the_text(tmp_path: Path, shared: int, flash: bool) -> None:
     with Native() as native:
         pair = Pair(native, tmp_path, shared=shared, flash=flash)
         token, hidden = pair.advance(range(40, 90), 0)
         hits = []
         for position in range(50, 100):
-            guess = pair.draft(token, position, hidden)[0].argmax()
+            draft = pair.draft(token, position, hidden)[0].argmax()
             token, hidden = pair.advance([token], position)
-            hits.append(guess == token)
+            hits.append(draft == token)
     assert 0.1 < np.mean(hits) < 0.8
 
 
@@ -217,15 +217,15 @@ def test_chained_drafts_leave_the_target_alone(tmp_path: Path) -> None:
         pair = Pair(native, tmp_path)
         token, hidden = pair.advance(range(40, 90), 0)
         for _ in range(3):  # all at the same position (GUIDE 0.6)
-            guesses, hidden = pair.draft(token, 50, hidden)
-            token = int(guesses.argmax())
-            assert np.isfinite(guesses).all()
+            logits, hidden = pair.draft(token, 50, hidden)
+            token = int(logits.argmax())
+            assert np.isfinite(logits).all()
         memory = lib.llama_get_memory(pair.context)
         assert lib.llama_memory_seq_pos_max(memory, 0) == 49
 
 
 def test_a_drafter_reads_the_targets_cache(tmp_path: Path) -> None:
-    """The same token and hidden row after another prompt give other guesses."""
+    """The same token and hidden row after another prompt give other drafts."""
     with Native() as native:
         pair = Pair(native, tmp_path)
         token, hidden = pair.advance(range(40, 90), 0)

@@ -65,7 +65,7 @@ def write_bigram_pair(
     embeddings[:, 0] = COMMON / EMBD**0.5
     target["output.weight"] = _output(embeddings, words, right)
     target["token_embd.weight"] = LOUDNESS * embeddings
-    output = _output(embeddings, words, _guesses(right, agreement, seed))
+    output = _output(embeddings, words, _drafts(right, agreement, seed))
     output *= np.float32((EMBD / DRAFTER_EMBD) ** 0.5)  # more dimensions share its hidden row
     drafter = assistant_tensors(Draws(seed + 1), DRAFTER_LAYERS, output)
     of_target = gemma4_metadata(variant, window, context) | spelling
@@ -109,10 +109,10 @@ def _output(embeddings: Matrix, words: Ids, followers: Ids) -> Matrix:
     return output
 
 
-def _guesses(right: Ids, agreement: float, seed: int) -> Ids:
+def _drafts(right: Ids, agreement: float, seed: int) -> Ids:
     """Followers of which that part is right; the others have changed places in a circle."""
     order = np.random.default_rng(seed + 1).permutation(len(right))
     wrong = order[round(agreement * len(right)) :]
-    guesses = right.copy()
-    guesses[wrong] = right[np.roll(wrong, 1)]
-    return guesses
+    drafts = right.copy()
+    drafts[wrong] = right[np.roll(wrong, 1)]
+    return drafts

@@ -53,7 +53,7 @@ def write_qwen35(
     """A random F32 Qwen 3.5: even layers are gated delta nets, odd layers attend to everything.
 
     `scale` and `extra` as in `write_llama`. Its state can be rolled back (`n_rs_seq`). With a head
-    that guesses further tokens, what a layer adds is small, so that the head, which knows little
+    that drafts further tokens, what a layer adds is small, so that the head, which knows little
     more than the newest token, is often right.
     """
     tokens, types = vocabulary()

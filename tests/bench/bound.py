@@ -1,13 +1,13 @@
-"""How much faster than plain decoding could one stream be, by what guesses and steps cost here?
+"""How much faster than plain decoding could one stream be, by the costs and acceptance rates here?
 
-The bound is that of the best fixed length k, were every step to cost what the daemon has learned
-and every guess to be right as often as those of the fixed lengths that were measured:
+The bound is that of the best fixed draft length k, with the step costs in the daemon's profile and
+the acceptance rate of the fixed lengths that were measured:
 
     (1 + s (c + c^2 + ... + c^k)) T(1) / (T(1) + s (T(1 + k) - T(1) + k D(1)))
 
-with T and D the seconds of a decode of the model and of its drafter, by rows; c the chance that a
-guess is right if those before it were; and s the share of the steps in which there was something
-to guess, which is 1 but for lookup. Adaptive may be above it: it chooses step by step.
+with T and D the seconds of a decode of the model and of its drafter, by rows; c the probability
+that a draft token is accepted if those before it were; and s the share of the steps with a draft,
+which is 1 except for n-gram lookup. Adaptive may exceed the bound: it chooses for each step.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 llama.cpp's llama graph divides the weights of the chosen experts by their sum, so whichever are
 chosen, equal experts give what the dense FFN gives, up to rounding: the text is as sensible, and a
-drafter guesses it as well. What differs is the price, for more rows touch more experts.
+drafter predicts it as well. What differs is the price, for more rows touch more experts.
 """
 
 from __future__ import annotations

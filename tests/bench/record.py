@@ -1,7 +1,6 @@
-"""`python -m bench.record`: let the pair of `make bench` speak, and write down what is guessed.
+"""`python -m bench.record`: what does the drafter of `make bench` draft for plainly decoded texts?
 
-Nothing of it is verified, so all texts are those of plain decoding, and there are guesses after
-each of their tokens.
+No draft is verified, so all texts are those of plain decoding, with a draft after each token.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ TOKENS = 64
 
 
 class Listener:
-    """Lets a drafter guess, writes it down, and tells nobody."""
+    """Records the drafts of a drafter and proposes none of them."""
 
     name = "listener"
     max_length = 1
@@ -81,7 +80,7 @@ class Listener:
         self._drafter.close()
 
     def spoken(self, id_: int, kind: str, temperature: float, number: int) -> Spoken:
-        """What was heard of this sequence, without its last token, after which nobody guesses."""
+        """The record of a sequence, without its last token, after which there is no draft."""
         asks, sure = self.asks[id_], self.target_confidence[id_]
         sequence = asks[0].sequence
         truth = sequence.output_tokens[:-1]
@@ -105,7 +104,7 @@ def main() -> None:
     def listen(loaded: LoadedContext[TextContext], load: Load) -> SpeculationController:
         listeners.append(Listener(load_drafter(loaded, load), loaded.context))
         profile = SpeculationProfile()
-        profile.verify.observe(1, 1.0)  # nobody guesses before something is known
+        profile.verify.observe(1, 1.0)  # nothing is drafted before a cost is known
         return SpeculationController(listeners, profile, fixed=1)
 
     texts: list[Spoken] = []

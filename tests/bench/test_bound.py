@@ -1,4 +1,4 @@
-"""Does the bound follow from what guesses and steps cost, and from how many were right?"""
+"""Does the bound follow from the costs of drafts and steps, and from the acceptance rate?"""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from outrider.daemon.runner.speculation.step_cost import StepCost
 
 pytestmark = pytest.mark.unit
 
-TIMES = 1600  # that something was guessed, with each length
+TIMES = 1600  # drafts of each length
 
 
 def machine(*, row: float, draft: float | None) -> SpeculationProfile:

@@ -208,7 +208,7 @@ def test_a_replaced_model_leaves_nothing_behind(creating: Daemon, weights: str, 
     assert files(root) != before
 
 
-def test_the_command_makes_a_pair_that_reads_ahead(
+def test_the_command_makes_a_pair_that_decodes_speculatively(
     creating: Daemon, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     modelfile = folder / "Modelfile"
@@ -229,7 +229,7 @@ def test_the_command_makes_a_pair_that_reads_ahead(
     ]
     assert told[-1] == "success"
 
-    # Whether guesses pay such a small model is another question.
+    # Whether drafts pay for such a small model is not tested here.
     speculation = chat(creating, draft_fixed=8)["speculation"]
     assert speculation["drafted"] > 0
     assert speculation["mean_length"] <= 2, "bounded by the model's own parameter"
