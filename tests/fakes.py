@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from outrider.daemon.runner.kv.cached_sequence import State
 from outrider.daemon.runner.kv.prefix_cache import TrimMode
+from outrider.daemon.runner.llama.interface import State
 
 
 class Refused(Exception):

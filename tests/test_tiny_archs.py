@@ -13,7 +13,7 @@ from engines import ask, load_spec, open_bench
 from llama_cpp import llama_cpp as lib
 from llama_cpp import llama_cpp_ext as ext
 from native import Floats, Native, decode, embedding, logits, tokenize
-from outrider.daemon.runner.llama.batch import Batch
+from outrider.daemon.runner.batch import Batch
 from outrider.daemon.runner.llama.context import TextContext
 from outrider.daemon.runner.llama.loading import LoadedContext, load_model
 from tiny_bert import write_bert

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 
 from ..errors import DecodeFailed
 from ..protocol import Cancel, Delta, Load, Stats, Step, ToFront
+from .batch import Batch
 from .kv.prefix_cache import PrefixCache, TrimMode
-from .llama.batch import Batch
-from .llama.context import ABORTED, NO_CELLS, TextContext, num_seqs
-from .llama.model import LlamaModel
+from .llama.interface import ABORTED, NO_CELLS, LanguageModel, TargetDecoder
 from .prefill_budget import PrefillBudget
 from .sampling.sampler import target_confidence
 from .scheduler import Chunk, Scheduler
@@ -42,8 +41,8 @@ class Engine:
 
     def __init__(
         self,
-        model: LlamaModel,
-        context: TextContext,
+        model: LanguageModel,
+        context: TargetDecoder,
         load: Load,
         send: Callable[[ToFront], None],
         speculation: SpeculationController,
@@ -54,7 +53,7 @@ class Engine:
         self._batch = Batch(load.batch)
         self._cache = PrefixCache(
             context,
-            seqs=num_seqs(model, load),
+            seqs=context.num_seqs,
             cells=load.cells,
             trim_mode=trim_mode_of(model),
             window=model.window,
@@ -263,7 +262,7 @@ class Engine:
         return self._stats
 
 
-def trim_mode_of(model: LlamaModel) -> TrimMode:
+def trim_mode_of(model: LanguageModel) -> TrimMode:
     """How far back the memory of this model can be cut."""
     if model.is_recurrent:
         return TrimMode.END

@@ -19,7 +19,7 @@ from statistics import median
 
 from engines import GREEDY, Bench, ask, open_bench
 from outrider.daemon.protocol import Delta, Load, Sampling
-from outrider.daemon.runner.llama.batch import Batch
+from outrider.daemon.runner.batch import Batch
 from outrider.daemon.runners.process import RUNNER_ENV
 from tiny import write_llama
 

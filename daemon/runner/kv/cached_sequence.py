@@ -10,7 +10,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-State = NDArray[np.uint8]  # bytes as llama.cpp saves them
+from ..llama.interface import State
+
 Tokens: TypeAlias = "Sequence[int] | array[int] | NDArray[np.int32]"
 
 

@@ -16,16 +16,15 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Protocol
 
 import numpy as np
 
 from ...errors import DecodeFailed
+from ..llama.interface import KVMemory
 from .cached_sequence import (
     CachedSequence,
     Checkpoint,
     HostCachedSequence,
-    State,
     begins,
     common_prefix,
 )
@@ -46,17 +45,6 @@ class TrimMode(Enum):
     ANYWHERE = auto()  # plain attention
     WINDOW = auto()  # sliding-window layers forget what lies behind
     END = auto()  # recurrent layers know only where they are
-
-
-class KVMemory(Protocol):
-    """What the cache asks of llama.cpp."""
-
-    def clear(self, seq: int) -> None: ...
-    def copy(self, source: int, target: int, count: int) -> None: ...
-    def truncate(self, seq: int, count: int) -> None: ...
-    def first_position(self, seq: int) -> int: ...
-    def save(self, seq: int, *, whole: bool = False) -> State: ...
-    def restore(self, seq: int, state: State, *, whole: bool = False) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

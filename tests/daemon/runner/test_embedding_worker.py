@@ -26,8 +26,8 @@ from outrider.daemon.runner.embedding_worker import (
     next_texts,
     pooling_weight,
 )
+from outrider.daemon.runner.llama.interface import CLS, LAST, MEAN, RANK
 from outrider.daemon.runner.llama.loading import load_embedding_model
-from outrider.daemon.runner.llama.model import CLS, LAST, MEAN, RANK
 from tiny import write_llama
 from tiny_bert import write_bert
 from tiny_gemma import write_gemma3

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from engines import load_spec
 from numpy.typing import NDArray
+from outrider.daemon.runner.batch import Batch
 from outrider.daemon.runner.engine import trim_mode_of
 from outrider.daemon.runner.kv.cached_sequence import CachedSequence, common_prefix
 from outrider.daemon.runner.kv.prefix_cache import PrefixCache
-from outrider.daemon.runner.llama.batch import Batch
 from outrider.daemon.runner.llama.context import TextContext, num_seqs
 from outrider.daemon.runner.llama.loading import LoadedContext, load_model
 from tiny import write_llama

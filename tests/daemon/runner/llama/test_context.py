@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 from engines import load_spec
-from outrider.daemon.runner.llama.batch import Batch
-from outrider.daemon.runner.llama.context import DECODED, lib
+from outrider.daemon.runner.batch import Batch
+from outrider.daemon.runner.llama.context import lib
+from outrider.daemon.runner.llama.interface import DECODED
 from outrider.daemon.runner.llama.loading import load_model
 from tiny import write_llama
 

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from engines import GREEDY, Bench, ask, load_spec, open_bench
 from outrider.daemon.protocol import Limits, Load, Sampling, Submit
-from outrider.daemon.runner.llama.batch import Hidden
+from outrider.daemon.runner.batch import Hidden
 from outrider.daemon.runner.llama.draft_contexts import EagleContext, NextnContext
 from outrider.daemon.runner.sampling.sampler import Sampler
 from outrider.daemon.runner.speculation.drafter_loading import load_drafter

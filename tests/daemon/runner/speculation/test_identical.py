@@ -12,8 +12,8 @@ import pytest
 from engines import ask, load_spec, open_bench
 from lab import known
 from outrider.daemon.protocol import Sampling, Submit
-from outrider.daemon.runner.llama.batch import Batch
-from outrider.daemon.runner.llama.context import DECODED
+from outrider.daemon.runner.batch import Batch
+from outrider.daemon.runner.llama.interface import DECODED
 from outrider.daemon.runner.sampling.gumbel import gumbel
 from outrider.daemon.runner.speculation.profile import SpeculationProfile
 from outrider.daemon.runner.speculation.profile_store import save_profile
