@@ -72,7 +72,7 @@ class Desk:
             seq, cached = chunk.sequence, chunk.sequence.cached
             tokens = seq.tokens[cached : cached + chunk.count]
             assert seq.kv_seq
-            self.memory.decode(seq.kv_seq.seq, cached, tokens)
+            self.memory.evaluate(seq.kv_seq.seq, cached, tokens)
             self.cache.extend(seq.kv_seq, tokens)
             if seq.cached in seq.marks:
                 self.cache.checkpoint(seq.kv_seq)
