@@ -171,7 +171,7 @@ class Engine:
             is_prompt = seq.pending > 1 or not seq.output_tokens
             prompt_rows += each.count if is_prompt else 0
             self._cache.extend(seq.kv_seq, seq.tokens[cached : cached + each.count])
-            if seq.cached in seq.marks:
+            if seq.cached in seq.checkpoint_at:
                 self._cache.checkpoint(seq.kv_seq)
             if not each.draws:
                 self._speculation.observe_prompt(
@@ -198,7 +198,7 @@ class Engine:
         if drafts:
             assert seq.kv_seq
             self._cache.extend(seq.kv_seq, drafts[: verdict.accepted])
-            self._cache.retract(seq.kv_seq)
+            self._cache.roll_back(seq.kv_seq)
         if verdict.reason:
             return self._close(stream, verdict.reason, verdict.accepted)
         self._speculation.observe_stream(
@@ -235,7 +235,7 @@ class Engine:
             if is_recurrent or self._context.num_cached(seq.kv_seq.seq) != seq.cached:
                 self._scheduler.restart(seq)
         if is_recurrent:
-            self._cache.forget()
+            self._cache.drop_released()
         return []
 
     def _give_way(self) -> list[Delta]:

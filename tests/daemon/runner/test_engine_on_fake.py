@@ -22,7 +22,7 @@ from lab import known
 from outrider.daemon.errors import DecodeFailed
 from outrider.daemon.protocol import Limits, Load, Sampling, Submit
 from outrider.daemon.runner.kv.prefix_cache import TrimMode
-from outrider.daemon.runner.scheduler import WORTH_WAITING
+from outrider.daemon.runner.scheduler import MIN_SHARED_TOKENS
 from outrider.daemon.runner.sequence import cut_middle
 from outrider.daemon.runner.speculation.controller import SpeculationController
 from outrider.daemon.runner.speculation.drafters.drafter import Drafter
@@ -136,7 +136,7 @@ def test_a_prefix_that_is_asked_for_at_once_is_computed_once(trim_mode: TrimMode
         texts = harness.run(*asked)
         reused = [harness.done[i].cached_tokens for i in range(4)]
     assert reused[0] == 0
-    assert min(reused[1:]) >= len(SYSTEM) - WORTH_WAITING
+    assert min(reused[1:]) >= len(SYSTEM) - MIN_SHARED_TOKENS
     assert texts == texts_alone(model, *asked)
 
 
