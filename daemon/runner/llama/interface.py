@@ -28,50 +28,15 @@ MEAN, CLS, LAST, RANK = 1, 2, 3, 4
 class LanguageModel(Protocol):
     """Weights and vocabulary: what does not change while a context decodes."""
 
-    @property
-    def num_tokens(self) -> int:
-        """Size of the vocabulary."""
-        ...
-
-    @property
-    def bos(self) -> int:
-        """The beginning-of-sequence token, or -1."""
-        ...
-
-    @property
-    def eos(self) -> int:
-        """The end-of-sequence token, or -1."""
-        ...
-
-    @property
-    def adds_bos(self) -> bool:
-        """Whether the tokenizer puts a BOS in front of a text."""
-        ...
-
-    @property
-    def suppressed(self) -> tuple[int, ...]:
-        """Tokens that must never be sampled (GUIDE 1.8)."""
-        ...
-
-    @property
-    def chat_template(self) -> str | None:
-        """The Jinja source in the GGUF header; None if there is none."""
-        ...
-
-    @property
-    def window(self) -> int:
-        """Tokens that a sliding-window layer attends to; 0 without such layers."""
-        ...
-
-    @property
-    def is_recurrent(self) -> bool:
-        """Whether any layer keeps a recurrent state, which has no positions (GUIDE 4.4)."""
-        ...
-
-    @property
-    def hidden_width(self) -> int:
-        """Floats of a hidden row that leaves the model, and that its drafter reads."""
-        ...
+    num_tokens: int  # size of the vocabulary
+    bos: int  # the beginning-of-sequence token, or -1
+    eos: int  # the end-of-sequence token, or -1
+    adds_bos: bool  # whether the tokenizer puts a BOS in front of a text
+    suppressed: tuple[int, ...]  # tokens that must never be sampled (GUIDE 1.8)
+    chat_template: str | None  # the Jinja source in the GGUF header; None if there is none
+    window: int  # tokens that a sliding-window layer attends to; 0 without such layers
+    is_recurrent: bool  # whether any layer has a recurrent state (GUIDE 4.4)
+    hidden_width: int  # floats of a hidden row that leaves the model, and that its drafter reads
 
     @property
     def is_on_gpu(self) -> bool:
@@ -102,15 +67,8 @@ class LanguageModel(Protocol):
 class EncoderModel(Protocol):
     """A model for embeddings: its tokenizer, and how it pools."""
 
-    @property
-    def train_ctx(self) -> int:
-        """Tokens of a text that the model was trained for."""
-        ...
-
-    @property
-    def pooling(self) -> int:
-        """MEAN, CLS, LAST or RANK."""
-        ...
+    train_ctx: int  # tokens of a text that the model was trained for
+    pooling: int  # MEAN, CLS, LAST or RANK
 
     def tokenize(self, text: str, *, add_bos: bool) -> list[int]:
         """Token ids of a text in which special tokens are recognised. Raises BadRequest."""
@@ -152,13 +110,10 @@ class KVMemory(Protocol):
 class LogitsDecoder(Protocol):
     """A context whose output rows have logits."""
 
-    @property
-    def model(self) -> LanguageModel: ...
+    max_outputs: int  # rows of one decode that may be outputs
 
     @property
-    def max_outputs(self) -> int:
-        """Rows of one decode that may be outputs."""
-        ...
+    def model(self) -> LanguageModel: ...
 
     def decode(self, batch: Batch) -> int:
         """Evaluate the rows: DECODED, NO_CELLS or ABORTED. Raises DecodeFailed."""
@@ -184,15 +139,8 @@ class SequenceDecoder(LogitsDecoder, KVMemory, Protocol):
 class TargetDecoder(SequenceDecoder, Protocol):
     """The context of the engine: the KV cache of all slots."""
 
-    @property
-    def num_seqs(self) -> int:
-        """Sequence ids: one for each slot, and some for released prefixes."""
-        ...
-
-    @property
-    def max_drafts(self) -> int:
-        """Draft tokens of one sequence that can be rolled back; 0 means no speculation."""
-        ...
+    num_seqs: int  # sequence ids: one for each slot, and some for released prefixes
+    max_drafts: int  # draft tokens of one sequence that can be rolled back; 0 means no speculation
 
     def abort(self) -> None:
         """Make the running decode return ABORTED; callable from another thread (GUIDE 10.3)."""
@@ -204,22 +152,11 @@ class TargetDecoder(SequenceDecoder, Protocol):
 
 
 class HeadDecoder(SequenceDecoder, Protocol):
-    """The context of a draft head, which reads hidden rows of the target (GUIDE 2.3, 2.4)."""
+    """The context of a draft head, which reads hidden rows of its target (GUIDE 2.3, 2.4)."""
 
-    @property
-    def width(self) -> int:
-        """Floats of a row that the head reads."""
-        ...
-
-    @property
-    def first(self) -> Hidden | None:
-        """The row for position 0, which no token precedes; None if the head starts later."""
-        ...
-
-    @property
-    def max_unread(self) -> int:
-        """Hidden rows that the first decode of a draft may take in with the newest one."""
-        ...
+    width: int  # floats of a row that the head reads
+    first: Hidden | None  # the row for position 0; None if the head starts at position 1
+    max_unread: int  # hidden rows that the first decode of a draft may evaluate
 
     def take(self, row: int) -> Hidden:
         """What the head needs of a row of the target's last decode."""
@@ -233,15 +170,8 @@ class HeadDecoder(SequenceDecoder, Protocol):
 class PoolingDecoder(Protocol):
     """A context that makes one vector of a sequence (GUIDE 1.13)."""
 
-    @property
-    def width(self) -> int:
-        """Floats of a vector."""
-        ...
-
-    @property
-    def can_split(self) -> bool:
-        """Whether a sequence may come in several batches."""
-        ...
+    width: int  # floats of a vector
+    can_split: bool  # whether a sequence may come in several batches
 
     def decode(self, batch: Batch) -> int:
         """Evaluate the rows: DECODED, NO_CELLS or ABORTED. Raises DecodeFailed."""

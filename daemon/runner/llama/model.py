@@ -75,57 +75,42 @@ class LlamaModel:
         if not self.handle:
             raise LoadFailed(f"unable to load model {path}: {log.cause}")
         self._log = log  # llama.cpp writes to it until the process ends
-        self.vocab = lib.llama_model_get_vocab(self.handle)
-        self.num_tokens: int = lib.llama_vocab_n_tokens(self.vocab)
+        self._read_shape()
+        self._read_vocabulary()
+
+    def _read_shape(self) -> None:
+        h = self.handle
+        self.architecture = self._metadata("general.architecture")  # "llama", "gemma4-assistant"
+        self.train_ctx = int(lib.llama_model_n_ctx_train(h))
+        self.is_recurrent = bool(lib.llama_model_is_recurrent(h) or lib.llama_model_is_hybrid(h))
+        self.window = int(lib.llama_model_n_swa(h))
+        self.num_layers = int(lib.llama_model_n_layer(h))
+        self.width = int(lib.llama_model_n_embd(h))  # floats of a row between its layers
+        self.hidden_width = int(lib.llama_model_n_embd_out(h))
+        self.pooling = int(self._metadata(f"{self.architecture}.pooling_type") or 0) or MEAN
+        # Width of the targets that an EAGLE-3 head was trained for; 0 in other models.
+        self.target_width = int(self._metadata(f"{self.architecture}.target_hidden_size") or 0)
+
+    def _read_vocabulary(self) -> None:
+        vocab = self.vocab = lib.llama_model_get_vocab(self.handle)
+        self.num_tokens = int(lib.llama_vocab_n_tokens(vocab))
+        self.adds_bos = bool(lib.llama_vocab_get_add_bos(vocab))
+        self.bos, self.eos = int(lib.llama_vocab_bos(vocab)), int(lib.llama_vocab_eos(vocab))
+        count = ctypes.c_int32(0)
+        ids = lib.llama_vocab_get_suppress_tokens(vocab, ctypes.byref(count))
+        self.suppressed = tuple(ids[i] for i in range(count.value))
+        template = lib.llama_model_chat_template(self.handle, None)
+        self.chat_template = template.decode("utf-8", "replace") if template else None
         self._pieces: dict[int, bytes] = {}
         self._ends: dict[int, bool] = {}
 
     def close(self) -> None:
         lib.llama_model_free(self.handle)
 
-    @cached_property
-    def train_ctx(self) -> int:
-        return int(lib.llama_model_n_ctx_train(self.handle))
-
-    @cached_property
-    def is_recurrent(self) -> bool:
-        """Whether any layer keeps a recurrent state, which has no positions (GUIDE 4.4)."""
-        h = self.handle
-        return bool(lib.llama_model_is_recurrent(h) or lib.llama_model_is_hybrid(h))
-
     @property
     def is_on_gpu(self) -> bool:
         """Whether any buffer of the model or its context lies in a GPU's memory."""
         return self._log.size_vram_bytes > 0
-
-    @cached_property
-    def window(self) -> int:
-        """Tokens that a sliding-window layer attends to; 0 without such layers."""
-        return int(lib.llama_model_n_swa(self.handle))
-
-    @cached_property
-    def architecture(self) -> str:
-        """The GGUF header's name: "llama", "gemma4", "gemma4-assistant"."""
-        return self._metadata("general.architecture")
-
-    @cached_property
-    def hidden_width(self) -> int:
-        """Floats of a hidden row that leaves this model, and that its drafter reads."""
-        return int(lib.llama_model_n_embd_out(self.handle))
-
-    @cached_property
-    def width(self) -> int:
-        """Floats of a row between its layers."""
-        return int(lib.llama_model_n_embd(self.handle))
-
-    @cached_property
-    def num_layers(self) -> int:
-        return int(lib.llama_model_n_layer(self.handle))
-
-    @cached_property
-    def target_width(self) -> int:
-        """Width of the targets that an EAGLE-3 head was trained for; 0 if it is not stated."""
-        return int(self._metadata(f"{self.architecture}.target_hidden_size") or 0)
 
     @cached_property
     def target_layers(self) -> tuple[int, ...]:
@@ -135,38 +120,6 @@ class LlamaModel:
         num = private(f"{name}_n", f"_Z30{name}_nPK11llama_model", ctypes.c_uint32, pointer)
         ids = private(name, f"_Z28{name}PK11llama_model", ctypes.POINTER(ctypes.c_int32), pointer)
         return tuple(ids(self.handle)[: num(self.handle)])
-
-    @cached_property
-    def pooling(self) -> int:
-        """How a sequence becomes one vector: MEAN, CLS, LAST or RANK; MEAN if not stated."""
-        stated = self._metadata(f"{self.architecture}.pooling_type")
-        return int(stated or 0) or MEAN
-
-    @cached_property
-    def adds_bos(self) -> bool:
-        return bool(lib.llama_vocab_get_add_bos(self.vocab))
-
-    @cached_property
-    def bos(self) -> int:
-        """The beginning-of-sequence token, or -1."""
-        return int(lib.llama_vocab_bos(self.vocab))
-
-    @cached_property
-    def eos(self) -> int:
-        """The end-of-sequence token, or -1."""
-        return int(lib.llama_vocab_eos(self.vocab))
-
-    @cached_property
-    def suppressed(self) -> tuple[int, ...]:
-        """Tokens that must never be sampled, such as image placeholders (GUIDE 1.8)."""
-        count = ctypes.c_int32(0)
-        ids = lib.llama_vocab_get_suppress_tokens(self.vocab, ctypes.byref(count))
-        return tuple(ids[i] for i in range(count.value))
-
-    @cached_property
-    def chat_template(self) -> str | None:
-        source = lib.llama_model_chat_template(self.handle, None)
-        return source.decode("utf-8", "replace") if source else None
 
     def _metadata(self, key: str) -> str:
         """A short value of the GGUF header as text; "" if the key is missing."""
