@@ -41,27 +41,21 @@ class LanguageModel(Protocol):
     @property
     def is_on_gpu(self) -> bool:
         """Whether any buffer of the model or its context lies in a GPU's memory."""
-        ...
 
     def is_end(self, token: int) -> bool:
         """Whether this token ends the generation."""
-        ...
 
     def piece(self, token: int, *, special: bool = False) -> bytes:
         """The bytes of a token; a control token is empty unless `special`."""
-        ...
 
     def tokenize(self, text: str, *, add_bos: bool) -> list[int]:
         """Token ids of a text in which special tokens are recognised. Raises BadRequest."""
-        ...
 
     def grammar_tokenizer(self) -> LLTokenizer:
         """The vocabulary in the form that llguidance needs; a slow call (about 1 s)."""
-        ...
 
     def close(self) -> None:
         """Free the weights, after every context on them."""
-        ...
 
 
 class EncoderModel(Protocol):
@@ -72,7 +66,6 @@ class EncoderModel(Protocol):
 
     def tokenize(self, text: str, *, add_bos: bool) -> list[int]:
         """Token ids of a text in which special tokens are recognised. Raises BadRequest."""
-        ...
 
 
 class KVMemory(Protocol):
@@ -80,31 +73,24 @@ class KVMemory(Protocol):
 
     def clear(self, seq: int) -> None:
         """Empty a sequence."""
-        ...
 
     def copy(self, source: int, target: int, count: int) -> None:
         """Let an empty sequence share the first `count` tokens of another (GUIDE 5.1)."""
-        ...
 
     def truncate(self, seq: int, count: int) -> None:
         """Remove all but the first `count` tokens. Raises DecodeFailed (GUIDE 4.4)."""
-        ...
 
     def first_position(self, seq: int) -> int:
         """The oldest position that every layer still has; -1 for an empty sequence."""
-        ...
 
     def num_cached(self, seq: int) -> int:
         """Evaluated tokens of a sequence; to be read again after an abort (GUIDE 10.2)."""
-        ...
 
     def save(self, seq: int, *, whole: bool = False) -> State:
         """The part that `truncate` cannot restore (window or recurrent state), or all."""
-        ...
 
     def restore(self, seq: int, state: State, *, whole: bool = False) -> None:
         """Load a saved state into any sequence. Raises DecodeFailed if there are no cells."""
-        ...
 
 
 class LogitsDecoder(Protocol):
@@ -117,19 +103,15 @@ class LogitsDecoder(Protocol):
 
     def decode(self, batch: Batch) -> int:
         """Evaluate the rows: DECODED, NO_CELLS or ABORTED. Raises DecodeFailed."""
-        ...
 
     def logits(self, row: int) -> NDArray[np.float32]:
         """A read-only view of an output row, valid until the next decode (GUIDE 0.14)."""
-        ...
 
     def hidden(self, row: int) -> Hidden:
         """A copy of the hidden row of a row of the last decode, for drafters that read it."""
-        ...
 
     def close(self) -> None:
         """Free the context."""
-        ...
 
 
 class SequenceDecoder(LogitsDecoder, KVMemory, Protocol):
@@ -144,11 +126,9 @@ class TargetDecoder(SequenceDecoder, Protocol):
 
     def abort(self) -> None:
         """Make the running decode return ABORTED; callable from another thread (GUIDE 10.3)."""
-        ...
 
     def disarm(self) -> None:
         """Take an abort back."""
-        ...
 
 
 class HeadDecoder(SequenceDecoder, Protocol):
@@ -160,11 +140,9 @@ class HeadDecoder(SequenceDecoder, Protocol):
 
     def take(self, row: int) -> Hidden:
         """What the head needs of a row of the target's last decode."""
-        ...
 
     def fuse(self, taken: Sequence[Hidden]) -> Sequence[Hidden]:
         """The rows that the head reads, one for each of `taken`. Raises DecodeFailed."""
-        ...
 
 
 class PoolingDecoder(Protocol):
@@ -175,16 +153,12 @@ class PoolingDecoder(Protocol):
 
     def decode(self, batch: Batch) -> int:
         """Evaluate the rows: DECODED, NO_CELLS or ABORTED. Raises DecodeFailed."""
-        ...
 
     def vector(self, seq: int) -> NDArray[np.float32]:
         """A copy of the vector of a sequence of the last decode."""
-        ...
 
     def clear_all(self) -> None:
         """Empty all sequences."""
-        ...
 
     def abort(self) -> None: ...
-
     def disarm(self) -> None: ...
