@@ -142,7 +142,7 @@ class FakeContext(FakeMemory):
         self._logits: dict[int, NDArray[np.float32]] = {}
 
     def decode(self, batch: Batch) -> int:
-        """An aborted decode leaves the first half of its rows evaluated."""
+        """An aborted decode leaves half of its rows evaluated, and no recurrent state sound."""
         assert len(batch.outputs) <= self.max_outputs
         self._logits = {}
         if self.refuse:
@@ -152,6 +152,8 @@ class FakeContext(FakeMemory):
             return NO_CELLS
         if self._is_aborted:
             self._evaluate(batch, batch.count // 2)
+            if self.model.is_recurrent:
+                self.corrupt()
             return ABORTED
         self._evaluate(batch, batch.count)
         return DECODED

@@ -117,6 +117,11 @@ class FakeMemory:
             raise Refused(f"sequence {seq} is not empty")
         own.cells.extend(self._allocate(tokens))
 
+    def corrupt(self) -> None:
+        """Spoil the recurrent states of all sequences, as an aborted decode may (GUIDE 10.2)."""
+        for own in self._sequences:
+            own.state = [-1] * len(own.state)
+
     def _allocate(self, tokens: Sequence[int]) -> range:
         """Fresh cells for these tokens."""
         if self.num_cells_used + len(tokens) > self.num_cells:

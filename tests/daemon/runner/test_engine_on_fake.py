@@ -185,6 +185,21 @@ def test_an_aborted_step_is_decoded_again(
 
 
 @EVERY_TRIM_MODE
+def test_an_abort_leaves_no_corrupt_prefix_behind(trim_mode: TrimMode) -> None:
+    model = FakeModel(trim_mode)
+    first, second = text_request(0, SYSTEM, 10), text_request(1, "another", 10)
+    again = text_request(2, SYSTEM, 30)
+    with open_fake_engine(model, host_cache_bytes=0) as harness:
+        harness.run(first)
+        harness.submit(second)
+        peek(harness).abort()
+        harness.finish(2)
+        text = harness.run(again)[2]
+        assert bool(harness.done[2].cached_tokens) is not model.is_recurrent
+    assert text == texts_alone(model, again)[2]
+
+
+@EVERY_TRIM_MODE
 def test_a_decode_without_cells_preempts_the_youngest_and_changes_no_text(
     trim_mode: TrimMode,
 ) -> None:
