@@ -32,7 +32,7 @@ def open_bench(
 
 
 def run_alone(load: Load, requests: Sequence[Submit]) -> dict[int, str]:
-    """What each request gives with nobody beside it, each on a fresh context."""
+    """The text of each request alone, each on a fresh context."""
     texts: dict[int, str] = {}
     for request in requests:
         with open_bench(load) as bench:

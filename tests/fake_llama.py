@@ -222,7 +222,7 @@ def open_fake_engine(
 
 
 def texts_alone(model: FakeModel, *requests: Submit, **changes: int) -> dict[int, str]:
-    """What each request gives with nobody beside it, each on a fresh context."""
+    """The text of each request alone, each on a fresh context."""
     texts: dict[int, str] = {}
     for request in requests:
         with open_fake_engine(model, **changes) as harness:

@@ -2,7 +2,7 @@
 
 Odd layers attend to everything, even layers to the last `window` tokens. What a layer of Gemma 4
 adds is small beside the token that it adds it to, so that a drafter which hardly knows more than
-the token guesses about a quarter of a text. Tensors and keys are those of llama.cpp's
+the token is right for about a quarter of a text. Tensors and keys are those of llama.cpp's
 src/models/gemma3.cpp, gemma4.cpp and gemma4-assistant.cpp.
 """
 
@@ -100,7 +100,7 @@ def write_gemma4(
 def write_gemma4_assistant(path: Path, target: Path, *, seed: int = 1, layers: int = 2) -> Path:
     """A drafter for a file of `write_gemma4`, whose vocabulary, widths and window it takes.
 
-    It guesses with the target's own output matrix from the last token and, a little, from the
+    It drafts with the target's own output matrix from the last token and, a little, from the
     hidden row and the target's keys and values; the rest of what the target knows it misses.
     """
     of_target = GGUFReader(target)
@@ -149,7 +149,7 @@ def assistant_metadata(layers: int, window: int, context: int) -> dict[str, obje
 def assistant_tensors(draws: Draws, layers: int, output: NDArray[np.float32]) -> Tensors:
     """The first EMBD dimensions carry the token's embedding, the others the hidden row.
 
-    `output` is the matrix that it guesses with from the first.
+    `output` is the matrix that makes logits of the first.
     """
     rest, carried = DRAFTER_EMBD - EMBD, np.eye(EMBD, dtype=np.float32)
     token = np.hstack([carried, np.zeros((EMBD, EMBD), np.float32)])

@@ -53,7 +53,7 @@ def write_qwen35(
     """A random F32 Qwen 3.5: even layers are gated delta nets, odd layers attend to everything.
 
     `scale` and `extra` as in `write_llama`. Its state can be rolled back (`n_rs_seq`). With a head
-    that guesses further tokens, what a layer adds is small, so that the head, which knows little
+    that drafts further tokens, what a layer adds is small, so that the head, which knows little
     more than the newest token, is often right.
     """
     tokens, types = vocabulary()
@@ -139,8 +139,8 @@ def _qwen35(draws: Draws, tokens: list[str], layers: int, scale: float, block: B
 
 
 def _head(draws: Draws, name: str, block: Block) -> Tensors:
-    """It says what the target's own output makes of the token's embedding and, less, of the hidden
-    row that led to it."""
+    """Its logits are those of the target's output layer for the token's embedding and, with less
+    weight, the hidden row from which the token was sampled."""
     yield f"{name}.attn_norm.weight", constant(EMBD)
     yield from _attention(draws, name, block.branch)
     yield f"{name}.post_attention_norm.weight", constant(EMBD)
