@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from engines import ask, load_spec
+from harness import load_spec, text_request
 from native import Native, embedding
 from numpy.typing import NDArray
 from outrider.daemon.errors import BadRequest, LoadFailed
@@ -282,4 +282,4 @@ def test_a_reranker_is_refused(tmp_path: Path) -> None:
 def test_a_request_for_text_is_refused(tmp_path: Path) -> None:
     gguf = write_bert(tmp_path / "bert.gguf")
     with open_bench(spec(gguf)) as bench, pytest.raises(BadRequest, match="for embeddings"):
-        bench.embedder.submit(ask(1, "hello"))
+        bench.embedder.submit(text_request(1, "hello"))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from engines import load_spec
+from harness import load_spec
 from numpy.typing import NDArray
 from outrider.daemon.runner.batch import Batch
 from outrider.daemon.runner.engine import trim_mode_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from engines import load_spec
+from harness import load_spec
 from outrider.daemon.runner.batch import Batch
 from outrider.daemon.runner.llama.context import lib
 from outrider.daemon.runner.llama.interface import CLS, DECODED, LAST, MEAN, RANK
