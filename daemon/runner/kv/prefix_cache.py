@@ -110,8 +110,8 @@ class PrefixCache:
 
     def reusable(self, tokens: Sequence[int]) -> int:
         """How many first tokens need not be computed, in the KV cache or in the host cache."""
-        match, (_, host_copy) = self.match(tokens), self._find_in_host_cache(tokens)
-        return max(match.count if match else 0, host_copy)
+        match, (_, num_on_host) = self.match(tokens), self._find_in_host_cache(tokens)
+        return max(match.count if match else 0, num_on_host)
 
     def shared(self, tokens: Sequence[int]) -> int:
         """How many first tokens another text has, too, reusable or not: the branching point."""
