@@ -1,10 +1,10 @@
-"""What the front and a runner say to each other; this set is closed.
+"""Which messages do the front and a runner exchange? This set is closed.
 
 A frame is a 4-byte little-endian length and one msgpack-encoded message. The first frame to a
 runner is `Load`; it answers `Loading` until `Ready` or `Failed`. After that the front sends
-`Submit` and `Cancel`, the runner one `Step` for each step of its engine. Every submitted id ends
-with exactly one `Delta` that has `done`, or one `Failed`. A runner that was loaded for embeddings
-gets `Embed` instead of `Submit`; such an id ends with one `Embedded`, or one `Failed`.
+`Submit` and `Cancel`, the runner at most one `Step` for each step of its engine. Every submitted
+id ends with exactly one `Delta` that has `done`, or one `Failed`. A runner that was loaded for
+embeddings gets `Embed` instead of `Submit`; such an id ends with one `Embedded` or `Failed`.
 """
 
 from __future__ import annotations
@@ -17,34 +17,40 @@ import msgspec
 from .chat.conversation import Conversation, RawPrompt, ToolCall
 
 LENGTH = struct.Struct("<I")
+
+# A longer frame is taken for a broken stream.
 MAX_FRAME_BYTES = 1 << 30
-MAX_DRAFTS = 48  # tokens that are guessed for one stream in one step
-MAX_MODEL_DRAFTS = 16  # of these, by a drafter with weights
+
+# Draft tokens for one stream in one step, by any drafter.
+MAX_DRAFTS = 48
+
+# Draft tokens for one stream in one step, by a drafter with weights.
+MAX_MODEL_DRAFTS = 16
 
 
 class Load(msgspec.Struct, frozen=True, tag=True):
     """Which weights, and how much memory to give them."""
 
     model: str
-    num_ctx: int  # tokens that one sequence may hold
+    num_ctx: int  # tokens of one sequence at most
     cells: int  # KV cells that all slots share
     slots: int
-    batch: int  # rows of one decode: n_batch and n_ubatch
+    batch: int  # rows of one decode at most: n_batch and n_ubatch
     gpu_layers: int = -1  # -1: as many as fit
     main_gpu: int | None = None
     use_mmap: bool | None = None
     threads: int = 0  # 0: one for each physical core
-    kv_type: str = "f16"  # of the KV cache, by ggml's name
-    draft: str = ""  # weights of a drafter; "" if there are none
-    mtp: bool = False  # the weights themselves hold a head that drafts, and it is wanted
-    speculation: int | None = None  # tokens to draft at a time; None: as many as pay; 0: none
-    profile: str = ""  # file of what was learned about speculation here; "": it is not kept
-    host_cache_bytes: int = 0  # of host memory, for prefixes that others took the cells of
-    embedding: bool = False  # vectors instead of text; `slots` is the texts of one decode
+    kv_type: str = "f16"  # ggml's name of the type of the KV cache
+    draft: str = ""  # path of a drafter's weights; "" if there are none
+    mtp: bool = False  # use the MTP head in the model's own weights as drafter
+    speculation: int | None = None  # draft tokens per step; None: as many as pay; 0: none
+    profile: str = ""  # path of the speculation profile; "": it is not kept
+    host_cache_bytes: int = 0  # host memory for evicted prefixes
+    embedding: bool = False  # vectors instead of text; `slots`: texts of one decode
 
 
 class Sampling(msgspec.Struct, frozen=True):
-    """How the next token is drawn; names and meaning as in CONTRACT 1.5."""
+    """How the next token is sampled; names and meaning as in CONTRACT 1.5."""
 
     temperature: float = 0.8
     top_k: int = 40
@@ -63,13 +69,13 @@ class Sampling(msgspec.Struct, frozen=True):
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """When a sequence ends, and what may be cut to make it fit."""
+    """When a sequence ends, and how it may be shortened to fit the context."""
 
     num_predict: int = -1
     num_keep: int = 4
     stop: tuple[str, ...] = ()
     truncate: bool = True  # drop old messages that do not fit
-    shift: bool = True  # forget the oldest tokens when the context is full
+    shift: bool = True  # drop the oldest tokens when the context is full
 
 
 class Submit(msgspec.Struct, frozen=True, tag=True):
@@ -83,10 +89,10 @@ class Submit(msgspec.Struct, frozen=True, tag=True):
     parser: str = ""  # output parser by name (chat.parse); "": the one that the template implies
     context: tuple[int, ...] = ()  # tokens of an earlier answer, put before the prompt
     schema: str = ""  # JSON schema that the answer follows
-    num_logprobs: int | None = None  # alternatives to tell with each token; None: tell nothing
+    num_logprobs: int | None = None  # alternatives for each token; None: no logprobs
     render_only: bool = False
-    draft_limit: int | None = None  # tokens to draft at a time; None: as many as pay; 0: none
-    draft_fixed: int | None = None  # so many, whether they pay or not
+    draft_limit: int | None = None  # draft tokens per step at most; None: as many as pay
+    draft_fixed: int | None = None  # draft tokens per step, whether they pay or not
 
 
 class Embed(msgspec.Struct, frozen=True, tag=True):
@@ -94,47 +100,47 @@ class Embed(msgspec.Struct, frozen=True, tag=True):
 
     id: int
     texts: tuple[str, ...]
-    num_ctx: int  # tokens of one text at most, with those that the tokenizer puts around it
-    truncate: bool = True  # cut what is longer; otherwise it is refused
+    num_ctx: int  # tokens of one text at most, with those that the tokenizer adds
+    truncate: bool = True  # shorten longer texts; False: refuse them
 
 
 class Cancel(msgspec.Struct, frozen=True, tag=True):
-    """The client went away: free the slot."""
+    """The client is gone: free the slot."""
 
     id: int
 
 
 class Loading(msgspec.Struct, frozen=True, tag=True):
-    """The load goes on; sent now and then."""
+    """Progress of a load, between 0 and 1."""
 
     fraction: float
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
-    """The model is up."""
+    """The model is loaded."""
 
     size_bytes: int  # weights, KV cache and compute buffers on all devices
     size_vram_bytes: int
-    drafters: tuple[str, ...] = ()  # who reads ahead
-    refusal: str = ""  # why the drafter that was asked for does not
+    drafters: tuple[str, ...] = ()  # names of the active drafters
+    refusal: str = ""  # why the requested drafter is not used; "": it is
 
 
 class SpeculationReport(msgspec.Struct, frozen=True):
-    """What reading ahead did for one request."""
+    """The effect of speculative decoding on one request."""
 
     drafter: str
-    drafted: int
-    accepted: int
-    mean_length: float  # of the drafts that were made
-    speedup: float  # against plain decoding on this machine, estimated
+    drafted: int  # draft tokens
+    accepted: int  # draft tokens
+    mean_length: float  # draft tokens per draft
+    speedup: float  # over plain decoding on this machine, estimated
 
 
 class Done(msgspec.Struct, frozen=True):
-    """How a sequence ended, and what it cost."""
+    """How a sequence ended, and what it took."""
 
     reason: str  # "stop", "length", "cancel" or "render"
     prompt_tokens: int = 0
-    cached_tokens: int = 0  # of the prompt; the KV cache had them already
+    cached_tokens: int = 0  # prompt tokens that were in the KV cache
     queue_ns: int = 0
     prompt_ns: int = 0
     eval_tokens: int = 0
@@ -144,14 +150,14 @@ class Done(msgspec.Struct, frozen=True):
 
 
 class Alternative(msgspec.Struct, frozen=True):
-    """A token that could have been drawn."""
+    """A token that could have been sampled."""
 
     piece: bytes
-    logprob: float  # natural, over the whole vocabulary
+    logprob: float  # natural logarithm, over the whole vocabulary
 
 
 class Logprob(msgspec.Struct, frozen=True):
-    """A token that was drawn, and the best ones that could have been."""
+    """A sampled token, and the most likely alternatives."""
 
     piece: bytes
     logprob: float
@@ -159,7 +165,7 @@ class Logprob(msgspec.Struct, frozen=True):
 
 
 class Delta(msgspec.Struct, frozen=True):
-    """What one step added to one sequence."""
+    """What the steps since the last delta added to one sequence."""
 
     id: int
     text: str = ""
@@ -170,41 +176,41 @@ class Delta(msgspec.Struct, frozen=True):
 
 
 class Stats(msgspec.Struct):
-    """What the runner has done since it started, and how full it is now."""
+    """Counters since the runner started, and gauges of its slots and cells."""
 
     steps: int = 0
     step_ns: int = 0
-    decode_ns: int = 0  # of step_ns, inside llama.cpp
-    prompt_tokens: int = 0  # evaluated
-    cached_tokens: int = 0  # not evaluated, because the KV cache had them
+    decode_ns: int = 0  # the part of step_ns inside llama.cpp
+    prompt_tokens: int = 0  # evaluated ones
+    cached_tokens: int = 0  # prompt tokens that were in the KV cache
     decoded_tokens: int = 0
-    preempted: int = 0  # times that a sequence had to wait again: no cells, or a shifted context
+    preempted: int = 0  # preemptions of sequences: no cells, or a context shift
     drafted_tokens: int = 0
     accepted_tokens: int = 0
-    drafts: int = 0  # times that something was drafted for a stream
-    speculated_ns: int = 0  # of all streams, in steps with drafters; ...
-    plain_ns: int = 0  # ... and what the same tokens would have taken without, estimated
-    expected_ns: int = 0  # of decoding, in steps that were forecast; ...
-    misjudged_ns: int = 0  # ... and by how much these forecasts were wrong, too long or too short
+    drafts: int = 0  # drafts of one stream in one step
+    speculated_ns: int = 0  # time of all streams in steps with drafters
+    plain_ns: int = 0  # time of the same tokens with plain decoding, estimated
+    expected_ns: int = 0  # decode time that the step-cost model predicted
+    misjudged_ns: int = 0  # sum of the absolute errors of these predictions
     slots_busy: int = 0
     waiting: int = 0
     cells_used: int = 0
 
 
 class Step(msgspec.Struct, frozen=True, tag=True):
-    """What one step of the engine added to all its sequences."""
+    """One step of the engine: what it added to its sequences."""
 
     deltas: tuple[Delta, ...]
     stats: Stats | None = None
 
 
 class Embedded(msgspec.Struct, frozen=True, tag=True):
-    """The vectors of one request, as the model pools them: not normalised."""
+    """The vectors of one request as the model pools them, not normalised."""
 
     id: int
-    vectors: bytes  # float32, little-endian, a row for each text in the order of the request
+    vectors: bytes  # float32, little-endian, one row for each text in the order of the request
     width: int  # floats of one row
-    prompt_tokens: int  # evaluated, all texts together
+    prompt_tokens: int  # evaluated tokens of all texts
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
@@ -220,24 +226,24 @@ ToFront = Loading | Ready | Step | Embedded | Failed
 
 
 def encode(message: ToRunner | ToFront) -> bytes:
-    """One frame, ready for the socket."""
+    """One wire frame."""
     body = msgspec.msgpack.encode(message)
     return LENGTH.pack(len(body)) + body
 
 
 class FrameReader:
-    """Cuts a byte stream into message bodies."""
+    """Splits a byte stream into message bodies."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """The bodies completed by these bytes. Raises ValueError for an absurd length."""
+        """The bodies that these bytes complete. Raises ValueError for an absurd length."""
         self._buffer += data
         while len(self._buffer) >= LENGTH.size:
             (length,) = LENGTH.unpack_from(self._buffer)
             if length > MAX_FRAME_BYTES:
-                raise ValueError(f"a frame of {length} bytes is not ours")
+                raise ValueError(f"a frame of {length} bytes is longer than {MAX_FRAME_BYTES}")
             if len(self._buffer) < LENGTH.size + length:
                 return
             yield bytes(memoryview(self._buffer)[LENGTH.size : LENGTH.size + length])

@@ -1,155 +1,35 @@
-"""How tests run the engine in their own process: real llama.cpp on a tiny model."""
+"""How do tests run the engine in their own process, on real llama.cpp with a tiny model?"""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
 
-import msgspec
-from outrider.daemon.chat.conversation import Conversation, Message, RawPrompt
-from outrider.daemon.protocol import (
-    Cancel,
-    Delta,
-    Done,
-    Limits,
-    Load,
-    Logprob,
-    Sampling,
-    Stats,
-    Step,
-    Submit,
-    ToFront,
-)
-from outrider.daemon.runner.engine import Engine
-from outrider.daemon.runner.input_processor import InputProcessor
+from harness import EngineHarness, drive
+from outrider.daemon.protocol import Load, Submit
 from outrider.daemon.runner.llama.context import TextContext
 from outrider.daemon.runner.llama.loading import LoadedContext, load_model
 from outrider.daemon.runner.speculation.calibration import prepare_speculation
 from outrider.daemon.runner.speculation.controller import SpeculationController
 
-GREEDY = Sampling(temperature=0.0)
-
-
-def load_spec(gguf: Path, **changes: int | str | bool) -> Load:
-    """Four slots of 512 tokens over one pool, unless told otherwise."""
-    plain = Load(str(gguf), 512, cells=2048, slots=4, batch=128, threads=1)
-    changes = {"kv_type": "f32", "host_cache_bytes": 1 << 26, "speculation": 0, **changes}
-    return msgspec.structs.replace(plain, **changes)
-
-
-def ask(
-    request_id: int,
-    prompt: str,
-    num_predict: int = 24,
-    *,
-    sampling: Sampling = GREEDY,
-    limits: Limits | None = None,
-    schema: str = "",
-    num_logprobs: int | None = None,
-) -> Submit:
-    """A request for a plain continuation."""
-    return Submit(
-        id=request_id,
-        prompt=RawPrompt(prompt),
-        sampling=sampling,
-        limits=limits or Limits(num_predict=num_predict),
-        schema=schema,
-        num_logprobs=num_logprobs,
-    )
-
-
-def chat(request_id: int, *texts: str, limits: Limits) -> Submit:
-    """A chat whose turns alternate between user and assistant."""
-    roles = ("user", "assistant")
-    turns = tuple(Message(roles[i % 2], text) for i, text in enumerate(texts))
-    return Submit(id=request_id, prompt=Conversation(turns), sampling=GREEDY, limits=limits)
-
-
-@dataclass
-class Bench:
-    """An engine, its intake, and everything that it said."""
-
-    loaded: LoadedContext[TextContext]
-    input: InputProcessor
-    engine: Engine
-    deltas: list[Delta] = field(default_factory=list)
-    stats: list[Stats] = field(default_factory=list)  # as they were after each message
-    num_turns: int = 0
-    refusal: str = ""  # why the drafter that was asked for is not used
-
-    def submit(self, *requests: Submit) -> None:
-        for request in requests:
-            self.engine.submit(self.input.prepare(request))
-
-    def turn(self) -> None:
-        self.engine.turn()
-        self.num_turns += 1
-        assert self.num_turns < 5000, "the engine does not come to an end"
-
-    def finish(self, count: int) -> dict[int, str]:
-        """Turn until `count` requests are done; their texts by id."""
-        while len(self.done) < count:
-            self.turn()
-        return self.texts
-
-    def run(self, *requests: Submit) -> dict[int, str]:
-        """The texts of these requests, decoded together."""
-        self.submit(*requests)
-        return self.finish(len(self.done) + len(requests))
-
-    def cancel(self, request_id: int) -> None:
-        self.engine.cancel(Cancel(request_id))
-
-    @property
-    def done(self) -> dict[int, Done]:
-        return {delta.id: delta.done for delta in self.deltas if delta.done}
-
-    @property
-    def texts(self) -> dict[int, str]:
-        ids = {delta.id for delta in self.deltas}
-        return {i: "".join(d.text for d in self.deltas if d.id == i) for i in ids}
-
-    def logprobs(self, request_id: int) -> list[Logprob]:
-        """One for each token of a request, as far as it asked for them."""
-        return [lp for delta in self.deltas if delta.id == request_id for lp in delta.logprobs]
-
 
 @contextmanager
-def open_bench(
+def open_engine(
     load: Load,
     make_controller: Callable[
         [LoadedContext[TextContext], Load], SpeculationController
     ] = prepare_speculation,
-) -> Iterator[Bench]:
+) -> Iterator[EngineHarness]:
     """An engine on a freshly loaded model; freed at the end."""
     loaded = load_model(load, lambda _fraction: None)
-    deltas: list[Delta] = []
-    stats: list[Stats] = []
-
-    def take(message: ToFront) -> None:
-        assert isinstance(message, Step), message
-        deltas.extend(message.deltas)
-        stats.append(copy.copy(message.stats or Stats()))
-
-    speculation = make_controller(loaded, load)
-    engine = Engine(loaded.model, loaded.context, load, take, speculation)
-    try:
-        bench = Bench(loaded, InputProcessor(loaded.model, load.num_ctx), engine, deltas, stats)
-        bench.refusal = speculation.refusal
-        yield bench
-    finally:
-        speculation.close()
-        loaded.context.close()
-        loaded.model.close()
+    with drive(loaded, load, make_controller(loaded, load)) as harness:
+        yield harness
 
 
 def run_alone(load: Load, requests: Sequence[Submit]) -> dict[int, str]:
-    """What each request gives with nobody beside it, each on a fresh context."""
+    """The text of each request alone, each on a fresh context."""
     texts: dict[int, str] = {}
     for request in requests:
-        with open_bench(load) as bench:
-            texts |= bench.run(request)
+        with open_engine(load) as harness:
+            texts |= harness.run(request)
     return texts

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
@@ -33,8 +35,13 @@ LAYERS = {
     "daemon.runner.sampling": "sampling",
     "daemon.runner.sequence": "sequence",
     "daemon.runner.stream": "sequence",
+    "daemon.runner.batch": "seam",
     "daemon.runner.llama": "llama",
+    "daemon.runner.llama.interface": "seam",
     "daemon.runner.speculation": "speculation",
+    "daemon.runner.speculation.calibration": "loading",
+    "daemon.runner.speculation.drafter_loading": "loading",
+    "daemon.runner.__main__": "runner process",
     "daemon.runners": "runners",
     "daemon.metrics": "metrics",
     "daemon.api": "api",
@@ -54,13 +61,17 @@ MAY_IMPORT = {
     "protocol": {"chat"},
     "config": {*BASE, "duration"},
     "options": {*BASE, "options"},
-    # The runner is a process of its own: it receives paths and never imports `models`.
-    "kv": {*BASE, "kv"},
-    "sampling": {*BASE, "sampling", "llama"},
-    "llama": {*BASE, "llama", "kv"},
-    "sequence": {*BASE, "sequence", "chat", "kv", "sampling", "llama"},
-    "speculation": {*BASE, "speculation", "sequence", "kv", "sampling", "llama"},
-    "runner": {*BASE, "runner", "chat", "kv", "sampling", "llama", "sequence", "speculation"},
+    # The runner is a process of its own: it is handed paths, and never imports `models`.
+    # llama.cpp is reached through the seam; its implementation is for those who load weights.
+    "seam": {"seam"},
+    "kv": {*BASE, "kv", "seam"},
+    "sampling": {*BASE, "sampling", "seam"},
+    "llama": {*BASE, "llama", "seam"},
+    "sequence": {*BASE, "sequence", "chat", "kv", "sampling", "seam"},
+    "speculation": {*BASE, "speculation", "sequence", "kv", "sampling", "seam"},
+    "loading": {*BASE, "loading", "speculation", "sequence", "kv", "sampling", "seam", "llama"},
+    "runner": {*BASE, "runner", "chat", "kv", "sampling", "seam", "sequence", "speculation"},
+    "runner process": {*BASE, "runner", "loading", "speculation", "llama"},
     # The front starts `python -m outrider.daemon.runner`, and never imports it.
     "runners": {*BASE, "runners", "quant", "models", "config", "options"},
     "metrics": {"runners", "protocol"},
@@ -85,14 +96,19 @@ MAY_USE = {
     "llama_cpp": {"llama", "quant"},
     "aiohttp": {"api", "ollama", "app", "cli", "models"},
     "click": {"cli"},
-    "llguidance": {"sampling"},
+    "llguidance": {"sampling", "seam", "llama"},
     "prometheus_client": {"metrics"},
 }
 ONLY_IN = {
     "click": "daemon.cli",
-    "llguidance": "daemon.runner.sampling.grammar",
     "prometheus_client": "daemon.metrics",
 }
+NEEDS_NO_LLAMA = (  # modules that run on any implementation of the seam
+    *("engine", "scheduler", "sequence", "stream", "input_processor", "batch", "kv.prefix_cache"),
+    *("embedding_worker", "sampling.sampler", "sampling.grammar", "speculation.controller"),
+    *("speculation.round", "speculation.goodput", "speculation.drafters.model"),
+    *("speculation.drafters.head", "speculation.drafters.assistant", "llama.interface"),
+)
 LAZY_FUNCTION = ("daemon.cli.serve", "serve")  # the other commands start without the server
 
 
@@ -207,6 +223,18 @@ def test_between_our_folders_imports_are_relative() -> None:
         and node.module.split(".")[0] == "outrider"
     }
     assert absolute == set()
+
+
+def test_the_engine_runs_without_llama_cpp() -> None:
+    """With llama_cpp blocked; the import system raises for a module that is None."""
+    modules = [f"outrider.daemon.runner.{name}" for name in NEEDS_NO_LLAMA]
+    block = "import sys, importlib; sys.modules['llama_cpp'] = None"
+    load = f"[importlib.import_module(name) for name in {modules}]"
+    loader = f"{block}; importlib.import_module('outrider.daemon.runner.llama.context')"
+    done = subprocess.run([sys.executable, "-c", f"{block}; {load}"], capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+    blocked = subprocess.run([sys.executable, "-c", loader], capture_output=True)
+    assert b"import of llama_cpp halted" in blocked.stderr
 
 
 def test_there_are_no_cycles() -> None:

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from engines import ask, load_spec, open_bench
+from engines import open_engine
+from harness import load_spec, text_request
 from llama_cpp import llama_cpp as lib
 from llama_cpp import llama_cpp_ext as ext
 from native import Floats, Native, decode, embedding, logits, tokenize
-from outrider.daemon.runner.llama.batch import Batch
+from outrider.daemon.runner.batch import Batch
 from outrider.daemon.runner.llama.context import TextContext
 from outrider.daemon.runner.llama.loading import LoadedContext, load_model
 from tiny_bert import write_bert
@@ -106,8 +107,8 @@ def test_an_early_token_changes_later_logits(loaded: LoadedContext) -> None:
 
 
 def test_greedy_text_does_not_collapse(gguf: Path) -> None:
-    with open_bench(load_spec(gguf, threads=1)) as bench:
-        text = bench.run(ask(1, "Once upon a time there was", num_predict=64))[1]
+    with open_engine(load_spec(gguf, threads=1)) as harness:
+        text = harness.run(text_request(1, "Once upon a time there was", num_predict=64))[1]
     assert len(text) >= 64
     assert len({text[i : i + 3] for i in range(len(text) - 2)}) >= 40
 

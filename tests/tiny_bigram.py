@@ -1,7 +1,7 @@
 """How tests get a drafter that is right as often as they ask: a tiny Gemma 4 and its drafter.
 
-The target knows 676 words of two letters, and an order in which it says them, over and over: the
-newest word decides what is likeliest next. At temperature 1 it leaves that order now and then. Its
+The target knows 676 words of two letters, and repeats them in a fixed order: the newest word
+decides which one is likeliest next. At temperature 1 it leaves that order now and then. Its
 drafter knows a chosen part of the order and is wrong about the rest. The layers are tiny_gemma's,
 with their whole graph, but the newest token is louder than all that they add.
 """
@@ -78,7 +78,7 @@ def write_bigram_pair(
 
 
 def recite(word: str, count: int, *, seed: int = 0) -> str:
-    """The words that the target says after a text that ends in this one, such as " ab"."""
+    """The words of the target after a text that ends in this one, such as " ab"."""
     circle = [token.replace("Ġ", " ") for token in _circle(seed)]
     start = circle.index(word) + 1
     return "".join(circle[(start + i) % len(circle)] for i in range(count))

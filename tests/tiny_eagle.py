@@ -1,7 +1,7 @@
 """How tests get an EAGLE-3 head: for a tiny target whose layers add little to a token, on the fly.
 
 Tensors and keys are those of llama.cpp's src/models/eagle3.cpp. Each position attends to itself
-alone, so what the head says is what the target's output makes of the newest token's embedding: it
+alone, so it computes what the target's output layer does with the newest token's embedding: it
 is right about as often as the drafter of `write_gemma4_assistant`.
 """
 

@@ -139,8 +139,8 @@ def _qwen35(draws: Draws, tokens: list[str], layers: int, scale: float, block: B
 
 
 def _head(draws: Draws, name: str, block: Block) -> Tensors:
-    """It says what the target's own output makes of the token's embedding and, less, of the hidden
-    row that led to it."""
+    """Its logits are those of the target's output layer for the token's embedding and, with less
+    weight, the hidden row from which the token was sampled."""
     yield f"{name}.attn_norm.weight", constant(EMBD)
     yield from _attention(draws, name, block.branch)
     yield f"{name}.post_attention_norm.weight", constant(EMBD)

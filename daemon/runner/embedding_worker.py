@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 
 from ..errors import BadRequest, DecodeFailed
 from ..protocol import Cancel, Embed, Embedded, Load, Stats, Step, Submit, ToFront
-from .llama.batch import Batch
-from .llama.context import ABORTED, DECODED, EmbeddingContext
-from .llama.model import CLS, LAST, LlamaModel
+from .batch import Batch
+from .llama.interface import ABORTED, CLS, DECODED, LAST, EncoderModel, PoolingDecoder
 
 # llama.cpp keeps room for the logits of every row of a batch, even where nobody reads them: with
 # a vocabulary of 250,000 that is 1 MB each. So short texts are not piled up any higher than this.
@@ -42,7 +41,7 @@ class SpecialTokens:
     after: list[int]
 
     @classmethod
-    def of(cls, model: LlamaModel) -> SpecialTokens:
+    def of(cls, model: EncoderModel) -> SpecialTokens:
         """Seen on a short text: models differ in who adds what, and why."""
         bare = model.tokenize("a", add_bos=False)
         whole = model.tokenize("a", add_bos=True)
@@ -82,8 +81,8 @@ class EmbeddingWorker:
 
     def __init__(
         self,
-        model: LlamaModel,
-        context: EmbeddingContext,
+        model: EncoderModel,
+        context: PoolingDecoder,
         load: Load,
         send: Callable[[ToFront], None],
     ) -> None:
@@ -131,7 +130,7 @@ class EmbeddingWorker:
         vectors = self._evaluate([item.tokens for item in picked])
         self._stats.step_ns += time.perf_counter_ns() - start_ns
         self._evaluating = frozenset()
-        self._context.forget()
+        self._context.clear_all()
         if vectors is None:
             self._context.disarm()
             self._put_back(picked)

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 
 from ..errors import DecodeFailed
 from ..protocol import Cancel, Delta, Load, Stats, Step, ToFront
+from .batch import Batch
 from .kv.prefix_cache import PrefixCache, TrimMode
-from .llama.batch import Batch
-from .llama.context import ABORTED, NO_CELLS, TextContext, num_seqs
-from .llama.model import LlamaModel
+from .llama.interface import ABORTED, NO_CELLS, LanguageModel, TargetDecoder
 from .prefill_budget import PrefillBudget
 from .sampling.sampler import target_confidence
 from .scheduler import Chunk, Scheduler
@@ -42,8 +41,8 @@ class Engine:
 
     def __init__(
         self,
-        model: LlamaModel,
-        context: TextContext,
+        model: LanguageModel,
+        context: TargetDecoder,
         load: Load,
         send: Callable[[ToFront], None],
         speculation: SpeculationController,
@@ -54,7 +53,7 @@ class Engine:
         self._batch = Batch(load.batch)
         self._cache = PrefixCache(
             context,
-            seqs=num_seqs(model, load),
+            seqs=context.num_seqs,
             cells=load.cells,
             trim_mode=trim_mode_of(model),
             window=model.window,
@@ -172,7 +171,7 @@ class Engine:
             is_prompt = seq.pending > 1 or not seq.output_tokens
             prompt_rows += each.count if is_prompt else 0
             self._cache.extend(seq.kv_seq, seq.tokens[cached : cached + each.count])
-            if seq.cached in seq.marks:
+            if seq.cached in seq.checkpoint_at:
                 self._cache.checkpoint(seq.kv_seq)
             if not each.draws:
                 self._speculation.observe_prompt(
@@ -199,7 +198,7 @@ class Engine:
         if drafts:
             assert seq.kv_seq
             self._cache.extend(seq.kv_seq, drafts[: verdict.accepted])
-            self._cache.retract(seq.kv_seq)
+            self._cache.roll_back(seq.kv_seq)
         if verdict.reason:
             return self._close(stream, verdict.reason, verdict.accepted)
         self._speculation.observe_stream(
@@ -236,7 +235,7 @@ class Engine:
             if is_recurrent or self._context.num_cached(seq.kv_seq.seq) != seq.cached:
                 self._scheduler.restart(seq)
         if is_recurrent:
-            self._cache.forget()
+            self._cache.drop_released()
         return []
 
     def _give_way(self) -> list[Delta]:
@@ -263,7 +262,7 @@ class Engine:
         return self._stats
 
 
-def trim_mode_of(model: LlamaModel) -> TrimMode:
+def trim_mode_of(model: LanguageModel) -> TrimMode:
     """How far back the memory of this model can be cut."""
     if model.is_recurrent:
         return TrimMode.END

@@ -20,7 +20,7 @@ from ..chat.parse.registry import CONTENT, PARSERS, THINKING
 from ..chat.render.jinja import ChatTemplate, PlainTemplate
 from ..errors import BadRequest, LoadFailed
 from ..protocol import Submit
-from .llama.model import LlamaModel
+from .llama.interface import LanguageModel
 from .sampling.grammar import GrammarCompiler
 from .sampling.sampler import check
 from .sequence import Sequence, cut_middle
@@ -35,7 +35,7 @@ TOO_LONG = (
 class InputProcessor:
     """Knows the model's template and vocabulary."""
 
-    def __init__(self, model: LlamaModel, num_ctx: int) -> None:
+    def __init__(self, model: LanguageModel, num_ctx: int) -> None:
         self._model = model
         self._num_ctx = num_ctx
         self._bos = model.piece(model.bos, special=True).decode() if model.bos >= 0 else ""

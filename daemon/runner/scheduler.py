@@ -1,4 +1,4 @@
-"""Who is in the next batch: admission, prompt chunks, and who gives way for others."""
+"""Which sequences are in the next batch: admission, prompt chunks, preemption?"""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from .kv.cached_sequence import common_prefix
 from .kv.prefix_cache import PrefixCache
 from .sequence import Sequence
 
-WORTH_WAITING = 32  # tokens of a prefix that another request is just computing
+# Tokens. A request waits for another one that computes so many tokens of its prompt.
+MIN_SHARED_TOKENS = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """The next `count` pending tokens of a sequence; it is drawn from if none stay pending."""
+    """The next `count` pending tokens of a sequence; if none are left, a token is sampled."""
 
     sequence: Sequence
     count: int
@@ -26,14 +27,14 @@ class Chunk:
 
 
 class Scheduler:
-    """Shares slots and KV cells among the requests, first come, first served.
+    """Distributes slots and KV cells among the requests, first come, first served.
 
-    No llama.cpp and no clock: what lies in the KV cache is the PrefixCache's business, how many
-    prompt rows go beside decoding streams is told with each batch.
+    It calls no llama.cpp and reads no clock: PrefixCache keeps the KV cells, and the number of
+    prompt rows beside decoding streams is an argument of each batch.
     """
 
     def __init__(self, cache: PrefixCache, *, slots: int, rows: int) -> None:
-        """`slots`: sequences that run at a time; `rows`: of one decode."""
+        """`slots`: sequences that run at a time; `rows`: capacity of one batch."""
         self._cache = cache
         self._slots = slots
         self._rows = rows
@@ -49,20 +50,20 @@ class Scheduler:
         self.waiting.append(sequence)
 
     def remove(self, sequence: Sequence) -> None:
-        """Take a sequence out, wherever it is; what it computed stays for others."""
+        """Take out a waiting or running sequence; its tokens stay in the prefix cache."""
         if sequence.kv_seq is None:
             self.waiting.remove(sequence)
         else:
             self._release(sequence)
 
     def preempt(self, sequence: Sequence) -> None:
-        """Back to the front of the queue; its tokens stay, its cells may be taken."""
+        """Move a running sequence to the front of the queue; its cells may be evicted."""
         self._release(sequence)
         self.waiting.appendleft(sequence)
         self.num_preempted += 1
 
     def restart(self, sequence: Sequence) -> None:
-        """Back to the front of the queue, because what its sequence id holds is not sound."""
+        """Move a running sequence to the front of the queue and drop its corrupt cells."""
         assert sequence.kv_seq is not None
         self._cache.drop(sequence.kv_seq)
         sequence.kv_seq = None
@@ -70,79 +71,80 @@ class Scheduler:
         self.waiting.appendleft(sequence)
 
     def next_batch(self, prompt_rows: Callable[[int], int]) -> list[Chunk]:
-        """The rows of the next step: every stream's own row first, then prompt chunks.
+        """The rows of the next step: one row for every decoding stream, then prompt chunks.
 
-        `prompt_rows`: how many prompt tokens may go beside so many flowing streams; asked if there
-        are any, and decoding streams.
+        `prompt_rows`: prompt tokens per step that the given number of streams past their first
+        tokens allow; called only if there are prompts beside decoding streams.
         """
         self._admit()
         if self.running:
             self._cache.offload_released()
-        self._make_room()
+        self._preempt_until_one_row_fits()
         decoding = [Chunk(seq, 1) for seq in self.running if seq.pending == 1]
         if len(decoding) == len(self.running):
             return decoding
-        room = self._rows - len(decoding)
+        budget = self._rows - len(decoding)
         if decoding:
-            room = min(room, prompt_rows(sum(seq.past_first_token for seq in self.running)))
-        return decoding + self._prompt_chunks(room, len(decoding))
+            budget = min(budget, prompt_rows(sum(seq.past_first_token for seq in self.running)))
+        return decoding + self._prompt_chunks(budget, len(decoding))
 
-    def _prompt_chunks(self, room: int, num_reserved: int) -> list[Chunk]:
+    def _prompt_chunks(self, budget: int, num_reserved: int) -> list[Chunk]:
+        """Chunks of together at most `budget` tokens, in order of admission."""
         chunks: list[Chunk] = []
         for seq in self.running:
-            if seq.pending == 1 or room <= 0:
+            if seq.pending == 1 or budget <= 0:
                 continue
-            count = seq.next_chunk(room)
+            count = seq.next_chunk(budget)
             if not self._cache.reserve(num_reserved + count):
                 break
             chunks.append(Chunk(seq, count))
-            room -= count
+            budget -= count
             num_reserved += count
         return chunks
 
-    def _make_room(self) -> None:
-        """The youngest give way until every running stream can take one more row."""
+    def _preempt_until_one_row_fits(self) -> None:
+        """Preempt the youngest until there is a cell for one more row of every sequence."""
         while not self._cache.reserve(len(self.running)) and len(self.running) > 1:
             self.preempt(self.running[-1])
 
     def _admit(self) -> None:
-        """Start those whose whole prompt, and one token of everybody, fits.
+        """Start the sequences whose whole prompt fits beside one more token of every sequence.
 
-        One whose prefix another is just computing waits for it, and lets others pass.
+        A sequence whose prefix is being computed waits for it, and later ones may overtake it.
         """
         if not self.waiting or len(self.running) >= self._slots:
             return
-        room = self._cache.num_available() - sum(seq.pending + 1 for seq in self.running)
+        cells = self._cache.num_available() - sum(seq.pending + 1 for seq in self.running)
         for seq in list(self.waiting):
             if len(self.running) >= self._slots:
                 return
             if self._is_being_computed(seq):
                 continue
-            room -= len(seq.tokens) + 1
-            if self.running and room < 0:
+            cells -= len(seq.tokens) + 1
+            if self.running and cells < 0:
                 return
             self._start(seq)
 
     def _start(self, seq: Sequence) -> None:
         self.waiting.remove(seq)
         if self._cache.needs_checkpoints:
-            seq.marks += [self._cache.shared(seq.tokens), len(seq.tokens) - 1]
+            seq.checkpoint_at += [self._cache.shared(seq.tokens), len(seq.tokens) - 1]
         seq.kv_seq = self._cache.open(seq.tokens)
         if not seq.output_tokens:
             seq.num_reused = seq.cached
         self.running.append(seq)
 
     def _is_being_computed(self, seq: Sequence) -> bool:
-        """Whether a running prompt will soon have more of this one's prefix than there is now."""
+        """Whether a running prompt will add MIN_SHARED_TOKENS or more to the reusable prefix."""
         computing = [other for other in self.running if other.pending > 1]
         if not computing:
             return False
-        have = self._cache.reusable(seq.tokens)
+        reusable = self._cache.reusable(seq.tokens)
         for other in computing:
             common = min(common_prefix(seq.tokens, other.tokens), len(seq.tokens) - 1)
-            if common >= have + WORTH_WAITING and other.cached < common:
-                if self._cache.needs_checkpoints and common not in other.marks:
-                    other.marks.append(common)
+            if common >= reusable + MIN_SHARED_TOKENS and other.cached < common:
+                if self._cache.needs_checkpoints and common not in other.checkpoint_at:
+                    other.checkpoint_at.append(common)
                 return True
         return False
 

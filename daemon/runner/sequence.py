@@ -1,4 +1,4 @@
-"""What one request is while it decodes: its tokens, how many are evaluated, and its limits."""
+"""What is the state of one request while it runs: its tokens, its KV sequence, its limits?"""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from ..protocol import Limits, Sampling
 from .kv.cached_sequence import CachedSequence
 from .sampling.grammar import Grammar
 
-YOUNG_TOKENS = 4
+# Output tokens after which a stream counts as visible to its reader. The requests of a burst arrive
+# one by one; the first of them do not slow down the prompts of the others before that.
+FIRST_TOKENS = 4
 
 
 @dataclass(slots=True, eq=False)
 class Sequence:
-    """A prompt and what was drawn after it.
+    """A prompt and the tokens sampled after it.
 
-    Invariant: 0 <= cached <= len(tokens) <= num_ctx. A running sequence has a holding in the KV
-    cache with its first `cached` tokens; the others are `pending`. Nothing tells a prompt chunk
-    from a decode row but the number of pending tokens.
+    Invariant: 0 <= cached <= len(tokens) <= num_ctx. A running sequence has a sequence id in the
+    KV cache with its first `cached` tokens; the others are `pending`. A prompt chunk differs from
+    a decode row only by the number of pending tokens.
     """
 
     id: int
@@ -27,15 +29,15 @@ class Sequence:
     sampling: Sampling
     limits: Limits
     num_ctx: int
-    num_logprobs: int | None = None  # None: not asked for
-    draft_limit: int | None = None  # guesses at a time; None: as many as pay
-    draft_fixed: int | None = None  # so many guesses, whether they pay or not
+    num_logprobs: int | None = None  # alternatives per token; None: no logprobs
+    draft_limit: int | None = None  # draft tokens per step at most; None: as many as pay
+    draft_fixed: int | None = None  # draft tokens per step, whether they pay or not
     grammar: Grammar | None = None
     parser: OutputParser = field(default_factory=ContentParser)
     num_prompt: int = 0
-    num_reused: int = 0  # prompt tokens that the KV cache had already
+    num_reused: int = 0  # prompt tokens that were in the KV cache
     output_tokens: list[int] = field(default_factory=list)
-    marks: list[int] = field(default_factory=list)  # where a checkpoint is worth its memory
+    checkpoint_at: list[int] = field(default_factory=list)  # token counts after which to save one
     kv_seq: CachedSequence | None = None
 
     def __post_init__(self) -> None:
@@ -43,40 +45,37 @@ class Sequence:
 
     @property
     def cached(self) -> int:
-        """Tokens that the KV cache holds."""
+        """Tokens in the KV cache."""
         return len(self.kv_seq.tokens) if self.kv_seq else 0
 
     @property
     def pending(self) -> int:
-        """Tokens that the model has not seen yet."""
+        """Tokens that are not evaluated yet."""
         return len(self.tokens) - self.cached
 
     @property
     def is_decoding(self) -> bool:
-        """Whether its next step evaluates one token that was drawn."""
+        """Whether its next step evaluates one sampled token."""
         return self.pending == 1 and bool(self.output_tokens)
 
     @property
     def past_first_token(self) -> bool:
-        """Whether a reader would see it stutter.
-
-        The requests of a burst arrive one by one; those first served let the others catch up.
-        """
-        return self.pending == 1 and len(self.output_tokens) >= YOUNG_TOKENS
+        """Whether a slower step would be visible to the reader of this stream."""
+        return self.pending == 1 and len(self.output_tokens) >= FIRST_TOKENS
 
     @property
     def position(self) -> int:
-        """Where the next token stands in the whole text, shifted or not."""
+        """Index of the next token in the whole text; a context shift does not change it."""
         return self.num_prompt + len(self.output_tokens)
 
     @property
     def is_full(self) -> bool:
-        """Whether no further token has a place in the context."""
+        """Whether the context has no place for another token."""
         return len(self.tokens) >= self.num_ctx
 
     @property
     def num_left(self) -> int:
-        """Tokens that may still be drawn."""
+        """Tokens that may still be sampled."""
         limit = 10 * self.num_ctx  # CONTRACT 1.4
         if 0 <= self.limits.num_predict < limit:
             limit = self.limits.num_predict
@@ -84,28 +83,29 @@ class Sequence:
 
     @property
     def reached_max_tokens(self) -> bool:
-        """Whether the number of tokens that the client asked for is drawn."""
+        """Whether all tokens that the request allows are sampled."""
         return self.num_left <= 0
 
     def append(self, token: int) -> None:
-        """Take a token that was drawn."""
+        """Add a sampled token."""
         self.tokens.append(token)
         self.output_tokens.append(token)
 
-    def next_chunk(self, room: int) -> int:
-        """How many pending tokens go into the next batch: at most `room`, and not across a mark."""
+    def next_chunk(self, budget: int) -> int:
+        """How many pending tokens go into the next batch: at most `budget`, and none beyond the
+        next checkpoint."""
         cached = self.cached
-        ahead = (mark - cached for mark in self.marks if mark > cached)
-        return min(self.pending, room, min(ahead, default=room))
+        distances = (count - cached for count in self.checkpoint_at if count > cached)
+        return min(self.pending, budget, min(distances, default=budget))
 
     def shift(self) -> None:
-        """Forget the middle: keep the first tokens and the newer half of the rest.
+        """Context shift: keep the first tokens and the newer half of the rest.
 
-        The kept tokens are evaluated again, so the text is exactly what the model says to them
-        (a shifted KV cache would only approximate that, GUIDE 5.3).
+        The kept tokens are evaluated again, so the text continues exactly as after a prompt of
+        these tokens (a shifted KV cache is only an approximation, GUIDE 5.3).
         """
         self.tokens = cut_middle(self.tokens, self.limits.num_keep, self.num_ctx)
-        self.marks = []
+        self.checkpoint_at = []
 
 
 def cut_middle(tokens: array[int], num_keep: int, num_ctx: int) -> array[int]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..chat.parse.parser import ContentParser, Parsed
 from ..protocol import Alternative, Delta, Done, Logprob, SpeculationReport
-from .llama.model import LlamaModel
+from .llama.interface import LanguageModel
 from .sampling.detokenizer import Detokenizer
 from .sampling.grammar import Grammar
 from .sampling.sampler import SampledToken, Sampler
@@ -20,7 +20,7 @@ from .sequence import Sequence
 class Stream:
     """One request while it runs: draws its tokens, finds its end, words its deltas."""
 
-    def __init__(self, sequence: Sequence, model: LlamaModel) -> None:
+    def __init__(self, sequence: Sequence, model: LanguageModel) -> None:
         self.sequence = sequence
         self._model = model
         self.sampler = Sampler(

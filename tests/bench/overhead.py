@@ -17,9 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from engines import GREEDY, Bench, ask, open_bench
+from engines import open_engine
+from harness import GREEDY, EngineHarness, text_request
 from outrider.daemon.protocol import Delta, Load, Sampling
-from outrider.daemon.runner.llama.batch import Batch
+from outrider.daemon.runner.batch import Batch
 from outrider.daemon.runners.process import RUNNER_ENV
 from tiny import write_llama
 
@@ -45,10 +46,10 @@ class Stopwatch:
     _rows_now: int = 0
     _inside_now_s: float = 0.0
 
-    def attach(self, bench: Bench) -> None:
-        step, decode = bench.engine.step, bench.loaded.context.decode
-        bench.engine.step = self._time_step(step)  # type: ignore[method-assign]
-        bench.loaded.context.decode = self._time_decode(decode)  # type: ignore[method-assign,assignment]
+    def attach(self, harness: EngineHarness) -> None:
+        step, decode = harness.engine.step, harness.loaded.context.decode
+        harness.engine.step = self._time_step(step)  # type: ignore[method-assign]
+        harness.loaded.context.decode = self._time_decode(decode)  # type: ignore[method-assign,assignment]
 
     def _time_decode(self, decode: Callable[[Batch], int]) -> Callable[[Batch], int]:
         def timed(rows: Batch) -> int:
@@ -97,13 +98,13 @@ def _time(gguf: Path, streams: int, threads: int, sampling: Sampling, name: str)
     shape = num_ctx, num_ctx * streams, streams
     load = Load(str(gguf), *shape, batch=512, threads=threads, speculation=0)
     prompts, watch = Prompts("overhead"), Stopwatch(streams)
-    with open_bench(load) as bench:
-        watch.attach(bench)
+    with open_engine(load) as harness:
+        watch.attach(harness)
         num_predict = STEPS + 2 * SKIPPED_STEPS
         for i in range(streams):
-            bench.submit(ask(i, prompts.count(), num_predict, sampling=sampling))
-        while not bench.done and len(watch.steps_s) < STEPS + SKIPPED_STEPS:
-            bench.turn()
+            harness.submit(text_request(i, prompts.count(), num_predict, sampling=sampling))
+        while not harness.done and len(watch.steps_s) < STEPS + SKIPPED_STEPS:
+            harness.turn()
     return watch.values(name)
 
 

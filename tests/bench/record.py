@@ -9,7 +9,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from itertools import product
 
-from engines import ask, open_bench
+from engines import open_engine
+from harness import text_request
 from outrider.daemon.cli.bench_prompts import PROMPTS
 from outrider.daemon.protocol import MAX_MODEL_DRAFTS, Load, Sampling, Submit
 from outrider.daemon.runner.llama.context import TextContext
@@ -63,7 +64,7 @@ class Listener:
             self.asks[each.sequence.id].append(each)
         return calls
 
-    def evaluate(self, ask: DraftRequest) -> list[DraftForward]:
+    def evaluate(self, text_request: DraftRequest) -> list[DraftForward]:
         return []
 
     def observe(self, sequence: Tokens, rows: range, *, is_tip: bool) -> None:
@@ -108,11 +109,11 @@ def main() -> None:
         return SpeculationController(listeners, profile, fixed=1)
 
     texts: list[Spoken] = []
-    with open_bench(load, listen) as bench:
+    with open_engine(load, listen) as harness:
         for kind, temperature in product(PROMPTS, TEMPERATURES):
             tell(f"  {kind} {temperature:g}")
             requests = {len(texts) + i: (kind, temperature, i) for i in range(1, TEXTS + 1)}
-            bench.run(*(_request(id_, *each) for id_, each in requests.items()))
+            harness.run(*(_request(id_, *each) for id_, each in requests.items()))
             texts += [listeners[0].spoken(id_, *each) for id_, each in requests.items()]
     write(texts)
     tell(f"{len(texts)} texts: {FILE}")
@@ -122,7 +123,7 @@ def _request(id_: int, kind: str, temperature: float, number: int) -> Submit:
     """As `speculation` requests it."""
     drawing = {**SAMPLED, "seed": number} if temperature else GREEDY
     prompt = CHAT.format(f"{number}. {PROMPTS[kind]}")
-    return ask(id_, prompt, TOKENS + 1, sampling=Sampling(**drawing))
+    return text_request(id_, prompt, TOKENS + 1, sampling=Sampling(**drawing))
 
 
 if __name__ == "__main__":

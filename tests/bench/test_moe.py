@@ -10,8 +10,9 @@ import pytest
 from bench.failure import BenchFailed
 from bench.moe import EXPERTS, EXPERTS_USED, write_moe
 from bench.quantisation import Q4_0, Q8_0, quantise
-from engines import ask, load_spec, open_bench
+from engines import open_engine
 from gguf import GGUFReader
+from harness import load_spec, text_request
 from numpy.typing import NDArray
 from tiny import write_llama
 from tiny_gemma import write_gemma4
@@ -37,9 +38,11 @@ def dense(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def say(gguf: Path) -> Said:
-    with open_bench(load_spec(gguf)) as bench:
-        texts = bench.run(*(ask(i, prompt, num_logprobs=4) for i, prompt in enumerate(PROMPTS)))
-        told = [lp for i in texts for lp in bench.logprobs(i)]
+    with open_engine(load_spec(gguf)) as harness:
+        texts = harness.run(
+            *(text_request(i, prompt, num_logprobs=4) for i, prompt in enumerate(PROMPTS))
+        )
+        told = [lp for i in texts for lp in harness.logprobs(i)]
     return Said(texts, np.array([[top.logprob for top in lp.top] for lp in told]))
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from daemons import Daemon, Json, start_daemon
 from outrider.daemon.protocol import Load
-from outrider.daemon.runner.llama.batch import Batch
+from outrider.daemon.runner.batch import Batch
 from outrider.daemon.runner.llama.loading import LoadedContext, load_model
 from outrider.models.store import Store
 

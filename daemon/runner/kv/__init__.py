@@ -1,1 +1,1 @@
-"""The KV cache: who holds which cells, and which prefixes need not be computed again."""
+"""The KV cache: which sequence has which cells, and which prefixes need not be computed again."""

@@ -1,4 +1,4 @@
-"""What one sequence id of the KV cache holds, and what of it can lie outside."""
+"""What does one sequence id of the KV cache contain, and what of it can be saved to the host?"""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-State = NDArray[np.uint8]  # bytes as llama.cpp saves them
+from ..llama.interface import State
+
 Tokens: TypeAlias = "Sequence[int] | array[int] | NDArray[np.int32]"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Checkpoint:
-    """Window or recurrent state after `count` tokens."""
+    """The window or recurrent state after `count` tokens."""
 
     count: int
     state: State
@@ -24,11 +25,11 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HostCachedSequence:
-    """All that a sequence id held, in host memory."""
+    """A copy of a whole sequence in host memory."""
 
     tokens: array[int]
     checkpoints: tuple[Checkpoint, ...]
-    first_position: int  # the oldest token that every layer still held
+    first_position: int  # the oldest position that every layer still had
     state: State
 
     @property
@@ -38,16 +39,16 @@ class HostCachedSequence:
 
 @dataclass(slots=True, eq=False)
 class CachedSequence:
-    """What one sequence id holds."""
+    """One sequence id and what was evaluated in it."""
 
     seq: int
     tokens: array[int] = field(default_factory=lambda: array("i"))
     cells: array[int] = field(default_factory=lambda: array("i"))  # one for each token
     checkpoints: list[Checkpoint] = field(default_factory=list)
-    is_busy: bool = True
-    is_cut: bool = False  # guesses were taken back, and nothing was evaluated since
-    used_at: int = 0
-    host_copy: HostCachedSequence | None = None  # where it came from, while it is still the same
+    is_busy: bool = True  # a request runs on it; otherwise it is released
+    is_rolled_back: bool = False  # rejected drafts were removed, and nothing evaluated since
+    last_used: int = 0  # on the cache's own clock; the smallest is evicted first
+    host_copy: HostCachedSequence | None = None  # where it was loaded from, while both are equal
 
 
 def common_prefix(first: Tokens, second: Tokens) -> int:
@@ -57,6 +58,6 @@ def common_prefix(first: Tokens, second: Tokens) -> int:
     return int(differs.argmax()) if differs.any() else length
 
 
-def begins(whole: array[int], part: array[int]) -> bool:
+def starts_with(tokens: array[int], prefix: array[int]) -> bool:
     """Whether one text starts with all of another."""
-    return len(part) <= len(whole) and part == whole[: len(part)]
+    return len(prefix) <= len(tokens) and prefix == tokens[: len(prefix)]

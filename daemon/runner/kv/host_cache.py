@@ -1,14 +1,14 @@
-"""Which old prefixes lie in host memory, because others needed their cells."""
+"""Which evicted prefixes are kept in host memory?"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .cached_sequence import HostCachedSequence, begins
+from .cached_sequence import HostCachedSequence, starts_with
 
 
 class HostCache:
-    """Saved prefixes, the longest unused first; together never larger than `size_bytes`."""
+    """Saved sequences in LRU order, together never larger than `size_bytes`."""
 
     def __init__(self, size_bytes: int) -> None:
         self.size_bytes = size_bytes
@@ -18,11 +18,12 @@ class HostCache:
         return iter(self._items)
 
     def put(self, item: HostCachedSequence) -> None:
-        """Keep it, in place of those that it continues; the oldest go if there is no room."""
-        self._items = [other for other in self._items if not begins(item.tokens, other.tokens)]
+        """Add a sequence in place of those that are prefixes of it; evict the least recently used
+        while the cache is too large."""
+        self._items = [other for other in self._items if not starts_with(item.tokens, other.tokens)]
         self._items.append(item)
         while sum(other.size_bytes for other in self._items) > self.size_bytes:
             del self._items[0]
 
-    def take(self, item: HostCachedSequence) -> None:
+    def pop(self, item: HostCachedSequence) -> None:
         self._items.remove(item)

@@ -1,4 +1,4 @@
-"""What the Python bindings of llama.cpp leave out, or do slowly."""
+"""Which C functions do the Python bindings of llama.cpp leave out, or call slowly?"""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def private(name: str, mangled: str, result: Any, *arguments: Any) -> Callable[.
 
 
 def logits_getter() -> Callable[[object], int | None]:
-    """llama_get_logits with a plain address as result: half the price (GUIDE 3.5)."""
+    """llama_get_logits with a plain address as result, in half the time (GUIDE 3.5)."""
     prototype = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)
     return prototype(("llama_get_logits", lib._lib))
 

@@ -1,7 +1,7 @@
-"""What decodes rows: a context for text, with the KV cache of all slots, or one for vectors.
+"""How do rows become logits or vectors: the llama.cpp contexts for text and for embeddings.
 
-A GGML_ASSERT ends the process, so what would trigger one is checked here, in Python, before the
-call (GUIDE 0 and 10.1).
+A GGML_ASSERT ends the process, so its condition is checked here, in Python, before the call
+(GUIDE 0 and 10.1).
 """
 
 from __future__ import annotations
@@ -15,13 +15,11 @@ from numpy.typing import NDArray
 
 from ...errors import DecodeFailed, LoadFailed
 from ...protocol import MAX_DRAFTS, Load
-from ..kv.cached_sequence import State
-from .batch import Batch, Hidden
+from ..batch import Batch, Hidden
 from .bindings import arm_abort, logits_getter, pointer
-from .model import RANK, LlamaModel
-
-# rc of llama_decode, GUIDE 10.2
-DECODED, NO_CELLS, ABORTED = 0, 1, 2
+from .interface import ABORTED, DECODED, NO_CELLS, RANK, State
+from .model import LlamaModel
+from .native_batch import native_batch
 
 KV_TYPES = {
     "f32": lib.GGML_TYPE_F32,
@@ -31,13 +29,20 @@ KV_TYPES = {
 }
 UINT8_P = ctypes.POINTER(ctypes.c_uint8)
 PARTIAL_ONLY = lib.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY
+
+# Sequence ids for released prefixes, at most. They cost nothing (GUIDE 9.1); the bound keeps the
+# search for a prefix short.
 MAX_RELEASED = 16
-RECURRENT_DRAFTS = 4  # each takes the memory of one more state for every sequence
-MAX_OUTPUTS = 64  # of one step; each takes a float for every token of the vocabulary
+
+# Draft tokens of a recurrent model. Each needs the memory of one more state per sequence.
+RECURRENT_DRAFTS = 4
+
+# Output rows of one decode. Each needs a float32 per token of the vocabulary.
+MAX_OUTPUTS = 64
 
 
 class LlamaContext:
-    """A llama.cpp context: what it takes whatever it is for, and the decode."""
+    """A llama.cpp context: the parameters that all uses share, and the decode."""
 
     def __init__(self, model: LlamaModel, load: Load, *, seqs: int, outputs: int, **more: object):
         params = lib.llama_context_default_params()
@@ -48,7 +53,7 @@ class LlamaContext:
         params.type_k = params.type_v = KV_TYPES[load.kv_type]
         if load.kv_type == "f32":  # flash attention would round the cache to f16
             params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
-        elif load.draft:  # the contexts of a pair must agree, and each resolves AUTO alone
+        elif load.draft:  # target and drafter must agree, and each resolves AUTO alone
             params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_ENABLED
         params.kv_unified = True
         params.swa_full = False
@@ -72,12 +77,12 @@ class LlamaContext:
     def decode(self, batch: Batch) -> int:
         """DECODED, NO_CELLS or ABORTED; anything else raises DecodeFailed.
 
-        Waits until it is done: a GPU would go on by itself (GUIDE 6.6), and nobody would know what
-        a decode costs.
+        Waits for the end: on a GPU llama_decode returns before that (GUIDE 6.6), and the cost of a
+        step could not be measured.
         """
         assert 0 < batch.count <= batch.capacity, batch.count
         assert len(batch.outputs) <= self._max_outputs, len(batch.outputs)
-        rc = int(lib.llama_decode(self.handle, batch.handle))
+        rc = int(lib.llama_decode(self.handle, native_batch(batch)))
         if rc not in (DECODED, NO_CELLS, ABORTED):
             raise DecodeFailed(f"llama_decode returned {rc} for {batch.count} rows")
         lib.llama_synchronize(self.handle)
@@ -88,30 +93,30 @@ class LlamaContext:
         self._abort[0] = b"\x01"
 
     def disarm(self) -> None:
-        """Forget an abort that was asked for."""
+        """Take an abort back."""
         self._abort[0] = b"\x00"
 
 
 class LogitsContext(LlamaContext):
-    """A context whose rows say which token comes next."""
+    """A context whose output rows have logits."""
 
     def __init__(self, model: LlamaModel, load: Load, *, seqs: int, outputs: int, **more: object):
         super().__init__(model, load, seqs=seqs, outputs=outputs, **more)
         self.max_outputs = outputs
         self._logits_of = logits_getter()
-        self._logits = np.empty((0, model.num_tokens), np.float32)  # by number of the output
-        self._address = 0  # of these
+        self._logits = np.empty((0, model.num_tokens), np.float32)  # one row per output
+        self._address = 0  # of llama.cpp's buffer that `_logits` views
         self._is_read = False
-        self._outputs: list[int] = []  # rows that they belong to
+        self._outputs: list[int] = []  # their rows in the last batch
         self.keep_hidden(False)
 
     def keep_hidden(self, is_kept: bool, *, of_all: bool = False) -> None:
-        """Whether `hidden` can be asked, of all rows or of outputs alone: then only these reach the
-        last layer, which prunes a prompt's (GUIDE 0.7 and 2.2)."""
+        """Whether `hidden` has all rows or only outputs. In the second case llama.cpp skips the
+        last layer for the other rows of a prompt (GUIDE 0.7 and 2.2)."""
         ext.llama_set_embeddings_nextn(self.handle, is_kept, not of_all)
 
     def hidden(self, row: int) -> Hidden:
-        """A copy of the hidden row of a row that has one, to be taken before the next decode."""
+        """A copy of a hidden row of the last decode; the row must have one (`keep_hidden`)."""
         pointer = ext.llama_get_embeddings_nextn_ith(self.handle, row)
         assert pointer, f"row {row} has no hidden row"
         return np.ctypeslib.as_array(pointer, (self.model.hidden_width,)).copy()
@@ -128,7 +133,7 @@ class LogitsContext(LlamaContext):
         return found
 
     def _read(self) -> None:
-        """Outputs lie one after the other, seldom elsewhere than the last time."""
+        """View the buffer of all outputs, which llama.cpp seldom moves."""
         address = self._logits_of(self.handle)
         assert address, "the last decode had no outputs"
         if address != self._address:
@@ -140,30 +145,27 @@ class LogitsContext(LlamaContext):
 
 
 class KVContext(LogitsContext):
-    """One with a KV cache of its own."""
+    """A context with a KV cache of its own."""
 
     def clear(self, seq: int) -> None:
-        """Forget everything that a sequence holds."""
+        """Empty a sequence."""
         lib.llama_memory_seq_rm(self._memory, seq, -1, -1)
 
     def copy(self, source: int, target: int, count: int) -> None:
-        """Let an empty sequence share the first tokens of another (GUIDE 5.1)."""
+        """Let an empty sequence share the first `count` tokens of another (GUIDE 5.1)."""
         lib.llama_memory_seq_cp(self._memory, source, target, 0, count)
 
     def truncate(self, seq: int, count: int) -> None:
-        """Forget all but the first tokens. Raises DecodeFailed where the memory cannot.
-
-        See GUIDE 4.4.
-        """
+        """Remove all but the first `count` tokens. Raises DecodeFailed (GUIDE 4.4)."""
         if not lib.llama_memory_seq_rm(self._memory, seq, count, -1):
-            raise DecodeFailed(f"sequence {seq} cannot be cut back to {count} tokens")
+            raise DecodeFailed(f"sequence {seq} cannot be truncated to {count} tokens")
 
     def first_position(self, seq: int) -> int:
-        """The oldest token that every layer still holds; -1 for an empty sequence."""
+        """The oldest position that every layer still has; -1 for an empty sequence."""
         return int(lib.llama_memory_seq_pos_min(self._memory, seq))
 
     def save(self, seq: int, *, whole: bool = False) -> State:
-        """What cannot be cut back, that is the sliding window or the recurrent state; or all."""
+        """The part that `truncate` cannot restore (window or recurrent state), or all."""
         flags = 0 if whole else PARTIAL_ONLY  # GUIDE 1.10
         size = lib.llama_state_seq_get_size_ext(self.handle, seq, flags)
         state = np.empty(size, np.uint8)
@@ -171,7 +173,7 @@ class KVContext(LogitsContext):
         return state[: lib.llama_state_seq_get_data_ext(self.handle, target, size, seq, flags)]
 
     def restore(self, seq: int, state: State, *, whole: bool = False) -> None:
-        """Put a saved state back, in any sequence. Raises DecodeFailed if there are no cells."""
+        """Load a saved state into any sequence. Raises DecodeFailed if there are no cells."""
         flags = 0 if whole else PARTIAL_ONLY
         source = pointer(state, UINT8_P)
         args = (self.handle, source, len(state), seq, flags)
@@ -179,51 +181,53 @@ class KVContext(LogitsContext):
             raise DecodeFailed(f"the state of sequence {seq} cannot be restored")
 
     def num_cached(self, seq: int) -> int:
-        """How many tokens of a sequence are evaluated (GUIDE 10.2: re-read after an abort)."""
+        """Evaluated tokens of a sequence; to be read again after an abort (GUIDE 10.2)."""
         return int(lib.llama_memory_seq_pos_max(self._memory, seq)) + 1
 
 
 class TextContext(KVContext):
-    """The KV cache of all slots, for text."""
+    """The context of the engine, with the KV cache of all slots."""
 
     def __init__(self, model: LlamaModel, load: Load) -> None:
-        count = num_seqs(model, load)
-        outputs = max(count, min(load.slots * (1 + MAX_DRAFTS), MAX_OUTPUTS, load.batch))
-        undone = min(RECURRENT_DRAFTS, load.batch - 2) if load.speculation != 0 else 0
-        super().__init__(model, load, seqs=count, outputs=outputs, n_rs_seq=undone)  # GUIDE 0.2
+        self.num_seqs = num_seqs(model, load)
+        outputs = max(self.num_seqs, min(load.slots * (1 + MAX_DRAFTS), MAX_OUTPUTS, load.batch))
+        states = min(RECURRENT_DRAFTS, load.batch - 2) if load.speculation != 0 else 0
+        super().__init__(
+            model, load, seqs=self.num_seqs, outputs=outputs, n_rs_seq=states
+        )  # GUIDE 0.2
         self.max_drafts = MAX_DRAFTS
-        if model.is_recurrent:  # a snapshot for each; some architectures have none (GUIDE 4.4)
+        if model.is_recurrent:  # one snapshot per draft token; some architectures have none
             self.max_drafts = int(lib.llama_n_rs_seq(self.handle))
 
 
 class EmbeddingContext(LlamaContext):
-    """Texts in, a pooled vector for each out (GUIDE 1.13)."""
+    """A context that makes one pooled vector of each sequence (GUIDE 1.13)."""
 
     def __init__(self, model: LlamaModel, load: Load) -> None:
         if model.pooling == RANK:
-            raise LoadFailed(f"{load.model} is a reranker: it gives scores, not embeddings")
-        outputs = max(load.batch, load.slots)  # every row is one
-        facts = {"embeddings": True, "pooling_type": model.pooling}
-        super().__init__(model, load, seqs=load.slots, outputs=outputs, **facts)
+            raise LoadFailed(f"{load.model} is a reranker: it computes scores, not embeddings")
+        outputs = max(load.batch, load.slots)  # every row is an output
+        pooled = {"embeddings": True, "pooling_type": model.pooling}
+        super().__init__(model, load, seqs=load.slots, outputs=outputs, **pooled)
         self.width = int(lib.llama_model_n_embd_out(model.handle))
         self.can_split = bool(self._memory) and bool(lib.llama_get_causal_attn(self.handle))
 
     def vector(self, seq: int) -> NDArray[np.float32]:
-        """A copy of what the last decode made of a sequence."""
+        """A copy of the vector of a sequence of the last decode."""
         pointer = lib.llama_get_embeddings_seq(self.handle, seq)
         assert pointer, f"sequence {seq} was not in the batch"
         return np.ctypeslib.as_array(pointer, (self.width,)).copy()
 
-    def forget(self) -> None:
-        """Empty all sequences; an encoder has no memory that could be cleared (GUIDE 1.5)."""
+    def clear_all(self) -> None:
+        """Empty all sequences; an encoder has no memory to clear (GUIDE 1.5)."""
         if self._memory:
             lib.llama_memory_clear(self._memory, False)
 
 
 def num_seqs(model: LlamaModel, load: Load) -> int:
-    """Sequence ids of a context: one for each slot, and some to remember old prefixes with.
+    """Sequence ids of a context: one for each slot, and some for released prefixes.
 
-    They are free for plain attention; a window or a recurrent state takes memory for each
+    They cost nothing with plain attention; a window or a recurrent state needs memory for each
     (GUIDE 9.1).
     """
     is_free = not (model.window or model.is_recurrent)

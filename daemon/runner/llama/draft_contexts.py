@@ -1,4 +1,4 @@
-"""What drafters decode with that read what the target made of the text."""
+"""How do drafters decode that read the hidden rows or the KV cache of their target?"""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from llama_cpp import llama_cpp as lib
 
 from ...errors import DecodeFailed
 from ...protocol import MAX_MODEL_DRAFTS, Load
-from .batch import Batch, Hidden
+from ..batch import Batch, Hidden
 from .bindings import private
-from .context import KVContext, LogitsContext, TextContext, num_seqs
+from .context import KVContext, LogitsContext, TextContext
 from .model import LlamaModel
+from .native_batch import native_batch
 
 CONTEXT_TYPE_MTP = lib.LLAMA_CONTEXT_TYPE_MTP
-FUSED_ROWS = 32  # that an EAGLE-3 encoder takes at once; each takes room for logits as well
+
+# Rows of one encoder call of an EAGLE-3 head. llama.cpp reserves logits for each, too.
+FUSED_ROWS = 32
 
 
 class NextnContext(KVContext):
-    """What the head drafts with that is part of the target's own weights: a small KV cache
-    (GUIDE 2.3)."""
+    """The context of an MTP head in the target's own weights: a small KV cache (GUIDE 2.3)."""
 
     def __init__(self, target: TextContext, load: Load) -> None:
         super().__init__(
@@ -30,7 +32,6 @@ class NextnContext(KVContext):
         self._target = target
         self.width = target.model.hidden_width
         self.first: Hidden | None = np.zeros(self.width, np.float32)
-        # hidden rows that a draft takes in with the newest one
         self.max_unread = 1 + MAX_MODEL_DRAFTS
         self.keep_hidden(True, of_all=True)
         target.keep_hidden(True, of_all=True)
@@ -40,15 +41,15 @@ class NextnContext(KVContext):
         return self._target.hidden(row)
 
     def fuse(self, taken: Sequence[Hidden]) -> Sequence[Hidden]:
-        """What it reads of that."""
+        """The rows that the head reads: those of the target as they are."""
         return taken
 
 
 class EagleContext(KVContext):
-    """What an EAGLE-3 head drafts with: an encoder that makes one row of what enters three layers
-    of the target, a decoder layer and its KV cache (GUIDE 2.4).
+    """The context of an EAGLE-3 head: an encoder that fuses the inputs of three target layers to
+    one row, a decoder layer and its KV cache (GUIDE 2.4).
 
-    Its decoder makes logits of all rows of a decode or, where none is asked for, of none.
+    Its decoder computes logits for all rows of a decode or, without outputs, for none.
     """
 
     def __init__(self, model: LlamaModel, target: TextContext, load: Load) -> None:
@@ -59,7 +60,7 @@ class EagleContext(KVContext):
         self.first: Hidden | None = None
         self.max_unread = 1
         self._features = Batch(FUSED_ROWS, hidden_width=len(self._layers) * target.model.width)
-        self._features.handle.token = None
+        native_batch(self._features).token = None
         self.keep_hidden(True)
         name, pointer, number = "llama_set_embeddings_layer_inp", ctypes.c_void_p, ctypes.c_uint32
         keep = private(name, f"_Z30{name}P13llama_contextjb", None, pointer, number, ctypes.c_bool)
@@ -72,7 +73,7 @@ class EagleContext(KVContext):
                 keep(target.handle, layer, True)
 
     def take(self, row: int) -> Hidden:
-        """What enters the three layers, side by side."""
+        """The inputs of the three layers, concatenated."""
         return np.concatenate([self._entering(layer, row) for layer in self._layers])
 
     def _entering(self, layer: int, row: int) -> Hidden:
@@ -85,14 +86,16 @@ class EagleContext(KVContext):
         )
 
     def fuse(self, taken: Sequence[Hidden]) -> Sequence[Hidden]:
-        """A row of the decoder's width for each. Raises DecodeFailed."""
+        """One row of the decoder's width for each. Raises DecodeFailed."""
         fused: list[Hidden] = []
         for start in range(0, len(taken), FUSED_ROWS):
             part = taken[start : start + FUSED_ROWS]
             self._features.clear()
-            next_ = self.num_cached(0)  # positions mean nothing here, but have to be plausible
+            next_ = self.num_cached(
+                0
+            )  # the encoder ignores positions, but they must be consecutive
             self._features.add_hidden(0, next_, [0] * len(part), part, outputs=len(part))
-            if lib.llama_encode(self.handle, self._features.handle):
+            if lib.llama_encode(self.handle, native_batch(self._features)):
                 raise DecodeFailed(f"llama_encode failed for {len(part)} rows")
             fused += [self.hidden(row) for row in range(len(part))]
         return fused
@@ -103,14 +106,14 @@ class EagleContext(KVContext):
 
 
 class AssistantContext(LogitsContext):
-    """What drafts with the target's KV cache, and has none of its own (GUIDE 2.1).
+    """The context of a drafter that attends to the target's KV cache and has none of its own
+    (GUIDE 2.1).
 
-    Make it before the target's first decode, which it would undo. Nothing but decodes may be asked
-    of it.
+    Make it before the target's first decode, which it would undo. It may only decode.
     """
 
     def __init__(self, model: LlamaModel, target: TextContext, load: Load) -> None:
-        seqs = num_seqs(target.model, load)  # as the target has, or the cells would not match
+        seqs = target.num_seqs  # as in the target, or the cells would not match
         rows = max(seqs, 32)
         super().__init__(
             model,

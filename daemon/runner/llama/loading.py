@@ -1,4 +1,4 @@
-"""How a model and its context come into memory."""
+"""How do a model and its context get into memory?"""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ C = TypeVar("C", bound=LlamaContext)
 
 @dataclass(frozen=True, slots=True)
 class LoadedContext(Generic[C]):
-    """A model that is ready to decode."""
+    """A model that is ready to decode, its context, and the log of llama.cpp."""
 
     model: LlamaModel
     context: C
@@ -25,14 +25,14 @@ class LoadedContext(Generic[C]):
 
 
 def load_model(load: Load, progress: Callable[[float], None]) -> LoadedContext[TextContext]:
-    """Weights and context. Raises LoadFailed with llama.cpp's own reason."""
+    """Weights and a context for text. Raises LoadFailed with llama.cpp's own reason."""
     return _load(TextContext, load, progress)
 
 
 def load_embedding_model(
     load: Load, progress: Callable[[float], None]
 ) -> LoadedContext[EmbeddingContext]:
-    """The same for embeddings."""
+    """Weights and a context for embeddings. Raises LoadFailed with llama.cpp's own reason."""
     return _load(EmbeddingContext, load, progress)
 
 

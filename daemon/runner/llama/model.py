@@ -1,4 +1,4 @@
-"""What llama.cpp knows of a model file: weights, vocabulary, and what it says about them."""
+"""What is in a model file, as llama.cpp loads it: weights, vocabulary, metadata?"""
 
 from __future__ import annotations
 
@@ -9,33 +9,32 @@ from collections.abc import Callable
 from functools import cached_property
 
 from llama_cpp import llama_cpp as lib
+from llguidance import LLTokenizer
+from llguidance.llamacpp import lltokenizer_from_vocab
 
 from ...errors import BadRequest, LoadFailed
 from ...protocol import Load
 from .bindings import private
+from .interface import MEAN
 
-MEAN, CLS, LAST, RANK = (
-    lib.LLAMA_POOLING_TYPE_MEAN,
-    lib.LLAMA_POOLING_TYPE_CLS,
-    lib.LLAMA_POOLING_TYPE_LAST,
-    lib.LLAMA_POOLING_TYPE_RANK,
-)
-LOG_ERROR = 4
+LOG_ERROR = 4  # GGML_LOG_LEVEL_ERROR
+
+# Lines of the log, and the names of devices in them that are no GPU's memory (GUIDE 10.4).
 BUFFER_SIZE = re.compile(r"(\S+) (?:model|KV|RS|compute|output) buffer size = +([\d.]+) MiB")
 ON_HOST = re.compile(r"CPU|_Host")
 
 
 class LlamaLog:
-    """llama.cpp's own words: reasons and sizes are only ever told there (GUIDE 10.4)."""
+    """llama.cpp's log, the only source of error causes and buffer sizes (GUIDE 10.4)."""
 
     def __init__(self) -> None:
         self._errors: deque[str] = deque(maxlen=20)
-        self.size_bytes = 0  # of all buffers
-        self.size_vram_bytes = 0  # of those on a GPU
-        self._callback = lib.llama_log_callback(self._take)  # must stay referenced
+        self.size_bytes = 0  # all buffers
+        self.size_vram_bytes = 0  # buffers on a GPU
+        self._callback = lib.llama_log_callback(self._read)  # must stay referenced
         lib.llama_log_set(self._callback, ctypes.c_void_p(0))
 
-    def _take(self, level: int, text: bytes, _user: object) -> None:
+    def _read(self, level: int, text: bytes, _user: object) -> None:
         line = text.decode("utf-8", "replace").strip()
         if level == LOG_ERROR:
             self._errors.append(line)
@@ -46,7 +45,7 @@ class LlamaLog:
 
     @property
     def cause(self) -> str:
-        """The first error, which names the cause; the later ones are its echoes."""
+        """The first error, which names the cause; the later ones follow from it."""
         return self._errors[0].partition(": ")[2] or self._errors[0] if self._errors else "unknown"
 
 
@@ -76,104 +75,61 @@ class LlamaModel:
         if not self.handle:
             raise LoadFailed(f"unable to load model {path}: {log.cause}")
         self._log = log  # llama.cpp writes to it until the process ends
-        self.vocab = lib.llama_model_get_vocab(self.handle)
-        self.num_tokens: int = lib.llama_vocab_n_tokens(self.vocab)
+        self._read_shape()
+        self._read_vocabulary()
+
+    def _read_shape(self) -> None:
+        h = self.handle
+        self.architecture = self._metadata("general.architecture")  # "llama", "gemma4-assistant"
+        self.train_ctx = int(lib.llama_model_n_ctx_train(h))
+        self.is_recurrent = bool(lib.llama_model_is_recurrent(h) or lib.llama_model_is_hybrid(h))
+        self.window = int(lib.llama_model_n_swa(h))
+        self.num_layers = int(lib.llama_model_n_layer(h))
+        self.width = int(lib.llama_model_n_embd(h))  # floats of a row between its layers
+        self.hidden_width = int(lib.llama_model_n_embd_out(h))
+        self.pooling = int(self._metadata(f"{self.architecture}.pooling_type") or 0) or MEAN
+        # Width of the targets that an EAGLE-3 head was trained for; 0 in other models.
+        self.target_width = int(self._metadata(f"{self.architecture}.target_hidden_size") or 0)
+
+    def _read_vocabulary(self) -> None:
+        vocab = self.vocab = lib.llama_model_get_vocab(self.handle)
+        self.num_tokens = int(lib.llama_vocab_n_tokens(vocab))
+        self.adds_bos = bool(lib.llama_vocab_get_add_bos(vocab))
+        self.bos, self.eos = int(lib.llama_vocab_bos(vocab)), int(lib.llama_vocab_eos(vocab))
+        count = ctypes.c_int32(0)
+        ids = lib.llama_vocab_get_suppress_tokens(vocab, ctypes.byref(count))
+        self.suppressed = tuple(ids[i] for i in range(count.value))
+        template = lib.llama_model_chat_template(self.handle, None)
+        self.chat_template = template.decode("utf-8", "replace") if template else None
         self._pieces: dict[int, bytes] = {}
         self._ends: dict[int, bool] = {}
 
     def close(self) -> None:
         lib.llama_model_free(self.handle)
 
-    @cached_property
-    def train_ctx(self) -> int:
-        return int(lib.llama_model_n_ctx_train(self.handle))
-
-    @cached_property
-    def is_recurrent(self) -> bool:
-        """Whether any layer keeps a state that cannot be cut back (GUIDE 4.4)."""
-        h = self.handle
-        return bool(lib.llama_model_is_recurrent(h) or lib.llama_model_is_hybrid(h))
-
     @property
     def is_on_gpu(self) -> bool:
-        """Whether anything of it, or of its context, lies in a GPU's memory."""
+        """Whether any buffer of the model or its context lies in a GPU's memory."""
         return self._log.size_vram_bytes > 0
 
     @cached_property
-    def window(self) -> int:
-        """Tokens that a sliding-window layer sees; 0 without such layers."""
-        return int(lib.llama_model_n_swa(self.handle))
-
-    @cached_property
-    def architecture(self) -> str:
-        """As the GGUF header names it: "llama", "gemma4", "gemma4-assistant"."""
-        return self._metadata("general.architecture")
-
-    @cached_property
-    def hidden_width(self) -> int:
-        """Floats of a hidden row that leaves this model, or that its drafter takes in."""
-        return int(lib.llama_model_n_embd_out(self.handle))
-
-    @cached_property
-    def width(self) -> int:
-        """Floats of a row between its layers."""
-        return int(lib.llama_model_n_embd(self.handle))
-
-    @cached_property
-    def num_layers(self) -> int:
-        return int(lib.llama_model_n_layer(self.handle))
-
-    @cached_property
-    def target_width(self) -> int:
-        """Floats of a row of the targets that an EAGLE-3 head was made for."""
-        return int(self._metadata(f"{self.architecture}.target_hidden_size") or 0)
-
-    @cached_property
     def target_layers(self) -> tuple[int, ...]:
-        """The target's layers whose input an EAGLE-3 head reads; their number stands for what
-        leaves the last one. Raises LoadFailed."""
+        """The target's layers whose input an EAGLE-3 head reads; the number of all layers stands
+        for the output of the last one. Raises LoadFailed."""
         name, pointer = "llama_model_target_layer_ids", ctypes.c_void_p
         num = private(f"{name}_n", f"_Z30{name}_nPK11llama_model", ctypes.c_uint32, pointer)
         ids = private(name, f"_Z28{name}PK11llama_model", ctypes.POINTER(ctypes.c_int32), pointer)
         return tuple(ids(self.handle)[: num(self.handle)])
 
-    @cached_property
-    def pooling(self) -> int:
-        """How a sequence becomes one vector: MEAN, CLS, LAST or RANK; MEAN if it does not say."""
-        stated = self._metadata(f"{self.architecture}.pooling_type")
-        return int(stated or 0) or MEAN
-
-    @cached_property
-    def adds_bos(self) -> bool:
-        return bool(lib.llama_vocab_get_add_bos(self.vocab))
-
-    @cached_property
-    def bos(self) -> int:
-        """The beginning-of-sequence token, or -1."""
-        return int(lib.llama_vocab_bos(self.vocab))
-
-    @cached_property
-    def eos(self) -> int:
-        """The end-of-sequence token, or -1."""
-        return int(lib.llama_vocab_eos(self.vocab))
-
-    @cached_property
-    def suppressed(self) -> tuple[int, ...]:
-        """Tokens that must never be drawn, such as image placeholders (GUIDE 1.8)."""
-        count = ctypes.c_int32(0)
-        ids = lib.llama_vocab_get_suppress_tokens(self.vocab, ctypes.byref(count))
-        return tuple(ids[i] for i in range(count.value))
-
-    @cached_property
-    def chat_template(self) -> str | None:
-        source = lib.llama_model_chat_template(self.handle, None)
-        return source.decode("utf-8", "replace") if source else None
-
     def _metadata(self, key: str) -> str:
-        """A short value of the GGUF header as text; "" if the key is not there."""
+        """A short value of the GGUF header as text; "" if the key is missing."""
         buffer = ctypes.create_string_buffer(256)
         lib.llama_model_meta_val_str(self.handle, key.encode(), buffer, len(buffer))
         return buffer.value.decode("utf-8", "replace")
+
+    def grammar_tokenizer(self) -> LLTokenizer:
+        """The vocabulary in the form that llguidance needs; a slow call (about 1 s)."""
+        return lltokenizer_from_vocab(self.vocab)
 
     def is_end(self, token: int) -> bool:
         """Whether this token ends the generation."""

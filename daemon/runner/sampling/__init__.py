@@ -1,1 +1,1 @@
-"""From a row of logits to a token, and from tokens to text."""
+"""Sampling: from a row of logits to a token, and from tokens to text."""

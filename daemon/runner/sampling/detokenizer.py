@@ -1,4 +1,4 @@
-"""How bytes of tokens become text that may be shown: whole characters, and no stop string."""
+"""How do the bytes of tokens become text: whole characters, and no stop string?"""
 
 from __future__ import annotations
 
@@ -7,42 +7,42 @@ from collections.abc import Sequence
 
 
 class Detokenizer:
-    """Turns token bytes into text; holds back what may be the start of a stop string.
+    """Decodes token bytes to text; keeps back a suffix that may be the start of a stop string.
 
-    After a stop string was found, `stopped` is True and nothing more comes out; the stop string
-    itself and all after it are dropped (CONTRACT 1.4). The stop string that is complete
-    first counts, so the text does not depend on how it is cut into pieces.
+    After a stop string was found, `stopped` is True and no more text is returned; the stop string
+    and everything after it are dropped (CONTRACT 1.4). Of several stop strings the one that is
+    complete first counts, so the text does not depend on the pieces.
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._stops = tuple(stop for stop in stops if stop)
-        self._held = ""
+        self._kept = ""
         self.stopped = False
 
     def push(self, piece: bytes) -> str:
-        """The text that is certain now."""
-        return self._release(self._decoder.decode(piece))
+        """Add the bytes of tokens; returns the text that is certain now."""
+        return self._emit(self._decoder.decode(piece))
 
     def finish(self) -> str:
-        """The rest, when no more tokens come."""
-        text = self._release(self._decoder.decode(b"", final=True))
-        held, self._held = self._held, ""
-        return text if self.stopped else text + held
+        """The rest of the text, after the last token."""
+        text = self._emit(self._decoder.decode(b"", final=True))
+        kept, self._kept = self._kept, ""
+        return text if self.stopped else text + kept
 
-    def _release(self, new: str) -> str:
+    def _emit(self, new: str) -> str:
         if self.stopped:
             return ""
         if not self._stops:
             return new
-        text = self._held + new
+        text = self._kept + new
         found = [(at + len(stop), at) for stop in self._stops if (at := text.find(stop)) >= 0]
         if found:
             self.stopped = True
-            self._held = ""
+            self._kept = ""
             return text[: min(found)[1]]
         keep = max((_overlap(text, stop) for stop in self._stops), default=0)
-        self._held = text[len(text) - keep :]
+        self._kept = text[len(text) - keep :]
         return text[: len(text) - keep]
 
 

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 from llguidance import LLMatcher, LLTokenizer
-from llguidance.llamacpp import lltokenizer_from_vocab
 from numpy.typing import NDArray
 
 from ...errors import InvalidFormat
-from ..llama.model import LlamaModel
+from ..llama.interface import LanguageModel
 
 SCHEMA = "a valid JSON Schema object"
 # Without a bound, a model can go on with newlines for ever.
@@ -45,14 +44,14 @@ class Grammar:
 class GrammarCompiler:
     """Knows the vocabulary in the form that llguidance needs; built when first used."""
 
-    def __init__(self, model: LlamaModel) -> None:
+    def __init__(self, model: LanguageModel) -> None:
         self._model = model
         self._tokenizer: LLTokenizer | None = None
 
     def make(self, schema: str) -> Grammar:
         """A grammar for a JSON schema. Raises InvalidFormat with llguidance's reason."""
         if self._tokenizer is None:
-            self._tokenizer = lltokenizer_from_vocab(self._model.vocab)
+            self._tokenizer = self._model.grammar_tokenizer()
         grammar = LLMatcher.grammar_from_json_schema(_bounded(schema))
         if problem := LLMatcher.validate_grammar(grammar, self._tokenizer):
             raise _invalid(problem)

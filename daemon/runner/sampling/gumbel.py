@@ -1,7 +1,7 @@
-"""Which of the candidates is drawn? The one whose noisy logit is the largest.
+"""Which of the surviving tokens is sampled? The one with the largest logit plus Gumbel noise.
 
-That is the Gumbel-max trick with noise that is a function of seed, position and token id, so a draw
-does not depend on what was drawn before, in which batch, or how often.
+This is the Gumbel-max trick. The noise is a function of seed, position and token id, so a sample
+does not depend on earlier samples, on the batch, or on how often a position is evaluated.
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ from numpy.typing import NDArray
 from ...protocol import Sampling
 from .truncation import HANDFUL, Ids, Row
 
-CHUNK = 8192  # tokens whose noise is made at once: larger arrays leave the CPU's cache
-GOLDEN = 0x9E3779B97F4A7C15  # of SplitMix64, as are the shifts and factors in `_split`
+# Tokens whose noise is computed at once: larger arrays do not fit the CPU's cache.
+CHUNK = 8192
+
+# The increment of SplitMix64; the shifts and factors in `_mix` and `_split` are its own, too.
+GOLDEN = 0x9E3779B97F4A7C15
 
 
 def gumbel_argmax(ids: Ids, logits: Row, s: Sampling, position: int) -> int:
-    """The survivor whose noisy logit is the largest; of equal ones that of the smallest id."""
+    """The token whose noisy logit is the largest; of equal ones that with the smallest id."""
     if ids.size <= HANDFUL:
         start, temperature = _start(s.seed, position), s.temperature
         few = zip(ids.tolist(), logits.tolist(), strict=True)
@@ -30,7 +33,7 @@ def gumbel_argmax(ids: Ids, logits: Row, s: Sampling, position: int) -> int:
 
 
 def _noisy(ids: Ids, logits: Row, s: Sampling, position: int) -> NDArray[np.float64]:
-    """T times logit/T + g, whose argmax is the draw: nothing overflows, and T = 0 is greedy."""
+    """logit + T * g: the argmax of logit / T + g, but without overflow, and greedy for T = 0."""
     noisy = np.empty(ids.size)
     for start in range(0, ids.size, CHUNK):
         part = slice(start, start + CHUNK)
@@ -50,18 +53,18 @@ def gumbel(seed: int, position: int, ids: Ids) -> NDArray[np.float64]:
 
 
 def _start(seed: int, position: int) -> int:
-    """Where the noise of a position starts."""
+    """The generator state from which the noise of a position starts."""
     return _mix(seed + (position + 1) * GOLDEN)
 
 
 def _noise(start: int, token: int) -> float:
-    """What `gumbel` gives for one token, in plain numbers."""
+    """`gumbel` for one token, in Python's numbers."""
     bits = _mix(start + (token + 1) * GOLDEN) >> 12
     return -math.log(-math.log((bits + 0.5) * 2.0**-52))
 
 
 def _mix(z: int) -> int:
-    """The output of SplitMix64 in the state z, in plain numbers; `_split` does arrays."""
+    """The output of SplitMix64 in the state z, in Python's numbers; `_split` is for arrays."""
     z %= 2**64
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
     z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64

@@ -1,9 +1,9 @@
 """Which token comes next, given one row of logits?
 
-As llama.cpp's own chain does it: bias and masks, penalties, truncation, temperature
-(GUIDE 3.5); only the draw itself is our own.
+The steps are those of llama.cpp's sampler chain: bias and masks, penalties, truncation,
+temperature (GUIDE 3.5). Only the random choice differs (gumbel.py).
 
-A row is a view of llama.cpp's memory of up to a megabyte: it is never written to.
+A row is a view of llama.cpp's memory of up to a megabyte, and is never written to.
 """
 
 from __future__ import annotations
@@ -29,9 +29,16 @@ from .truncation import (
     updated_mu,
 )
 
-RIVALS = 8  # of the likeliest token, in the measure of how sure a guess is
-FAR_BELOW = np.float32(9.0)  # a logit that counts for nothing beside the largest
-ZERO_TEMPERATURE = 1e-45  # below it llama.cpp's float32 is zero
+# Tokens among which the confidence of a greedy draft and of the target is measured.
+NUM_RIVALS = 8
+
+# Logits. A token so far below the largest has less than 1/8000 of its probability.
+FAR_BELOW = np.float32(9.0)
+
+# Smaller temperatures are zero in llama.cpp's float32.
+ZERO_TEMPERATURE = 1e-45
+
+# Options that must be finite numbers.
 FINITE = (
     *("temperature", "top_p", "min_p", "typical_p", "mirostat_tau", "mirostat_eta"),
     *("repeat_penalty", "presence_penalty", "frequency_penalty"),
@@ -48,8 +55,8 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class SampledToken:
-    """The next token; its logprob and the most likely ones come from the row as the model gave it,
-    before any option (CONTRACT 1.8), and only if they were asked for."""
+    """The next token. Its logprob and the most likely alternatives, if requested, come from the
+    model's row before any option is applied (CONTRACT 1.8)."""
 
     token: int
     logprob: float | None = None
@@ -57,7 +64,7 @@ class SampledToken:
 
 
 class Sampler:
-    """Draws the tokens of one sequence. Its only state is mirostat's mu."""
+    """Samples the tokens of one sequence. Its only state is mirostat's mu."""
 
     def __init__(
         self,
@@ -67,8 +74,8 @@ class Sampler:
         suppressed: tuple[int, ...] = (),
         num_logprobs: int | None = None,
     ) -> None:
-        """`suppressed` tokens are never drawn; `num_logprobs` None means no logprobs, 0 only the
-        drawn token's own. The options must have passed `check`."""
+        """`suppressed` tokens are never sampled; `num_logprobs` None means no logprobs, 0 only that
+        of the sampled token. The options must have passed `check`."""
         self._sampling = sampling
         self._num_logprobs = num_logprobs
         self._suppressed = np.array(suppressed, np.int64)
@@ -90,7 +97,7 @@ class Sampler:
         position: int,
         allowed: NDArray[np.bool_] | None = None,
     ) -> SampledToken:
-        """The token at `position`, after all of `history`; `allowed` is False for the impossible.
+        """The token at `position`, after all of `history`; `allowed` is a mask over the vocabulary.
 
         Raises ValueError if no token is possible, or if the logits are not finite.
         """
@@ -102,21 +109,21 @@ class Sampler:
 
     def sample_draft(self, logits: Row, history: Sequence[int], position: int) -> tuple[int, float]:
         """The token that `sample` would return if this row were the target's, and its confidence:
-        its share of the candidates' probability. Changes no state.
+        its share of the probability of the tokens that truncation leaves. Changes no state.
 
-        The noise is that of the draw, so a drafter whose row is like the target's says the same
-        also at a high temperature.
+        The noise is that of `sample`, so a drafter whose row is like the target's proposes the
+        same token also at a high temperature.
         """
         row = self.edited(logits, history, None)
         if self._is_greedy:
-            ids = largest(row, RIVALS)
+            ids = largest(row, NUM_RIVALS)
             return int(ids[0]), _share(row[ids], row[ids[0]], 1.0)
-        ids, left = self._candidates(row)
+        ids, left = self._survivors(row)
         token = gumbel_argmax(ids, left, self._sampling, position)
         return token, _share(left, row[token], self._sampling.temperature)
 
     def edited(self, logits: Row, history: Sequence[int], allowed: NDArray[np.bool_] | None) -> Row:
-        """A copy with biases, penalties and masks applied, or the very row if there are none."""
+        """A copy with biases, penalties and masks applied; the row itself if there are none."""
         if not self._edits and allowed is None:
             return logits
         row = logits.copy()
@@ -131,19 +138,19 @@ class Sampler:
 
     def _pick(self, row: Row, position: int) -> int:
         s = self._sampling
-        ids, logits = self._candidates(row)
+        ids, logits = self._survivors(row)
         token = gumbel_argmax(ids, logits, s, position)
         if s.mirostat:
             self._mu = updated_mu(self._mu, logits, float(row[token]), s)
         return token
 
-    def _candidates(self, row: Row) -> tuple[Ids, Row]:
+    def _survivors(self, row: Row) -> tuple[Ids, Row]:
         s = self._sampling
         return mirostat_survivors(row, s, self._mu) if s.mirostat else survivors(row, s)
 
 
 def check(sampling: Sampling) -> None:
-    """Raises BadRequest for options that have no meaning."""
+    """Raises BadRequest for options outside their range."""
     for name in FINITE:
         if not abs(getattr(sampling, name)) < MAX_LOGIT:
             raise BadRequest(f"{name} must be a finite number")
@@ -154,17 +161,19 @@ def check(sampling: Sampling) -> None:
 
 
 def target_confidence(row: Row) -> float:
-    """The share that the likeliest token has of the probability of the likeliest few. (What is far
-    below them counts for nothing, which is found sooner than who they are.)"""
+    """The likeliest token's share of the probability of the NUM_RIVALS likeliest ones.
+
+    Tokens far below the largest logit are left out first: a threshold is faster than a partition.
+    """
     peak = row.max()
     rivals = row[np.flatnonzero(row > peak - FAR_BELOW)]
-    if rivals.size > RIVALS:
-        rivals = np.partition(rivals, -RIVALS)[-RIVALS:]
+    if rivals.size > NUM_RIVALS:
+        rivals = np.partition(rivals, -NUM_RIVALS)[-NUM_RIVALS:]
     return _share(rivals, peak, 1.0)
 
 
 def penalise(row: Row, history: Sequence[int], sampling: Sampling) -> None:
-    """Lower, in place, the logits of the tokens in the window that repeat_last_n names."""
+    """Lower, in place, the logits of the tokens among the last `repeat_last_n` of the history."""
     s = sampling
     window = np.array(history[-s.repeat_last_n :] if s.repeat_last_n > 0 else history, np.int64)
     ids, counts = np.unique(window[(window >= 0) & (window < row.size)], return_counts=True)
@@ -183,12 +192,12 @@ def logprobs(logits: Row, token: int, count: int) -> tuple[float, tuple[TokenLog
 
 
 def _share(logits: Row, own: np.float32, temperature: float) -> float:
-    """What part of these candidates' probability one of them has."""
+    """The share that the token with logit `own` has of the probability of all these."""
     return 1.0 / float(np.exp((logits.astype(np.float64) - own) / temperature).sum())
 
 
 def _is_greedy(s: Sampling) -> bool:
-    """Whether the most likely token is sure to be drawn: only `typical` may cut that one."""
+    """Whether the most likely token is always sampled: only typical_p may exclude it."""
     if s.temperature < ZERO_TEMPERATURE:
         return s.typical_p >= 1 or s.mirostat > 0
     return s.top_k == 1 and not s.mirostat

@@ -1,9 +1,9 @@
-"""Which tokens may come next, and which of them are the likeliest?
+"""Which tokens does truncation leave, and which of them are the likeliest?
 
-The candidates that survive are those of llama.cpp's own chain, in its order: top-k, typical, top-p,
-min-p (GUIDE 3.5); or those of mirostat.
+The survivors are those of llama.cpp's sampler chain, in its order: top-k, typical, top-p, min-p
+(GUIDE 3.5); or those of mirostat.
 
-A row is never sorted: every step takes a few passes over it and then works on what is left.
+A row is never sorted: every step takes a few passes over it and then works on the rest.
 """
 
 from __future__ import annotations
@@ -20,25 +20,36 @@ from ...protocol import Sampling
 Row = NDArray[np.float32]  # one logit for each token id
 Ids = NDArray[np.int64]  # token ids, or places in an array
 
-BLOCK = 256  # tokens that share a peak in the search for the largest logits
-HANDFUL = 64  # candidates that plain numbers are faster for: a decode makes numpy's code cold
-FEW = 2048  # so many may be sorted; also the size of a sample
-HEAD = 8  # of a sample
-MIROSTAT_HEAD = 100  # tokens from which mirostat 1 estimates the row's shape, as in llama-server
-MAX_LOGIT = 1e30  # no bias or penalty lifts a token beyond what float32 can subtract
+# Tokens of a block whose peak is computed first in the search for the largest logits.
+BLOCK = 256
+
+# Survivors. Python's floats are faster for so few: a decode evicts numpy's code from the cache.
+HANDFUL = 64
+
+# Tokens that are sorted without a further split, and the size of a sample of a row.
+FEW = 2048
+
+# The largest of a sample whose smallest is the first threshold of a nucleus.
+HEAD = 8
+
+# Tokens from which mirostat 1 estimates the exponent of Zipf's law, as in llama-server.
+MIROSTAT_HEAD = 100
+
+# The largest logit that a bias or a penalty may make; float32 can still subtract two of them.
+MAX_LOGIT = 1e30
 
 
 def best(row: Row) -> int:
-    """The most likely token; of equal ones the smallest id."""
+    """The most likely token; of equal ones that with the smallest id."""
     token = int(row.argmax())
     _check_peak(float(row[token]))
     return token
 
 
 def survivors(row: Row, sampling: Sampling) -> tuple[Ids, Row]:
-    """The tokens that may be drawn and their logits, in no order.
+    """The tokens that may be sampled and their logits, in no order.
 
-    Tokens at -inf are no candidates, where llama.cpp keeps them with probability 0.
+    Tokens at -inf are left out; llama.cpp keeps them with probability 0.
     """
     s = sampling
     ids = None
@@ -64,7 +75,7 @@ def survivors(row: Row, sampling: Sampling) -> tuple[Ids, Row]:
 
 
 def _leading(logits: list[float], s: Sampling) -> int:
-    """How many top_p and min_p leave of a handful of candidates that are sorted, best first."""
+    """How many of these logits, best first, top_p and min_p leave."""
     count, peak = len(logits), logits[0]
     if s.top_p < 1:
         sums = list(accumulate(math.exp(logit - peak) for logit in logits))
@@ -79,7 +90,7 @@ def _leading(logits: list[float], s: Sampling) -> int:
 def mirostat_survivors(row: Row, sampling: Sampling, mu: float) -> tuple[Ids, Row]:
     """The tokens that mirostat 1 or 2 leaves, and their logits.
 
-    Mirostat takes the place of all truncations; penalties still hold, unlike in llama-server.
+    Mirostat replaces all truncations; penalties still apply, unlike in llama-server.
     """
     peak = float(row.max())
     _check_peak(peak)
@@ -97,7 +108,7 @@ def mirostat_survivors(row: Row, sampling: Sampling, mu: float) -> tuple[Ids, Ro
 
 
 def updated_mu(mu: float, logits: Row, own: float, sampling: Sampling) -> float:
-    """Mirostat's mu after a token with the logit `own` was drawn from survivors with `logits`."""
+    """Mirostat's mu after a token with the logit `own` was sampled from survivors with `logits`."""
     peak = float(logits.max())
     below = (logits.astype(np.float64) - peak) / sampling.temperature
     surprise = math.log(float(np.exp(below).sum())) - (own - peak) / sampling.temperature
@@ -108,7 +119,7 @@ def largest(row: Row, count: int) -> Ids:
     """The `count` largest logits above -inf, best first, of equal ones the smallest ids.
 
     As many blocks as `count` have a peak that is not below the floor, so no logit below it is
-    among the `count` largest: only those blocks are looked into.
+    among the `count` largest: only those blocks are searched.
     """
     block = min(max(row.size // (4 * count), 1), BLOCK)
     peaks = np.maximum.reduceat(row, np.arange(0, row.size, block))
@@ -147,7 +158,7 @@ def _check_peak(peak: float) -> None:
 def _typical(logits: Row, p: float) -> Ids:
     """Places of those closest to the expected logit, until their mass is above p."""
     peak = logits.max()
-    # the rest has less than 1e-7 of the mass, and nothing to say about the entropy
+    # the rest has less than 1e-7 of the mass, which does not change the entropy
     likely = np.flatnonzero(logits > peak - np.float32(17 + math.log(logits.size)))
     below = logits[likely] - peak
     weights = np.exp(below)
@@ -158,7 +169,7 @@ def _typical(logits: Row, p: float) -> Ids:
 
 
 def _top_p(logits: Row, p: float) -> Ids:
-    """Places of the most likely, with the one whose mass reaches p."""
+    """Places of the most likely, up to and with the one at which their mass reaches p."""
     weights = np.exp(logits - logits.max())
     mass = p * float(weights.sum())
     return _nucleus(weights, weights, math.nextafter(mass, -math.inf))  # to reach it is enough
@@ -172,8 +183,8 @@ def _min_p(logits: Row, p: float) -> Ids:
 def _nucleus(keys: Row, weights: Row, mass: float) -> Ids:
     """Places of the largest keys, down to the one with which their weights exceed the mass.
 
-    Of equal keys the first places count first. Splits at a pivot and goes on with the half in
-    which that key is, until few are left to sort.
+    Of equal keys the first places come first. Splits at a pivot and continues with the half that
+    contains that key, until FEW are left to sort.
     """
     sure: list[Ids] = []
     left = _head(keys, weights, mass)
@@ -183,19 +194,19 @@ def _nucleus(keys: Row, weights: Row, mass: float) -> Ids:
         inside = left[np.flatnonzero(high)]
         if not inside.size:
             break  # half of them are equal
-        held = float(weights[inside].sum())
-        if held > mass:
+        inside_mass = float(weights[inside].sum())
+        if inside_mass > mass:
             left = inside
         else:
             sure.append(inside)
-            left, mass = left[np.flatnonzero(~high)], mass - held
+            left, mass = left[np.flatnonzero(~high)], mass - inside_mass
     left = left[np.argsort(-keys[left], kind="stable")]
     sums = np.cumsum(weights[left], dtype=np.float64)
     return np.concatenate((*sure, left[: np.searchsorted(sums, mass, "right") + 1]))
 
 
 def _head(keys: Row, weights: Row, mass: float) -> Ids:
-    """Places of a few of the largest keys if they hold the mass, as in most real rows; or all."""
+    """Places of a few of the largest keys if these have the mass, as in most real rows; or all."""
     if keys.size > FEW:
         pivot = np.partition(keys[:: keys.size // FEW], -HEAD)[-HEAD]
         head = np.flatnonzero(keys > pivot)

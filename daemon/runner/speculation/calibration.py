@@ -8,9 +8,10 @@ from pathlib import Path
 
 from ...errors import LoadFailed
 from ...protocol import Limits, Load, Sampling
+from ..batch import Batch
 from ..kv.cached_sequence import CachedSequence
-from ..llama.batch import Batch
-from ..llama.context import DECODED, TextContext
+from ..llama.context import TextContext
+from ..llama.interface import DECODED, TargetDecoder
 from ..llama.loading import LoadedContext
 from ..sampling.sampler import Sampler
 from ..sequence import Sequence
@@ -66,7 +67,7 @@ def _find_drafter(loaded: LoadedContext[TextContext], load: Load) -> tuple[Draft
 
 
 def _measure(
-    context: TextContext, load: Load, profile: SpeculationProfile, *, is_brief: bool
+    context: TargetDecoder, load: Load, profile: SpeculationProfile, *, is_brief: bool
 ) -> None:
     """Decode a text that nobody asked for, then forget it: each number of rows some times in a
     row, since the first ones may cost more; the very first decode does so by far."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from engines import load_spec
+from harness import load_spec
 from outrider.daemon.runner.llama.loading import load_model
 from outrider.daemon.runner.llama.model import LlamaModel
 from tiny import write_llama

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from engines import GREEDY, Bench, ask, load_spec, open_bench
+from engines import open_engine
+from harness import GREEDY, EngineHarness, load_spec, text_request
 from lab import known
 from outrider.daemon.protocol import Sampling, Submit
 from outrider.daemon.runner.speculation.profile import SpeculationProfile
@@ -41,17 +42,17 @@ def variant(request: pytest.FixtureRequest) -> dict[str, int]:
 def requests(*samplings: Sampling) -> list[Submit]:
     """One for each start, at once."""
     return [
-        ask(i, f"To begin with:{start}", COUNT, sampling=samplings[i % len(samplings)])
+        text_request(i, f"To begin with:{start}", COUNT, sampling=samplings[i % len(samplings)])
         for i, start in enumerate(STARTS)
     ]
 
 
-def run(pair: tuple[Path, Path], length: int, *samplings: Sampling) -> Bench:
+def run(pair: tuple[Path, Path], length: int, *samplings: Sampling) -> EngineHarness:
     """What came of drafting so far ahead, whether it pays or not."""
     target, drafter = pair
-    with open_bench(load_spec(target, draft=str(drafter), speculation=length)) as bench:
-        bench.run(*requests(*samplings))
-        return bench
+    with open_engine(load_spec(target, draft=str(drafter), speculation=length)) as harness:
+        harness.run(*requests(*samplings))
+        return harness
 
 
 def recited() -> dict[int, str]:
@@ -75,14 +76,14 @@ def test_greedy_text_goes_in_a_circle(tmp_path: Path, variant: dict[str, int]) -
 def test_as_much_is_accepted_as_the_drafter_knows(
     tmp_path: Path, variant: dict[str, int], agreement: float, length: int, tolerance: float
 ) -> None:
-    bench = run(write_bigram_pair(tmp_path, agreement=agreement, **variant), length, GREEDY)
-    assert bench.texts == recited()
-    told = bench.stats[-1]
+    harness = run(write_bigram_pair(tmp_path, agreement=agreement, **variant), length, GREEDY)
+    assert harness.texts == recited()
+    told = harness.stats[-1]
     assert told.drafted_tokens > COUNT
     share = told.accepted_tokens / told.drafted_tokens
     assert share == pytest.approx(expected_share(agreement, length), abs=tolerance)
     assert {
-        done.speculation_report.drafter for done in bench.done.values() if done.speculation_report
+        done.speculation_report.drafter for done in harness.done.values() if done.speculation_report
     } == {"assistant"}
 
 
@@ -103,9 +104,9 @@ def drafted_per_step(pair: tuple[Path, Path], profile: Path) -> float:
     """Of all four streams together, where as many are drafted as pay."""
     target, drafter = pair
     load = load_spec(target, draft=str(drafter), profile=str(profile))
-    with open_bench(msgspec.structs.replace(load, speculation=None)) as bench:
-        assert bench.run(*requests(GREEDY)) == recited()
-        return bench.stats[-1].drafted_tokens / bench.stats[-1].steps
+    with open_engine(msgspec.structs.replace(load, speculation=None)) as harness:
+        assert harness.run(*requests(GREEDY)) == recited()
+        return harness.stats[-1].drafted_tokens / harness.stats[-1].steps
 
 
 def test_who_knows_more_is_asked_for_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from engines import ask, load_spec
+from harness import load_spec, text_request
 from native import Native, embedding
 from numpy.typing import NDArray
 from outrider.daemon.errors import BadRequest, LoadFailed
@@ -26,8 +26,8 @@ from outrider.daemon.runner.embedding_worker import (
     next_texts,
     pooling_weight,
 )
+from outrider.daemon.runner.llama.interface import CLS, LAST, MEAN, RANK
 from outrider.daemon.runner.llama.loading import load_embedding_model
-from outrider.daemon.runner.llama.model import CLS, LAST, MEAN, RANK
 from tiny import write_llama
 from tiny_bert import write_bert
 from tiny_gemma import write_gemma3
@@ -282,4 +282,4 @@ def test_a_reranker_is_refused(tmp_path: Path) -> None:
 def test_a_request_for_text_is_refused(tmp_path: Path) -> None:
     gguf = write_bert(tmp_path / "bert.gguf")
     with open_bench(spec(gguf)) as bench, pytest.raises(BadRequest, match="for embeddings"):
-        bench.embedder.submit(ask(1, "hello"))
+        bench.embedder.submit(text_request(1, "hello"))

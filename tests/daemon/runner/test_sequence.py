@@ -1,4 +1,4 @@
-"""Sequences: where one ends, and what is forgotten when its context is full."""
+"""Sequences: where one ends, and what a context shift removes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def numbers(count: int) -> array[int]:
 
 
 def evaluate(seq: Sequence, count: int) -> None:
-    """Make its first `count` tokens those that the KV cache holds."""
+    """Put its first `count` tokens into the KV cache."""
     seq.kv_seq = CachedSequence(0, seq.tokens[:count])
 
 
@@ -49,9 +49,7 @@ def test_the_example_of_a_full_context_of_64() -> None:
     ("num_predict", "limit"),
     [(0, 0), (1, 1), (159, 159), (160, 160), (161, 160), (10**9, 160), (-1, 160), (-2, 160)],
 )
-def test_a_sequence_is_spent_after_num_predict_or_ten_contexts(
-    num_predict: int, limit: int
-) -> None:
+def test_a_sequence_ends_after_num_predict_or_ten_contexts(num_predict: int, limit: int) -> None:
     seq = sequence(num_ctx=16, limits=Limits(num_predict=num_predict))
     for token in range(limit):
         assert not seq.reached_max_tokens
@@ -76,7 +74,7 @@ def test_what_is_pending_has_not_been_evaluated() -> None:
     assert list(seq.tokens) == [0, 1, 2, 3, 4, 9]
 
 
-def test_a_position_counts_every_token_that_was_drawn_shifted_or_not() -> None:
+def test_a_position_counts_every_sampled_token_shifted_or_not() -> None:
     seq = sequence(14, num_ctx=16)
     positions = []
     for token in range(20):
@@ -88,7 +86,7 @@ def test_a_position_counts_every_token_that_was_drawn_shifted_or_not() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cached", "marks", "room", "count"),
+    ("cached", "checkpoint_at", "room", "count"),
     [
         (0, [], 100, 20),
         (0, [], 8, 8),
@@ -102,21 +100,21 @@ def test_a_position_counts_every_token_that_was_drawn_shifted_or_not() -> None:
         (0, [0, 20, 300], 100, 20),
     ],
 )
-def test_a_chunk_goes_to_the_next_mark_at_most(
-    cached: int, marks: list[int], room: int, count: int
+def test_a_chunk_goes_to_the_next_checkpoint_at_most(
+    cached: int, checkpoint_at: list[int], room: int, count: int
 ) -> None:
     seq = sequence(20, num_ctx=64)
-    seq.marks = marks
+    seq.checkpoint_at = checkpoint_at
     evaluate(seq, cached)
     assert seq.next_chunk(room) == count
 
 
-def test_a_shift_makes_room_and_forgets_where_the_old_text_was_marked() -> None:
+def test_a_shift_frees_half_and_drops_the_checkpoint_positions() -> None:
     seq = sequence(16, num_ctx=16, limits=Limits(num_keep=2))
-    seq.output_tokens, seq.marks = [14, 15], [8]
+    seq.output_tokens, seq.checkpoint_at = [14, 15], [8]
     seq.shift()
     assert list(seq.tokens) == [0, 1, *range(9, 16)]
-    assert seq.marks == []
+    assert seq.checkpoint_at == []
     assert not seq.is_full
     assert seq.output_tokens == [14, 15], "what the client got still counts"
     assert seq.num_prompt == 16

@@ -7,7 +7,7 @@ from array import array
 
 import numpy as np
 import pytest
-from engines import GREEDY
+from harness import GREEDY
 from outrider.daemon.chat.parse.parser import ContentParser
 from outrider.daemon.chat.parse.thinking import ThinkingParser
 from outrider.daemon.protocol import Limits

@@ -14,7 +14,7 @@ from typing import cast
 import msgspec
 import psutil
 import pytest
-from engines import ask, load_spec
+from harness import load_spec, text_request
 from outrider.daemon.errors import Busy, LoadFailed, RunnerDied
 from outrider.daemon.protocol import Embed, Load
 from outrider.daemon.runners import pool as fleet_module
@@ -77,14 +77,14 @@ async def opened(*, max_loaded: int = 0, keep_alive_s: float = 300.0) -> AsyncIt
 async def use(pool: RunnerPool, spec: RunnerSpec, keep_alive_s: float | None = None) -> int:
     """Lease, ask for three tokens, release; the pid of the runner that answered."""
     async with pool.lease(spec, keep_alive_s) as runner:
-        deltas = [delta async for delta in runner.submit(ask(0, "hello", 3))]
+        deltas = [delta async for delta in runner.submit(text_request(0, "hello", 3))]
         assert deltas[-1].done
         return runner.pid
 
 
 async def kill(runner: RunnerProcess) -> None:
     """End the process while it streams; raises what its reader is told."""
-    async with aclosing(runner.submit(ask(0, "endless", ENDLESS))) as deltas:
+    async with aclosing(runner.submit(text_request(0, "endless", ENDLESS))) as deltas:
         await anext(deltas)
         os.kill(runner.pid, signal.SIGKILL)
         async for _ in deltas:
@@ -234,7 +234,7 @@ async def test_a_busy_model_is_unloaded_after_its_request(first: RunnerSpec) -> 
     async with opened() as pool:
         async with pool.lease(first, None) as runner:
             await pool.unload(first.load.model)
-            deltas = [delta async for delta in runner.submit(ask(0, "still here", 40))]
+            deltas = [delta async for delta in runner.submit(text_request(0, "still here", 40))]
             assert deltas[-1].done
             assert deltas[-1].done.eval_tokens == 40
         await until(lambda: not psutil.pid_exists(runner.pid))
@@ -255,7 +255,7 @@ async def test_a_full_fleet_waits_for_a_busy_one(first: RunnerSpec, second: Runn
         async with pool.lease(first, None) as runner:
             waiting = asyncio.create_task(use(pool, second))
             await asyncio.sleep(0.05)
-            deltas = [delta async for delta in runner.submit(ask(0, "undisturbed", 40))]
+            deltas = [delta async for delta in runner.submit(text_request(0, "undisturbed", 40))]
             assert deltas[-1].done
             assert not waiting.done()
             assert names(pool) == ["tiny0"]
@@ -377,7 +377,7 @@ async def test_close_ends_busy_runners(first: RunnerSpec, second: RunnerSpec) ->
         leases = AsyncExitStack()
         busy = await leases.enter_async_context(pool.lease(first, None))
         idle = await use(pool, second)
-        async with aclosing(busy.submit(ask(0, "endless", ENDLESS))) as deltas:
+        async with aclosing(busy.submit(text_request(0, "endless", ENDLESS))) as deltas:
             await anext(deltas)
             await pool.close()
         assert not psutil.pid_exists(busy.pid)

@@ -15,7 +15,8 @@ from pathlib import Path
 import msgspec
 import psutil
 import pytest
-from engines import ask, load_spec, run_alone
+from engines import run_alone
+from harness import load_spec, text_request
 from outrider.daemon.errors import BadRequest, LoadFailed, RunnerDied
 from outrider.daemon.protocol import Delta, Embed, Load, Submit
 from outrider.daemon.runners.process import DIED, RunnerProcess
@@ -68,7 +69,7 @@ async def text_of(runner: RunnerProcess, request: Submit) -> str:
 
 async def kill(runner: RunnerProcess, number: signal.Signals) -> None:
     """End the process while it streams; raises what its reader is told."""
-    async with aclosing(runner.submit(ask(0, "endless", ENDLESS))) as deltas:
+    async with aclosing(runner.submit(text_request(0, "endless", ENDLESS))) as deltas:
         await anext(deltas)
         os.kill(runner.pid, number)
         async for _ in deltas:
@@ -92,7 +93,7 @@ def spacious(gguf: Path, **changes: int) -> Load:
 
 
 async def test_requests_side_by_side_each_get_their_own_text(gguf: Path) -> None:
-    requests = [ask(0, prompt, 12) for prompt in ("one", "two words", "three and more")]
+    requests = [text_request(0, prompt, 12) for prompt in ("one", "two words", "three and more")]
     async with started(load_spec(gguf)) as runner:
         assert runner.is_alive
         assert runner.ready.size_bytes > 0
@@ -112,7 +113,7 @@ async def test_vectors_come_from_a_child_of_their_own_kind(tmp_path: Path) -> No
         assert len({answer.vectors for answer in answers}) == 5
         assert all(len(answer.vectors) == 2 * 4 * answer.width for answer in answers)
         with pytest.raises(BadRequest, match="for embeddings"):
-            await collect(runner, ask(0, "no text here"))
+            await collect(runner, text_request(0, "no text here"))
         with pytest.raises(BadRequest, match="exceeds the context length"):
             await runner.embed(Embed(0, ("too long",), 4, truncate=False))
 
@@ -135,42 +136,43 @@ async def test_leaving_or_death_ends_a_wait_for_vectors(tmp_path: Path) -> None:
 
 
 async def test_a_bad_request_fails_alone(gguf: Path) -> None:
-    bad = msgspec.structs.replace(ask(0, "x"), context=(10**6,))
+    bad = msgspec.structs.replace(text_request(0, "x"), context=(10**6,))
     async with started(load_spec(gguf)) as runner:
-        good = asyncio.create_task(text_of(runner, ask(0, "good", 30)))
+        good = asyncio.create_task(text_of(runner, text_request(0, "good", 30)))
         with pytest.raises(BadRequest, match="context"):
             await collect(runner, bad)
         assert await good
-        assert await text_of(runner, ask(0, "after", 3))
+        assert await text_of(runner, text_request(0, "after", 3))
 
 
 async def test_leaving_a_stream_early_frees_its_slot(gguf: Path) -> None:
     async with started(spacious(gguf, slots=1)) as runner:
-        async with aclosing(runner.submit(ask(0, "endless", ENDLESS))) as deltas:
+        async with aclosing(runner.submit(text_request(0, "endless", ENDLESS))) as deltas:
             async for delta in deltas:
                 assert delta.done is None
                 break
         async with asyncio.timeout(HANG_S):
-            assert await text_of(runner, ask(0, "next", 3))
+            assert await text_of(runner, text_request(0, "next", 3))
 
 
 async def test_a_cancelled_reader_frees_its_slot(gguf: Path) -> None:
     async with started(spacious(gguf, slots=1)) as runner:
-        reader = asyncio.create_task(collect(runner, ask(0, "endless", ENDLESS)))
-        waiting = asyncio.create_task(collect(runner, ask(0, "waiting", ENDLESS)))
+        reader = asyncio.create_task(collect(runner, text_request(0, "endless", ENDLESS)))
+        waiting = asyncio.create_task(collect(runner, text_request(0, "waiting", ENDLESS)))
         await asyncio.sleep(0.05)
         for task in (waiting, reader):
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
         async with asyncio.timeout(HANG_S):
-            assert await text_of(runner, ask(0, "next", 3))
+            assert await text_of(runner, text_request(0, "next", 3))
 
 
 async def test_death_ends_every_stream_with_the_contracts_text(gguf: Path) -> None:
     async with started(spacious(gguf, slots=2)) as runner:
         readers = [
-            asyncio.create_task(collect(runner, ask(0, "endless", ENDLESS))) for _ in range(3)
+            asyncio.create_task(collect(runner, text_request(0, "endless", ENDLESS)))
+            for _ in range(3)
         ]
         with pytest.raises(RunnerDied) as caught:
             await kill(runner, signal.SIGKILL)
@@ -180,7 +182,7 @@ async def test_death_ends_every_stream_with_the_contracts_text(gguf: Path) -> No
             assert str(error).startswith(DIED)
         assert not runner.is_alive
         with pytest.raises(RunnerDied, match="unexpectedly stopped"):
-            await collect(runner, ask(0, "too late"))
+            await collect(runner, text_request(0, "too late"))
 
 
 async def test_an_abort_is_named_in_the_error(gguf: Path) -> None:
@@ -191,7 +193,7 @@ async def test_an_abort_is_named_in_the_error(gguf: Path) -> None:
 
 async def test_stopping_ends_a_stream_that_runs(gguf: Path) -> None:
     async with started(spacious(gguf)) as runner:
-        reader = asyncio.create_task(collect(runner, ask(0, "endless", ENDLESS)))
+        reader = asyncio.create_task(collect(runner, text_request(0, "endless", ENDLESS)))
         await asyncio.sleep(0.05)
         await asyncio.gather(runner.stop(), runner.stop())
         with pytest.raises(RunnerDied):

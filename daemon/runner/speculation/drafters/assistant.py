@@ -7,9 +7,8 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
 from ....protocol import MAX_MODEL_DRAFTS
-from ...llama.batch import Batch, Hidden
-from ...llama.context import DECODED, TextContext
-from ...llama.draft_contexts import AssistantContext
+from ...batch import Batch, Hidden
+from ...llama.interface import DECODED, LogitsDecoder
 from ...sequence import Sequence
 from .drafter import DraftForward, DraftRequest, SelectNext
 
@@ -34,7 +33,7 @@ class AssistantDrafter:
     is_free = False
     can_evaluate = False
 
-    def __init__(self, target: TextContext, context: AssistantContext) -> None:
+    def __init__(self, target: LogitsDecoder, context: LogitsDecoder) -> None:
         self._target = target
         self._context = context
         self._batch = Batch(context.max_outputs, hidden_width=context.model.hidden_width)

@@ -7,9 +7,8 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 
 from ....protocol import MAX_MODEL_DRAFTS
-from ...llama.batch import Batch, Hidden
-from ...llama.context import DECODED
-from ...llama.draft_contexts import EagleContext, NextnContext
+from ...batch import Batch, Hidden
+from ...llama.interface import DECODED, HeadDecoder
 from ...sequence import Sequence
 from .drafter import MAX_UNSEEN, DraftForward, DraftRequest, SelectNext
 
@@ -51,9 +50,7 @@ class HeadDrafter:
     is_free = False
     can_evaluate = False
 
-    def __init__(
-        self, name: str, context: NextnContext | EagleContext, rows: int, slots: int
-    ) -> None:
+    def __init__(self, name: str, context: HeadDecoder, rows: int, slots: int) -> None:
         """`rows`: of one decode at most."""
         self.name = name
         self._context = context

@@ -8,9 +8,9 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 
 from ....protocol import MAX_MODEL_DRAFTS
+from ...batch import Batch
 from ...kv.cached_sequence import common_prefix
-from ...llama.batch import Batch
-from ...llama.context import DECODED, TextContext
+from ...llama.interface import DECODED, SequenceDecoder
 from ...sequence import Sequence
 from .drafter import MAX_UNSEEN, DraftForward, DraftRequest, SelectNext
 
@@ -31,7 +31,7 @@ class ModelDrafter:
     is_free = False
     can_evaluate = True
 
-    def __init__(self, context: TextContext, rows: int, slots: int) -> None:
+    def __init__(self, context: SequenceDecoder, rows: int, slots: int) -> None:
         """`rows`: of one decode at most."""
         self._context = context
         self._batch = Batch(rows)

@@ -1,13 +1,14 @@
-"""A decode that has returned is over, so that its time is what it costs."""
+"""A decode that has returned is complete, so that its time is its cost."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from engines import load_spec
-from outrider.daemon.runner.llama.batch import Batch
-from outrider.daemon.runner.llama.context import DECODED, lib
+from harness import load_spec
+from outrider.daemon.runner.batch import Batch
+from outrider.daemon.runner.llama.context import lib
+from outrider.daemon.runner.llama.interface import CLS, DECODED, LAST, MEAN, RANK
 from outrider.daemon.runner.llama.loading import load_model
 from tiny import write_llama
 
@@ -15,7 +16,7 @@ pytestmark = pytest.mark.model
 
 
 def test_a_decode_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a GPU it would go on by itself; a processor says nothing of that but by what is called."""
+    """On a GPU llama_decode returns early; on a CPU only the calls show that decode waits."""
     loaded = load_model(load_spec(write_llama(tmp_path / "m.gguf")), lambda _fraction: None)
     context, called = loaded.context, []
     for name in ("llama_decode", "llama_synchronize"):
@@ -33,3 +34,12 @@ def test_a_decode_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert called == ["llama_decode", "llama_synchronize"]
     context.close()
     loaded.model.close()
+
+
+def test_the_numbers_of_the_seam_are_those_of_llama_cpp() -> None:
+    assert (MEAN, CLS, LAST, RANK) == (
+        lib.LLAMA_POOLING_TYPE_MEAN,
+        lib.LLAMA_POOLING_TYPE_CLS,
+        lib.LLAMA_POOLING_TYPE_LAST,
+        lib.LLAMA_POOLING_TYPE_RANK,
+    )

@@ -362,7 +362,7 @@ def test_the_noise_is_gumbel_and_uncorrelated() -> None:
 
 
 @pytest.mark.parametrize("s", [GREEDY, OFF, Sampling(seed=1), Sampling(mirostat=2, seed=1)])
-def test_what_is_suppressed_or_not_allowed_is_never_drawn(s: Sampling) -> None:
+def test_what_is_suppressed_or_not_allowed_is_never_sampled(s: Sampling) -> None:
     row = np.array([9, 8, 7, 6, 5, 4], np.float32)
     allowed = np.array([1, 1, 1, 0, 1, 1], bool)
     for position in range(100):
@@ -391,7 +391,7 @@ def test_a_bias_moves_a_token_and_unknown_tokens_are_ignored() -> None:
         assert sample(Sampling(seed=1, logit_bias=((1, extreme), (0, -1e300))), row) == 1
 
 
-def test_a_penalty_looks_back_as_far_as_it_is_told() -> None:
+def test_a_penalty_looks_back_repeat_last_n_tokens() -> None:
     row = np.array([4, 3, 2, 1], np.float32)
     history = [0, 1, 2]
     tokens = [

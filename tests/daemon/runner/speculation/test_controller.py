@@ -7,7 +7,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from engines import GREEDY, Bench, ask, load_spec, open_bench
+from engines import open_engine
+from harness import GREEDY, EngineHarness, load_spec, text_request
 from outrider.daemon.protocol import Limits, Sampling, Submit
 from outrider.daemon.runner.speculation.controller import SpeculationController
 from outrider.daemon.runner.stream import Stream
@@ -50,37 +51,37 @@ def requests() -> list[Submit]:
         (GREEDY, Limits(num_predict=64), 2),
     ]
     return [
-        ask(i, PHRASE[i:], 48, sampling=sampling, limits=limits, num_logprobs=logprobs)
+        text_request(i, PHRASE[i:], 48, sampling=sampling, limits=limits, num_logprobs=logprobs)
         for i, (sampling, limits, logprobs) in enumerate(kinds)
     ]
 
 
-def answers(bench: Bench) -> dict[int, object]:
+def answers(harness: EngineHarness) -> dict[int, object]:
     """All that a client sees, but for times and the batches that text came in."""
     return {
-        i: (bench.texts[i], done.reason, done.eval_tokens, done.context, pieces(bench, i))
-        for i, done in bench.done.items()
+        i: (harness.texts[i], done.reason, done.eval_tokens, done.context, pieces(harness, i))
+        for i, done in harness.done.items()
     }
 
 
-def pieces(bench: Bench, request_id: int) -> list[bytes]:
-    return [entry.piece for entry in bench.logprobs(request_id)]
+def pieces(harness: EngineHarness, request_id: int) -> list[bytes]:
+    return [entry.piece for entry in harness.logprobs(request_id)]
 
 
-def run(gguf: Path, *, speculation: int, slots: int) -> tuple[dict[int, object], Bench]:
+def run(gguf: Path, *, speculation: int, slots: int) -> tuple[dict[int, object], EngineHarness]:
     load = load_spec(gguf, slots=slots, cells=4096, speculation=speculation)
-    with open_bench(load) as bench:
-        bench.run(*requests())
-        return answers(bench), bench
+    with open_engine(load) as harness:
+        harness.run(*requests())
+        return answers(harness), harness
 
 
 @pytest.mark.parametrize("slots", [1, 3, 8])
 def test_the_answers_are_those_of_plain_decoding(gguf: Path, slots: int) -> None:
     plain, _ = run(gguf, speculation=0, slots=slots)
     for length in (1, 4, 16):
-        ahead, bench = run(gguf, speculation=length, slots=slots)
+        ahead, harness = run(gguf, speculation=length, slots=slots)
         assert ahead == plain
-        assert bench.stats[-1].drafted_tokens > bench.stats[-1].accepted_tokens > 0
+        assert harness.stats[-1].drafted_tokens > harness.stats[-1].accepted_tokens > 0
 
 
 def test_a_format_holds_whatever_is_guessed(tmp_path: Path) -> None:
@@ -88,9 +89,9 @@ def test_a_format_holds_whatever_is_guessed(tmp_path: Path) -> None:
     schema = '{"type":"array","items":{"enum":["abc","abd"]},"minItems":6,"maxItems":6}'
     texts = []
     for speculation in (0, 8):
-        with open_bench(load_spec(gguf, speculation=speculation)) as bench:
-            texts.append(bench.run(ask(0, PHRASE, 120, sampling=SEEDED, schema=schema)))
-            drafted = bench.stats[-1].drafted_tokens
+        with open_engine(load_spec(gguf, speculation=speculation)) as harness:
+            texts.append(harness.run(text_request(0, PHRASE, 120, sampling=SEEDED, schema=schema)))
+            drafted = harness.stats[-1].drafted_tokens
     assert texts[0] == texts[1]
     assert drafted > 0
 
@@ -99,15 +100,15 @@ def test_the_context_shifts_in_the_same_places(tmp_path: Path) -> None:
     gguf = write_llama(tmp_path / "m.gguf")
     texts = []
     for speculation in (0, 8):
-        with open_bench(load_spec(gguf, num_ctx=128, speculation=speculation)) as bench:
-            texts.append(bench.run(ask(0, PHRASE, 400, sampling=SEEDED)))
+        with open_engine(load_spec(gguf, num_ctx=128, speculation=speculation)) as harness:
+            texts.append(harness.run(text_request(0, PHRASE, 400, sampling=SEEDED)))
     assert texts[0] == texts[1]
 
 
 def test_the_answer_says_what_was_guessed(tmp_path: Path) -> None:
-    with open_bench(load_spec(write_llama(tmp_path / "m.gguf"), speculation=4)) as bench:
-        bench.run(ask(0, PHRASE, 100))
-        told = bench.done[0].speculation_report
+    with open_engine(load_spec(write_llama(tmp_path / "m.gguf"), speculation=4)) as harness:
+        harness.run(text_request(0, PHRASE, 100))
+        told = harness.done[0].speculation_report
     assert told
     assert told.drafter == "ngram"
     assert 0 < told.accepted <= told.drafted
@@ -115,11 +116,11 @@ def test_the_answer_says_what_was_guessed(tmp_path: Path) -> None:
 
 
 def test_a_request_can_say_how_far(tmp_path: Path) -> None:
-    with open_bench(load_spec(write_llama(tmp_path / "m.gguf"), speculation=8)) as bench:
-        bench.run(msgspec.structs.replace(ask(0, PHRASE, 80), draft_limit=0))
-        assert bench.stats[-1].drafted_tokens == 0
-        bench.run(msgspec.structs.replace(ask(1, PHRASE, 80), draft_limit=2))
-        told = bench.done[1].speculation_report
+    with open_engine(load_spec(write_llama(tmp_path / "m.gguf"), speculation=8)) as harness:
+        harness.run(msgspec.structs.replace(text_request(0, PHRASE, 80), draft_limit=0))
+        assert harness.stats[-1].drafted_tokens == 0
+        harness.run(msgspec.structs.replace(text_request(1, PHRASE, 80), draft_limit=2))
+        told = harness.done[1].speculation_report
     assert told
     assert 0 < told.mean_length <= 2
 
@@ -143,13 +144,13 @@ def test_it_is_known_who_gets_a_first_token_meanwhile(
 
     monkeypatch.setattr(SpeculationController, "propose", listen)
     load = load_spec(write_llama(tmp_path / "m.gguf"), num_ctx=1024, speculation=2)
-    with open_bench(load) as bench:
-        bench.submit(ask(0, PHRASE, 200))
-        while not bench.deltas:
-            bench.turn()
+    with open_engine(load) as harness:
+        harness.submit(text_request(0, PHRASE, 200))
+        while not harness.deltas:
+            harness.turn()
         told.clear()
-        bench.submit(*(ask(i, f"{i} says {PHRASE * 4}", 2) for i in (1, 2)))
-        bench.finish(2)
+        harness.submit(*(text_request(i, f"{i} says {PHRASE * 4}", 2) for i in (1, 2)))
+        harness.finish(2)
     parts = [starting for starting in told if starting]
     assert len(parts) > 2
     assert parts[0] < 1
@@ -157,6 +158,6 @@ def test_it_is_known_who_gets_a_first_token_meanwhile(
 
 
 def test_a_recurrent_model_is_decoded_plainly(tmp_path: Path) -> None:
-    with open_bench(load_spec(write_mamba(tmp_path / "m.gguf"), speculation=4)) as bench:
-        bench.run(ask(0, PHRASE, 40))
-        assert bench.stats[-1].drafted_tokens == 0
+    with open_engine(load_spec(write_mamba(tmp_path / "m.gguf"), speculation=4)) as harness:
+        harness.run(text_request(0, PHRASE, 40))
+        assert harness.stats[-1].drafted_tokens == 0

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from engines import GREEDY, Bench, ask, load_spec, open_bench
+from engines import open_engine
+from harness import GREEDY, EngineHarness, load_spec, text_request
 from outrider.daemon.protocol import Limits, Load, Sampling, Submit
-from outrider.daemon.runner.llama.batch import Hidden
+from outrider.daemon.runner.batch import Hidden
 from outrider.daemon.runner.llama.draft_contexts import EagleContext, NextnContext
 from outrider.daemon.runner.sampling.sampler import Sampler
 from outrider.daemon.runner.speculation.drafter_loading import load_drafter
@@ -126,43 +127,43 @@ def requests() -> list[Submit]:
         (GREEDY, Limits(num_predict=64), 2),
     ]
     return [
-        ask(i, PHRASE[i:], 48, sampling=sampling, limits=limits, num_logprobs=logprobs)
+        text_request(i, PHRASE[i:], 48, sampling=sampling, limits=limits, num_logprobs=logprobs)
         for i, (sampling, limits, logprobs) in enumerate(kinds)
     ]
 
 
-def answers(bench: Bench) -> dict[int, object]:
+def answers(harness: EngineHarness) -> dict[int, object]:
     """All that a client sees, but for times and the batches that text came in."""
     return {
         i: (
-            bench.texts[i],
+            harness.texts[i],
             done.reason,
             done.eval_tokens,
             done.context,
-            [entry.piece for entry in bench.logprobs(i)],
+            [entry.piece for entry in harness.logprobs(i)],
         )
-        for i, done in bench.done.items()
+        for i, done in harness.done.items()
     }
 
 
 def plain(pair: Pair, slots: int) -> dict[int, object]:
-    with open_bench(load_spec(pair.target, slots=slots, cells=4096)) as bench:
-        bench.run(*requests())
-        return answers(bench)
+    with open_engine(load_spec(pair.target, slots=slots, cells=4096)) as harness:
+        harness.run(*requests())
+        return answers(harness)
 
 
 @pytest.mark.parametrize("slots", [1, 3, 8])
 def test_the_answers_are_those_of_plain_decoding(pair: Pair, slots: int) -> None:
     expected = plain(pair, slots)
     for length in (1, 4, 8):
-        with open_bench(pair.load(speculation=length, slots=slots, cells=4096)) as bench:
-            bench.run(*requests())
-            assert answers(bench) == expected
-            told = bench.done[6].speculation_report
+        with open_engine(pair.load(speculation=length, slots=slots, cells=4096)) as harness:
+            harness.run(*requests())
+            assert answers(harness) == expected
+            told = harness.done[6].speculation_report
             assert told
             assert told.drafter == pair.name
             assert told.drafted > 0
-            assert bench.stats[-1].accepted_tokens > 0
+            assert harness.stats[-1].accepted_tokens > 0
 
 
 def test_a_drafter_that_knows_the_target_is_always_right(tmp_path: Path) -> None:
@@ -170,9 +171,9 @@ def test_a_drafter_that_knows_the_target_is_always_right(tmp_path: Path) -> None
     pair = with_itself(write_llama)(tmp_path)
     for sampling in (GREEDY, SEEDED, PENALISED, MIROSTAT):
         load = pair.load(speculation=4)
-        with open_bench(load) as bench:
-            bench.run(ask(0, PHRASE, 100, sampling=sampling))
-            told = bench.done[0].speculation_report
+        with open_engine(load) as harness:
+            harness.run(text_request(0, PHRASE, 100, sampling=sampling))
+            told = harness.done[0].speculation_report
         assert told
         if sampling.mirostat:  # whose mu only a drawn token moves
             assert told.accepted > 0.5 * told.drafted
@@ -184,14 +185,14 @@ def test_a_drafter_that_knows_the_target_is_always_right(tmp_path: Path) -> None
 def test_what_would_have_been_guessed_is_what_was_said(tmp_path: Path, sampling: Sampling) -> None:
     """By a drafter that knows the target and has only watched so far."""
     pair = with_itself(write_llama)(tmp_path)
-    with open_bench(load_spec(pair.target)) as bench:
-        drafter = load_drafter(bench.loaded, pair.load())
-        sequence = bench.input.prepare(ask(0, PHRASE, 60, sampling=sampling))
-        bench.engine.submit(sequence)
+    with open_engine(load_spec(pair.target)) as harness:
+        drafter = load_drafter(harness.loaded, pair.load())
+        sequence = harness.input.prepare(text_request(0, PHRASE, 60, sampling=sampling))
+        harness.engine.submit(sequence)
         while len(sequence.output_tokens) < 30:
-            bench.turn()
+            harness.turn()
         watched = drafter.pending(sequence)
-        sampler = Sampler(sequence.sampling, num_tokens=bench.loaded.model.num_tokens)
+        sampler = Sampler(sequence.sampling, num_tokens=harness.loaded.model.num_tokens)
         asked = DraftRequest(sequence, sampler, 12)
         calls = drafter.evaluate(asked)
         drafter.close()
@@ -204,12 +205,12 @@ def test_the_second_turn_of_a_chat_is_drafted_like_the_first(pair: Pair) -> None
     """Its prefix comes from the cache, so the drafter sees only the end of it."""
     texts = []
     for load in (load_spec(pair.target), pair.load(speculation=4)):
-        with open_bench(load) as bench:
-            first = bench.run(ask(0, PHRASE, 40))[0]
-            second = bench.run(ask(1, PHRASE + first + "more", 40))[1]
-            assert bench.done[1].cached_tokens > 40
+        with open_engine(load) as harness:
+            first = harness.run(text_request(0, PHRASE, 40))[0]
+            second = harness.run(text_request(1, PHRASE + first + "more", 40))[1]
+            assert harness.done[1].cached_tokens > 40
             texts.append((first, second))
-            drafted = bench.stats[-1].drafted_tokens
+            drafted = harness.stats[-1].drafted_tokens
     assert texts[0] == texts[1]
     assert drafted > 0
 
@@ -217,23 +218,25 @@ def test_the_second_turn_of_a_chat_is_drafted_like_the_first(pair: Pair) -> None
 @pytest.mark.parametrize("length", [34, 35, 36])
 def test_two_go_on_from_where_guesses_were_taken_back(pair: Pair, length: int) -> None:
     """One takes the sequence over, the other a copy of it."""
-    with open_bench(load_spec(pair.target)) as bench:
-        text = bench.run(ask(0, PHRASE, 48))[0][:length]
+    with open_engine(load_spec(pair.target)) as harness:
+        text = harness.run(text_request(0, PHRASE, 48))[0][:length]
     texts = []
     for speculation in (0, 4):
-        with open_bench(pair.load(speculation=speculation)) as bench:
-            bench.run(ask(0, PHRASE, limits=Limits(num_predict=48, stop=(text[-3:],))))
-            turns = [ask(i, PHRASE + text + end, 24) for i, end in enumerate((" so", " but"), 1)]
-            texts.append(bench.run(*turns))
-            assert all(bench.done[turn.id].cached_tokens > 80 for turn in turns)
+        with open_engine(pair.load(speculation=speculation)) as harness:
+            harness.run(text_request(0, PHRASE, limits=Limits(num_predict=48, stop=(text[-3:],))))
+            turns = [
+                text_request(i, PHRASE + text + end, 24) for i, end in enumerate((" so", " but"), 1)
+            ]
+            texts.append(harness.run(*turns))
+            assert all(harness.done[turn.id].cached_tokens > 80 for turn in turns)
     assert texts[0] == texts[1]
 
 
 def test_the_context_shifts_in_the_same_places(pair: Pair) -> None:
     texts = []
     for speculation in (0, 4):
-        with open_bench(pair.load(num_ctx=128, speculation=speculation)) as bench:
-            texts.append(bench.run(ask(0, PHRASE, 300, sampling=SEEDED)))
+        with open_engine(pair.load(num_ctx=128, speculation=speculation)) as harness:
+            texts.append(harness.run(text_request(0, PHRASE, 300, sampling=SEEDED)))
     assert texts[0] == texts[1]
 
 
@@ -241,8 +244,8 @@ def test_a_full_cache_changes_nothing(pair: Pair) -> None:
     """Five streams in cells for three: some start again, and drafting finds no cells at times."""
     texts = []
     for speculation in (0, 4):
-        with open_bench(pair.load(cells=512, slots=5, speculation=speculation)) as bench:
-            texts.append(bench.run(*(ask(i, PHRASE[i:], 120) for i in range(5))))
+        with open_engine(pair.load(cells=512, slots=5, speculation=speculation)) as harness:
+            texts.append(harness.run(*(text_request(i, PHRASE[i:], 120) for i in range(5))))
     assert texts[0] == texts[1]
 
 
@@ -266,10 +269,10 @@ def test_a_head_that_has_much_to_read_skips_the_oldest(
     texts = []
     for speculation in (0, 4):
         load = pair.load(num_ctx=1024, batch=batch, speculation=speculation)
-        with open_bench(load) as bench:
-            texts.append(bench.run(ask(0, PHRASE * 9, 40)))
-            num_prompt = bench.done[0].prompt_tokens
-            accepted = bench.stats[-1].accepted_tokens
+        with open_engine(load) as harness:
+            texts.append(harness.run(text_request(0, PHRASE * 9, 40)))
+            num_prompt = harness.done[0].prompt_tokens
+            accepted = harness.stats[-1].accepted_tokens
     assert texts[0] == texts[1]
     assert accepted > 0
     assert MAX_HIDDEN_ROWS // 2 < len(taken) < num_prompt
@@ -294,9 +297,9 @@ def test_what_an_encoder_takes_is_part_of_what_a_draft_costs(
 
     monkeypatch.setattr(EagleContext, "fuse", fuse_slowly)
     monkeypatch.setattr(HeadDrafter, "draft", note)
-    with open_bench(PAIRS["eagle"](tmp_path).load(speculation=1)) as bench:
+    with open_engine(PAIRS["eagle"](tmp_path).load(speculation=1)) as harness:
         calls.clear()
-        bench.run(ask(0, PHRASE, 6))
+        harness.run(text_request(0, PHRASE, 6))
     assert {call.is_prefill for call in calls} == {True, False}
     assert all(call.took_s > pause_s for call in calls)
 
@@ -305,9 +308,9 @@ def test_adaptive_drafting_also_decides_against_it(tmp_path: Path) -> None:
     """A stranger as large as its target never pays; what trying costs is bounded."""
     pair = with_stranger(tmp_path)
     load = msgspec.structs.replace(pair.load(), speculation=None)
-    with open_bench(load) as bench:
-        bench.run(ask(0, PHRASE, 300, sampling=SEEDED))
-        assert bench.stats[-1].drafted_tokens < 60
+    with open_engine(load) as harness:
+        harness.run(text_request(0, PHRASE, 300, sampling=SEEDED))
+        assert harness.stats[-1].drafted_tokens < 60
 
 
 REFUSED: dict[str, tuple[Callable[[Path], Path], Callable[[Path], Path], str]] = {
@@ -341,7 +344,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], Callable[[Path], Path], str]] =
 def test_a_wrong_drafter_is_refused_and_the_model_serves(name: str, tmp_path: Path) -> None:
     write_target, write_drafter, words = REFUSED[name]
     target, drafter = write_target(tmp_path / "t.gguf"), write_drafter(tmp_path / "d.gguf")
-    with open_bench(load_spec(target, draft=str(drafter), speculation=4)) as bench:
-        assert words in bench.refusal
-        assert str(drafter) in bench.refusal
-        assert bench.run(ask(0, PHRASE, 20))[0]
+    with open_engine(load_spec(target, draft=str(drafter), speculation=4)) as harness:
+        assert words in harness.refusal
+        assert str(drafter) in harness.refusal
+        assert harness.run(text_request(0, PHRASE, 20))[0]

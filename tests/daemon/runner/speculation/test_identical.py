@@ -9,11 +9,12 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from engines import ask, load_spec, open_bench
+from engines import open_engine
+from harness import load_spec, text_request
 from lab import known
 from outrider.daemon.protocol import Sampling, Submit
-from outrider.daemon.runner.llama.batch import Batch
-from outrider.daemon.runner.llama.context import DECODED
+from outrider.daemon.runner.batch import Batch
+from outrider.daemon.runner.llama.interface import DECODED
 from outrider.daemon.runner.sampling.gumbel import gumbel
 from outrider.daemon.runner.speculation.profile import SpeculationProfile
 from outrider.daemon.runner.speculation.profile_store import save_profile
@@ -64,7 +65,7 @@ def requests() -> list[Submit]:
     """Of different prompts, lengths and seeds; each temperature with and without logprobs."""
     words = [word.replace("Ġ", " ") for word in WORDS]
     return [
-        ask(
+        text_request(
             i,
             "".join(words[(i * step) % len(words)] for step in range(1, 4 + i % 5)),
             8 + i % 7,
@@ -78,16 +79,16 @@ def requests() -> list[Submit]:
 def answer_all(pair: tuple[Path, Path], speculation: int | None, profile: Path) -> Told:
     target, drafter = pair
     load = load_spec(target, draft=str(drafter), slots=SLOTS, cells=4096, profile=str(profile))
-    with open_bench(msgspec.structs.replace(load, speculation=speculation)) as bench:
-        assert not bench.refusal
-        texts = bench.run(*requests())
+    with open_engine(msgspec.structs.replace(load, speculation=speculation)) as harness:
+        assert not harness.refusal
+        texts = harness.run(*requests())
         answers = {}
-        for i, done in bench.done.items():
-            told = bench.logprobs(i)
+        for i, done in harness.done.items():
+            told = harness.logprobs(i)
             logprobs = tuple(each.logprob for each in told)
             pieces = tuple(each.piece for each in told)
             answers[i] = Answer(texts[i], done.reason, done.context, pieces, logprobs)
-        return Told(answers, bench.stats[-1].drafted_tokens, bench.stats[-1].accepted_tokens)
+        return Told(answers, harness.stats[-1].drafted_tokens, harness.stats[-1].accepted_tokens)
 
 
 def is_same(one: Answer, other: Answer) -> bool:
@@ -103,11 +104,11 @@ def margin(target: Path, sampling: Sampling, one: Answer, other: Answer) -> floa
     place, ids = next(((i, pair) for i, pair in pairs if len(set(pair)) > 1), (0, ()))
     if not ids:
         return math.inf
-    with open_bench(load_spec(target)) as bench:
-        rows = Batch(bench.loaded.context.max_outputs)
+    with open_engine(load_spec(target)) as harness:
+        rows = Batch(harness.loaded.context.max_outputs)
         row = rows.add(0, 0, one.tokens[:place], outputs=1)
-        assert bench.loaded.context.decode(rows) == DECODED
-        logits = bench.loaded.context.logits(row)[list(ids)].astype(np.float64)
+        assert harness.loaded.context.decode(rows) == DECODED
+        logits = harness.loaded.context.logits(row)[list(ids)].astype(np.float64)
     noise = gumbel(sampling.seed, place, np.array(ids, np.int64))
     first, second = logits + sampling.temperature * noise
     return float(first - second)
@@ -144,9 +145,9 @@ def test_a_word_that_was_not_drawn_is_no_near_tie(tmp_path: Path) -> None:
     """What was drawn is always what the margin prefers, so it compares what the draw does."""
     target, _ = write_bigram_pair(tmp_path, agreement=AGREEMENT)
     asked = requests()[: 4 * len(TEMPERATURES)]
-    with open_bench(load_spec(target)) as bench:
-        bench.run(*asked)
-        contexts = {i: done.context for i, done in bench.done.items()}
+    with open_engine(load_spec(target)) as harness:
+        harness.run(*asked)
+        contexts = {i: done.context for i, done in harness.done.items()}
     for request, other in zip(asked, [*asked[1:], asked[0]], strict=True):
         output_tokens = Answer("", "length", contexts[request.id], (), ())
         swapped = replace(

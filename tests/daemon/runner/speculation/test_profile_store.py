@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from engines import ask, load_spec, open_bench
+from engines import open_engine
+from harness import load_spec, text_request
 from outrider.daemon.runner.llama.loading import load_model
 from outrider.daemon.runner.speculation import profile_store
 from outrider.daemon.runner.speculation.calibration import prepare_speculation
@@ -93,10 +94,10 @@ def test_a_disk_that_cannot_be_written_stops_nothing(
 
 
 def test_an_engine_says_when_it_is_idle(tmp_path: Path) -> None:
-    with open_bench(load_spec(write_llama(tmp_path / "m.gguf"))) as bench:
-        assert bench.engine.is_idle
-        bench.submit(ask(0, "over the hills", 8))
-        bench.turn()
-        assert not bench.engine.is_idle
-        bench.finish(1)
-        assert bench.engine.is_idle
+    with open_engine(load_spec(write_llama(tmp_path / "m.gguf"))) as harness:
+        assert harness.engine.is_idle
+        harness.submit(text_request(0, "over the hills", 8))
+        harness.turn()
+        assert not harness.engine.is_idle
+        harness.finish(1)
+        assert harness.engine.is_idle
