@@ -14,6 +14,7 @@ from outrider.daemon.protocol import (
     Cancel,
     Delta,
     Done,
+    Failed,
     Limits,
     Load,
     Logprob,
@@ -27,6 +28,7 @@ from outrider.daemon.runner.engine import Engine
 from outrider.daemon.runner.input_processor import InputProcessor
 from outrider.daemon.runner.llama.context import TextContext
 from outrider.daemon.runner.llama.loading import LoadedContext, load_model
+from outrider.daemon.runner.sampling.grammar import GrammarCompiler
 from outrider.daemon.runner.speculation.calibration import prepare_speculation
 from outrider.daemon.runner.speculation.controller import SpeculationController
 
@@ -75,14 +77,19 @@ class Bench:
     loaded: LoadedContext[TextContext]
     input: InputProcessor
     engine: Engine
+    grammars: GrammarCompiler
     deltas: list[Delta] = field(default_factory=list)
     stats: list[Stats] = field(default_factory=list)  # as they were after each message
+    failed: dict[int | None, Failed] = field(default_factory=dict)
     num_turns: int = 0
     refusal: str = ""  # why the drafter that was asked for is not used
 
     def submit(self, *requests: Submit) -> None:
         for request in requests:
-            self.engine.submit(self.input.prepare(request))
+            sequence = self.input.prepare(request)
+            if request.schema:
+                sequence.grammar = self.grammars.make(request.schema)
+            self.engine.submit(sequence)
 
     def turn(self) -> None:
         self.engine.turn()
@@ -91,14 +98,14 @@ class Bench:
 
     def finish(self, count: int) -> dict[int, str]:
         """Turn until `count` requests are done; their texts by id."""
-        while len(self.done) < count:
+        while len(self.done) + len(self.failed) < count:
             self.turn()
         return self.texts
 
     def run(self, *requests: Submit) -> dict[int, str]:
         """The texts of these requests, decoded together."""
         self.submit(*requests)
-        return self.finish(len(self.done) + len(requests))
+        return self.finish(len(self.done) + len(self.failed) + len(requests))
 
     def cancel(self, request_id: int) -> None:
         self.engine.cancel(Cancel(request_id))
@@ -128,8 +135,12 @@ def open_bench(
     loaded = load_model(load, lambda _fraction: None)
     deltas: list[Delta] = []
     stats: list[Stats] = []
+    failures: dict[int | None, Failed] = {}
 
     def take(message: ToFront) -> None:
+        if isinstance(message, Failed):
+            failures[message.id] = message
+            return
         assert isinstance(message, Step), message
         deltas.extend(message.deltas)
         stats.append(copy.copy(message.stats or Stats()))
@@ -137,7 +148,11 @@ def open_bench(
     speculation = make_controller(loaded, load)
     engine = Engine(loaded.model, loaded.context, load, take, speculation)
     try:
-        bench = Bench(loaded, InputProcessor(loaded.model, load.num_ctx), engine, deltas, stats)
+        processor, grammars = (
+            InputProcessor(loaded.model, load.num_ctx),
+            GrammarCompiler(loaded.model),
+        )
+        bench = Bench(loaded, processor, engine, grammars, deltas, stats, failures)
         bench.refusal = speculation.refusal
         yield bench
     finally:

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..errors import DecodeFailed
-from ..protocol import Cancel, Delta, Load, Stats, Step, ToFront
+from ..protocol import Cancel, Delta, Load, SpeculationReport, Stats, Step, ToFront
+from .faults import failed
 from .kv.prefix_cache import PrefixCache, TrimMode
 from .llama.batch import Batch
 from .llama.context import ABORTED, NO_CELLS, TextContext, num_seqs
@@ -123,11 +124,20 @@ class Engine:
         while not (self._scheduler and self._inbox.empty()):
             item = self._inbox.get()
             if isinstance(item, Sequence):
-                self._streams[item.id] = Stream(item, self._model)
-                self._scheduler.add(item)
+                self._admit(item)
             elif stream := self._streams.get(item.id):
                 self._context.disarm()
-                self._send(Step((self._close(stream, "cancel"),), self._count()))
+                if delta := self._close(stream, "cancel"):
+                    self._send(Step((delta,), self._count()))
+
+    def _admit(self, sequence: Sequence) -> None:
+        try:
+            stream = Stream(sequence, self._model)
+        except BaseException as fault:
+            self._send(failed(sequence.id, fault))
+            return
+        self._streams[sequence.id] = stream
+        self._scheduler.add(sequence)
 
     def _draft(self, chunks: list[Chunk]) -> dict[int, list[int]]:
         """Guesses for those who decode, by id, as far as rows, outputs and cells allow."""
@@ -194,7 +204,14 @@ class Engine:
         seq = stream.sequence
         if seq.reached_max_tokens:
             return self._close(stream, "length")
-        verdict = accept(stream, drafts, lambda i: self._context.logits(last + i))
+        try:
+            verdict = accept(stream, drafts, lambda i: self._context.logits(last + i))
+        except BaseException as fault:
+            if drafts:
+                assert seq.kv_seq
+                self._cache.retract(seq.kv_seq)
+            self._fail(stream, fault)
+            return None
         self._stats.decoded_tokens += verdict.accepted + 1
         if drafts:
             assert seq.kv_seq
@@ -213,15 +230,39 @@ class Engine:
         if seq.is_full:
             seq.shift()
             self._scheduler.preempt(seq)
-        return stream.delta() if is_flush or not stream.has_spoken else None
+        if stream.has_spoken and not is_flush:
+            return None
+        try:
+            return stream.delta()
+        except BaseException as fault:
+            self._fail(stream, fault)
+            return None
 
-    def _close(self, stream: Stream, reason: str, accepted: int = 0) -> Delta:
-        """The last delta of a stream; its slot is free from here on."""
-        speculation_report = self._speculation.finish(stream, accepted=accepted)
+    def _close(self, stream: Stream, reason: str, accepted: int = 0) -> Delta | None:
+        """Free the slot of a stream; its last delta, or None if it failed at the very end."""
+        report = self._release(stream, accepted)
+        try:
+            return stream.finish(reason, report)
+        except BaseException as fault:
+            self._send(failed(stream.sequence.id, fault))
+            return None
+
+    def _fail(self, stream: Stream, fault: BaseException) -> None:
+        """End one stream with an error; the others of the batch go on.
+
+        Raises `fault` itself if it is a failed decode.
+        """
+        message = failed(stream.sequence.id, fault)
+        self._release(stream)
+        self._send(message)
+
+    def _release(self, stream: Stream, accepted: int = 0) -> SpeculationReport | None:
+        """Forget a stream; its slot and cells are free from here on."""
+        report = self._speculation.finish(stream, accepted=accepted)
         del self._streams[stream.sequence.id]
         self._scheduler.remove(stream.sequence)
         self._stats.cached_tokens += stream.sequence.num_reused
-        return stream.finish(reason, speculation_report)
+        return report
 
     def _retry(self) -> list[Delta]:
         """After an abort: whoever's cells are not as before starts again (GUIDE 10.2).

@@ -38,6 +38,7 @@ class Stream:
         self._num_read = 0  # of the drawn tokens
         self.has_spoken = False  # some of its text was told
         self._pending = Parsed()  # not yet sent
+        self._fault: BaseException | None = None  # raised by the next `sample`
         self._logprobs: list[Logprob] = []
         self._queued_ns = time.monotonic_ns()
         self._started_ns = 0
@@ -49,6 +50,8 @@ class Stream:
 
     def sample(self, logits: NDArray[np.float32]) -> str:
         """Draw a token; the reason why it was the last one, or ""."""
+        if self._fault:
+            raise self._fault
         seq = self.sequence
         self._first_ns = self._first_ns or time.monotonic_ns()
         grammar = self._grammar
@@ -74,9 +77,16 @@ class Stream:
         return None if self._parser.is_thinking else self.sequence.grammar
 
     def num_possible(self, tokens: Seq[int]) -> int:
-        """How many of these tokens, from the first on, the grammar lets through."""
+        """How many of these tokens, from the first on, the grammar allows.
+
+        A fault of the grammar is kept for `sample`: drafts are for all streams, a fault for one.
+        """
         grammar = self._grammar
-        return grammar.num_possible(tokens) if grammar else len(tokens)
+        try:
+            return grammar.num_possible(tokens) if grammar else len(tokens)
+        except BaseException as fault:
+            self._fault = fault
+            return 0
 
     def delta(self) -> Delta | None:
         """What is certain since the last delta; None if that is nothing."""
