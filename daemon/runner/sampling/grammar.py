@@ -27,6 +27,7 @@ COMPILE_THREADS = 2
 # Compiled schemas that are kept; 4,000 properties take about 10 MB.
 MAX_CACHED = 16
 SIMPLIFY = "simplify it (fewer optional properties, fewer alternatives)"
+STUCK = ("NoExtension", "NoExtensionBias")  # errors of a matcher that can go nowhere
 PANIC = "panic:"  # begins the error of a matcher whose Rust code panicked
 LIMITED = ("max is", "too big", "too large", "limit")  # in errors that name a limit of llguidance
 
@@ -132,6 +133,8 @@ def _reason(matcher: LLMatcher) -> str:
     problem = str(matcher.get_error())
     if problem.startswith(PANIC):
         return "the schema cannot be read; a keyword may have a value of the wrong type"
+    if problem in STUCK:
+        return "the schema allows no further token"
     problem = problem.partition("\n<")[0]  # then comes the state of the parser
     if any(sign in problem for sign in LIMITED):
         return f"the schema is too complex: {problem}; {SIMPLIFY}"
