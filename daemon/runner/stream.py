@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..chat.parse.parser import ContentParser, Parsed
+from ..errors import RunnerError
 from ..protocol import Alternative, Delta, Done, Logprob, SpeculationReport
 from .llama.model import LlamaModel
 from .sampling.detokenizer import Detokenizer
@@ -51,7 +52,7 @@ class Stream:
     def sample(self, logits: NDArray[np.float32]) -> str:
         """Sample a token; the reason why it was the last one, or "".
 
-        Raises what its grammar and its parser raise, InvalidFormat among it.
+        Raises RunnerError if no token is possible, InvalidFormat at a limit of the grammar.
         """
         if self._fault:
             raise self._fault
@@ -59,7 +60,10 @@ class Stream:
         self._first_ns = self._first_ns or time.monotonic_ns()
         grammar = self._grammar
         allowed = grammar.allowed() if grammar else None
-        sampled = self.sampler.sample(logits, seq.tokens, seq.position, allowed)
+        try:
+            sampled = self.sampler.sample(logits, seq.tokens, seq.position, allowed)
+        except ValueError as error:  # no token is possible
+            raise RunnerError(str(error)) from error
         if self._model.is_end(sampled.token):
             return "stop"
         if grammar:

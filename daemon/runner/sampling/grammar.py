@@ -133,11 +133,11 @@ def _reason(matcher: LLMatcher) -> str:
     problem = str(matcher.get_error())
     if problem.startswith(PANIC):
         return "the schema cannot be read; a keyword may have a value of the wrong type"
+    problem = problem.partition("\n<")[0].strip()  # then comes the state of the parser
     if problem in STUCK:
         return "the schema allows no further token"
-    problem = problem.partition("\n<")[0]  # then comes the state of the parser
     if any(sign in problem for sign in LIMITED):
-        return f"the schema is too complex: {problem}; {SIMPLIFY}"
+        return f"the schema is too complex: {problem.partition('; consider')[0]}; {SIMPLIFY}"
     return problem
 
 
