@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -28,8 +29,13 @@ COMPILE_THREADS = 2
 MAX_CACHED = 16
 SIMPLIFY = "simplify it (fewer optional properties, fewer alternatives)"
 STUCK = ("NoExtension", "NoExtensionBias")  # errors of a matcher that can go nowhere
+PANICKED = (
+    "the schema cannot be compiled: a keyword has a value of the wrong type, or it is too large"
+)
 PANIC = "panic:"  # begins the error of a matcher whose Rust code panicked
 LIMITED = ("max is", "too big", "too large", "limit")  # in errors that name a limit of llguidance
+
+log = logging.getLogger("outrider.runner")
 
 
 class Grammar:
@@ -132,7 +138,8 @@ def _reason(matcher: LLMatcher) -> str:
     """Why a matcher is in an error state, for a user."""
     problem = str(matcher.get_error())
     if problem.startswith(PANIC):
-        return "the schema cannot be read; a keyword may have a value of the wrong type"
+        log.warning("llguidance on a schema: %s", problem.partition("\n")[0])
+        return PANICKED
     problem = problem.partition("\n<")[0].strip()  # then comes the state of the parser
     if problem in STUCK:
         return "the schema allows no further token"
