@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import re
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,7 +17,7 @@ import msgspec
 import pytest
 from engines import GREEDY, ask, load_spec
 from outrider.daemon.chat.conversation import Conversation, Message, RawPrompt, Tool
-from outrider.daemon.errors import BadRequest, InvalidFormat, OutriderError
+from outrider.daemon.errors import BadRequest, InvalidFormat, OutriderError, RunnerDied
 from outrider.daemon.protocol import Delta, Embed, Submit
 from outrider.daemon.runner.llama.model import MAX_CHARACTERS
 from outrider.daemon.runners.process import RunnerProcess
@@ -226,3 +228,23 @@ def test_a_request_brings_its_own_template_and_tools(gguf: Path) -> None:
     assert without == "False"
     assert models.startswith("<|im_start|>user")
     assert raw == "raw"
+
+
+def test_the_last_words_of_a_runner_name_the_text_that_it_tokenized(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    gguf = write_llama(tmp_path / "m.gguf", extra={"tokenizer.ggml.pre": "gpt-4o"})
+
+    async def test(process: RunnerProcess) -> OutriderError:
+        asked = asyncio.create_task(fault_of(process, ask(0, "a" * MAX_CHARACTERS)))
+        for _ in range(3000):
+            if "tokenizing" in caplog.text:
+                break
+            await asyncio.sleep(0.01)
+        os.kill(process.pid, signal.SIGKILL)
+        return await asked
+
+    fault = use(gguf, test)
+    assert isinstance(fault, RunnerDied)
+    assert f"request 1: tokenizing {MAX_CHARACTERS} characters" in str(fault)
