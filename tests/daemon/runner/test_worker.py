@@ -17,7 +17,7 @@ import msgspec
 import pytest
 from engines import GREEDY, ask, load_spec
 from outrider.daemon.chat.conversation import Conversation, Message, RawPrompt, Tool
-from outrider.daemon.errors import BadRequest, InvalidFormat, OutriderError, RunnerDied
+from outrider.daemon.errors import BadRequest, InvalidFormat, OutriderError, RunnerDied, RunnerError
 from outrider.daemon.protocol import Delta, Embed, Submit
 from outrider.daemon.runner.llama.model import MAX_CHARACTERS
 from outrider.daemon.runners.process import RunnerProcess
@@ -248,3 +248,21 @@ def test_the_last_words_of_a_runner_name_the_text_that_it_tokenized(
     fault = use(gguf, test)
     assert isinstance(fault, RunnerDied)
     assert f"request 1: tokenizing {MAX_CHARACTERS} characters" in str(fault)
+
+
+def test_the_cause_of_an_internal_error_is_in_the_log(
+    gguf: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    greedy = Submit(0, Conversation((Message("user", "x"),)), template="{{ 'a' * 10**15 }}")
+
+    async def test(process: RunnerProcess) -> OutriderError:
+        fault = await fault_of(process, greedy)
+        text, _ = await answer(process, ask(0, "y"))
+        assert text
+        return fault
+
+    fault = use(gguf, test)
+    assert type(fault) is RunnerError
+    assert str(fault).startswith("internal error")
+    assert "request 1 failed: MemoryError" in caplog.text
