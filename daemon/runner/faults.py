@@ -25,6 +25,7 @@ def failed(request_id: int, fault: BaseException) -> Failed:
     if isinstance(fault, FATAL):
         raise fault
     if isinstance(fault, OutriderError):
+        log.info("request %d refused: %s (cause: %r)", request_id, fault, fault.__cause__)
         return Failed(request_id, type(fault).__name__, str(fault))
     log.error("request %d failed: %r", request_id, fault, exc_info=fault)
     return Failed(request_id, RunnerError.__name__, INTERNAL)

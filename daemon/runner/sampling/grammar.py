@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -35,8 +34,6 @@ PANICKED = (
 PANIC = "panic:"  # begins the error of a matcher whose Rust code panicked
 LIMITED = ("max is", "too big", "too large", "limit")  # in errors that name a limit of llguidance
 
-log = logging.getLogger("outrider.runner")
-
 
 class Grammar:
     """Follows one answer through a schema; ends when the answer is complete."""
@@ -50,7 +47,7 @@ class Grammar:
         """For each token, whether it may come next. Raises InvalidFormat at a limit."""
         self._matcher.unsafe_compute_mask_ptr(self._mask.ctypes.data, self._mask.nbytes)
         if self._matcher.is_error():  # its mask would end the answer as if it were complete
-            raise _invalid(_reason(self._matcher))
+            raise _error_of(self._matcher)
         bits = np.unpackbits(self._mask.view(np.uint8), bitorder="little")
         return bits[: self._num_tokens].view(np.bool_)
 
@@ -61,7 +58,7 @@ class Grammar:
     def accept(self, token: int) -> None:
         """Advance by an allowed token. Raises InvalidFormat at a limit of the parser."""
         if not self._matcher.consume_token(token):
-            raise _invalid(_reason(self._matcher))
+            raise _error_of(self._matcher)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +107,7 @@ class GrammarCompiler:
         limits = LLParserLimits(verbose_errors=False)
         matcher = LLMatcher(self._vocabulary(), grammar, log_level=0, limits=limits)
         if matcher.is_error():
-            raise _invalid(_reason(matcher))
+            raise _error_of(matcher)
         return CompiledSchema(matcher, self._model.num_tokens)
 
     def _vocabulary(self) -> LLTokenizer:
@@ -134,13 +131,17 @@ def _bounded(schema: str) -> str:
     return json.dumps({**parsed, "x-guidance": guidance})
 
 
-def _reason(matcher: LLMatcher) -> str:
-    """Why a matcher is in an error state, for a user."""
-    problem = str(matcher.get_error())
+def _error_of(matcher: LLMatcher) -> InvalidFormat:
+    """Why a matcher is in an error state: for a user, and for the log as the cause."""
+    problem = str(matcher.get_error()).partition("\n<")[0].strip()  # then comes the parser's state
+    error = _invalid(_reason(problem))
+    error.__cause__ = RuntimeError(problem)
+    return error
+
+
+def _reason(problem: str) -> str:
     if problem.startswith(PANIC):
-        log.warning("llguidance on a schema: %s", problem.partition("\n")[0])
         return PANICKED
-    problem = problem.partition("\n<")[0].strip()  # then comes the state of the parser
     if problem in STUCK:
         return "the schema allows no further token"
     if any(sign in problem for sign in LIMITED):

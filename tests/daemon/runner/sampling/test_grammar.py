@@ -162,6 +162,7 @@ def test_a_panic_of_the_library_is_a_clear_error(maker: GrammarCompiler, schema:
     with pytest.raises(InvalidFormat, match="wrong type") as caught:
         maker.make(json.dumps(schema))
     assert len(str(caught.value).splitlines()) == 1
+    assert "panic" in str(caught.value.__cause__)
 
 
 OPTIONAL = {"properties": {f"p{i}": {"type": "string"} for i in range(550)}}
