@@ -15,6 +15,7 @@ from outrider.daemon.protocol import (
     Cancel,
     Delta,
     Done,
+    Failed,
     Limits,
     Load,
     Logprob,
@@ -27,6 +28,7 @@ from outrider.daemon.protocol import (
 from outrider.daemon.runner.engine import Engine
 from outrider.daemon.runner.input_processor import InputProcessor
 from outrider.daemon.runner.llama.interface import LanguageModel, TargetDecoder
+from outrider.daemon.runner.sampling.grammar import GrammarCompiler
 from outrider.daemon.runner.speculation.controller import SpeculationController
 
 GREEDY = Sampling(temperature=0.0)
@@ -82,14 +84,19 @@ class EngineHarness:
     loaded: LoadedPair
     input: InputProcessor
     engine: Engine
+    grammars: GrammarCompiler
     deltas: list[Delta] = field(default_factory=list)
     stats: list[Stats] = field(default_factory=list)  # as they were after each message
+    failed: dict[int | None, Failed] = field(default_factory=dict)
     num_turns: int = 0
     refusal: str = ""  # why the requested drafter is not used
 
     def submit(self, *requests: Submit) -> None:
         for request in requests:
-            self.engine.submit(self.input.prepare(request))
+            sequence = self.input.prepare(request)
+            if request.schema:
+                sequence.grammar = self.grammars.make(request.schema)
+            self.engine.submit(sequence)
 
     def turn(self) -> None:
         self.engine.turn()
@@ -98,14 +105,14 @@ class EngineHarness:
 
     def finish(self, count: int) -> dict[int, str]:
         """Turn until `count` requests are done; their texts by id."""
-        while len(self.done) < count:
+        while len(self.done) + len(self.failed) < count:
             self.turn()
         return self.texts
 
     def run(self, *requests: Submit) -> dict[int, str]:
         """The texts of these requests, decoded together."""
         self.submit(*requests)
-        return self.finish(len(self.done) + len(requests))
+        return self.finish(len(self.done) + len(self.failed) + len(requests))
 
     def cancel(self, request_id: int) -> None:
         self.engine.cancel(Cancel(request_id))
@@ -131,8 +138,12 @@ def drive(
     """An engine on this model and context, which are closed at the end."""
     deltas: list[Delta] = []
     stats: list[Stats] = []
+    failed: dict[int | None, Failed] = {}
 
     def collect(message: ToFront) -> None:
+        if isinstance(message, Failed):
+            failed[message.id] = message
+            return
         assert isinstance(message, Step), message
         deltas.extend(message.deltas)
         stats.append(copy.copy(message.stats or Stats()))
@@ -140,7 +151,10 @@ def drive(
     engine = Engine(loaded.model, loaded.context, load, collect, speculation)
     processor = InputProcessor(loaded.model, load.num_ctx)
     try:
-        yield EngineHarness(loaded, processor, engine, deltas, stats, refusal=speculation.refusal)
+        grammars, refusal = GrammarCompiler(loaded.model), speculation.refusal
+        yield EngineHarness(
+            loaded, processor, engine, grammars, deltas, stats, failed, refusal=refusal
+        )
     finally:
         speculation.close()
         loaded.context.close()

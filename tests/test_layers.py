@@ -42,6 +42,7 @@ LAYERS = {
     "daemon.runner.speculation.calibration": "loading",
     "daemon.runner.speculation.drafter_loading": "loading",
     "daemon.runner.__main__": "runner process",
+    "daemon.runner.worker": "runner process",
     "daemon.runners": "runners",
     "daemon.metrics": "metrics",
     "daemon.api": "api",
@@ -71,7 +72,19 @@ MAY_IMPORT = {
     "speculation": {*BASE, "speculation", "sequence", "kv", "sampling", "seam"},
     "loading": {*BASE, "loading", "speculation", "sequence", "kv", "sampling", "seam", "llama"},
     "runner": {*BASE, "runner", "chat", "kv", "sampling", "seam", "sequence", "speculation"},
-    "runner process": {*BASE, "runner", "loading", "speculation", "llama"},
+    "runner process": {
+        *BASE,
+        *(
+            "runner process",
+            "runner",
+            "loading",
+            "speculation",
+            "sequence",
+            "sampling",
+            "llama",
+            "seam",
+        ),
+    },
     # The front starts `python -m outrider.daemon.runner`, and never imports it.
     "runners": {*BASE, "runners", "quant", "models", "config", "options"},
     "metrics": {"runners", "protocol"},

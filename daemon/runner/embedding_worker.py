@@ -1,7 +1,7 @@
 """How texts become vectors: tokenize, cut, evaluate several in one batch, read what is pooled.
 
-Texts of all requests wait in one place, and each request gives one in turn: a client with a
-thousand of them does not hold up one with a single question.
+Requests take turns, one text each: a request with a thousand texts does not delay one with a single
+text.
 """
 
 from __future__ import annotations
@@ -16,19 +16,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BadRequest, DecodeFailed
+from ..errors import BadRequest, DecodeFailed, RunnerError
 from ..protocol import Cancel, Embed, Embedded, Load, Stats, Step, Submit, ToFront
 from .batch import Batch
+from .faults import failed
 from .llama.interface import ABORTED, CLS, DECODED, LAST, EncoderModel, PoolingDecoder
 
-# llama.cpp keeps room for the logits of every row of a batch, even where nobody reads them: with
-# a vocabulary of 250,000 that is 1 MB each. So short texts are not piled up any higher than this.
+# Rows of one batch of short texts. llama.cpp allocates the logits of every row of a batch, although
+# they are not read: 1 MB each with a vocabulary of 250,000.
 PACKED_ROWS = 512
 
 # CONTRACT 1.10
 TOO_LONG = "the input length exceeds the context length"
 NO_ROOM = "input after truncation exceeds maximum context length"
 CANNOT_CUT = "input exceeds maximum context length and cannot be truncated further"
+NOT_FINITE = "the model computed a vector that is not finite for text {} of the request"
 
 Vector = NDArray[np.float32]
 
@@ -42,7 +44,7 @@ class SpecialTokens:
 
     @classmethod
     def of(cls, model: EncoderModel) -> SpecialTokens:
-        """Seen on a short text: models differ in who adds what, and why."""
+        """Found by tokenizing a short text: models differ in what they add."""
         bare = model.tokenize("a", add_bos=False)
         whole = model.tokenize("a", add_bos=True)
         at = next(i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)
@@ -120,7 +122,7 @@ class EmbeddingWorker:
             self._context.abort()
 
     def turn(self) -> None:
-        """Take in what has arrived (waiting for it if nothing else is to do), then a batch."""
+        """Receive (wait if there is nothing to evaluate), then evaluate one batch."""
         self._receive()
         if not self._jobs:
             return
@@ -143,7 +145,7 @@ class EmbeddingWorker:
             self._finish(job)
 
     def _receive(self) -> None:
-        """Take in what has arrived; wait only when there is nothing to evaluate."""
+        """Receive requests and cancels; wait only when there is nothing to evaluate."""
         while True:
             try:
                 message = self._inbox.get(block=not self._jobs)
@@ -175,8 +177,8 @@ class EmbeddingWorker:
     def _evaluate(self, texts: Seq[list[int]]) -> list[Vector] | None:
         """The vector of each text; None if the batch was aborted.
 
-        Several texts fit one batch. A single one that does not is evaluated piece by piece, and
-        what is pooled of the pieces is put together.
+        Several texts fit one batch. A single one that does not is evaluated in pieces, whose
+        pooled vectors are combined.
         """
         vectors = [np.zeros(self._context.width, np.float32) for _ in texts]
         longest = max(map(len, texts))
@@ -217,8 +219,13 @@ class EmbeddingWorker:
         return self._stats
 
     def _finish(self, job: EmbeddingJob) -> None:
-        """Send the vectors of a request that has them all."""
+        """Send the vectors of a request that has them all; a NaN fails this request alone."""
         if job.num_left:
+            return
+        is_finite = np.isfinite(job.vectors).all(axis=1)
+        if not is_finite.all():
+            fault = RunnerError(NOT_FINITE.format(int(is_finite.argmin())))
+            self._send(failed(job.id, fault))
             return
         num_tokens = sum(map(len, job.texts))
         self._send(Embedded(job.id, job.vectors.tobytes(), self._context.width, num_tokens))
@@ -244,7 +251,8 @@ def next_texts(jobs: deque[EmbeddingJob], *, rows: int, seqs: int) -> list[Embed
 
 
 def pooling_weight(pooling: int, start: int, count: int, length: int) -> float:
-    """How much of a text's vector is what was pooled of `count` of its tokens from `start` on."""
+    """The weight of the pooled vector of tokens `start` to `start + count` in that of a text of
+    `length` tokens."""
     if pooling == LAST:
         return float(start + count == length)
     if pooling == CLS:

@@ -1,4 +1,4 @@
-"""How waiting sequences become text: schedule, decode, draw, emit, one batch at a time."""
+"""How waiting sequences become text: schedule, draft, decode, accept, emit, one batch at a time."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..errors import DecodeFailed
-from ..protocol import Cancel, Delta, Load, Stats, Step, ToFront
+from ..protocol import Cancel, Delta, Load, SpeculationReport, Stats, Step, ToFront
 from .batch import Batch
+from .faults import failed
 from .kv.prefix_cache import PrefixCache, TrimMode
 from .llama.interface import ABORTED, NO_CELLS, LanguageModel, TargetDecoder
 from .prefill_budget import PrefillBudget
@@ -20,18 +21,19 @@ from .speculation.accept import accept
 from .speculation.controller import SpeculationController
 from .stream import Stream
 
-FLUSH_NS = 25_000_000  # text is sent on so often at most: reading each token on its own costs steps
+# Nanoseconds between two flushes of text: a message for each token costs the front and the steps.
+FLUSH_NS = 25_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class BatchSlice:
-    """A chunk in the rows of a decode: from which row on, and the guesses in the rows after it."""
+    """The rows of one stream in a batch: a chunk of its tokens, then its draft tokens."""
 
     stream: Stream
-    first: int
-    count: int
-    draws: (
-        bool  # whether the token after it is drawn, so that all rows from its last on are outputs
+    first: int  # row
+    count: int  # rows of the chunk
+    samples: (
+        bool  # whether its next token is sampled: the rows from the chunk's last on are outputs
     )
     drafts: list[int]
 
@@ -65,7 +67,7 @@ class Engine:
         self._inbox: queue.SimpleQueue[Sequence | Cancel] = queue.SimpleQueue()
         self._streams: dict[int, Stream] = {}
         self._prefilling: frozenset[int] = frozenset()
-        self._flush_due_ns = 0  # when the next text is due
+        self._flush_due_ns = 0
         self._stats = Stats()
 
     def submit(self, sequence: Sequence) -> None:
@@ -75,8 +77,8 @@ class Engine:
     def cancel(self, cancel: Cancel) -> None:
         """Free a sequence's slot; callable from any thread.
 
-        A long prompt chunk of that sequence is cut short. The others in the batch lose this step,
-        not their text: they are decoded again.
+        A long prompt chunk of that sequence is aborted. The others in the batch lose this step,
+        not their text: it is decoded again.
         """
         self._inbox.put(cancel)
         if cancel.id in self._prefilling:
@@ -88,13 +90,13 @@ class Engine:
         return not self._scheduler
 
     def turn(self) -> None:
-        """Take in what has arrived (waiting for it if there is nothing else to do), then step."""
+        """Receive (wait if there is nothing to decode), then make one step."""
         self._receive()
         if self._scheduler and (deltas := self.step()):
             self._send(Step(tuple(deltas), self._count()))
 
     def step(self) -> list[Delta]:
-        """One batch: what it added to each of its sequences."""
+        """Decode one batch; what it added to its sequences."""
         start_ns = time.perf_counter_ns()
         chunks = self._scheduler.next_batch(self._prefill_budget.prompt_rows)
         if not chunks:
@@ -112,24 +114,33 @@ class Engine:
         is_flush = start_ns >= self._flush_due_ns
         if is_flush:
             self._flush_due_ns = start_ns + FLUSH_NS
-        sampled = [each for each in slices if each.draws]
+        sampled = [each for each in slices if each.samples]
         deltas = [delta for each in sampled if (delta := self._advance(each, is_flush))]
         self._stats.step_ns += time.perf_counter_ns() - start_ns
         return deltas
 
     def _receive(self) -> None:
-        """Take in what has arrived; wait only when there is nothing to decode."""
+        """Receive sequences and cancels; wait only when there is nothing to decode."""
         while not (self._scheduler and self._inbox.empty()):
             item = self._inbox.get()
             if isinstance(item, Sequence):
-                self._streams[item.id] = Stream(item, self._model)
-                self._scheduler.add(item)
+                self._admit(item)
             elif stream := self._streams.get(item.id):
                 self._context.disarm()
-                self._send(Step((self._close(stream, "cancel"),), self._count()))
+                if delta := self._close(stream, "cancel"):
+                    self._send(Step((delta,), self._count()))
+
+    def _admit(self, sequence: Sequence) -> None:
+        try:
+            stream = Stream(sequence, self._model)
+        except BaseException as fault:
+            self._send(failed(sequence.id, fault))
+            return
+        self._streams[sequence.id] = stream
+        self._scheduler.add(sequence)
 
     def _draft(self, chunks: list[Chunk]) -> dict[int, list[int]]:
-        """Guesses for those who decode, by id, as far as rows, outputs and cells allow."""
+        """Draft tokens of the decoding streams, by id, as far as rows, outputs and cells allow."""
         if not self._speculation.names:
             return {}
         streams = [self._streams[c.sequence.id] for c in chunks if c.sequence.is_decoding]
@@ -146,7 +157,7 @@ class Engine:
         return drafts
 
     def _fill(self, chunks: list[Chunk], drafts: dict[int, list[int]]) -> list[BatchSlice]:
-        """Lay the chunks into rows, each with the guesses after it."""
+        """Fill the batch with the chunks, each followed by its draft tokens."""
         self._batch.clear()
         slices = []
         for chunk in chunks:
@@ -163,7 +174,7 @@ class Engine:
         return slices
 
     def _settle(self, slices: list[BatchSlice], took_ns: int) -> None:
-        """The decode is done: its tokens are in the cache, and we know what they cost."""
+        """Record a decode: its tokens are in the KV cache, and its time is known."""
         prompt_rows = 0
         for each in slices:
             seq, cached = each.stream.sequence, each.stream.sequence.cached
@@ -173,7 +184,7 @@ class Engine:
             self._cache.extend(seq.kv_seq, seq.tokens[cached : cached + each.count])
             if seq.cached in seq.checkpoint_at:
                 self._cache.checkpoint(seq.kv_seq)
-            if not each.draws:
+            if not each.samples:
                 self._speculation.observe_prompt(
                     each.stream, range(each.first, each.first + each.count)
                 )
@@ -187,46 +198,80 @@ class Engine:
         self._stats.prompt_tokens += prompt_rows
 
     def _advance(self, part: BatchSlice, is_flush: bool) -> Delta | None:
-        """Draw the next tokens of a stream whose tokens are all evaluated; its first text and its
-        end are told at once, the rest frame by frame."""
+        """Sample the next tokens of a stream whose tokens are all evaluated.
+
+        Returns its first text and its end at once, other text at a flush. A fault of its grammar,
+        its sampler or its parser ends this stream alone.
+        """
         stream, drafts, last = part.stream, part.drafts, part.first + part.count - 1
         seq = stream.sequence
         if seq.reached_max_tokens:
             return self._close(stream, "length")
-        verdict = accept(stream, drafts, lambda i: self._context.logits(last + i))
-        self._stats.decoded_tokens += verdict.accepted + 1
+        try:
+            result = accept(stream, drafts, lambda i: self._context.logits(last + i))
+        except BaseException as fault:
+            if drafts:
+                assert seq.kv_seq
+                self._cache.roll_back(seq.kv_seq)
+            self._fail(stream, fault)
+            return None
+        self._stats.decoded_tokens += result.accepted + 1
         if drafts:
             assert seq.kv_seq
-            self._cache.extend(seq.kv_seq, drafts[: verdict.accepted])
+            self._cache.extend(seq.kv_seq, drafts[: result.accepted])
             self._cache.roll_back(seq.kv_seq)
-        if verdict.reason:
-            return self._close(stream, verdict.reason, verdict.accepted)
+        if result.reason:
+            return self._close(stream, result.reason, result.accepted)
         self._speculation.observe_stream(
             stream,
-            accepted=verdict.accepted,
-            rows=range(part.first, last + verdict.accepted + 1),
+            accepted=result.accepted,
+            rows=range(part.first, last + result.accepted + 1),
             target_confidence=lambda: target_confidence(
-                self._context.logits(last + verdict.accepted)
+                self._context.logits(last + result.accepted)
             ),
         )
         if seq.is_full:
             seq.shift()
             self._scheduler.preempt(seq)
-        return stream.delta() if is_flush or not stream.has_spoken else None
+        if stream.has_output and not is_flush:
+            return None
+        try:
+            return stream.delta()
+        except BaseException as fault:
+            self._fail(stream, fault)
+            return None
 
-    def _close(self, stream: Stream, reason: str, accepted: int = 0) -> Delta:
-        """The last delta of a stream; its slot is free from here on."""
-        speculation_report = self._speculation.finish(stream, accepted=accepted)
+    def _close(self, stream: Stream, reason: str, accepted: int = 0) -> Delta | None:
+        """Free the slot of a stream; its last delta, or None if it failed at the very end."""
+        report = self._release(stream, accepted)
+        try:
+            return stream.finish(reason, report)
+        except BaseException as fault:
+            self._send(failed(stream.sequence.id, fault))
+            return None
+
+    def _fail(self, stream: Stream, fault: BaseException) -> None:
+        """End one stream with an error; the others of the batch go on.
+
+        Raises `fault` itself if it is a failed decode.
+        """
+        message = failed(stream.sequence.id, fault)
+        self._release(stream)
+        self._send(message)
+
+    def _release(self, stream: Stream, accepted: int = 0) -> SpeculationReport | None:
+        """Forget a stream; its slot and cells are free from here on."""
+        report = self._speculation.finish(stream, accepted=accepted)
         del self._streams[stream.sequence.id]
         self._scheduler.remove(stream.sequence)
         self._stats.cached_tokens += stream.sequence.num_reused
-        return stream.finish(reason, speculation_report)
+        return report
 
     def _retry(self) -> list[Delta]:
-        """After an abort: whoever's cells are not as before starts again (GUIDE 10.2).
+        """After an abort, restart the sequences whose cells have changed (GUIDE 10.2).
 
-        Recurrent states move between cells while they are computed, so a step that was cut short
-        may spoil any of them, also of those that were not in the batch.
+        Recurrent states move between cells while they are computed, so an aborted step may spoil
+        any of them, also of sequences that were not in the batch.
         """
         self._context.disarm()
         is_recurrent = self._model.is_recurrent
@@ -239,7 +284,7 @@ class Engine:
         return []
 
     def _give_way(self) -> list[Delta]:
-        """No cells: old prefixes are forgotten, then the youngest starts again later."""
+        """Without free cells, evict a cached prefix, or preempt the youngest sequence."""
         if not self._cache.evict():
             if len(self._scheduler.running) < 2:
                 raise DecodeFailed("the KV cache has no room for a single sequence")
@@ -263,7 +308,7 @@ class Engine:
 
 
 def trim_mode_of(model: LanguageModel) -> TrimMode:
-    """How far back the memory of this model can be cut."""
+    """How the KV cache of this model can be trimmed."""
     if model.is_recurrent:
         return TrimMode.END
     return TrimMode.WINDOW if model.window else TrimMode.ANYWHERE

@@ -1,7 +1,6 @@
 """How a request becomes a sequence: render, tokenize, truncate.
 
-Tokens live where the model is, so nobody has to ask for them. This runs beside the engine, in the
-thread that reads the socket: a long prompt does not hold up the streams.
+Runs in the thread that reads the socket, beside the engine: a long prompt delays no running stream.
 """
 
 from __future__ import annotations
@@ -21,11 +20,13 @@ from ..chat.render.jinja import ChatTemplate, PlainTemplate
 from ..errors import BadRequest, LoadFailed
 from ..protocol import Submit
 from .llama.interface import LanguageModel
-from .sampling.grammar import GrammarCompiler
 from .sampling.sampler import check
 from .sequence import Sequence, cut_middle
 
-TEXTS_KEPT = 8  # with their tokens: a text is measured before it is used, and often comes again
+# Texts whose tokens are kept: a text is measured before it is used, and often comes again.
+TEXTS_KEPT = 8
+# Compiled templates of requests that are kept.
+TEMPLATES_KEPT = 8
 TOO_LONG = (
     "the prompt is longer than the context length currently available to the model; shorten the "
     "prompt, adjust the context length in settings, or use a model with a longer context length"
@@ -33,33 +34,46 @@ TOO_LONG = (
 
 
 class InputProcessor:
-    """Knows the model's template and vocabulary."""
+    """Makes sequences with the template and the vocabulary of one model."""
 
     def __init__(self, model: LanguageModel, num_ctx: int) -> None:
         self._model = model
         self._num_ctx = num_ctx
-        self._bos = model.piece(model.bos, special=True).decode() if model.bos >= 0 else ""
-        self._template = self._compile()
-        self._grammars = GrammarCompiler(model)
+        self._bos, self._eos = self._text_of(model.bos), self._text_of(model.eos)
+        self._template = self._own_template()
+        self._compile = lru_cache(TEMPLATES_KEPT)(self._compile_anew)
         self._tokenize = lru_cache(TEXTS_KEPT)(self._tokenize_anew)
 
-    def _compile(self) -> ChatTemplate | PlainTemplate:
+    def _text_of(self, token: int) -> str:
+        return self._model.piece(token, special=True).decode() if token >= 0 else ""
+
+    def _own_template(self) -> ChatTemplate | PlainTemplate:
         source = self._model.chat_template
         if source is None:
             return PlainTemplate()
-        eos = self._model.eos
-        eos_text = self._model.piece(eos, special=True).decode() if eos >= 0 else ""
         try:
-            return ChatTemplate(source, bos=self._bos, eos=eos_text)
+            return self._compile_anew(source)
         except jinja2.TemplateSyntaxError as error:
             raise LoadFailed(f"the model's chat template cannot be read: {error}") from error
+
+    def _compile_anew(self, source: str) -> ChatTemplate:
+        return ChatTemplate(source, bos=self._bos, eos=self._eos)
+
+    def _template_of(self, submit: Submit) -> ChatTemplate | PlainTemplate:
+        """The request's own template, or the model's. Raises BadRequest."""
+        if not submit.template:
+            return self._template
+        try:
+            return self._compile(submit.template)
+        except jinja2.TemplateSyntaxError as error:
+            raise BadRequest(f"the template of the request cannot be read: {error}") from error
 
     def render(self, submit: Submit) -> str:
         """The prompt as text. Raises BadRequest."""
         return self._earlier(submit.context) + self._fitting(submit)
 
     def prepare(self, submit: Submit) -> Sequence:
-        """A sequence that fits the context. Raises BadRequest."""
+        """A sequence that fits the context, without its grammar. Raises BadRequest."""
         text = self.render(submit)
         tokens = array("i", self._tokenize(text))
         if not tokens:
@@ -83,7 +97,6 @@ class InputProcessor:
             num_logprobs=submit.num_logprobs,
             draft_limit=submit.draft_limit,
             draft_fixed=submit.draft_fixed,
-            grammar=self._grammars.make(submit.schema) if submit.schema else None,
             parser=PARSERS[self._parser_name(submit)](text),
         )
 
@@ -91,34 +104,38 @@ class InputProcessor:
         if submit.parser and submit.parser not in PARSERS:
             raise BadRequest(f"there is no output parser {submit.parser!r}")
         prompt = submit.prompt
-        thinks = isinstance(prompt, Conversation) and prompt.think and self._template.thinks
-        return submit.parser or (THINKING if thinks else CONTENT)
+        if submit.parser or not (isinstance(prompt, Conversation) and prompt.think):
+            return submit.parser or CONTENT
+        return THINKING if self._template_of(submit).thinks else CONTENT
 
     def _fitting(self, submit: Submit) -> str:
         """The rendered prompt, without the oldest messages if they do not fit (CONTRACT 1.4)."""
         if not isinstance(submit.prompt, Conversation):
             return submit.prompt.text
         messages, think = submit.prompt.messages, submit.prompt.think
-        text = self._render(messages, think)
+        template = self._template_of(submit)
+        tools = [tool.definition for tool in submit.prompt.tools]
+
+        def rendered(kept: Seq[Message]) -> str:
+            shown = [_as_dict(message) for message in kept]
+            return template.render(shown, tools=tools, think=think)
+
+        text = rendered(messages)
         if not submit.limits.truncate or len(self._tokenize(text)) <= self._num_ctx:
             return text
         droppable = [i for i, m in enumerate(messages[:-1]) if m.role != "system"]
 
         def without(count: int) -> str:
             dropped = set(droppable[:count])
-            kept = [m for i, m in enumerate(messages) if i not in dropped]
-            return self._render(kept, think)
+            return rendered([m for i, m in enumerate(messages) if i not in dropped])
 
         def fits(count: int) -> bool:
             return len(self._tokenize(without(count))) <= self._num_ctx
 
         return without(bisect_left(range(len(droppable)), True, key=fits))
 
-    def _render(self, messages: Seq[Message], think: bool | str | None) -> str:
-        return self._template.render([_as_dict(m) for m in messages], think=think)
-
     def _tokenize_anew(self, text: str) -> list[int]:
-        """A template often writes the BOS itself; it must not stand there twice (GUIDE 8.2)."""
+        """Tokenize; the BOS is not added to one that the template wrote (GUIDE 8.2)."""
         has_bos = bool(self._bos) and text.startswith(self._bos)
         return self._model.tokenize(text, add_bos=self._model.adds_bos and not has_bos)
 

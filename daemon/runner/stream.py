@@ -1,4 +1,4 @@
-"""What turns the tokens of one sequence into what its client sees."""
+"""How the tokens of one sequence become the deltas that its client gets."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..chat.parse.parser import ContentParser, Parsed
+from ..errors import RunnerError
 from ..protocol import Alternative, Delta, Done, Logprob, SpeculationReport
 from .llama.interface import LanguageModel
 from .sampling.detokenizer import Detokenizer
@@ -18,7 +19,7 @@ from .sequence import Sequence
 
 
 class Stream:
-    """One request while it runs: draws its tokens, finds its end, words its deltas."""
+    """One request while it runs: samples its tokens, finds its end, makes its deltas."""
 
     def __init__(self, sequence: Sequence, model: LanguageModel) -> None:
         self.sequence = sequence
@@ -31,29 +32,38 @@ class Stream:
         )
         self._text = Detokenizer(sequence.limits.stop)
         self._parser = sequence.parser
-        # What was said may end the answer, or its thinking, after which a grammar binds it: then
-        # every token is read at once.
+        # Every token becomes text at once where the text may end the answer (a stop string) or its
+        # thinking (after which the grammar applies); otherwise text is made at a flush.
         thinks_freely = sequence.grammar and not isinstance(self._parser, ContentParser)
         self._is_watched = bool(sequence.limits.stop or thinks_freely)
-        self._num_read = 0  # of the drawn tokens
-        self.has_spoken = False  # some of its text was told
+        self._num_parsed = 0  # of the output tokens
+        self.has_output = False  # whether a delta was made
         self._pending = Parsed()  # not yet sent
+        self._fault: BaseException | None = None  # raised by the next `sample`
         self._logprobs: list[Logprob] = []
         self._queued_ns = time.monotonic_ns()
         self._started_ns = 0
         self._first_ns = 0
 
     def start(self) -> None:
-        """The sequence is in a batch; only the first time counts."""
+        """Note that the sequence is in a batch; only the first time counts."""
         self._started_ns = self._started_ns or time.monotonic_ns()
 
     def sample(self, logits: NDArray[np.float32]) -> str:
-        """Draw a token; the reason why it was the last one, or ""."""
+        """Sample a token; the reason why it was the last one, or "".
+
+        Raises RunnerError if no token is possible, InvalidFormat at a limit of the grammar.
+        """
+        if self._fault:
+            raise self._fault
         seq = self.sequence
         self._first_ns = self._first_ns or time.monotonic_ns()
         grammar = self._grammar
         allowed = grammar.allowed() if grammar else None
-        sampled = self.sampler.sample(logits, seq.tokens, seq.position, allowed)
+        try:
+            sampled = self.sampler.sample(logits, seq.tokens, seq.position, allowed)
+        except ValueError as error:  # no token is possible
+            raise RunnerError(str(error)) from error
         if self._model.is_end(sampled.token):
             return "stop"
         if grammar:
@@ -61,7 +71,7 @@ class Stream:
         seq.append(sampled.token)
         self._note(sampled)
         if self._is_watched:
-            self._read()
+            self._parse()
             if self._text.stopped:
                 return "stop"
         if seq.reached_max_tokens or (seq.is_full and not seq.limits.shift):
@@ -70,36 +80,43 @@ class Stream:
 
     @property
     def _grammar(self) -> Grammar | None:
-        """What constrains the next token; nothing does inside a thinking block."""
+        """The grammar of the next token; None inside a thinking block."""
         return None if self._parser.is_thinking else self.sequence.grammar
 
     def num_possible(self, tokens: Seq[int]) -> int:
-        """How many of these tokens, from the first on, the grammar lets through."""
+        """How many of these tokens, from the first on, the grammar allows.
+
+        A fault of the grammar is kept for `sample`: drafts are for all streams, a fault for one.
+        """
         grammar = self._grammar
-        return grammar.num_possible(tokens) if grammar else len(tokens)
+        try:
+            return grammar.num_possible(tokens) if grammar else len(tokens)
+        except BaseException as fault:
+            self._fault = fault
+            return 0
 
     def delta(self) -> Delta | None:
         """What is certain since the last delta; None if that is nothing."""
-        self._read()
+        self._parse()
         if not (self._pending or self._logprobs):
             return None
         return self._flush(None)
 
     def finish(self, reason: str, speculation_report: SpeculationReport | None) -> Delta:
-        """The last delta, with all that was held back."""
-        self._read()
+        """The last delta, with all text that was held back."""
+        self._parse()
         self._pending += self._parser.push(self._text.finish()) + self._parser.finish()
         return self._flush(self._done(reason, speculation_report))
 
-    def _read(self) -> None:
-        """Make text of the tokens that were sampled since the last time."""
+    def _parse(self) -> None:
+        """Parse the text of the tokens that were sampled since the last call."""
         output_tokens = self.sequence.output_tokens
-        pieces = map(self._model.piece, output_tokens[self._num_read :])
+        pieces = map(self._model.piece, output_tokens[self._num_parsed :])
         self._pending += self._parser.push(self._text.push(b"".join(pieces)))
-        self._num_read = len(output_tokens)
+        self._num_parsed = len(output_tokens)
 
     def _flush(self, done: Done | None) -> Delta:
-        self.has_spoken = True
+        self.has_output = True
         parsed, logprobs = self._pending, tuple(self._logprobs)
         self._pending, self._logprobs = Parsed(), []
         return Delta(

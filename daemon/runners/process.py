@@ -49,6 +49,7 @@ RUNNER_ENV = {
     # Huge pages for what glibc takes from the system: weights that are read, KV cache, buffers.
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
+LEVELS = {"ERROR": logging.ERROR, "WARNING": logging.WARNING}  # how a logged line begins
 FATAL = "Fatal Python error"  # how faulthandler begins
 
 log = logging.getLogger(__name__)
@@ -272,7 +273,8 @@ class RunnerProcess:
         assert self._process.stderr
         while line := await self._process.stderr.readline():
             text = line.decode("utf-8", "replace").rstrip()
-            log.debug("runner %d: %s", self.pid, text)
+            level = LEVELS.get(text.partition(" ")[0], logging.DEBUG)
+            log.log(level, "runner %d: %s", self.pid, text)
             if not (self._stderr and self._stderr[-1].startswith(FATAL)):  # then comes its stack
                 self._stderr.append(text)
 

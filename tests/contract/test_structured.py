@@ -55,6 +55,27 @@ def test_a_bad_schema_is_refused(daemon: Daemon, schema: Json) -> None:
     assert 'expected "json" or a valid JSON Schema object' in answer["error"]
 
 
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "string", "pattern": ["a" + "é" * 60]},
+        {"type": "object", "properties": {f"p{i}": {"type": "string"} for i in range(550)}},
+    ],
+    ids=["wrong type", "too complex"],
+)
+def test_a_schema_that_fails_disturbs_no_other_answer(daemon: Daemon, schema: Json) -> None:
+    body = {"model": "tiny", "prompt": "go", "raw": True, "options": {"num_predict": 600}}
+    lines = daemon.lines("/api/generate", body)
+    first = next(lines)
+    status, answer = daemon.post("/api/generate", {**body, "stream": False, "format": schema})
+    assert status == 500
+    assert answer.keys() == {"error"}
+    assert answer["error"].startswith("invalid format: ")
+    last = [first, *lines][-1]
+    assert last["done_reason"] == "length"
+    assert last["eval_count"] == 600
+
+
 def test_logprobs_tell_every_token(daemon: Daemon) -> None:
     options = {"temperature": 0, "num_predict": 10}
     body = chat(logprobs=True, top_logprobs=3, options=options)

@@ -41,9 +41,15 @@ class ChatTemplate:
         self._tokens = {"bos_token": bos, "eos_token": eos}
         self.thinks = "<think>" in source and "</think>" in source  # CONTRACT 8.3
 
-    def render(self, messages: Sequence[Mapping[str, object]], *, think: bool | str | None) -> str:
+    def render(
+        self,
+        messages: Sequence[Mapping[str, object]],
+        *,
+        tools: Sequence[Mapping[str, object]] = (),
+        think: bool | str | None,
+    ) -> str:
         """The prompt, up to where the assistant begins. Raises BadRequest if the template does."""
-        facts: dict[str, object] = {}
+        facts: dict[str, object] = {"tools": tools} if tools else {}
         if think is not None:
             facts["enable_thinking"] = bool(think)
         if isinstance(think, str):
@@ -61,8 +67,14 @@ class PlainTemplate:
 
     thinks = False
 
-    def render(self, messages: Sequence[Mapping[str, object]], *, think: bool | str | None) -> str:
-        """The prompt of a base model."""
+    def render(
+        self,
+        messages: Sequence[Mapping[str, object]],
+        *,
+        tools: Sequence[Mapping[str, object]] = (),
+        think: bool | str | None,
+    ) -> str:
+        """The prompt of a base model, which knows neither tools nor thinking."""
         return "\n\n".join(str(message["content"]) for message in messages)
 
 

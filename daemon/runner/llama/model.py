@@ -15,8 +15,19 @@ from llguidance.llamacpp import lltokenizer_from_vocab
 from ...errors import BadRequest, LoadFailed
 from ...protocol import Load
 from .bindings import private
+from .call_stack import call_with_stack
 from .interface import MEAN
 
+# Bytes of stack for each character of a text. Pre-tokenizers whose pattern llama.cpp leaves to
+# std::regex (gpt-4o, tekken, deepseek-v3, llama4, minimax-m2 and others) recurse once per character
+# of a match: 324 bytes, measured with llama-cpp-python 0.3.36 on x86-64 for letters, blanks,
+# digits, signs, marks and emoji alike.
+STACK_PER_CHARACTER = 512
+# Characters that any thread can tokenize: 2 MB of its stack, which has 8 MB on Linux.
+SHALLOW_CHARACTERS = 4096
+# Characters of the longest accepted text: 2 GiB of reserved stack. A context of a million tokens
+# takes about as many.
+MAX_CHARACTERS = 1 << 22
 LOG_ERROR = 4  # GGML_LOG_LEVEL_ERROR
 
 # Lines of the log, and the names of devices in them that are no GPU's memory (GUIDE 10.4).
@@ -157,7 +168,19 @@ class LlamaModel:
         """Token ids of a text in which special tokens are recognised.
 
         With `add_bos` also what the tokenizer puts around a text: [CLS] and [SEP], BOS, EOS.
+        Raises BadRequest for a text that is too long.
         """
+        if len(text) <= SHALLOW_CHARACTERS:
+            return self._tokenize(text, add_bos)
+        if len(text) > MAX_CHARACTERS:
+            raise BadRequest(_too_long(text, f"at most {MAX_CHARACTERS:,} are accepted"))
+        size_bytes = (SHALLOW_CHARACTERS + len(text)) * STACK_PER_CHARACTER
+        try:
+            return call_with_stack(size_bytes, lambda: self._tokenize(text, add_bos))
+        except MemoryError as error:
+            raise BadRequest(_too_long(text, "this machine lacks the memory for them")) from error
+
+    def _tokenize(self, text: str, add_bos: bool) -> list[int]:
         data = text.encode("utf-8", "replace")
         room = len(data) // 2 + 16
         while True:
@@ -166,5 +189,9 @@ class LlamaModel:
             if n >= 0:
                 return list(out[:n])
             if n == -(2**31):
-                raise BadRequest("the prompt is too long to be tokenized")
+                raise BadRequest(_too_long(text, "their tokens cannot be counted"))
             room = -n
+
+
+def _too_long(text: str, reason: str) -> str:
+    return f"a text of {len(text):,} characters is too long: {reason}; shorten it"

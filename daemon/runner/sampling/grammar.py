@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import threading
+from collections import OrderedDict
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
-from llguidance import LLMatcher, LLTokenizer
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 from numpy.typing import NDArray
 
-from ...errors import InvalidFormat
+from ...errors import BadRequest, InvalidFormat
 from ..llama.interface import LanguageModel
 
 SCHEMA = "a valid JSON Schema object"
-# Without a bound, a model can go on with newlines for ever.
+# Without a bound, a model can go on with newlines for ever (GUIDE 7.4).
 WHITESPACE = r"[ \n\t]{0,24}"
+# Schemas that compile at the same time: a large one leaves a thread to the small ones. llguidance
+# releases the GIL, and its own limits end any compilation: 4,000 optional properties take 1 s.
+COMPILE_THREADS = 2
+# Compiled schemas that are kept; 4,000 optional properties take 22 MB (measured).
+MAX_CACHED = 8
+SIMPLIFY = "simplify it (fewer optional properties, fewer alternatives)"
+STUCK = ("NoExtension", "NoExtensionBias")  # errors of a matcher that can go nowhere
+PANICKED = (
+    "the schema cannot be compiled: a keyword has a value of the wrong type, or it is too large"
+)
+PANIC = "panic:"  # begins the error of a matcher whose Rust code panicked
+LIMITED = ("max is", "too big", "too large", "limit")  # in errors that name a limit of llguidance
 
 
 class Grammar:
@@ -26,8 +43,10 @@ class Grammar:
         self._mask = np.zeros((num_tokens + 31) // 32, np.int32)
 
     def allowed(self) -> NDArray[np.bool_]:
-        """For each token, whether it may come next."""
+        """For each token, whether it may come next. Raises InvalidFormat at a limit."""
         self._matcher.unsafe_compute_mask_ptr(self._mask.ctypes.data, self._mask.nbytes)
+        if self._matcher.is_error():  # its mask would end the answer as if it were complete
+            raise _error_of(self._matcher)
         bits = np.unpackbits(self._mask.view(np.uint8), bitorder="little")
         return bits[: self._num_tokens].view(np.bool_)
 
@@ -36,26 +55,68 @@ class Grammar:
         return int(self._matcher.validate_tokens(list(tokens)))
 
     def accept(self, token: int) -> None:
-        """The token was drawn; it was allowed."""
-        consumed = self._matcher.consume_token(token)
-        assert consumed, self._matcher.get_error()
+        """Advance by an allowed token. Raises InvalidFormat at a limit of the parser."""
+        if not self._matcher.consume_token(token):
+            raise _error_of(self._matcher)
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledSchema:
+    """A schema that any number of answers can follow."""
+
+    matcher: LLMatcher  # at its start; never advanced
+    num_tokens: int
+
+    def begin(self) -> Grammar:
+        """The grammar of one answer."""
+        return Grammar(self.matcher.deep_copy(), self.num_tokens)
 
 
 class GrammarCompiler:
-    """Knows the vocabulary in the form that llguidance needs; built when first used."""
+    """Compiles schemas in threads of its own, each one once as long as it is remembered."""
 
     def __init__(self, model: LanguageModel) -> None:
         self._model = model
-        self._tokenizer: LLTokenizer | None = None
+        self._tokenizer: LLTokenizer | None = None  # the vocabulary; built when first used
+        self._building = threading.Lock()
+        self._threads = ThreadPoolExecutor(COMPILE_THREADS, "grammar")
+        self._compiled: OrderedDict[bytes, Future[CompiledSchema]] = OrderedDict()  # by SHA-256
+
+    def start(self, schema: str) -> Future[CompiledSchema]:
+        """Compile a JSON schema; to be called from one thread.
+
+        The result raises InvalidFormat with llguidance's reason, BadRequest if the model's
+        vocabulary cannot follow any schema.
+        """
+        digest = hashlib.sha256(schema.encode("utf-8", "replace")).digest()
+        known = self._compiled.get(digest)
+        if known is None or (known.done() and known.exception()):
+            known = self._compiled[digest] = self._threads.submit(self._compile, schema)
+        self._compiled.move_to_end(digest)
+        if len(self._compiled) > MAX_CACHED:
+            self._compiled.popitem(last=False)
+        return known
 
     def make(self, schema: str) -> Grammar:
-        """A grammar for a JSON schema. Raises InvalidFormat with llguidance's reason."""
-        if self._tokenizer is None:
-            self._tokenizer = self._model.grammar_tokenizer()
+        """The grammar of one answer, once it is compiled. Raises as the result of `start`."""
+        return self.start(schema).result().begin()
+
+    def _compile(self, schema: str) -> CompiledSchema:
         grammar = LLMatcher.grammar_from_json_schema(_bounded(schema))
-        if problem := LLMatcher.validate_grammar(grammar, self._tokenizer):
-            raise _invalid(problem)
-        return Grammar(LLMatcher(self._tokenizer, grammar), self._model.num_tokens)
+        limits = LLParserLimits(verbose_errors=False)
+        matcher = LLMatcher(self._vocabulary(), grammar, log_level=0, limits=limits)
+        if matcher.is_error():
+            raise _error_of(matcher)
+        return CompiledSchema(matcher, self._model.num_tokens)
+
+    def _vocabulary(self) -> LLTokenizer:
+        with self._building:
+            if self._tokenizer is None:
+                try:
+                    self._tokenizer = self._model.grammar_tokenizer()
+                except ValueError as error:
+                    raise BadRequest(f"this model cannot follow a format: {error}") from error
+            return self._tokenizer
 
 
 def _bounded(schema: str) -> str:
@@ -67,6 +128,24 @@ def _bounded(schema: str) -> str:
     if not isinstance(parsed, dict):
         raise _invalid("it is no JSON object")
     return json.dumps({**parsed, "x-guidance": guidance})
+
+
+def _error_of(matcher: LLMatcher) -> InvalidFormat:
+    """Why a matcher is in an error state: for a user, and for the log as the cause."""
+    problem = str(matcher.get_error()).partition("\n<")[0].strip()  # then comes the parser's state
+    error = _invalid(_reason(problem))
+    error.__cause__ = RuntimeError(problem)
+    return error
+
+
+def _reason(problem: str) -> str:
+    if problem.startswith(PANIC):
+        return PANICKED
+    if problem in STUCK:
+        return "the schema allows no further token"
+    if any(sign in problem for sign in LIMITED):
+        return f"the schema is too complex: {problem.partition('; consider')[0]}; {SIMPLIFY}"
+    return problem
 
 
 def _invalid(reason: str) -> InvalidFormat:

@@ -16,7 +16,7 @@ from harness import load_spec, text_request
 from native import Native, embedding
 from numpy.typing import NDArray
 from outrider.daemon.errors import BadRequest, LoadFailed
-from outrider.daemon.protocol import Cancel, Embed, Embedded, Load, Stats, Step, ToFront
+from outrider.daemon.protocol import Cancel, Embed, Embedded, Failed, Load, Stats, Step, ToFront
 from outrider.daemon.runner.embedding_worker import (
     CANNOT_CUT,
     NO_ROOM,
@@ -26,6 +26,7 @@ from outrider.daemon.runner.embedding_worker import (
     next_texts,
     pooling_weight,
 )
+from outrider.daemon.runner.llama.context import EmbeddingContext
 from outrider.daemon.runner.llama.interface import CLS, LAST, MEAN, RANK
 from outrider.daemon.runner.llama.loading import load_embedding_model
 from tiny import write_llama
@@ -58,6 +59,7 @@ class Bench:
     context: object
     said: list[Embedded]
     stats: list[Stats]
+    failed: list[Failed]
 
     def embed(self, *texts: str) -> Vectors:
         """One request, by itself."""
@@ -73,18 +75,22 @@ def open_bench(load: Load) -> Iterator[Bench]:
     loaded = load_embedding_model(load, lambda _fraction: None)
     said: list[Embedded] = []
     stats: list[Stats] = []
+    failed: list[Failed] = []
 
     def take(message: ToFront) -> None:
         if isinstance(message, Step):
             assert message.stats
             stats.append(msgspec.structs.replace(message.stats))
             return
+        if isinstance(message, Failed):
+            failed.append(message)
+            return
         assert isinstance(message, Embedded), message
         said.append(message)
 
     embedder = EmbeddingWorker(loaded.model, loaded.context, load, take)
     try:
-        yield Bench(embedder, loaded.context, said, stats)
+        yield Bench(embedder, loaded.context, said, stats, failed)
     finally:
         loaded.context.close()
         loaded.model.close()
@@ -283,3 +289,25 @@ def test_a_request_for_text_is_refused(tmp_path: Path) -> None:
     gguf = write_bert(tmp_path / "bert.gguf")
     with open_bench(spec(gguf)) as bench, pytest.raises(BadRequest, match="for embeddings"):
         bench.embedder.submit(text_request(1, "hello"))
+
+
+def test_a_vector_that_is_not_finite_fails_its_request_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_bench(spec(write_bert(tmp_path / "bert.gguf"))) as bench:
+        healthy = bench.embed("c")
+        bench.said.clear()
+        vector, calls = EmbeddingContext.vector, iter(range(4))
+
+        def spoiled(context: EmbeddingContext, seq: int) -> Vectors:
+            return vector(context, seq) * (np.nan if next(calls) == 1 else 1)
+
+        monkeypatch.setattr(EmbeddingContext, "vector", spoiled)
+        bench.embedder.submit(request(1, "a", "b"))
+        bench.embedder.submit(request(2, "c"))
+        while not (bench.said and bench.failed):
+            bench.embedder.turn()
+    assert [embedded.id for embedded in bench.said] == [3 - bench.failed[0].id]
+    assert "not finite" in bench.failed[0].text
+    if bench.said[0].id == 2:
+        assert same(vectors(bench.said[0]), healthy)

@@ -6,16 +6,21 @@ import json
 import random
 import threading
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import msgspec
+import numpy as np
 import pytest
 from engines import open_engine, run_alone
 from harness import GREEDY, chat_request, load_spec, text_request
-from outrider.daemon.errors import BadRequest, InvalidFormat, LoadFailed
+from numpy.typing import NDArray
+from outrider.daemon.chat.parse.parser import ContentParser, Parsed
+from outrider.daemon.errors import BadRequest, DecodeFailed, InvalidFormat, LoadFailed
 from outrider.daemon.protocol import Limits, Sampling, Submit
 from outrider.daemon.runner import engine
 from outrider.daemon.runner.llama.loading import load_model
+from outrider.daemon.runner.sampling.grammar import Grammar
 from tiny import write_llama
 from tiny_gemma import write_gemma3, write_gemma4
 from tiny_recurrent import write_mamba, write_qwen35
@@ -406,3 +411,120 @@ def test_logprobs_are_told_even_of_text_that_is_held_back(gguf: Path) -> None:
     with open_engine(load_spec(gguf)) as harness:
         harness.run(text_request(0, "stop here", limits=limits, num_logprobs=0))
         assert len(harness.logprobs(0)) == harness.done[0].eval_tokens
+
+
+class Panic(BaseException):
+    """What pyo3 raises where Rust panics: no Exception."""
+
+
+class FaultyGrammar(Grammar):
+    """Allows everything, and raises when a method has been called often enough."""
+
+    def __init__(self, method: str, calls: int, fault: BaseException) -> None:
+        self._method, self._left, self._fault = method, calls, fault
+        self._every = np.ones(0, np.bool_)
+
+    def _count(self, method: str) -> None:
+        self._left -= method == self._method
+        if self._left < 0:
+            raise self._fault
+
+    def sized(self, num_tokens: int) -> FaultyGrammar:
+        self._every = np.ones(num_tokens, np.bool_)
+        return self
+
+    def allowed(self) -> NDArray[np.bool_]:
+        self._count("allowed")
+        return self._every
+
+    def num_possible(self, tokens: Sequence[int]) -> int:
+        self._count("num_possible")
+        return len(tokens)
+
+    def accept(self, token: int) -> None:
+        self._count("accept")
+
+
+class FaultyParser(ContentParser):
+    """Passes text on until a method is called."""
+
+    def __init__(self, method: str) -> None:
+        self._method = method
+
+    def push(self, text: str) -> Parsed:
+        if self._method == "push" and text:
+            raise Panic("push")
+        return Parsed(text)
+
+    def finish(self) -> Parsed:
+        if self._method == "finish":
+            raise Panic("finish")
+        return Parsed()
+
+
+FAULTS: dict[str, Callable[[], FaultyGrammar | FaultyParser]] = {
+    "allowed": lambda: FaultyGrammar("allowed", 9, Panic("mask")),
+    "accept": lambda: FaultyGrammar("accept", 9, AssertionError()),
+    "limit": lambda: FaultyGrammar("accept", 0, InvalidFormat("too complex")),
+    "num_possible": lambda: FaultyGrammar("num_possible", 0, Panic("drafts")),
+    "push": lambda: FaultyParser("push"),
+    "finish": lambda: FaultyParser("finish"),
+}
+
+
+@pytest.mark.parametrize("speculation", [0, 3])
+@pytest.mark.parametrize("name", FAULTS)
+def test_the_fault_of_a_stream_ends_it_alone(
+    any_gguf: Path, name: str, speculation: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also in the middle of its drafts; its slot and its cells serve the next request."""
+    load = load_spec(any_gguf, slots=2, speculation=speculation, cells=1024)
+    requests = [text_request(i, "over and over and over and over and over", 150) for i in (1, 2)]
+    with open_engine(load) as harness:
+        alone = harness.run(requests[0])[1]
+        if name == "num_possible" and not harness.stats[-1].drafts:
+            pytest.skip("only drafts ask for it")
+        harness.deltas.clear()
+        sequence = harness.input.prepare(msgspec.structs.replace(requests[0], id=7))
+        fault = FAULTS[name]()
+        if isinstance(fault, FaultyGrammar):
+            sequence.grammar = fault.sized(harness.loaded.model.num_tokens)
+        else:
+            sequence.parser = fault
+        harness.engine.submit(sequence)
+        harness.submit(*requests)
+        texts = harness.finish(3)
+        assert harness.failed.keys() == {7}
+        assert 7 not in harness.done
+        assert {1: alone, 2: alone} == {i: texts[i] for i in (1, 2)}
+        assert harness.engine.is_idle
+        harness.deltas.clear()
+        assert harness.run(msgspec.structs.replace(requests[0], id=8))[8] == alone
+    failed = harness.failed[7]
+    if name == "limit":
+        assert (failed.kind, failed.text) == ("InvalidFormat", "too complex")
+    else:
+        assert failed.text.startswith("internal error")
+        assert "request 7 failed" in caplog.text
+        assert "Traceback" in caplog.text
+
+
+def test_a_failed_decode_is_nobodys_own(gguf: Path) -> None:
+    with open_engine(load_spec(gguf)) as harness:
+        sequence = harness.input.prepare(text_request(1, "x"))
+        grammar = FaultyGrammar("allowed", 2, DecodeFailed("lost"))
+        sequence.grammar = grammar.sized(harness.loaded.model.num_tokens)
+        harness.engine.submit(sequence)
+        with pytest.raises(DecodeFailed, match="lost"):
+            harness.finish(1)
+        assert not harness.failed
+
+
+def test_a_stream_without_a_possible_token_fails_alone(gguf: Path) -> None:
+    bias = tuple((token, float("-inf")) for token in range(400))
+    impossible = text_request(0, "x", sampling=Sampling(temperature=0.0, logit_bias=bias))
+    with open_engine(load_spec(gguf)) as harness:
+        texts = harness.run(impossible, text_request(1, "others", 20))
+        assert "no token is possible" in harness.failed.pop(0).text
+        assert not harness.failed
+        assert texts[1] == run_alone(load_spec(gguf), [text_request(1, "others", 20)])[1]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from outrider.daemon.errors import InvalidFormat
 from outrider.daemon.runner.llama.model import LlamaModel
-from outrider.daemon.runner.sampling.grammar import Grammar, GrammarCompiler
+from outrider.daemon.runner.sampling.grammar import MAX_CACHED, Grammar, GrammarCompiler
 
 pytestmark = [
     pytest.mark.model,
@@ -144,6 +144,60 @@ def test_a_schema_that_cannot_be_followed_is_one_clear_error(
         maker.make(schema)
     assert str(caught.value).startswith("invalid format: ")
     assert "expected" in str(caught.value)
+
+
+ACCENTS = "é" * 60  # byte 100 of the JSON lies inside a letter
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "string", "pattern": ["a" + ACCENTS]},
+        {"type": "object", "required": ACCENTS},
+        {"type": "integer", "minimum": ACCENTS},
+    ],
+    ids=lambda schema: [*schema][-1],
+)
+def test_a_panic_of_the_library_is_a_clear_error(maker: GrammarCompiler, schema: object) -> None:
+    with pytest.raises(InvalidFormat, match="wrong type") as caught:
+        maker.make(json.dumps(schema))
+    assert len(str(caught.value).splitlines()) == 1
+    assert "panic" in str(caught.value.__cause__)
+
+
+OPTIONAL = {"properties": {f"p{i}": {"type": "string"} for i in range(550)}}
+ALTERNATIVES = {
+    "anyOf": [
+        {"type": "object", "properties": {f"o{i}_{j}": {"type": "string"} for j in range(30)}}
+        for i in range(20)
+    ]
+}
+
+
+@pytest.mark.parametrize("schema", [{"type": "object", **OPTIONAL}, ALTERNATIVES])
+def test_a_limit_of_the_parser_is_a_clear_error_that_stays(
+    maker: GrammarCompiler, model: LlamaModel, schema: object
+) -> None:
+    grammar = maker.make(json.dumps(schema))
+    for _ in range(2):
+        with pytest.raises(InvalidFormat, match=r"too complex.*max is 2000; simplify it"):
+            spell(grammar, model, "{")
+    assert grammar.num_possible([1, 2]) == 0
+
+
+def test_a_schema_is_compiled_once_while_it_is_remembered(maker: GrammarCompiler) -> None:
+    schemas = [json.dumps({"enum": [f"v{i}"]}) for i in range(MAX_CACHED + 1)]
+    first = maker.start(schemas[0])
+    assert maker.start(schemas[0]) is first
+    for schema in schemas[1:]:
+        maker.start(schema)
+    assert maker.start(schemas[0]) is not first
+
+
+def test_a_schema_that_failed_is_compiled_again(maker: GrammarCompiler) -> None:
+    first = maker.start('{"type": "banana"}')
+    assert first.exception()
+    assert maker.start('{"type": "banana"}') is not first
 
 
 def test_a_bad_schema_spoils_nothing(maker: GrammarCompiler, model: LlamaModel) -> None:

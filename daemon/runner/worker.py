@@ -1,0 +1,211 @@
+"""What one runner process does: load a model, then decode for the front until it goes away."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from ..chat.conversation import Conversation
+from ..errors import BadRequest, OutriderError
+from ..protocol import (
+    Cancel,
+    Delta,
+    Done,
+    Embed,
+    Failed,
+    FrameReader,
+    Load,
+    Loading,
+    Ready,
+    Step,
+    Submit,
+    ToFront,
+    ToRunner,
+    encode,
+)
+from .embedding_worker import EmbeddingWorker
+from .engine import Engine
+from .faults import failed
+from .grammar_queue import GrammarQueue
+from .input_processor import InputProcessor
+from .llama.context import TextContext
+from .llama.loading import LoadedContext, load_embedding_model, load_model
+from .llama.model import SHALLOW_CHARACTERS, LlamaLog
+from .sampling.grammar import GrammarCompiler
+from .speculation.calibration import prepare_speculation
+from .speculation.profile_store import ProfileWriter
+
+Send = Callable[[ToFront], None]
+
+log = logging.getLogger("outrider.runner")
+
+
+class FrontConnection:
+    """The socket to the front; any thread writes, one reads."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        self._lock = threading.Lock()
+
+    def send(self, message: ToFront) -> None:
+        frame = encode(message)
+        with self._lock:
+            self._socket.sendall(frame)
+
+    def messages(self) -> Iterator[ToRunner]:
+        """Messages until the front closes the socket."""
+        frames = FrameReader()
+        decoder = msgspec.msgpack.Decoder(ToRunner)
+        while data := self._socket.recv(1 << 18):
+            for body in frames.feed(data):
+                yield decoder.decode(body)
+
+
+class TextWorker:
+    """Serves text: requests become sequences, and the engine decodes them."""
+
+    def __init__(self, loaded: LoadedContext[TextContext], load: Load, send: Send) -> None:
+        self._input = InputProcessor(loaded.model, load.num_ctx)
+        speculation = prepare_speculation(loaded, load)
+        self.drafters, self.refusal = speculation.names, speculation.refusal
+        self._engine = Engine(loaded.model, loaded.context, load, send, speculation)
+        self._grammars = GrammarQueue(
+            GrammarCompiler(loaded.model),
+            self._engine.submit,
+            lambda request_id, fault: send(failed(request_id, fault)),
+        )
+        self._profile_writer = ProfileWriter(
+            speculation.profile, load.profile if speculation.names else ""
+        )
+        self._send = send
+
+    def turn(self) -> None:
+        """Make one step, or wait for a request."""
+        if self._engine.is_idle:
+            self._profile_writer.save()
+        self._engine.turn()
+
+    def submit(self, request: Submit | Embed) -> None:
+        """Render, tokenize and queue a request. Raises what is wrong with it."""
+        if not isinstance(request, Submit):
+            raise BadRequest("this model was loaded for text")
+        if request.render_only:
+            self._end(request.id, self._input.render(request), "render")
+            return
+        sequence = self._input.prepare(request)
+        if request.schema:
+            self._grammars.add(sequence, request.schema)
+        else:
+            self._engine.submit(sequence)
+
+    def cancel(self, cancel: Cancel) -> None:
+        """End a request, wherever it is."""
+        if self._grammars.cancel(cancel.id):
+            self._end(cancel.id, "", "cancel")
+        else:
+            self._engine.cancel(cancel)
+
+    def _end(self, request_id: int, text: str, reason: str) -> None:
+        """Answer a request that never reaches the engine."""
+        self._send(Step((Delta(request_id, text, done=Done(reason)),)))
+
+
+class Runner:
+    """Two threads: this one decodes, the other takes in requests."""
+
+    def __init__(self, front: FrontConnection) -> None:
+        self._front = front
+        self._messages = front.messages()
+
+    def run(self) -> None:
+        """Load, then decode until the front is gone. Raises what a failed decode raises."""
+        load = next(self._messages)
+        assert isinstance(load, Load)
+        threading.Thread(target=self._receive, name="input", daemon=True).start()
+        try:
+            self._worker, ready = self._start(load)
+        except OutriderError as error:
+            self._front.send(Failed(None, type(error).__name__, str(error)))
+            return
+        self._front.send(ready)
+        self._work()
+
+    def _work(self) -> None:
+        """Decode; a failed step fails every request, then the process ends."""
+        try:
+            while True:
+                self._worker.turn()
+        except BrokenPipeError:
+            log.info("the front is gone")
+        except BaseException as error:
+            self._front.send(Failed(None, type(error).__name__, str(error)))
+            raise
+
+    def _start(self, load: Load) -> tuple[TextWorker | EmbeddingWorker, Ready]:
+        """Load the model, and make the worker for it. Raises LoadFailed."""
+
+        def report(fraction: float) -> None:
+            self._front.send(Loading(fraction))
+
+        send = self._front.send
+        if load.embedding:
+            encoder = load_embedding_model(load, report)
+            return EmbeddingWorker(encoder.model, encoder.context, load, send), _ready(encoder.log)
+        loaded = load_model(load, report)
+        worker = TextWorker(loaded, load, send)
+        return worker, _ready(loaded.log, worker.drafters, worker.refusal)
+
+    def _receive(self) -> None:
+        """Take in messages until the front is gone, then end the process at once.
+
+        The front sends nothing between `Load` and `Ready`, so the worker exists.
+        """
+        code = 1
+        try:
+            for message in self._messages:
+                if isinstance(message, Submit | Embed):
+                    self._submit(message)
+                elif isinstance(message, Cancel):
+                    self._worker.cancel(message)
+            code = 0
+        except ConnectionError:
+            code = 0
+        except BaseException as error:
+            log.exception("the messages of the front cannot be read")
+            self._front.send(Failed(None, type(error).__name__, str(error)))
+        finally:
+            os._exit(code)
+
+    def _submit(self, request: Submit | Embed) -> None:
+        """Take in one request; its fault is its own.
+
+        The log names a long request before native code sees it: should that code end the process,
+        the line is the last one.
+        """
+        size = num_characters(request)
+        level = logging.INFO if size > SHALLOW_CHARACTERS else logging.DEBUG
+        log.log(level, "request %d: tokenizing %d characters", request.id, size)
+        try:
+            self._worker.submit(request)
+        except BaseException as fault:
+            self._front.send(failed(request.id, fault))
+        log.log(level, "request %d: tokenized", request.id)
+
+
+def num_characters(request: Submit | Embed) -> int:
+    """Characters of all texts that the client sent."""
+    if isinstance(request, Embed):
+        return sum(map(len, request.texts))
+    prompt = request.prompt
+    if isinstance(prompt, Conversation):
+        return sum(len(message.content) for message in prompt.messages)
+    return len(prompt.text)
+
+
+def _ready(log: LlamaLog, drafters: tuple[str, ...] = (), refusal: str = "") -> Ready:
+    return Ready(log.size_bytes, log.size_vram_bytes, drafters, refusal)
