@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
+from outrider.daemon.api.ollama.errors import ERRORS
 from outrider.daemon.api.ollama.wire import (
     MAX_BODY,
     ChatRequest,
@@ -33,7 +34,8 @@ async def parse(request: web.Request) -> web.Response:
     try:
         body = await read(request, kinds[request.match_info["kind"]])
     except OutriderError as error:
-        return web.json_response({"error": str(error)}, status=error.status)
+        reply = ERRORS.explain(error, request)
+        return web.json_response(reply.body, status=reply.status)
     return web.json_response(body.model_dump(exclude_defaults=True))
 
 

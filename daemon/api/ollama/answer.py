@@ -1,0 +1,159 @@
+"""How Ollama's dialect words answers of /api/generate and /api/chat (CONTRACT 1.2, 1.3, 1.8)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from aiohttp import web
+
+from ...chat.conversation import ToolCall
+from ...protocol import Logprob, SpeculationReport
+from ..completion import (
+    Answer,
+    Completion,
+    Events,
+    Finished,
+    Loaded,
+    Output,
+    Rendered,
+    collect,
+    complete,
+)
+from ..state import AppState
+from ..streaming import NDJSON, Line, Lines, respond
+from .errors import ERRORS
+
+Shape = Callable[[Output], Line]
+"""The part of a line in which generate and chat differ."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerWording:
+    """Words the events of one request."""
+
+    model: str  # as the client wrote it
+    shape: Shape
+    shows_context: bool = False
+
+    async def lines(self, events: Events) -> Lines:
+        """One line for each event but the first."""
+        async with aclosing(events):
+            async for event in events:
+                match event:
+                    case Loaded():
+                        pass
+                    case Output():
+                        yield self.part(event)
+                    case Rendered():
+                        yield self.rendered(event)
+                    case Finished():
+                        yield self.last(event)
+
+    def whole(self, answer: Answer) -> Line:
+        """One object: the joined output with the metrics of the last line."""
+        if answer.rendered:
+            return self.rendered(answer.rendered)
+        if answer.finished is None:
+            return self.ended("load")
+        logprobs = _logprobs(answer.output.logprobs)
+        return self.last(answer.finished) | logprobs | self.shape(answer.output)
+
+    def part(self, output: Output) -> Line:
+        return {**self._line(output), "done": False, **_logprobs(output.logprobs)}
+
+    def last(self, finished: Finished) -> Line:
+        """The reason, and the metrics that are not zero."""
+        done = finished.done
+        metrics: Line = {
+            "context": list(done.context) if self.shows_context else None,
+            "total_duration": finished.total_ns,
+            "load_duration": finished.load_ns,
+            "prompt_eval_count": done.prompt_tokens,
+            "prompt_eval_duration": done.prompt_ns,
+            "eval_count": done.eval_tokens,
+            "eval_duration": done.eval_ns,
+            "speculation": _speculation(done.speculation_report),
+        }
+        present = {key: value for key, value in metrics.items() if value}
+        return self.ended(done.reason) | present
+
+    def rendered(self, rendered: Rendered) -> Line:
+        debug = {"rendered_template": rendered.prompt, "image_count": 0}
+        return {**self._line(Output()), "done": False, "_debug_info": debug}
+
+    def ended(self, reason: str) -> Line:
+        return {**self._line(Output()), "done": True, "done_reason": reason}
+
+    def _line(self, output: Output) -> Line:
+        created_at = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        return {"model": self.model, "created_at": created_at, **self.shape(output)}
+
+
+async def send(
+    request: web.Request,
+    state: AppState,
+    completion: Completion,
+    wording: AnswerWording,
+    *,
+    stream: bool,
+) -> web.StreamResponse:
+    """Answer line by line, or with one object; without a new text there is only one object."""
+    events = complete(state, completion)
+    if not stream or completion.prompt is None or completion.render_only:
+        return web.json_response(wording.whole(await collect(events)))
+    return await respond(request, wording.lines(events), NDJSON, ERRORS)
+
+
+def generate_shape(output: Output) -> Line:
+    return _shape("response", output)
+
+
+def chat_shape(output: Output) -> Line:
+    message = {"role": "assistant", **_shape("content", output)}
+    if output.tool_calls:
+        message["tool_calls"] = [_tool_call(call) for call in output.tool_calls]
+    return {"message": message}
+
+
+def _shape(key: str, output: Output) -> Line:
+    """The text under its key; thinking only if there is some."""
+    shape: Line = {key: output.text}
+    if output.thinking:
+        shape["thinking"] = output.thinking
+    return shape
+
+
+def _tool_call(call: ToolCall) -> Line:
+    """A call as in CONTRACT 1.9."""
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"id": call.id, "function": function} if call.id else {"function": function}
+
+
+def _logprobs(entries: tuple[Logprob, ...]) -> Line:
+    """The field of CONTRACT 1.8, if there are entries."""
+    return {"logprobs": [_logprob(entry) for entry in entries]} if entries else {}
+
+
+def _logprob(entry: Logprob) -> Line:
+    top = [_token(other.piece, other.logprob) for other in entry.top]
+    return _token(entry.piece, entry.logprob) | ({"top_logprobs": top} if top else {})
+
+
+def _token(piece: bytes, logprob: float) -> Line:
+    return {"token": piece.decode("utf-8", "replace"), "logprob": logprob, "bytes": list(piece)}
+
+
+def _speculation(report: SpeculationReport | None) -> Line | None:
+    """The drafts of this answer; Ollama has no such field."""
+    if report is None:
+        return None
+    return {
+        "drafter": report.drafter,
+        "drafted": report.drafted,
+        "accepted": report.accepted,
+        "mean_length": round(report.mean_length, 2),
+        "estimated_speedup": round(report.speedup, 3),
+    }
