@@ -144,7 +144,7 @@ async def running(settings: Settings) -> AsyncIterator[str]:
     )
     runner = web.AppRunner(
         build_app(settings, store, pool),
-        handler_cancellation=True,  # a client that goes away frees its slot
+        handler_cancellation=True,  # a disconnect of the client frees its slot
         access_log=None,
         shutdown_timeout=SHUTDOWN_S,
     )

@@ -78,7 +78,7 @@ def test_a_blob_is_there_once_it_was_uploaded(creating: Daemon, root: Path) -> N
     assert (root / "blobs" / sha256(data).replace(":", "-")).read_bytes() == data
 
 
-def test_a_blob_is_what_its_digest_says(creating: Daemon, root: Path) -> None:
+def test_a_blob_must_match_its_digest(creating: Daemon, root: Path) -> None:
     before = files(root)
     refused = creating.send(f"/api/blobs/{ABSENT}", b"other")
     mismatch = f'digest mismatch, expected "{ABSENT}", got "{sha256(b"other")}"'
@@ -208,7 +208,7 @@ def test_a_replaced_model_leaves_nothing_behind(creating: Daemon, weights: str, 
     assert files(root) != before
 
 
-def test_the_command_makes_a_pair_that_reads_ahead(
+def test_the_command_makes_a_pair_that_speculates(
     creating: Daemon, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     modelfile = folder / "Modelfile"
@@ -221,15 +221,15 @@ def test_the_command_makes_a_pair_that_reads_ahead(
     )
     words = ("--host", creating.url, "create", "pair", "-f", str(modelfile))
     assert exit_code(words) == 0, capsys.readouterr().err
-    told = capsys.readouterr().err.splitlines()
-    assert told[:4] == [
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:4] == [
         f"{verb} {name}.gguf"
         for name in ("gemma4", "assistant")
         for verb in ("hashing", "uploading")
     ]
-    assert told[-1] == "success"
+    assert lines[-1] == "success"
 
-    # Whether guesses pay such a small model is another question.
+    # Whether drafts pay for such a small model is tested elsewhere.
     speculation = chat(creating, draft_fixed=8)["speculation"]
     assert speculation["drafted"] > 0
     assert speculation["mean_length"] <= 2, "bounded by the model's own parameter"

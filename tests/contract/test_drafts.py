@@ -69,7 +69,7 @@ def test_what_was_learned_is_kept(drafting: Daemon) -> None:
     assert all('"verify"' in file.read_text() for file in files)
 
 
-def test_a_parameter_of_the_model_bounds_the_guesses(drafting: Daemon) -> None:
+def test_a_parameter_of_the_model_bounds_the_drafts(drafting: Daemon) -> None:
     assert "speculation" not in generate(drafting, "fixed")
     assert generate(drafting, "fixed", draft_num_predict=2)["speculation"]["mean_length"] <= 2
 

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Final
 
 from .parser import ContentParser, OutputParser
 from .thinking import OPEN, ThinkingParser
 
-CONTENT, THINKING = "content", "thinking"
+CONTENT: Final = "content"
+THINKING: Final = "thinking"
 
-# Each takes the rendered prompt, which may already open a block that the output goes on with.
-PARSERS: Mapping[str, Callable[[str], OutputParser]] = {
-    CONTENT: lambda _prompt: ContentParser(),
-    THINKING: lambda prompt: ThinkingParser(opened=prompt.rstrip().endswith(OPEN)),
-}
+MakeParser = Callable[[str], OutputParser]
+"""Makes the parser of one output from its rendered prompt, which may end inside an open block."""
+
+PARSERS: Final[Mapping[str, MakeParser]] = MappingProxyType(
+    {
+        CONTENT: lambda _prompt: ContentParser(),
+        THINKING: lambda prompt: ThinkingParser(opened=prompt.rstrip().endswith(OPEN)),
+    }
+)

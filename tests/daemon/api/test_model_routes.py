@@ -286,8 +286,8 @@ async def test_blobs_and_create(front: Front) -> None:
     assert statuses[0] == "parsing GGUF"
     assert statuses[-2:] == ["writing manifest", "success"]
     assert front.store.resolve("made").system == "be brief"
-    body = {"model": "made", "from": "chat", "stream": False}
-    assert await front.post("/api/create", body) == (200, {"status": "success"})
+    again = {"model": "made", "from": "chat", "stream": False}
+    assert await front.post("/api/create", again) == (200, {"status": "success"})
 
 
 async def test_blobs_refuse(front: Front) -> None:
@@ -323,7 +323,8 @@ async def test_embed(front: Front) -> None:
     body = {"model": "vectors", "input": ["a", ""], "keep_alive": 60, "truncate": False}
     status, answer = await front.post("/api/embed", body)
     assert status == 200
-    assert np.allclose(answer["embeddings"], [[3 / 13, 4 / 13, 0, 12 / 13], [0, 0, 0, 0]])
+    vectors = np.array([[3 / 13, 4 / 13, 0, 12 / 13], [0, 0, 0, 0]])
+    assert np.allclose(answer["embeddings"], vectors)
     assert (answer["model"], answer["prompt_eval_count"]) == ("vectors", 6)
     assert answer["total_duration"] >= answer["load_duration"] > 0
     (embed,) = front.runners.embeds

@@ -1,4 +1,4 @@
-"""Requests: what a body may look like, and what a bad one is told (CONTRACT 0 and 1)."""
+"""Requests: which bodies are accepted, and how a bad one is refused (CONTRACT 0 and 1)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LEVELS = '"high", "medium", "low", "max", true, or false'
 
 
 async def parse(request: web.Request) -> web.Response:
-    """What the request says beyond the defaults, or its error."""
+    """The fields of the request that differ from the defaults, or its error."""
     kinds: dict[str, type[CompletionFields]] = {"generate": GenerateRequest, "chat": ChatRequest}
     try:
         body = await read(request, kinds[request.match_info["kind"]])
