@@ -11,8 +11,6 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from importlib.metadata import version as package_version
-from types import MappingProxyType
-from typing import Final
 
 from aiohttp import web
 
@@ -36,7 +34,7 @@ from .runners.process import RunnerProcess
 MAX_BODY_BYTES = 64 << 20  # of a request
 SHUTDOWN_S = 2.0  # for which requests may go on when the daemon stops
 CLIENT_LEFT = 499  # nginx's status for a request whose client closed the connection
-ERROR_TABLES: Final[Mapping[str, ErrorTable]] = MappingProxyType({"/": OLLAMA_ERRORS})  # by prefix
+ERROR_TABLES: Mapping[str, ErrorTable] = {"": OLLAMA_ERRORS}  # by prefix of the path
 
 Follow = Callable[[Lines], Awaitable[None]]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from ..chat.conversation import Conversation, RawPrompt, ToolCall
 from ..options import Options
-from ..protocol import Delta, Done, Logprob, Submit
+from ..protocol import Done, Logprob, Submit
 from ..runners.model_info import ModelInfo
 from .state import AppState
 
@@ -52,6 +52,9 @@ class Output:
     logprobs: tuple[Logprob, ...] = ()
 
 
+NOTHING = Output()
+
+
 @dataclass(frozen=True, slots=True)
 class Rendered:
     """The prompt as text; the only event after `Loaded` of a request with `render_only`."""
@@ -76,9 +79,8 @@ Events = AsyncGenerator[Event, None]
 class Answer:
     """All events of a request in one value."""
 
-    output: Output
-    rendered: Rendered | None
-    finished: Finished | None  # None: the model was only loaded, or the prompt only rendered
+    output: Output  # all outputs joined
+    end: Event  # the last event: `Loaded` if the model was only loaded
 
 
 async def complete(state: AppState, completion: Completion) -> Events:
@@ -98,7 +100,8 @@ async def complete(state: AppState, completion: Completion) -> Events:
                 if submit.render_only:
                     yield Rendered(delta.text)
                     return
-                if output := _output(delta):
+                output = Output(delta.text, delta.thinking, delta.tool_calls, delta.logprobs)
+                if output != NOTHING:
                     yield output
                 if delta.done:
                     state.metrics.count(spec.name, delta.done)
@@ -107,35 +110,17 @@ async def complete(state: AppState, completion: Completion) -> Events:
 
 
 async def collect(events: Events) -> Answer:
-    """The whole answer: the outputs joined."""
-    outputs: list[Output] = []
-    rendered, finished = None, None
+    """The fold of a request's events: the whole answer."""
     async with aclosing(events):
-        async for event in events:
-            match event:
-                case Output():
-                    outputs.append(event)
-                case Rendered():
-                    rendered = event
-                case Finished():
-                    finished = event
-    return Answer(_join(outputs), rendered, finished)
-
-
-def _join(outputs: list[Output]) -> Output:
-    return Output(
+        taken = [event async for event in events]
+    outputs = [event for event in taken if isinstance(event, Output)]
+    joined = Output(
         "".join(output.text for output in outputs),
         "".join(output.thinking for output in outputs),
         tuple(call for output in outputs for call in output.tool_calls),
         tuple(entry for output in outputs for entry in output.logprobs),
     )
-
-
-def _output(delta: Delta) -> Output | None:
-    """None for a delta that adds nothing."""
-    if not (delta.text or delta.thinking or delta.tool_calls or delta.logprobs):
-        return None
-    return Output(delta.text, delta.thinking, delta.tool_calls, delta.logprobs)
+    return Answer(joined, taken[-1])
 
 
 def _submit(completion: Completion, prompt: Conversation | RawPrompt) -> Submit:

@@ -16,12 +16,7 @@ def missing_capability(
     info: ModelInfo, *, think: bool | str | None, suffix: str = "", tools: bool = False
 ) -> str | None:
     """The first capability that a request needs and the model lacks (CONTRACT 1.2 and 1.3)."""
-    needed = {
-        "thinking": bool(think),
-        "completion": True,
-        "insert": bool(suffix),
-        "tools": tools,
-    }
+    needed = {"thinking": think, "completion": True, "insert": suffix, "tools": tools}
     return next(
         (name for name, is_needed in needed.items() if is_needed and not info.can(name)), None
     )
@@ -65,16 +60,12 @@ def build_conversation(
     A model that can think does so unless the request says otherwise (CONTRACT 1.7).
     """
     if with_stored:
-        messages = (*_stored_messages(info), *messages)
+        stored = info.model.messages
+        facts = ((str(m.get("role", "")), str(m.get("content", ""))) for m in stored)
+        messages = (*(Message(role, content) for role, content in facts), *messages)
     system = system or info.model.system
     if system and messages[0].role != "system":
         messages = (Message("system", system), *messages)
     if think is None and info.can("thinking"):
         think = True
     return Conversation(messages, tools, think)
-
-
-def _stored_messages(info: ModelInfo) -> tuple[Message, ...]:
-    return tuple(
-        Message(str(m.get("role", "")), str(m.get("content", ""))) for m in info.model.messages
-    )

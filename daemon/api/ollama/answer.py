@@ -12,8 +12,10 @@ from aiohttp import web
 from ...chat.conversation import ToolCall
 from ...protocol import Logprob, SpeculationReport
 from ..completion import (
+    NOTHING,
     Answer,
     Completion,
+    Event,
     Events,
     Finished,
     Loaded,
@@ -39,33 +41,39 @@ class AnswerWording:
     shows_context: bool = False
 
     async def lines(self, events: Events) -> Lines:
-        """One line for each event but the first."""
+        """A line for each event but `Loaded`."""
         async with aclosing(events):
             async for event in events:
-                match event:
-                    case Loaded():
-                        pass
-                    case Output():
-                        yield self.part(event)
-                    case Rendered():
-                        yield self.rendered(event)
-                    case Finished():
-                        yield self.last(event)
+                if not isinstance(event, Loaded):
+                    yield self.line(event)
 
     def whole(self, answer: Answer) -> Line:
-        """One object: the joined output with the metrics of the last line."""
-        if answer.rendered:
-            return self.rendered(answer.rendered)
-        if answer.finished is None:
-            return self.ended("load")
-        logprobs = _logprobs(answer.output.logprobs)
-        return self.last(answer.finished) | logprobs | self.shape(answer.output)
+        """One object: the last line with the output of all lines."""
+        output = answer.output
+        return self.line(answer.end) | _logprobs(output.logprobs) | self.shape(output)
 
-    def part(self, output: Output) -> Line:
-        return {**self._line(output), "done": False, **_logprobs(output.logprobs)}
+    def line(self, event: Event) -> Line:
+        match event:
+            case Output():
+                return {**self._head(event), "done": False, **_logprobs(event.logprobs)}
+            case Rendered(prompt):
+                debug = {"rendered_template": prompt, "image_count": 0}
+                return {**self._head(NOTHING), "done": False, "_debug_info": debug}
+            case Finished(done):
+                return self.ended(done.reason) | self._metrics(event)
+            case Loaded():
+                return self.ended("load")
 
-    def last(self, finished: Finished) -> Line:
-        """The reason, and the metrics that are not zero."""
+    def ended(self, reason: str) -> Line:
+        """A last line without metrics."""
+        return {**self._head(NOTHING), "done": True, "done_reason": reason}
+
+    def _head(self, output: Output) -> Line:
+        created_at = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        return {"model": self.model, "created_at": created_at, **self.shape(output)}
+
+    def _metrics(self, finished: Finished) -> Line:
+        """The metrics that are not zero; durations in nanoseconds."""
         done = finished.done
         metrics: Line = {
             "context": list(done.context) if self.shows_context else None,
@@ -77,19 +85,7 @@ class AnswerWording:
             "eval_duration": done.eval_ns,
             "speculation": _speculation(done.speculation_report),
         }
-        present = {key: value for key, value in metrics.items() if value}
-        return self.ended(done.reason) | present
-
-    def rendered(self, rendered: Rendered) -> Line:
-        debug = {"rendered_template": rendered.prompt, "image_count": 0}
-        return {**self._line(Output()), "done": False, "_debug_info": debug}
-
-    def ended(self, reason: str) -> Line:
-        return {**self._line(Output()), "done": True, "done_reason": reason}
-
-    def _line(self, output: Output) -> Line:
-        created_at = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-        return {"model": self.model, "created_at": created_at, **self.shape(output)}
+        return {key: value for key, value in metrics.items() if value}
 
 
 async def send(

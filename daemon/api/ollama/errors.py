@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Final
-
 from ....models.errors import InvalidName, ModelError
 from ....quant.gguf import GGUFError
 from ...errors import BadRequest, Busy, NotFound, OutriderError, TooLarge, Unsupported
 from ..error_table import ErrorTable
 
-STATUSES: Final[Mapping[type[Exception], int]] = MappingProxyType(
+ERRORS = ErrorTable(
     {
         BadRequest: 400,
         InvalidName: 400,
@@ -22,12 +18,6 @@ STATUSES: Final[Mapping[type[Exception], int]] = MappingProxyType(
         OutriderError: 500,
         ModelError: 500,
         GGUFError: 500,
-    }
+    },
+    lambda _status, text: {"error": text},
 )
-
-
-def _body(_status: int, text: str) -> dict[str, object]:
-    return {"error": text}
-
-
-ERRORS: Final = ErrorTable(STATUSES, _body)

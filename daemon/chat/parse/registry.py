@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
-from typing import Final
 
 from .parser import ContentParser, OutputParser
 from .thinking import OPEN, ThinkingParser
 
-CONTENT: Final = "content"
-THINKING: Final = "thinking"
+CONTENT, THINKING = "content", "thinking"
 
 MakeParser = Callable[[str], OutputParser]
 """Makes the parser of one output from its rendered prompt, which may end inside an open block."""
 
-PARSERS: Final[Mapping[str, MakeParser]] = MappingProxyType(
-    {
-        CONTENT: lambda _prompt: ContentParser(),
-        THINKING: lambda prompt: ThinkingParser(opened=prompt.rstrip().endswith(OPEN)),
-    }
-)
+PARSERS: Mapping[str, MakeParser] = {
+    CONTENT: lambda _prompt: ContentParser(),
+    THINKING: lambda prompt: ThinkingParser(opened=prompt.rstrip().endswith(OPEN)),
+}

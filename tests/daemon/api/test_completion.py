@@ -120,15 +120,15 @@ async def test_the_fold_joins_all_outputs() -> None:
         FINISHED,
     )
     joined = Output("ab", "hm!", CALLS, (A, B))
-    assert await collect(stream(*given)) == Answer(joined, None, FINISHED)
+    assert await collect(stream(*given)) == Answer(joined, FINISHED)
 
 
 @pytest.mark.parametrize(
     ("given", "answer"),
     [
-        ([Loaded(1)], Answer(Output(), None, None)),
-        ([Loaded(1), Rendered("x")], Answer(Output(), Rendered("x"), None)),
-        ([Loaded(1), FINISHED], Answer(Output(), None, FINISHED)),
+        ([Loaded(1)], Answer(Output(), Loaded(1))),
+        ([Loaded(1), Rendered("x")], Answer(Output(), Rendered("x"))),
+        ([Loaded(1), FINISHED], Answer(Output(), FINISHED)),
     ],
 )
 async def test_the_fold_of_a_request_without_text(given: list[Event], answer: Answer) -> None:
