@@ -9,38 +9,40 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from importlib.metadata import version as package_version
 
 from aiohttp import web
 
-from ..models.errors import InvalidName, ModelError
 from ..models.name import Name
 from ..models.store import Store
-from ..quant.gguf import GGUFError
+from .api.error_table import ErrorTable
 from .api.guard import Handler, Origins, build_guard, cross_origin
 from .api.ollama import blobs, completions, create, embed, library
+from .api.ollama.errors import ERRORS as OLLAMA_ERRORS
 from .api.ollama.wire import MAX_BODY
 from .api.state import APP_STATE, AppState
-from .api.streaming import Line
+from .api.streaming import Lines
 from .config import Settings
-from .errors import BadRequest, ConfigError, OutriderError
+from .errors import ConfigError
 from .metrics import Metrics
 from .notify import Notifier
 from .runners.model_info import ModelIndex
 from .runners.pool import RunnerPool
 from .runners.process import RunnerProcess
 
-MAX_BODY_BYTES = 64 << 20
-SHUTDOWN_S = 2.0
+MAX_BODY_BYTES = 64 << 20  # of a request
+SHUTDOWN_S = 2.0  # for which requests may go on when the daemon stops
+CLIENT_LEFT = 499  # nginx's status for a request whose client closed the connection
+ERROR_TABLES: Mapping[str, ErrorTable] = {"": OLLAMA_ERRORS}  # by prefix of the path
 
-Follow = Callable[[AsyncGenerator[Line, None]], Awaitable[None]]
+Follow = Callable[[Lines], Awaitable[None]]
 
 log = logging.getLogger("outrider")
 
 
 def build_app(settings: Settings, store: Store, pool: RunnerPool) -> web.Application:
-    """The routes, and what stands around every one of them."""
+    """The routes, and the middlewares around all of them."""
     origins = Origins(settings.origins)
     app = web.Application(
         client_max_size=MAX_BODY_BYTES,
@@ -71,18 +73,18 @@ def build_app(settings: Settings, store: Store, pool: RunnerPool) -> web.Applica
     app.router.add_post("/api/embeddings", embed.embeddings)
     outrider_version = package_version("outrider")
 
-    async def sign(request: web.Request, response: web.StreamResponse) -> None:
+    async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
         response.headers["Outrider-Version"] = outrider_version
         response.headers.update(cross_origin(origins, request))
 
-    app.on_response_prepare.append(sign)
+    app.on_response_prepare.append(add_headers)
     return app
 
 
 @web.middleware
 async def note_request(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """One line for each request, when it is over."""
-    start_s, status = time.monotonic(), 499  # a cancelled handler: the client went away
+    """Logs one line for each request when it ends."""
+    start_s, status = time.monotonic(), CLIENT_LEFT  # of a handler that is cancelled
     try:
         response = await handler(request)
         status = response.status
@@ -104,7 +106,7 @@ async def tidy_path(request: web.Request, handler: Handler) -> web.StreamRespons
 
 @web.middleware
 async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Every error becomes the contract's status and {"error": text}."""
+    """Every error becomes a status and a body, by the table of the dialect that owns the path."""
     try:
         return await handler(request)
     except web.HTTPNotFound:
@@ -112,26 +114,23 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     except web.HTTPMethodNotAllowed as error:
         allow = {"Allow": error.headers["Allow"]}
         return web.Response(status=405, text="405 method not allowed", headers=allow)
-    except OutriderError as error:
-        return _refusal(error.status, str(error))
-    except InvalidName as error:
-        return _refusal(BadRequest.status, str(error))
-    except (ModelError, GGUFError) as error:
-        return _refusal(500, str(error))
     except web.HTTPException:
         raise
-    except Exception:
-        log.exception("%s %s failed", request.method, request.path)
-        return _refusal(500, "internal error; the daemon's log has the details")
+    except Exception as error:
+        if isinstance(error, ConnectionError) and request.transport is None:
+            return web.Response(status=CLIENT_LEFT)
+        reply = error_table(request.path).explain(error, request)
+        return web.json_response(reply.body, status=reply.status)
 
 
-def _refusal(status: int, text: str) -> web.Response:
-    return web.json_response({"error": text}, status=status)
+def error_table(path: str) -> ErrorTable:
+    """The table of the dialect with the longest prefix of this path."""
+    return ERROR_TABLES[max(filter(path.startswith, ERROR_TABLES), key=len)]
 
 
 @contextlib.asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[str]:
-    """A daemon that answers for as long as the block lasts; gives its URL.
+    """Serves while the block lasts; yields the URL.
 
     Raises ConfigError if the address is taken or does not exist.
     """
@@ -143,7 +142,7 @@ async def running(settings: Settings) -> AsyncIterator[str]:
     )
     runner = web.AppRunner(
         build_app(settings, store, pool),
-        handler_cancellation=True,  # a client that goes away frees its slot
+        handler_cancellation=True,  # a disconnect of the client frees its slot
         access_log=None,
         shutdown_timeout=SHUTDOWN_S,
     )
@@ -164,7 +163,7 @@ async def running(settings: Settings) -> AsyncIterator[str]:
 
 
 async def serve(settings: Settings, pull: str | None, follow: Follow) -> None:
-    """Run in the foreground until SIGINT or SIGTERM; first fetch `pull` if it is missing.
+    """Run in the foreground until SIGINT or SIGTERM; first pull the model `pull` if it is missing.
 
     `follow` shows the progress of the pull.
     """
@@ -188,7 +187,7 @@ async def serve(settings: Settings, pull: str | None, follow: Follow) -> None:
 
 
 async def _completes(work: Coroutine[object, object, None], stop: asyncio.Event) -> bool:
-    """Whether the work came to its end; a stop cancels it."""
+    """Whether the work ended before `stop`, which cancels it."""
     task, stopped = asyncio.create_task(work), asyncio.create_task(stop.wait())
     await asyncio.wait((task, stopped), return_when=asyncio.FIRST_COMPLETED)
     stopped.cancel()
@@ -199,7 +198,7 @@ async def _completes(work: Coroutine[object, object, None], stop: asyncio.Event)
 
 
 async def ensure(store: Store, text: str, follow: Follow) -> None:
-    """Fetch a model unless it is there."""
+    """Pull a model unless the store has it."""
     name = Name.parse(text)
     if not store.find(name):
         await follow(library.report(store, name))

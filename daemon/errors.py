@@ -1,14 +1,14 @@
-"""What can go wrong, and which HTTP status says so.
+"""What can go wrong; each dialect of the API has a table that gives these a status and words.
 
-OutriderError                    500
+OutriderError
 ├── ConfigError                  a setting that cannot be used
-├── BadRequest                   400
-├── NotFound                     404
-├── TooLarge                     413
-├── InvalidFormat                500, as Ollama has it
-├── Busy                         503
-├── Unsupported                  501
-└── RunnerError                  500
+├── BadRequest                   a request that cannot be served as it is
+├── NotFound                     a model that is not in the store
+├── TooLarge                     a request body over the limit
+├── InvalidFormat                a `format` that is no JSON schema
+├── Busy                         too many requests wait for a load
+├── Unsupported                  a part of the API that is not there yet
+└── RunnerError
     ├── LoadFailed               the model did not come up
     ├── RunnerDied               the runner process ended under its streams
     └── DecodeFailed             llama.cpp refused a step
@@ -18,13 +18,9 @@ A runner sends an error as its class name and text (protocol.Failed); `revive` t
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 
 class OutriderError(Exception):
     """An error whose text may be shown to a user as it is."""
-
-    status: ClassVar[int] = 500
 
 
 class ConfigError(OutriderError):
@@ -32,27 +28,19 @@ class ConfigError(OutriderError):
 
 
 class BadRequest(OutriderError):
-    """The client sent something that no retry will mend."""
-
-    status = 400
+    """The request cannot be served as it is; a retry fails too."""
 
 
 class NotFound(OutriderError):
     """The named model is not in the store."""
 
-    status = 404
-
 
 class TooLarge(OutriderError):
     """The request body is larger than the daemon reads."""
 
-    status = 413
-
 
 class Unsupported(OutriderError):
     """A part of the API that this version does not have yet."""
-
-    status = 501
 
 
 class InvalidFormat(OutriderError):
@@ -61,8 +49,6 @@ class InvalidFormat(OutriderError):
 
 class Busy(OutriderError):
     """Too many requests wait for a model to load."""
-
-    status = 503
 
 
 class RunnerError(OutriderError):

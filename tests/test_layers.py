@@ -76,6 +76,7 @@ MAY_IMPORT = {
         *BASE,
         *(
             "runner process",
+            "chat",
             "runner",
             "loading",
             "speculation",

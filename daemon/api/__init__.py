@@ -1,1 +1,1 @@
-"""The dialects that clients speak, one file each."""
+"""What comes over HTTP: text and vectors for all dialects, and a folder for each dialect."""

@@ -1,4 +1,4 @@
-"""Who may talk to the daemon: Host and Origin checks (CONTRACT 4)."""
+"""Which requests are let in: Host and Origin checks (CONTRACT 4)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from aiohttp import web
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+# All constants below are those of Ollama (CONTRACT 4, CORS rules).
 APP_SCHEMES = ("app", "file", "tauri", "vscode-webview", "vscode-file")
 LOCAL_ORIGINS = (
     *(f"http{s}://{host}" for s in ("", "s") for host in ("localhost", "127.0.0.1", "0.0.0.0")),
@@ -20,7 +21,7 @@ LOCAL_ORIGINS = (
 )
 LOCAL_SUFFIXES = (".localhost", ".local", ".internal")
 ALLOW_METHODS = "GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS"
-STAINLESS = (
+STAINLESS = (  # headers of the OpenAI client, each after "x-stainless-"
     "arch async custom-poll-interval helper-method lang os package-version poll-helper "
     "retry-count runtime runtime-version timeout"
 )
@@ -34,7 +35,7 @@ ALLOW_HEADERS = ",".join(
 
 
 class Origins:
-    """The web pages whose scripts may call the daemon."""
+    """The origins of the web pages whose scripts may call the daemon."""
 
     def __init__(self, extra: Iterable[str]) -> None:
         patterns = [*LOCAL_ORIGINS, *extra]
@@ -43,14 +44,14 @@ class Origins:
         self._allowed = re.compile("|".join(parts), re.IGNORECASE)
 
     def allows(self, origin: str, host: str) -> bool:
-        """Whether a page of `origin` may call a daemon that was reached as `host`."""
+        """Whether a page of `origin` may call a daemon that it reached as `host` (name:port)."""
         if self.is_open or origin in (f"http://{host}", f"https://{host}"):
             return True
         return bool(self._allowed.fullmatch(origin))
 
 
 def is_local_host(host: str) -> bool:
-    """Whether a Host header names this machine; the guard against DNS rebinding."""
+    """Whether a Host header names this machine; a rebound DNS name does not."""
     try:
         name = (urlsplit(f"//{host}").hostname or "").lower()
     except ValueError:
@@ -67,7 +68,7 @@ def is_local_host(host: str) -> bool:
 def build_guard(
     origins: Origins, *, check_host: bool
 ) -> Callable[..., Awaitable[web.StreamResponse]]:
-    """A middleware that answers 403 with an empty body to whom it does not know."""
+    """A middleware that refuses foreign hosts and origins with 403 and an empty body."""
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -84,7 +85,7 @@ def build_guard(
 
 
 def cross_origin(origins: Origins, request: web.Request) -> dict[str, str]:
-    """The headers that let a permitted page read the answer."""
+    """The headers that let an allowed page read the answer."""
     host, origin = request.headers.get("Host", ""), request.headers.get("Origin", "")
     if not origin or not origins.allows(origin, host):
         return {}

@@ -1,45 +1,83 @@
-"""How an answer travels: line by line as NDJSON, or folded into one object (CONTRACT 0)."""
+"""How a streamed answer travels: as NDJSON or as server-sent events (SSE)."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from dataclasses import dataclass
 
 import msgspec
 from aiohttp import web
 
-from ..errors import OutriderError
+from .error_table import ErrorTable
 
 Line = dict[str, object]
 Lines = AsyncGenerator[Line, None]
-Fold = Callable[[list[Line]], Line]
 
 
-def last_line(lines: list[Line]) -> Line:
-    """The fold of progress reports: only the end matters."""
-    return lines[-1]
+@dataclass(frozen=True, slots=True)
+class StreamFormat:
+    """Encodes the lines of one stream."""
+
+    content_type: str
+    encode: Callable[[Line], bytes]
+    end: bytes = b""  # ends a stream that did not fail
+
+
+def _encode_ndjson(line: Line) -> bytes:
+    return msgspec.json.encode(line) + b"\n"
+
+
+NDJSON = StreamFormat("application/x-ndjson", _encode_ndjson)
+
+
+def sse(*, event_field: str = "", sentinel: str = "") -> StreamFormat:
+    """Server-sent events (WHATWG HTML 9.2): one `data:` line of compact JSON per line.
+
+    The value of `event_field` in a line also names its event; `sentinel` is the data of a last
+    event. JSON escapes line breaks, so that no event is cut in two.
+    """
+
+    def encode(line: Line) -> bytes:
+        data = b"data: " + msgspec.json.encode(line) + b"\n\n"
+        return f"event: {line[event_field]}\n".encode() + data if event_field else data
+
+    end = f"data: {sentinel}\n\n".encode() if sentinel else b""
+    return StreamFormat("text/event-stream", encode, end)
 
 
 async def respond(
-    request: web.Request, lines: Lines, *, stream: bool, fold: Fold
+    request: web.Request, lines: Lines, stream_format: StreamFormat, errors: ErrorTable
 ) -> web.StreamResponse:
-    """Send the lines. An error before the first of them keeps its HTTP status."""
+    """Send the lines as they come.
+
+    An error before the first line is raised, so that it gets an HTTP status of its own. Any later
+    one is the last line of the stream. A client that leaves ends the lines.
+    """
     async with aclosing(lines):
-        if not stream:
-            return web.json_response(fold([line async for line in lines]))
-        first = await anext(lines)
+        first = stream_format.encode(await anext(lines))
         response = web.StreamResponse()
-        response.content_type = "application/x-ndjson"
-        await response.prepare(request)
-        try:
-            await response.write(_encode(first))
-            async for line in lines:
-                await response.write(_encode(line))
-        except OutriderError as error:
-            await response.write(_encode({"error": str(error)}))
-        await response.write_eof()
+        response.content_type = stream_format.content_type
+        with contextlib.suppress(ConnectionError):  # of the client: `_rest` raises none
+            await response.prepare(request)
+            await response.write(first)
+            async with aclosing(_rest(request, lines, stream_format, errors)) as rest:
+                async for data in rest:
+                    await response.write(data)
+            await response.write_eof()
         return response
 
 
-def _encode(line: Line) -> bytes:
-    return msgspec.json.encode(line) + b"\n"
+async def _rest(
+    request: web.Request, lines: Lines, stream_format: StreamFormat, errors: ErrorTable
+) -> AsyncGenerator[bytes, None]:
+    """What follows the first line; an exception becomes the dialect's error line."""
+    try:
+        async for line in lines:
+            yield stream_format.encode(line)
+    except Exception as error:
+        yield stream_format.encode(errors.explain(error, request, in_stream=True).body)
+    else:
+        if stream_format.end:
+            yield stream_format.end

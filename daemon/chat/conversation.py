@@ -1,4 +1,4 @@
-"""What a conversation is made of: messages, tool calls, and how much the model may think."""
+"""What a conversation is made of: messages, tools, tool calls, and the wish for thinking."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import msgspec
 
 
 class ToolCall(msgspec.Struct, frozen=True):
-    """A call that a model asked for."""
+    """A call of a tool, as a model has written it."""
 
     name: str
     arguments: dict[str, object]
@@ -14,20 +14,20 @@ class ToolCall(msgspec.Struct, frozen=True):
 
 
 class Tool(msgspec.Struct, frozen=True):
-    """A tool that the model may call, as the client described it."""
+    """A tool that the model may call."""
 
-    definition: dict[str, object]  # {"type": "function", "function": {...}}, kept whole
+    definition: dict[str, object]  # the client's {"type": "function", "function": {...}}, unchanged
 
 
 class Message(msgspec.Struct, frozen=True):
-    """One turn of a chat, as a template sees it."""
+    """One turn of a chat. Empty fields are left out when a template renders it."""
 
     role: str
     content: str = ""
     thinking: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
-    tool_name: str = ""
-    tool_call_id: str = ""
+    tool_name: str = ""  # of the tool whose result this is
+    tool_call_id: str = ""  # of the call whose result this is
 
 
 class Conversation(msgspec.Struct, frozen=True, tag=True):
@@ -35,10 +35,12 @@ class Conversation(msgspec.Struct, frozen=True, tag=True):
 
     messages: tuple[Message, ...]
     tools: tuple[Tool, ...] = ()
-    think: bool | str | None = None
+    think: bool | str | None = (
+        None  # a string is a level (CONTRACT 1.7); None: the template decides
+    )
 
 
 class RawPrompt(msgspec.Struct, frozen=True, tag=True):
-    """A prompt that reaches the tokenizer as it is."""
+    """A prompt that is tokenized as it is, without a template."""
 
     text: str

@@ -1,4 +1,4 @@
-"""Many streams at once from one runner: what each says, and what happens when one goes away."""
+"""Many streams at once from one runner: the text of each, and the effect of a disconnect."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def wide_daemon(store_root: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 
 @pytest.fixture(scope="module")
 def lone_daemon(store_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """A single slot: whoever comes second waits for it."""
+    """A single slot: a second request waits for it."""
     env = {"OUTRIDER_NUM_PARALLEL": "1"}
     with start_daemon(store_root, tmp_path_factory.mktemp("lone"), env=env) as running:
         yield running

@@ -78,7 +78,7 @@ def test_a_blob_is_there_once_it_was_uploaded(creating: Daemon, root: Path) -> N
     assert (root / "blobs" / sha256(data).replace(":", "-")).read_bytes() == data
 
 
-def test_a_blob_is_what_its_digest_says(creating: Daemon, root: Path) -> None:
+def test_a_blob_must_match_its_digest(creating: Daemon, root: Path) -> None:
     before = files(root)
     refused = creating.send(f"/api/blobs/{ABSENT}", b"other")
     mismatch = f'digest mismatch, expected "{ABSENT}", got "{sha256(b"other")}"'
@@ -221,13 +221,13 @@ def test_the_command_makes_a_pair_that_decodes_speculatively(
     )
     words = ("--host", creating.url, "create", "pair", "-f", str(modelfile))
     assert exit_code(words) == 0, capsys.readouterr().err
-    told = capsys.readouterr().err.splitlines()
-    assert told[:4] == [
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:4] == [
         f"{verb} {name}.gguf"
         for name in ("gemma4", "assistant")
         for verb in ("hashing", "uploading")
     ]
-    assert told[-1] == "success"
+    assert lines[-1] == "success"
 
     # Whether drafts pay for such a small model is not tested here.
     speculation = chat(creating, draft_fixed=8)["speculation"]

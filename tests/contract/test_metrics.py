@@ -13,7 +13,7 @@ ASK = {"model": "tiny", "prompt": "metrics", "raw": True, "stream": False}
 
 
 def value(daemon: Daemon, name: str) -> float:
-    """The figure of the tiny model; 0 before it is first told."""
+    """The figure of the tiny model; 0 before it first appears."""
     text = daemon.get("/metrics")[1]["text"]
     found = re.search(rf'^{name}{{[^}}]*model="tiny:latest"[^}}]*}} (\S+)$', text, re.MULTILINE)
     return float(found[1]) if found else 0.0

@@ -1,1 +1,1 @@
-"""Ollama's own dialect: reads its requests, words its answers and errors."""
+"""Ollama's dialect: reads its requests, words its answers and errors."""

@@ -1,4 +1,4 @@
-"""How files reach the store before a model is made of them (CONTRACT 1.15)."""
+"""How uploaded files reach the store, from which /api/create makes models (CONTRACT 1.15)."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ..state import APP_STATE
 
 async def check(request: web.Request) -> web.Response:
     """HEAD /api/blobs/:digest"""
-    blobs, digest = _asked(request)
+    blobs, digest = _target(request)
     return web.Response(status=200 if blobs.has(digest) else 404)
 
 
 async def upload(request: web.Request) -> web.Response:
-    """POST /api/blobs/:digest; nothing is kept of a body that ends early or is another one."""
-    blobs, digest = _asked(request)
+    """POST /api/blobs/:digest; a body that ends early or has another digest leaves nothing."""
+    blobs, digest = _target(request)
     if blobs.has(digest):
         return web.Response()
     try:
@@ -45,8 +45,8 @@ async def _append(partial: Partial, chunk: bytes) -> None:
     await in_thread(lambda _: partial.write(chunk))
 
 
-def _asked(request: web.Request) -> tuple[Blobs, str]:
-    """The blobs, and the digest in the path. Raises BadRequest."""
+def _target(request: web.Request) -> tuple[Blobs, str]:
+    """The store's blobs, and the digest in the path. Raises BadRequest."""
     blobs, digest = request.app[APP_STATE].model_index.store.blobs, request.match_info["digest"]
     try:
         blobs.path(digest)

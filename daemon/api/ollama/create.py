@@ -1,9 +1,8 @@
-"""How a client has a model made: /api/create (CONTRACT 7.4)."""
+"""How Ollama's dialect reads and words /api/create (CONTRACT 7.4)."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import PurePosixPath
 
@@ -18,9 +17,9 @@ from ....models.store import Store
 from ...errors import BadRequest, OutriderError
 from ...parameters import check_parameters
 from ..state import APP_STATE
-from ..streaming import Line, last_line, respond
+from ..streaming import Line, Lines
 from . import wire
-from .library import report
+from .library import report, send_progress
 
 SUCCESS: Line = {"status": "success"}
 
@@ -29,11 +28,11 @@ async def create(request: web.Request) -> web.StreamResponse:
     """POST /api/create"""
     body = await wire.read(request, wire.CreateRequest)
     lines = _lines(request.app[APP_STATE].model_index.store, _order(body))
-    return await respond(request, lines, stream=body.stream, fold=last_line)
+    return await send_progress(request, lines, stream=body.stream)
 
 
-async def _lines(store: Store, order: Order) -> AsyncGenerator[Line, None]:
-    """The statuses; a base that is missing is fetched first."""
+async def _lines(store: Store, order: Order) -> Lines:
+    """The statuses; a base that is missing is pulled first."""
     if order.base and not await asyncio.to_thread(store.find, order.base):
         async with aclosing(report(store, order.base)) as lines:
             async for line in lines:
@@ -52,7 +51,7 @@ async def _lines(store: Store, order: Order) -> AsyncGenerator[Line, None]:
 
 
 def _order(body: wire.CreateRequest) -> Order:
-    """What was asked for. Raises BadRequest."""
+    """The request for `models.create`. Raises BadRequest."""
     name = _name(body.model or body.name)
     _refuse_unsupported(body)
     if not (body.base or body.files):
@@ -75,7 +74,7 @@ def _order(body: wire.CreateRequest) -> Order:
 
 
 def _refuse_unsupported(body: wire.CreateRequest) -> None:
-    """What this version would otherwise silently leave out."""
+    """Raises BadRequest for a field that would otherwise be ignored silently."""
     if body.quantize or body.quantization or body.draft_quantize:
         raise BadRequest(
             "quantizing is not supported: run llama.cpp's llama-quantize and use the file it writes"
@@ -83,7 +82,7 @@ def _refuse_unsupported(body: wire.CreateRequest) -> None:
     if body.remote_host:
         raise BadRequest("models of a remote host are not supported: ask that host itself")
     if body.info:
-        raise BadRequest("info is not supported: what a model is comes from its GGUF file")
+        raise BadRequest("info is not supported: the facts of a model come from its GGUF file")
 
 
 def _name(text: str) -> Name:
@@ -94,7 +93,7 @@ def _name(text: str) -> Name:
 
 
 def _files(files: Files) -> Files:
-    """Names that stay in their folder, and digests that are some."""
+    """The same files. Raises BadRequest for a path that leaves its folder or a bad digest."""
     for name, digest in files.items():
         path = PurePosixPath(name)
         if not name or path.is_absolute() or ".." in path.parts:

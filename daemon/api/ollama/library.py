@@ -1,4 +1,4 @@
-"""Ollama's own dialect: the routes about models, not text.
+"""How Ollama's dialect answers the routes about models: tags, ps, show, copy, delete and pull.
 
 See CONTRACT 1.12, 1.13, 1.14, 1.15 and 1.16.
 """
@@ -6,7 +6,6 @@ See CONTRACT 1.12, 1.13, 1.14, 1.15 and 1.16.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import asdict
 from datetime import datetime, timedelta
@@ -28,11 +27,12 @@ from ...protocol import Ready, Stats
 from ...runners.model_info import ModelInfo
 from ...runners.pool import LoadedModel
 from ..state import APP_STATE
-from ..streaming import Line, last_line, respond
+from ..streaming import NDJSON, Line, Lines, respond
 from . import wire
+from .errors import ERRORS
 
-API_VERSION = "0.33.0"  # the Ollama API that is implemented; clients gate features on it
-FOREVER_S = 100 * 365 * 86400.0  # what a far future date stands for
+API_VERSION = "0.33.0"  # of Ollama; clients enable features by it (CONTRACT 1)
+FOREVER_S = 100 * 365 * 86400.0  # seconds; shows "forever" as a date far ahead (CONTRACT 1.13)
 
 
 async def root(_request: web.Request) -> web.Response:
@@ -62,10 +62,8 @@ async def ps(request: web.Request) -> web.Response:
     state = request.app[APP_STATE]
     details = {m.digest: _details(m, info) for m, info in await state.model_index.list()}
     now = datetime.now().astimezone()
-    loaded = [
-        _loaded(loaded, details.get(loaded.digest), now) for loaded in state.pool.loaded_models
-    ]
-    return web.json_response({"models": loaded})
+    models = [_loaded(m, details.get(m.digest), now) for m in state.pool.loaded_models]
+    return web.json_response({"models": models})
 
 
 async def show(request: web.Request) -> web.Response:
@@ -109,13 +107,24 @@ async def delete(request: web.Request) -> web.Response:
 
 async def pull(request: web.Request) -> web.StreamResponse:
     """POST /api/pull"""
-    body = await wire.read(request, wire.NameRequest)
+    body = await wire.read(request, wire.PullRequest)
     name = _name(body.model or body.name, "invalid model name")
+    if body.insecure:
+        raise BadRequest("insecure is not supported: models are fetched over HTTPS")
     lines = report(request.app[APP_STATE].model_index.store, name)
-    return await respond(request, lines, stream=body.stream, fold=last_line)
+    return await send_progress(request, lines, stream=body.stream)
 
 
-async def report(store: Store, name: Name) -> AsyncGenerator[Line, None]:
+async def send_progress(request: web.Request, lines: Lines, *, stream: bool) -> web.StreamResponse:
+    """Reports of progress: all of them as they come, or the last one alone."""
+    if stream:
+        return await respond(request, lines, NDJSON, ERRORS)
+    async with aclosing(lines):
+        *_, last = [line async for line in lines]
+    return web.json_response(last)
+
+
+async def report(store: Store, name: Name) -> Lines:
     """The lines of a pull (CONTRACT 1.16)."""
     try:
         async with aclosing(fetch(store, name)) as steps:
@@ -133,7 +142,7 @@ def _name(text: str, invalid: str) -> Name:
 
 
 def _details(model: StoredModel, info: ModelInfo | None) -> Line:
-    """The `details` object; what the config does not say is read from the weights."""
+    """The `details` object; the header of the weights fills in for the config."""
     config, header = model.config, info.header if info else None
     family = config.model_family or (header.architecture if header else "")
     return {
@@ -172,12 +181,12 @@ def _loaded(loaded: LoadedModel, details: Line | None, now: datetime) -> Line:
         "expires_at": expires.isoformat(),
         "size_vram": loaded.runner.ready.size_vram_bytes,
         "context_length": loaded.load.num_ctx,
-        **_speculating(loaded.runner.ready, loaded.runner.stats),
+        **_speculation(loaded.runner.ready, loaded.runner.stats),
     }
 
 
-def _speculating(ready: Ready, stats: Stats) -> Line:
-    """What reading ahead has done for this model since it was loaded; nothing if nobody does."""
+def _speculation(ready: Ready, stats: Stats) -> Line:
+    """Drafts since the model was loaded; empty if it has no drafter and none was refused."""
     if not (ready.drafters or ready.refusal):
         return {}
     return {

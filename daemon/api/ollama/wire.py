@@ -1,4 +1,4 @@
-"""What a native request looks like, and how a bad one is refused (CONTRACT 0 and 1)."""
+"""The fields of Ollama's requests, and how a bad request is refused (CONTRACT 0 and 1)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _think(value: object) -> object:
 
 
 def _texts(value: object) -> object:
-    """One text or several; an empty one that stands alone is none (CONTRACT 1.10)."""
+    """A string or a list of strings; a single empty string counts as no text (CONTRACT 1.10)."""
     if isinstance(value, str):
         return [value] if value else []
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
@@ -47,7 +47,7 @@ JsonObject = dict[str, object]
 
 
 class WireModel(BaseModel):
-    """A JSON object: keys in any case, null means "not given", unknown keys are ignored."""
+    """A JSON object: keys match in any case, null means "not given", unknown keys are ignored."""
 
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
 
@@ -82,7 +82,7 @@ class WireMessage(WireModel):
 
 
 class CompletionFields(WireModel):
-    """What generate and chat share."""
+    """The fields that generate and chat share."""
 
     model: str = ""
     stream: bool = True
@@ -122,7 +122,7 @@ class EmbedRequest(WireModel):
 
 
 class EmbeddingsRequest(WireModel):
-    """The older way to ask, for one vector."""
+    """The older route, for one vector."""
 
     model: str = ""
     prompt: str = ""
@@ -144,15 +144,19 @@ class CopyRequest(WireModel):
 
 
 class NameRequest(WireModel):
-    """Pull and delete: `name` is the old spelling of `model`."""
+    """`name` is the old spelling of `model`."""
 
     model: str = ""
     name: str = ""
+
+
+class PullRequest(NameRequest):
+    insecure: bool = False  # plain HTTP, which is refused
     stream: bool = True
 
 
 class CreateRequest(WireModel):
-    """`name` and `quantization` are old spellings; files are digests by name."""
+    """`name` and `quantization` are old spellings; files map names to digests."""
 
     model: str = ""
     name: str = ""
@@ -199,9 +203,10 @@ MAX_BODY = web.AppKey("max_body", int)
 
 
 def _parse(body: str) -> object:
-    """The first value in the body. Raises ValueError.
+    """The first JSON value in the body. Raises ValueError.
 
-    Half of an emoji, as clients that cut a string send it, becomes U+FFFD: it has no UTF-8.
+    A lone surrogate, as sent by clients that cut a string inside an emoji, becomes U+FFFD, because
+    UTF-8 cannot encode it.
     """
     value: object = json.JSONDecoder(parse_constant=_refuse).raw_decode(body)[0]
     if not SURROGATE.search(body):

@@ -1,1 +1,1 @@
-"""Pure text: what the model wrote -> thinking and content."""
+"""Pure text: the output of a model is split into thinking, tool calls and content."""

@@ -1,4 +1,4 @@
-"""How a model's output is split into thinking, tool calls and content: the protocol of parsers."""
+"""How a model's output is split into thinking, content and tool calls: the protocol of parsers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..conversation import ToolCall
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """What is certain of the output so far, beyond what was returned before."""
+    """A split part of the output. It is false if empty; `+` joins it with the part that follows."""
 
     content: str = ""
     thinking: str = ""
@@ -28,19 +28,19 @@ class Parsed:
 
 
 class OutputParser(Protocol):
-    """Splits one output, piece by piece; a marker may arrive in parts."""
+    """Splits one output that arrives in pieces, which may cut a marker anywhere."""
 
     @property
     def is_thinking(self) -> bool:
-        """Whether the next text is inside a thinking block, where no grammar binds it."""
+        """Whether the next text belongs to a thinking block, where no grammar applies."""
         ...
 
     def push(self, text: str) -> Parsed:
-        """Take further text."""
+        """Take the next piece. Returns only what no later piece can change."""
         ...
 
     def finish(self) -> Parsed:
-        """What was held back when the output ends."""
+        """The output has ended. Returns the text that was held back."""
         ...
 
 

@@ -9,8 +9,10 @@ from .thinking import OPEN, ThinkingParser
 
 CONTENT, THINKING = "content", "thinking"
 
-# Each takes the rendered prompt, which may already open a block that the output goes on with.
-PARSERS: Mapping[str, Callable[[str], OutputParser]] = {
+MakeParser = Callable[[str], OutputParser]
+"""Makes the parser of one output from its rendered prompt, which may end inside an open block."""
+
+PARSERS: Mapping[str, MakeParser] = {
     CONTENT: lambda _prompt: ContentParser(),
     THINKING: lambda prompt: ThinkingParser(opened=prompt.rstrip().endswith(OPEN)),
 }

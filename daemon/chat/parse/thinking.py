@@ -1,4 +1,4 @@
-"""Which part of the model's text is thinking, and which is the answer (CONTRACT 8.2)."""
+"""Which part of an output is thinking, and which is content: `<think>` tags (CONTRACT 8.2)."""
 
 from __future__ import annotations
 
@@ -10,30 +10,31 @@ OPEN, CLOSE = "<think>", "</think>"
 
 
 class _State(Enum):
-    START = auto()  # nothing but blanks so far: an opening tag still counts
+    START = auto()  # only blanks so far, so that an opening tag still counts
     THINKING = auto()
-    AFTER = auto()  # blanks between the closing tag and the answer are eaten
+    AFTER = auto()  # after the closing tag, where blanks are dropped
     CONTENT = auto()
 
 
 class ThinkingParser:
-    """Splits one answer, piece by piece; a tag may arrive in parts.
+    """Splits one output that arrives in pieces, which may cut a tag anywhere.
 
-    The opening tag counts only at the very start, and only the first block is recognised.
+    The opening tag counts only at the very start of the output, and only the first block counts.
     """
 
     def __init__(self, *, opened: bool) -> None:
-        """`opened`: the prompt already ends with the opening tag."""
+        """`opened`: the prompt ends with the opening tag, so the output begins inside a block."""
         self._state = _State.THINKING if opened else _State.START
-        self._held = ""
-        self._is_first = True
+        self._held = ""  # may be the start of a tag, or blanks that may be dropped
+        self._at_start = True  # of the block: leading blanks are dropped
 
     @property
     def is_thinking(self) -> bool:
-        """Whether the model is inside its thinking block."""
+        """Whether the next text belongs to the thinking block."""
         return self._state is _State.THINKING
 
     def push(self, text: str) -> Parsed:
+        """Take the next piece. Returns only what no later piece can change."""
         self._held += text
         thinking = ""
         if self._state is _State.START:
@@ -48,13 +49,14 @@ class ThinkingParser:
         return Parsed(content, thinking)
 
     def finish(self) -> Parsed:
-        """What was held back when the answer ends."""
+        """The output has ended. Returns the text that was held back."""
         held, self._held = self._held, ""
         if self._state is _State.THINKING:
             return Parsed(thinking=held)
         return Parsed() if self._state is _State.AFTER else Parsed(held)
 
     def _open(self) -> None:
+        """Leave START once the text is known to begin with the opening tag, or not to."""
         start = self._held.lstrip()
         if start.startswith(OPEN):
             self._held, self._state = start.removeprefix(OPEN), _State.THINKING
@@ -62,9 +64,10 @@ class ThinkingParser:
             self._state = _State.CONTENT
 
     def _think(self) -> str:
-        if self._is_first:
+        """The certain part of the thinking; the start of a closing tag is held back."""
+        if self._at_start:
             self._held = self._held.lstrip()
-            self._is_first = not self._held
+            self._at_start = not self._held
         text, tag, rest = self._held.partition(CLOSE)
         if tag:
             self._held, self._state = rest, _State.AFTER

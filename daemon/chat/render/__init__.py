@@ -1,1 +1,1 @@
-"""Pure text: messages -> the prompt that a model reads."""
+"""Pure text: messages become the prompt of a model."""

@@ -1,4 +1,4 @@
-"""How a GGUF's own Jinja template turns messages into a prompt (GUIDE 8.2)."""
+"""How a Jinja chat template turns messages into a prompt (GUIDE 8.2)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from ...errors import BadRequest
 
-# Whatever an expression in a template can raise: one bad template must not end the runner.
+# The exceptions that an expression in a template can raise. A bad template must not end the runner.
 FAULTS = (
     jinja2.TemplateError,
     ArithmeticError,
@@ -26,10 +26,10 @@ FAULTS = (
 
 
 class ChatTemplate:
-    """A compiled chat template; sandboxed, since it comes with the weights."""
+    """A compiled chat template. It is sandboxed, because it comes from a downloaded file."""
 
     def __init__(self, source: str, *, bos: str, eos: str) -> None:
-        """Raises jinja2.TemplateSyntaxError for a template that cannot be read."""
+        """`bos` and `eos` are the texts of these tokens. Raises jinja2.TemplateSyntaxError."""
         env = ImmutableSandboxedEnvironment(
             trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
         )
@@ -48,7 +48,7 @@ class ChatTemplate:
         tools: Sequence[Mapping[str, object]] = (),
         think: bool | str | None,
     ) -> str:
-        """The prompt, up to where the assistant begins. Raises BadRequest if the template does."""
+        """The prompt, up to where the assistant begins. Raises BadRequest if the template fails."""
         facts: dict[str, object] = {"tools": tools} if tools else {}
         if think is not None:
             facts["enable_thinking"] = bool(think)
@@ -63,7 +63,7 @@ class ChatTemplate:
 
 
 class PlainTemplate:
-    """What stands in for a template where a model has none: the contents, one after another."""
+    """Joins the contents with blank lines, for a model without a chat template."""
 
     thinks = False
 
@@ -87,5 +87,5 @@ def _refuse(text: str) -> NoReturn:
 
 
 def _to_json(value: object, indent: int | None = None, **_options: object) -> str:
-    """Plain JSON: jinja's own filter escapes it for HTML."""
+    """Plain JSON; the filter of jinja2 would escape it for HTML."""
     return json.dumps(value, ensure_ascii=False, indent=indent)

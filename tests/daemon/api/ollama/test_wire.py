@@ -1,4 +1,4 @@
-"""Requests: what a body may look like, and what a bad one is told (CONTRACT 0 and 1)."""
+"""Requests: which bodies are accepted, and how a bad one is refused (CONTRACT 0 and 1)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
+from outrider.daemon.api.ollama.errors import ERRORS
 from outrider.daemon.api.ollama.wire import (
     MAX_BODY,
     ChatRequest,
@@ -28,12 +29,13 @@ LEVELS = '"high", "medium", "low", "max", true, or false'
 
 
 async def parse(request: web.Request) -> web.Response:
-    """What the request says beyond the defaults, or its error."""
+    """The fields of the request that differ from the defaults, or its error."""
     kinds: dict[str, type[CompletionFields]] = {"generate": GenerateRequest, "chat": ChatRequest}
     try:
         body = await read(request, kinds[request.match_info["kind"]])
     except OutriderError as error:
-        return web.json_response({"error": str(error)}, status=error.status)
+        reply = ERRORS.explain(error, request)
+        return web.json_response(reply.body, status=reply.status)
     return web.json_response(body.model_dump(exclude_defaults=True))
 
 

@@ -47,7 +47,9 @@ def test_contents_are_not_escaped() -> None:
     ("think", "text"),
     [(None, "unset unset"), (True, "True unset"), (False, "False unset"), ("high", "True high")],
 )
-def test_thinking_is_told_only_when_it_was_asked_for(think: bool | str | None, text: str) -> None:
+def test_the_template_sees_the_think_option_only_if_it_is_set(
+    think: bool | str | None, text: str
+) -> None:
     source = "{{ enable_thinking|default('unset') }} {{ reasoning_effort|default('unset') }}"
     assert render(source, think=think) == text
 
@@ -146,7 +148,7 @@ def test_whatever_a_template_does_wrong_is_one_clear_error(source: str) -> None:
         render(source)
 
 
-def test_a_template_that_cannot_be_read_says_so_at_once() -> None:
+def test_a_template_that_cannot_be_read_fails_when_it_is_compiled() -> None:
     with pytest.raises(jinja2.TemplateSyntaxError):
         ChatTemplate("{% if %}", bos="", eos="")
 

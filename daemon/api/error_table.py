@@ -1,0 +1,43 @@
+"""How an error becomes an answer: each dialect has one table of statuses and wording."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from aiohttp import web
+
+INTERNAL = "internal error; the daemon's log has the details"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorReply:
+    status: int  # HTTP
+    body: dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorTable:
+    """The errors that a dialect words; every other exception is an internal error."""
+
+    statuses: Mapping[type[Exception], int]  # the first class that fits the error decides
+    body: Callable[[int, str], dict[str, object]]  # from the HTTP status and the text
+
+    def explain(
+        self, error: Exception, request: web.Request, *, in_stream: bool = False
+    ) -> ErrorReply:
+        """The answer to a request that failed.
+
+        The text of an internal error reaches the log alone. An expected error is logged only
+        `in_stream`, where the HTTP status (200) does not show it.
+        """
+        for kind, status in self.statuses.items():
+            if isinstance(error, kind):
+                if in_stream:
+                    log.warning("%s %s ended early: %s", request.method, request.path, error)
+                return ErrorReply(status, self.body(status, str(error)))
+        log.error("%s %s failed", request.method, request.path, exc_info=error)
+        return ErrorReply(500, self.body(500, INTERNAL))

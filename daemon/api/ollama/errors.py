@@ -1,0 +1,23 @@
+"""How Ollama's dialect words errors: `{"error": text}` and the HTTP status (CONTRACT 0 and 1)."""
+
+from __future__ import annotations
+
+from ....models.errors import InvalidName, ModelError
+from ....quant.gguf import GGUFError
+from ...errors import BadRequest, Busy, NotFound, OutriderError, TooLarge, Unsupported
+from ..error_table import ErrorTable
+
+ERRORS = ErrorTable(
+    {
+        BadRequest: 400,
+        InvalidName: 400,
+        NotFound: 404,
+        TooLarge: 413,
+        Unsupported: 501,
+        Busy: 503,
+        OutriderError: 500,
+        ModelError: 500,
+        GGUFError: 500,
+    },
+    lambda _status, text: {"error": text},
+)

@@ -1,0 +1,402 @@
+"""The routes about models, vectors and files, without weights (CONTRACT 0 and 1.10 to 1.16)."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import sys
+from collections.abc import AsyncGenerator
+from datetime import datetime
+
+import numpy as np
+import pytest
+from aiohttp import web
+from fake_runner import DONE
+from front import Front
+from outrider.daemon.api.ollama import library
+from outrider.daemon.cli import entry
+from outrider.daemon.errors import BadRequest, RunnerDied
+from outrider.daemon.protocol import Delta, Ready, Stats
+from outrider.models.errors import PullFailed
+from outrider.models.name import Name
+from outrider.models.pull import PullProgress
+from outrider.models.store import Store
+
+pytestmark = pytest.mark.unit
+
+INTERNAL = "internal error; the daemon's log has the details"
+INSECURE = "insecure is not supported: models are fetched over HTTPS"
+ABSENT = "sha256:" + "0" * 64
+TESTED = {
+    *("GET /", "HEAD /", "GET /metrics", "HEAD /metrics", "GET /api/version", "HEAD /api/version"),
+    *("GET /api/tags", "HEAD /api/tags", "GET /api/ps", "HEAD /api/ps", "POST /api/show"),
+    *("POST /api/copy", "DELETE /api/delete", "POST /api/pull", "POST /api/create"),
+    *("HEAD /api/blobs/{digest}", "POST /api/blobs/{digest}", "POST /api/embed"),
+    *("POST /api/embeddings", "POST /api/generate", "POST /api/chat"),
+}
+
+
+async def test_every_route_is_tested_here_or_beside(front: Front) -> None:
+    app = front.client.app
+    assert isinstance(app, web.Application)
+    routes = {
+        f"{route.method} {route.resource.canonical}"
+        for route in app.router.routes()
+        if route.resource
+    }
+    assert routes == TESTED
+
+
+async def test_root_and_version(front: Front) -> None:
+    assert await front.send("GET", "/") == (200, "Ollama is running")
+    assert await front.send("HEAD", "/") == (200, "")
+    assert await front.get("/api/version") == (200, {"version": "0.33.0"})
+    for path in ("/metrics", "/api/version", "/api/tags", "/api/ps"):
+        assert await front.send("HEAD", path) == (200, "")
+
+
+async def test_every_answer_names_the_version(front: Front) -> None:
+    for path in ("/", "/api/nothing"):
+        async with front.client.get(path) as answer:
+            assert answer.headers["Outrider-Version"]
+
+
+async def test_what_is_no_route(front: Front) -> None:
+    assert await front.send("GET", "/api/nothing") == (404, "404 page not found")
+    async with front.client.get("/api/chat") as answer:
+        assert (answer.status, await answer.text()) == (405, "405 method not allowed")
+        assert answer.headers["Allow"] == "POST"
+    for method, status in (("GET", 301), ("POST", 307)):
+        async with front.client.request(method, "/api/tags/", allow_redirects=False) as answer:
+            assert (answer.status, answer.headers["Location"]) == (status, "/api/tags")
+
+
+async def test_strangers_are_kept_out(front: Front) -> None:
+    for headers in ({"Host": "evil.example"}, {"Origin": "https://evil.example"}):
+        async with front.client.get("/api/tags", headers=headers) as answer:
+            assert (answer.status, await answer.text()) == (403, "")
+
+
+@pytest.mark.parametrize(("body", "error"), [(b"", "missing request body"), (b"{", "invalid JSON")])
+async def test_what_is_no_request(front: Front, body: bytes, error: str) -> None:
+    for path in ("generate", "chat", "embed", "embeddings", "show", "copy", "pull", "create"):
+        status, answer = await front.post(f"/api/{path}", body)
+        assert status == 400
+        assert answer["error"].startswith(error)
+
+
+async def test_tags(front: Front) -> None:
+    rows = {row["name"]: row for row in (await front.get("/api/tags"))[1]["models"]}
+    assert {"chat:latest", "thinker:latest", "vectors:latest", "full:latest"} <= rows.keys()
+    assert rows["thinker:latest"]["capabilities"] == ["completion", "thinking"]
+    assert rows["vectors:latest"]["capabilities"] == ["embedding"]
+    assert rows["chat:latest"]["details"] == {
+        "parent_model": "",
+        "format": "gguf",
+        "family": "llama",
+        "families": ["llama"],
+        "parameter_size": "0",
+        "quantization_level": "F32",
+        "context_length": 8192,
+        "embedding_length": 64,
+    }
+
+
+async def test_ps(front: Front) -> None:
+    assert await front.get("/api/ps") == (200, {"models": []})
+    await front.post("/api/generate", {"model": "full", "keep_alive": 60})
+    (row,) = (await front.get("/api/ps"))[1]["models"]
+    assert (row["name"], row["model"]) == ("full:latest", "full:latest")
+    assert (row["size"], row["size_vram"], row["context_length"]) == (1000, 400, 4096)
+    assert row["details"]["family"] == "llama"
+    left = datetime.fromisoformat(row["expires_at"]) - datetime.now().astimezone()
+    assert 50 < left.total_seconds() < 70
+    assert "speculation" not in row
+
+
+async def test_ps_shows_forever_as_a_date_far_ahead(front: Front) -> None:
+    await front.post("/api/generate", {"model": "chat", "keep_alive": -1})
+    (row,) = (await front.get("/api/ps"))[1]["models"]
+    assert datetime.fromisoformat(row["expires_at"]).year > datetime.now().year + 90
+
+
+async def test_ps_reports_speculation(front: Front) -> None:
+    front.runners.ready = Ready(1, 0, drafters=("ngram",))
+    front.runners.stats = Stats(
+        drafted_tokens=12, accepted_tokens=9, drafts=4, speculated_ns=50, plain_ns=80
+    )
+    await front.post("/api/generate", {"model": "chat"})
+    assert (await front.get("/api/ps"))[1]["models"][0]["speculation"] == {
+        "drafters": ["ngram"],
+        "drafted": 12,
+        "accepted": 9,
+        "mean_length": 3.0,
+        "estimated_speedup": 1.6,
+    }
+
+
+async def test_ps_gives_the_reason_of_a_refused_drafter(front: Front) -> None:
+    front.runners.ready = Ready(1, 0, refusal="the vocabularies differ")
+    await front.post("/api/generate", {"model": "chat"})
+    assert (await front.get("/api/ps"))[1]["models"][0]["speculation"] == {
+        "drafters": [],
+        "refusal": "the vocabularies differ",
+        "drafted": 0,
+        "accepted": 0,
+        "mean_length": 0.0,
+        "estimated_speedup": 1.0,
+    }
+
+
+async def test_metrics(front: Front) -> None:
+    front.runners.stats = Stats(steps=3, slots_busy=1)
+    await front.post("/api/generate", {"model": "chat"})
+    status, text = await front.send("GET", "/metrics")
+    assert status == 200
+    assert 'outrider_steps_total{model="chat:latest"} 3.0' in text
+    assert 'outrider_slots_busy{model="chat:latest"} 1.0' in text
+
+
+async def test_show(front: Front) -> None:
+    status, shown = await front.post("/api/show", {"name": "full", "system": "mine"})
+    assert status == 200
+    assert shown["system"] == "mine"
+    assert shown["parameters"].split() == ["num_predict", "7"]
+    assert shown["capabilities"] == ["completion"]
+    assert shown["model_info"]["general.parameter_count"] == 0
+    verbose = (await front.post("/api/show", {"model": "full", "verbose": True}))[1]
+    assert verbose["system"] == "be kind"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "error"),
+    [
+        ({}, 400, "model is required"),
+        ({"model": "nobody"}, 404, "model 'nobody:latest' not found"),
+        ({"model": "a//b"}, 400, "invalid model name"),
+        ({"model": "chat", "options": {"top_k": "x"}}, 500,
+         'option "top_k" must be of type integer'),
+    ],
+)  # fmt: skip
+async def test_show_refuses(front: Front, body: dict[str, object], status: int, error: str) -> None:
+    assert await front.post("/api/show", body) == (status, {"error": error})
+
+
+async def test_copy_and_delete(front: Front) -> None:
+    copied = await front.send("POST", "/api/copy", {"source": "chat", "destination": "second"})
+    assert copied == (200, "")
+    assert front.store.find(Name.parse("second"))
+    assert await front.send("DELETE", "/api/delete", {"model": "second"}) == (200, "")
+    assert front.store.find(Name.parse("second")) is None
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "error"),
+    [
+        ("POST", "copy", {"destination": "x"}, 400, 'source "" is invalid'),
+        ("POST", "copy", {"source": "chat", "destination": "../x"}, 400,
+         'destination "../x" is invalid'),
+        ("POST", "copy", {"source": "nobody", "destination": "x"}, 404,
+         'model "nobody" not found'),
+        ("DELETE", "delete", {}, 400, "model is required"),
+        ("DELETE", "delete", {"name": "a//b"}, 400, 'name "a//b" is invalid'),
+        ("DELETE", "delete", {"name": "nobody"}, 404, "model 'nobody' not found"),
+    ],
+)  # fmt: skip
+async def test_copy_and_delete_refuse(
+    front: Front, method: str, path: str, body: dict[str, object], status: int, error: str
+) -> None:
+    expected = (status, f'{{"error": {_quoted(error)}}}')
+    assert await front.send(method, f"/api/{path}", body) == expected
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+async def fetched(_store: Store, _name: Name) -> AsyncGenerator[PullProgress, None]:
+    yield PullProgress("pulling manifest")
+    yield PullProgress("pulling aa", "sha256:aa", 10, 5)
+    yield PullProgress("success")
+
+
+async def test_pull(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "fetch", fetched)
+    assert await front.lines("/api/pull", {"model": "m", "insecure": False}) == [
+        {"status": "pulling manifest"},
+        {"status": "pulling aa", "digest": "sha256:aa", "total": 10, "completed": 5},
+        {"status": "success"},
+    ]
+    whole = await front.post("/api/pull", {"name": "m", "stream": False})
+    assert whole == (200, {"status": "success"})
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [(PullFailed("no such model"), "no such model"), (KeyError("secret"), INTERNAL)],
+)
+async def test_a_pull_that_fails(
+    front: Front, monkeypatch: pytest.MonkeyPatch, error: Exception, text: str
+) -> None:
+    async def broken(_store: Store, _name: Name) -> AsyncGenerator[PullProgress, None]:
+        yield PullProgress("pulling manifest")
+        raise error
+
+    monkeypatch.setattr(library, "fetch", broken)
+    lines = await front.lines("/api/pull", {"model": "m"})
+    assert lines == [{"status": "pulling manifest"}, {"error": text}]
+    assert await front.post("/api/pull", {"model": "m", "stream": False}) == (500, {"error": text})
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_an_insecure_pull_is_refused(front: Front, stream: bool) -> None:
+    body = {"model": "chat", "insecure": True, "stream": stream}
+    assert await front.post("/api/pull", body) == (400, {"error": INSECURE})
+    bad = await front.post("/api/pull", {"model": "a b", "stream": stream})
+    assert bad == (400, {"error": "invalid model name"})
+
+
+@pytest.mark.parametrize("command", [("pull", "nobody"), ("run", "nobody", "hello")])
+async def test_the_command_s_insecure_ends_with_one_line(
+    front: Front,
+    command: tuple[str, ...],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    words = ["--host", front.url, *command, "--insecure"]
+    assert await asyncio.to_thread(entry.exit_code, words) == 1
+    assert capsys.readouterr() == ("", f"Error: {INSECURE}\n")
+
+
+async def test_blobs_and_create(front: Front) -> None:
+    data = front.store.resolve("chat").model_path
+    assert data
+    content = data.read_bytes() + b"\0" * 32  # other bytes than any model that is there
+    digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    path = f"/api/blobs/{digest}"
+    assert await front.send("HEAD", path) == (404, "")
+    assert await front.send("POST", path, content) == (201, "")
+    assert await front.send("POST", path, b"not read") == (200, "")
+    assert await front.send("HEAD", path) == (200, "")
+    body = {"model": "made", "files": {"a.gguf": digest}, "system": "be brief"}
+    statuses = [line["status"] for line in await front.lines("/api/create", body)]
+    assert statuses[0] == "parsing GGUF"
+    assert statuses[-2:] == ["writing manifest", "success"]
+    assert front.store.resolve("made").system == "be brief"
+    again = {"model": "made", "from": "chat", "stream": False}
+    assert await front.post("/api/create", again) == (200, {"status": "success"})
+
+
+async def test_blobs_refuse(front: Front) -> None:
+    for digest, error in (
+        ("md5:1", "invalid digest format"),
+        (ABSENT, f'digest mismatch, expected "{ABSENT}", got "sha256:'
+                 f'{hashlib.sha256(b"x").hexdigest()}"'),
+    ):  # fmt: skip
+        assert await front.post(f"/api/blobs/{digest}", b"x") == (400, {"error": error})
+    assert await front.send("HEAD", "/api/blobs/md5:1") == (400, "")
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        ({"model": ""}, "invalid model name"),
+        ({"model": "m"}, "neither 'from' or 'files' was specified"),
+        ({"model": "m", "files": {"/a": ABSENT}}, "file path must be relative"),
+        ({"model": "m", "files": {"a": ABSENT}},
+         f"the blob {ABSENT} of a is not here; upload it first"),
+        ({"model": "m", "from": "chat", "quantize": "q4_0"},
+         "quantizing is not supported: run llama.cpp's llama-quantize and use the file it writes"),
+    ],
+)  # fmt: skip
+async def test_create_refuses(front: Front, body: dict[str, object], error: str) -> None:
+    for stream in (True, False):
+        answer = await front.post("/api/create", {**body, "stream": stream})
+        assert answer == (400, {"error": error})
+
+
+async def test_embed(front: Front) -> None:
+    front.runners.vectors = [[3.0, 4.0, 0.0, 12.0], [0.0, 0.0, 0.0, 0.0]]
+    body = {"model": "vectors", "input": ["a", ""], "keep_alive": 60, "truncate": False}
+    status, answer = await front.post("/api/embed", body)
+    assert status == 200
+    vectors = np.array([[3 / 13, 4 / 13, 0, 12 / 13], [0, 0, 0, 0]])
+    assert np.allclose(answer["embeddings"], vectors)
+    assert (answer["model"], answer["prompt_eval_count"]) == ("vectors", 6)
+    assert answer["total_duration"] >= answer["load_duration"] > 0
+    (embed,) = front.runners.embeds
+    assert (embed.texts, embed.num_ctx, embed.truncate) == (("a", ""), 4096, False)
+    assert front.runners.loads[0].embedding
+    short = (await front.post("/api/embed", {**body, "input": "a", "dimensions": 2}))[1]
+    assert np.allclose(short["embeddings"], [[0.6, 0.8]])
+
+
+async def test_embeddings_gives_the_vector_as_it_is(front: Front) -> None:
+    front.runners.vectors = [[3.0, 4.0, 0.0, 12.0]]
+    body = {"model": "vectors", "prompt": "a", "options": {"num_ctx": 9}}
+    assert await front.post("/api/embeddings", body) == (200, {"embedding": [3, 4, 0, 12]})
+    assert (front.runners.embeds[0].num_ctx, front.runners.embeds[0].truncate) == (9, False)
+
+
+async def test_without_a_text_the_model_is_loaded_for_vectors(front: Front) -> None:
+    body = {"model": "vectors", "keep_alive": 60}
+    empty = {"model": "vectors", "embeddings": []}
+    assert await front.post("/api/embed", body) == (200, empty)
+    assert await front.post("/api/embeddings", body) == (200, {"embedding": []})
+    assert [load.embedding for load in front.runners.loads] == [True]
+    assert front.pool.loaded_models[0].keep_alive_s == 60
+    assert front.runners.embeds == []
+
+
+@pytest.mark.parametrize(
+    ("route", "body", "status", "error"),
+    [
+        ("embed", {}, 404, "model '' not found"),
+        ("embeddings", {}, 400, "model is required"),
+        ("embed", {"model": "no"}, 404, 'model "no" not found, try pulling it first'),
+        ("embeddings", {"model": "no"}, 404, 'model "no" not found, try pulling it first'),
+        ("embed", {"model": "vectors", "input": [1]}, 400, "invalid input type"),
+    ],
+)
+async def test_a_bad_request_for_vectors(
+    front: Front, route: str, body: dict[str, object], status: int, error: str
+) -> None:
+    assert await front.post(f"/api/{route}", body) == (status, {"error": error})
+
+
+@pytest.mark.parametrize(
+    ("error", "embed", "embeddings", "text"),
+    [
+        (BadRequest("too long"), 400, 500, "too long"),
+        (RunnerDied("gone"), 500, 500, "gone"),
+        (ZeroDivisionError("secret"), 500, 500, INTERNAL),
+    ],
+)
+async def test_vectors_that_fail(
+    front: Front, error: Exception, embed: int, embeddings: int, text: str
+) -> None:
+    front.runners.embed_error = error
+    asked = {"model": "vectors", "input": "a", "prompt": "a"}
+    assert await front.post("/api/embed", asked) == (embed, {"error": text})
+    assert await front.post("/api/embeddings", asked) == (embeddings, {"error": text})
+
+
+async def test_vectors_that_json_cannot_express(front: Front) -> None:
+    front.runners.vectors = [[float("nan"), 0.0, 0.0, 0.0]]
+    error = {"error": "embedding contains NaN or Inf values"}
+    asked = {"model": "vectors", "input": "a", "prompt": "a"}
+    assert await front.post("/api/embed", asked) == (400, error)
+    assert await front.post("/api/embeddings", asked) == (400, error)
+
+
+async def test_text_and_vectors_of_one_model_are_unloaded_together(front: Front) -> None:
+    front.runners.scripts.append([Delta(1, done=DONE)])
+    await front.lines("/api/generate", {"model": "chat", "prompt": "x"})
+    await front.post("/api/embed", {"model": "chat"})
+    assert len(front.pool.loaded_models) == 2
+    await front.post("/api/generate", {"model": "chat", "keep_alive": 0})
+    await asyncio.sleep(0)
+    assert front.pool.loaded_models == []

@@ -1,0 +1,106 @@
+"""What all dialects check and fill in alike (CONTRACT 1.2, 1.3, 1.4 and 1.7)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from outrider.daemon.api.request import (
+    ANY_OBJECT,
+    answer_schema,
+    build_conversation,
+    missing_capability,
+    refuse_images,
+)
+from outrider.daemon.chat.conversation import Message, Tool
+from outrider.daemon.errors import InvalidFormat, Unsupported
+from outrider.daemon.runners.model_info import ModelIndex, ModelInfo
+from outrider.models.store import Store
+
+pytestmark = pytest.mark.unit
+
+HELLO = (Message("user", "hello"),)
+
+
+async def info_of(root: Path, name: str) -> ModelInfo:
+    return await ModelIndex(Store(root)).find(name, "not found")
+
+
+@pytest.mark.parametrize(
+    ("model", "think", "suffix", "tools", "missing"),
+    [
+        ("chat", None, "", False, None),
+        ("chat", False, "", False, None),
+        ("chat", True, "x", True, "thinking"),
+        ("chat", "low", "", False, "thinking"),
+        ("chat", None, "x", True, "insert"),
+        ("chat", None, "", True, "tools"),
+        ("thinker", True, "", False, None),
+        ("vectors", None, "x", True, "completion"),
+    ],
+)
+async def test_the_first_capability_that_is_missing(
+    header_store: Path,
+    model: str,
+    think: bool | str | None,
+    suffix: str,
+    tools: bool,
+    missing: str | None,
+) -> None:
+    info = await info_of(header_store, model)
+    assert missing_capability(info, think=think, suffix=suffix, tools=tools) == missing
+
+
+def test_images_are_refused() -> None:
+    refuse_images(False)
+    with pytest.raises(Unsupported):
+        refuse_images(True)
+
+
+def test_a_format_becomes_a_schema() -> None:
+    assert answer_schema("") == ""
+    assert answer_schema("json") == ANY_OBJECT
+    assert json.loads(answer_schema({})) == {}
+    assert json.loads(answer_schema({"type": "array"})) == {"type": "array"}
+    with pytest.raises(InvalidFormat, match='invalid format: "\\\\"xml\\\\""'):
+        answer_schema("xml")
+
+
+async def test_a_conversation_begins_with_what_the_model_brings(header_store: Path) -> None:
+    info = await info_of(header_store, "full")
+    kind, hello = Message("system", "be kind"), Message("user", "hello")
+    assert build_conversation(info, HELLO, think=None).messages == (kind, hello)
+    own = build_conversation(info, HELLO, think=None, system="mine")
+    assert own.messages == (Message("system", "mine"), hello)
+    given = (Message("system", "theirs"), hello)
+    assert build_conversation(info, given, think=None).messages == given
+
+
+async def test_stored_messages_come_before_those_of_the_request(header_store: Path) -> None:
+    info = await info_of(header_store, "chat")
+    lines = ({"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"})
+    info = replace(info, model=replace(info.model, messages=lines))
+    stored = (Message("user", "hi"), Message("assistant", "ho"))
+    assert build_conversation(info, HELLO, think=None).messages == (*stored, *HELLO)
+    without = build_conversation(info, HELLO, think=None, with_stored=False)
+    assert without.messages == HELLO
+
+
+@pytest.mark.parametrize(
+    ("model", "asked", "think"),
+    [("thinker", None, True), ("thinker", False, False), ("thinker", "low", "low"),
+     ("chat", None, None)],
+)  # fmt: skip
+async def test_a_model_that_can_think_does(
+    header_store: Path, model: str, asked: bool | str | None, think: object
+) -> None:
+    info = await info_of(header_store, model)
+    assert build_conversation(info, HELLO, think=asked).think == think
+
+
+async def test_tools_are_kept(header_store: Path) -> None:
+    tools = (Tool({"type": "function"}),)
+    info = await info_of(header_store, "chat")
+    assert build_conversation(info, HELLO, think=None, tools=tools).tools == tools
