@@ -27,8 +27,9 @@ from .config import Settings
 from .errors import ConfigError
 from .metrics import Metrics
 from .notify import Notifier
+from .runners.machine import Machine, read_machine
 from .runners.model_info import ModelIndex
-from .runners.pool import RunnerPool
+from .runners.pool import AUTO_MAX_LOADED, MEMORY_SHARE, PoolLimits, RunnerPool
 from .runners.process import RunnerProcess
 
 MAX_BODY_BYTES = 64 << 20  # of a request
@@ -41,7 +42,9 @@ Follow = Callable[[Lines], Awaitable[None]]
 log = logging.getLogger("outrider")
 
 
-def build_app(settings: Settings, store: Store, pool: RunnerPool) -> web.Application:
+def build_app(
+    settings: Settings, store: Store, pool: RunnerPool, machine: Machine
+) -> web.Application:
     """The routes, and the middlewares around all of them."""
     origins = Origins(settings.origins)
     app = web.Application(
@@ -53,7 +56,7 @@ def build_app(settings: Settings, store: Store, pool: RunnerPool) -> web.Applica
             answer_errors,
         ],
     )
-    app[APP_STATE] = AppState(settings, ModelIndex(store), pool, Metrics(pool))
+    app[APP_STATE] = AppState(settings, ModelIndex(store), pool, Metrics(pool), machine)
     app[MAX_BODY] = MAX_BODY_BYTES
     app.router.add_get("/", library.root)
     app.router.add_get("/metrics", library.metrics)
@@ -135,13 +138,13 @@ async def running(settings: Settings) -> AsyncIterator[str]:
     Raises ConfigError if the address is taken or does not exist.
     """
     store = Store(settings.models)
-    pool = RunnerPool(
-        RunnerProcess.start,
-        max_loaded=settings.max_loaded_models,
-        keep_alive_s=settings.keep_alive_s,
+    machine = read_machine()
+    limits = PoolLimits(
+        settings.max_loaded_models or AUTO_MAX_LOADED, int(MEMORY_SHARE * machine.memory_bytes)
     )
+    pool = RunnerPool(RunnerProcess.start, limits, keep_alive_s=settings.keep_alive_s)
     runner = web.AppRunner(
-        build_app(settings, store, pool),
+        build_app(settings, store, pool, machine),
         handler_cancellation=True,  # a disconnect of the client frees its slot
         access_log=None,
         shutdown_timeout=SHUTDOWN_S,

@@ -15,13 +15,16 @@ from aiohttp.test_utils import TestClient, TestServer
 from fake_runner import FakeRunners
 from outrider.daemon.app import build_app
 from outrider.daemon.config import Settings
-from outrider.daemon.runners.pool import RunnerPool
+from outrider.daemon.runners.machine import Machine
+from outrider.daemon.runners.pool import PoolLimits, RunnerPool
 from outrider.models.store import Store
 from tiny import CHATML, named, write_gguf
 from weights import import_gguf
 
 THINKING_TEMPLATE = CHATML + "{# <think> </think> #}"
 LLAMA = {"context_length": 8192, "embedding_length": 64}
+
+MACHINE = Machine("linux", "made up", physical_cores=2, memory_bytes=16 << 30)
 
 
 @dataclass(frozen=True)
@@ -76,8 +79,8 @@ async def start_front(root: Path, **changes: object) -> AsyncIterator[Front]:
     """A front over this store; `changes` replace settings."""
     settings = Settings.load().model_copy(update={"models": root, "cache_home": root, **changes})
     runners, store = FakeRunners(), Store(root)
-    pool = RunnerPool(runners.start, max_loaded=0, keep_alive_s=settings.keep_alive_s)
-    app = build_app(settings, store, pool)
+    pool = RunnerPool(runners.start, PoolLimits(), keep_alive_s=settings.keep_alive_s)
+    app = build_app(settings, store, pool, MACHINE)
     try:
         async with TestClient(TestServer(app)) as client:
             yield Front(client, runners, pool, store)

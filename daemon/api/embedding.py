@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from ..errors import BadRequest
 from ..options import Options
 from ..protocol import Embed
-from ..runners.model_info import DEFAULT_NUM_CTX, ModelInfo
+from ..runners.model_info import ModelInfo
+from ..runners.plan import DEFAULT_NUM_CTX
 from .state import AppState
 
 SMALLEST_NORM = 1e-12  # keeps a vector of zeros one of zeros

@@ -9,7 +9,9 @@ from aiohttp import web
 from ..config import Settings
 from ..metrics import Metrics
 from ..options import Options
-from ..runners.model_info import ModelIndex, ModelInfo, plan_embedding, plan_load
+from ..runners.machine import Machine
+from ..runners.model_info import ModelIndex, ModelInfo
+from ..runners.plan import plan_embedding, plan_load
 from ..runners.pool import RunnerPool, RunnerSpec
 
 
@@ -19,14 +21,17 @@ class AppState:
     model_index: ModelIndex
     pool: RunnerPool
     metrics: Metrics
+    machine: Machine
 
     def runner_spec(
         self, info: ModelInfo, options: Options, *, embedding: bool = False
     ) -> RunnerSpec:
-        """How this model is loaded for a request with these options."""
-        plan = plan_embedding if embedding else plan_load
-        load = plan(info, options, self.settings)
-        return RunnerSpec(info.model.name.short, info.model.digest, load)
+        """How this model is loaded for a request with these options. Raises Unsupported."""
+        make_plan = plan_embedding if embedding else plan_load
+        plan = make_plan(info, options, self.settings, self.machine)
+        self.model_index.log_warnings(info)
+        model, need_bytes = info.model, plan.need.total_bytes
+        return RunnerSpec(model.name.short, model.digest, plan.load, need_bytes)
 
 
 APP_STATE = web.AppKey("state", AppState)

@@ -19,6 +19,7 @@ def render(shown: Json, verbose: bool) -> str:
     """The answer of POST /api/show as indented sections; empty ones are left out."""
     sections: list[tuple[str, Rows]] = [
         ("Model", _model(shown)),
+        ("Warnings", [(sentence,) for sentence in shown.get("warnings") or ()]),
         ("Capabilities", [(name,) for name in shown.get("capabilities") or ()]),
         ("Projector", _projector(shown.get("projector_info") or {})),
         ("Parameters", _parameters(shown)),

@@ -1,4 +1,4 @@
-"""Which models are loaded: who gets a runner, who waits, who is evicted (CONTRACT 5)."""
+"""Which models are loaded, and which are unloaded for others (CONTRACT 5)?"""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import math
+import sys
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterable
 from dataclasses import dataclass, field
@@ -17,9 +18,10 @@ from ..errors import Busy
 from ..protocol import Load
 from .runner import Runner, StartRunner
 
-MAX_QUEUE = 512
-AUTO_MAX_LOADED = 3
-MAX_QUEUED = "server busy, please try again.  maximum pending requests exceeded"
+MAX_QUEUE = 512  # requests that wait for a load; OLLAMA_MAX_QUEUE's default (CONTRACT 4)
+AUTO_MAX_LOADED = 3  # models; OLLAMA_MAX_LOADED_MODELS' default (CONTRACT 4)
+MEMORY_SHARE = 0.9  # of the host's memory, for all loaded models; the rest is the system's
+QUEUE_FULL = "server busy, please try again.  maximum pending requests exceeded"
 
 log = logging.getLogger(__name__)
 
@@ -29,13 +31,14 @@ PoolKey = tuple[str, bool]  # path of the model blob, whether it is loaded for e
 
 @dataclass(slots=True, eq=False)
 class LoadedModel:
-    """A loaded model: its runner, who uses it, and how long it stays."""
+    """A loaded model: its runner, its leases, and when it is unloaded."""
 
     name: str
     digest: str
     load: Load
     runner: Runner
     keep_alive_s: float
+    host_bytes: int = 0  # of memory that is not a GPU's
     users: int = 0
     idle: asyncio.Event = field(default_factory=asyncio.Event)
     idle_since_s: float = 0.0
@@ -50,7 +53,7 @@ class LoadedModel:
         return self.idle_since_s + self.keep_alive_s - time.monotonic()
 
     def claim(self) -> None:
-        """One more user; the clock stops."""
+        """Take a lease; the model does not expire meanwhile."""
         self.users += 1
         self.idle.clear()
         self.stop_clock()
@@ -62,38 +65,58 @@ class LoadedModel:
 
 @dataclass(frozen=True, slots=True)
 class RunnerSpec:
-    """What a request needs loaded."""
+    """The runner that a request needs."""
 
     name: str
     digest: str
     load: Load
+    need_bytes: int = 0  # of memory, as planned
 
 
 def pool_key(load: Load) -> PoolKey:
-    """Where its berth lies: a model may be there once for text and once for embeddings."""
+    """A model may be loaded once for text and once for embeddings."""
     return load.model, load.embedding
 
 
 def can_serve(loaded: Load, spec: Load) -> bool:
-    """Whether a loaded model fits a request; num_gpu -1 takes whatever is there."""
+    """Whether a loaded model serves a request; num_gpu -1 accepts any number of layers."""
     if spec.gpu_layers == -1:
         spec = msgspec.structs.replace(spec, gpu_layers=loaded.gpu_layers)
     return loaded == spec
 
 
-def choose_victim(loaded_models: Iterable[LoadedModel]) -> LoadedModel | None:
-    """Who goes when there are too many: idle before busy, then the one that would stay shortest."""
-    return min(
-        loaded_models, key=lambda b: (b.users > 0, b.keep_alive_s, b.idle_since_s), default=None
-    )
+@dataclass(frozen=True, slots=True)
+class PoolLimits:
+    """What all loaded models together may take."""
+
+    max_loaded: int = AUTO_MAX_LOADED  # models
+    memory_bytes: int = sys.maxsize  # of the host
+
+
+def choose_victims(
+    loaded_models: Iterable[LoadedModel], need_bytes: int, limits: PoolLimits
+) -> list[LoadedModel]:
+    """The models to unload before one of `need_bytes` is loaded, in this order.
+
+    Idle models go before busy ones, then the one with the shortest stay. A model that exceeds the
+    memory by itself is loaded alone.
+    """
+    staying = sorted(loaded_models, key=lambda m: (m.users > 0, m.keep_alive_s, m.idle_since_s))
+    victims = []
+    while staying and (
+        len(staying) >= limits.max_loaded
+        or sum(m.host_bytes for m in staying) + need_bytes > limits.memory_bytes
+    ):
+        victims.append(staying.pop(0))
+    return victims
 
 
 class RunnerPool:
     """The runners of this daemon. Loads go one at a time; a lease on a loaded model never waits."""
 
-    def __init__(self, start: StartRunner, *, max_loaded: int, keep_alive_s: float) -> None:
+    def __init__(self, start: StartRunner, limits: PoolLimits, *, keep_alive_s: float) -> None:
         self._start = start
-        self._max_loaded = max_loaded or AUTO_MAX_LOADED
+        self._limits = limits
         self._keep_alive_s = keep_alive_s
         self._loaded_models: dict[PoolKey, LoadedModel] = {}
         self._loading = asyncio.Lock()
@@ -129,7 +152,7 @@ class RunnerPool:
             loaded for loaded in self._loaded_models.values() if loaded.load.model == model
         ]:
             loaded.keep_alive_s = 0.0
-            self._rest(loaded)
+            self._start_clock(loaded)
 
     async def close(self) -> None:
         """End all runners, busy or not."""
@@ -149,9 +172,9 @@ class RunnerPool:
         return loaded if can_serve(loaded.load, spec.load) else None
 
     async def _queue(self, spec: RunnerSpec) -> LoadedModel:
-        """Load in a task of its own: a client that leaves does not waste a load half done."""
+        """Load in a task of its own, which goes on when the client disconnects."""
         if self._num_queued >= MAX_QUEUE:
-            raise Busy(MAX_QUEUED)
+            raise Busy(QUEUE_FULL)
         self._num_queued += 1
         task = self._spawn(self._load(spec))
         try:
@@ -163,7 +186,7 @@ class RunnerPool:
             self._num_queued -= 1
 
     async def _load(self, spec: RunnerSpec) -> LoadedModel:
-        """A berth that is claimed for the caller."""
+        """A loaded model with a lease for the caller."""
         async with self._loading:
             loaded = self._find(spec) or await self._load_model(spec)
             loaded.claim()
@@ -172,30 +195,39 @@ class RunnerPool:
     async def _load_model(self, spec: RunnerSpec) -> LoadedModel:
         if old := self._loaded_models.get(pool_key(spec.load)):
             await self._dismiss(old)
-        while len(self._loaded_models) >= self._max_loaded:
-            victim = choose_victim(self._loaded_models.values())
-            assert victim
-            await self._dismiss(victim)
+        while victims := choose_victims(
+            self._loaded_models.values(), spec.need_bytes, self._limits
+        ):
+            await self._dismiss(victims[0])
+        if spec.need_bytes > self._limits.memory_bytes:
+            log.warning(
+                "%s needs about %d MiB, and models may take %d MiB of this machine's memory",
+                *(spec.name, spec.need_bytes >> 20, self._limits.memory_bytes >> 20),
+            )
         start_s = time.monotonic()
         runner = await self._start(spec.load)
         log.info("loaded %s in %.2f s", spec.name, time.monotonic() - start_s)
         if runner.ready.refusal:
             log.warning("%s: %s", spec.name, runner.ready.refusal)
-        loaded = LoadedModel(spec.name, spec.digest, spec.load, runner, self._keep_alive_s)
+        measured_bytes = runner.ready.size_bytes - runner.ready.size_vram_bytes
+        host_bytes = measured_bytes if runner.ready.size_bytes else spec.need_bytes
+        loaded = LoadedModel(
+            spec.name, spec.digest, spec.load, runner, self._keep_alive_s, host_bytes
+        )
         self._loaded_models[pool_key(spec.load)] = loaded
         return loaded
 
     def _abandon(self, task: asyncio.Task[LoadedModel]) -> None:
-        """The load is done, but the client that asked for it has left."""
+        """The load is complete, but its client has disconnected."""
         if not task.cancelled() and not task.exception():
             self._release(task.result())
 
     def _release(self, loaded: LoadedModel) -> None:
         loaded.users -= 1
-        self._rest(loaded)
+        self._start_clock(loaded)
 
-    def _rest(self, loaded: LoadedModel) -> None:
-        """Start the clock of a runner that nobody uses."""
+    def _start_clock(self, loaded: LoadedModel) -> None:
+        """Let a model without leases expire after its stay."""
         if loaded.users:
             return
         loaded.stop_clock()
@@ -211,7 +243,7 @@ class RunnerPool:
         self._spawn(self._dismiss(loaded))
 
     async def _dismiss(self, loaded: LoadedModel) -> None:
-        """Wait for the requests of a runner, then end it; its place is free once it is gone."""
+        """Wait until a model has no leases, then end its runner."""
         loaded.is_leaving = True
         await loaded.idle.wait()
         loaded.stop_clock()

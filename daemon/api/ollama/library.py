@@ -212,6 +212,7 @@ def _shown(info: ModelInfo, header: Header, system: str) -> Line:
         "template": header.chat_template or model.template or "",
         "system": system or model.system,
         "messages": list(model.messages),
+        "warnings": list(info.warnings),
         "requires": model.config.requires,
     }
     return {

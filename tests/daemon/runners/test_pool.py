@@ -1,4 +1,4 @@
-"""The fleet: who is loaded, who waits, who goes; with real runners on tiny models."""
+"""The pool: loads, leases, expiry and eviction, with real runners on tiny models."""
 
 from __future__ import annotations
 
@@ -9,22 +9,15 @@ import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
-from typing import cast
 
 import msgspec
 import psutil
 import pytest
 from harness import load_spec, text_request
 from outrider.daemon.errors import Busy, LoadFailed, RunnerDied
-from outrider.daemon.protocol import Embed, Load
-from outrider.daemon.runners import pool as fleet_module
-from outrider.daemon.runners.pool import (
-    LoadedModel,
-    RunnerPool,
-    RunnerSpec,
-    can_serve,
-    choose_victim,
-)
+from outrider.daemon.protocol import Embed
+from outrider.daemon.runners import pool as pool_module
+from outrider.daemon.runners.pool import PoolLimits, RunnerPool, RunnerSpec
 from outrider.daemon.runners.process import RunnerProcess
 from tiny import write_llama
 
@@ -32,8 +25,6 @@ pytestmark = pytest.mark.model
 
 ENDLESS = 1 << 20
 HANG_S = 60.0  # far above what any of this takes
-
-LOAD = Load("/m.gguf", num_ctx=512, cells=2048, slots=4, batch=128)
 
 
 @pytest.fixture(scope="module")
@@ -62,10 +53,10 @@ def children() -> set[int]:
 
 
 @asynccontextmanager
-async def opened(*, max_loaded: int = 0, keep_alive_s: float = 300.0) -> AsyncIterator[RunnerPool]:
-    """A fleet that leaves no process behind."""
+async def opened(*, max_loaded: int = 3, keep_alive_s: float = 300.0) -> AsyncIterator[RunnerPool]:
+    """A pool that leaves no process behind."""
     before = children()
-    pool = RunnerPool(RunnerProcess.start, max_loaded=max_loaded, keep_alive_s=keep_alive_s)
+    pool = RunnerPool(RunnerProcess.start, PoolLimits(max_loaded), keep_alive_s=keep_alive_s)
     try:
         yield pool
     finally:
@@ -99,59 +90,6 @@ async def until(holds: Callable[[], bool]) -> None:
 
 def names(pool: RunnerPool) -> list[str]:
     return [loaded.name for loaded in pool.loaded_models]
-
-
-def loaded(
-    name: str, *, users: int = 0, keep_alive_s: float = 300.0, idle_since_s: float = 0
-) -> LoadedModel:
-    runner = cast(RunnerProcess, None)  # the decision does not look at it
-    return LoadedModel(name, "", LOAD, runner, keep_alive_s, users, idle_since_s=idle_since_s)
-
-
-@pytest.mark.parametrize(
-    ("changes", "serves"),
-    [
-        ({}, True),
-        ({"num_ctx": 256}, False),
-        ({"slots": 1}, False),
-        ({"cells": 4096}, False),
-        ({"batch": 64}, False),
-        ({"threads": 1}, False),
-        ({"main_gpu": 1}, False),
-        ({"use_mmap": False}, False),
-        ({"kv_type": "q8_0"}, False),
-        ({"gpu_layers": 3}, False),
-        ({"embedding": True}, False),
-    ],
-)
-def test_a_load_option_that_differs_needs_a_reload(
-    changes: dict[str, object], serves: bool
-) -> None:
-    facts = {name: getattr(LOAD, name) for name in LOAD.__struct_fields__}
-    assert can_serve(LOAD, Load(**{**facts, **changes})) is serves
-
-
-@pytest.mark.parametrize(
-    ("loaded", "spec", "serves"), [(7, -1, True), (-1, 7, False), (0, 0, True)]
-)
-def test_automatic_gpu_layers_take_whatever_is_there(loaded: int, spec: int, serves: bool) -> None:
-    there, asked = (
-        Load("/m", num_ctx=4, cells=256, slots=1, batch=32, gpu_layers=layers)
-        for layers in (loaded, spec)
-    )
-    assert can_serve(there, asked) is serves
-
-
-async def test_idle_ones_go_before_busy_ones_and_short_stays_before_long_ones() -> None:
-    busy = loaded("busy", users=1, keep_alive_s=1)
-    forever = loaded("forever", keep_alive_s=math.inf)
-    old, young = loaded("old", idle_since_s=1), loaded("young", idle_since_s=2)
-    order = [old, young, forever, busy]
-    for start in range(len(order)):
-        for rest in (order[start:], order[:start:-1], order[start::-1]):
-            if rest:
-                assert choose_victim(rest) is min(rest, key=order.index)
-    assert choose_victim([]) is None
 
 
 async def test_clients_that_come_together_share_one_runner(first: RunnerSpec) -> None:
@@ -240,7 +178,7 @@ async def test_a_busy_model_is_unloaded_after_its_request(first: RunnerSpec) -> 
         await until(lambda: not psutil.pid_exists(runner.pid))
 
 
-async def test_a_full_fleet_lets_the_idle_one_go_first(
+async def test_a_full_pool_lets_the_idle_one_go_first(
     first: RunnerSpec, second: RunnerSpec
 ) -> None:
     async with opened(max_loaded=1) as pool:
@@ -250,7 +188,7 @@ async def test_a_full_fleet_lets_the_idle_one_go_first(
             assert names(pool) == ["tiny1"]
 
 
-async def test_a_full_fleet_waits_for_a_busy_one(first: RunnerSpec, second: RunnerSpec) -> None:
+async def test_a_full_pool_waits_for_a_busy_one(first: RunnerSpec, second: RunnerSpec) -> None:
     async with opened(max_loaded=1) as pool:
         async with pool.lease(first, None) as runner:
             waiting = asyncio.create_task(use(pool, second))
@@ -342,7 +280,7 @@ async def test_too_many_that_wait_are_refused(
     ggufs: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = map(want, ggufs)
-    monkeypatch.setattr(fleet_module, "MAX_QUEUE", 2)
+    monkeypatch.setattr(pool_module, "MAX_QUEUE", 2)
     async with opened() as pool:
         queued = [asyncio.create_task(use(pool, spec)) for spec in (first, second)]
         await asyncio.sleep(0)
@@ -353,7 +291,7 @@ async def test_too_many_that_wait_are_refused(
         )
         await asyncio.gather(*queued)
         await use(pool, want(ggufs[1], num_ctx=256))  # there is room in the queue again
-        monkeypatch.setattr(fleet_module, "MAX_QUEUE", 0)
+        monkeypatch.setattr(pool_module, "MAX_QUEUE", 0)
         await use(pool, first)  # what is loaded needs no queue
 
 

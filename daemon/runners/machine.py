@@ -1,0 +1,30 @@
+"""Which machine is this? Read once when the daemon starts, and handed down as a value."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from dataclasses import dataclass
+
+import psutil
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """The facts about the hardware that decide how models are loaded."""
+
+    system: str  # sys.platform: "linux", "darwin", "win32"
+    processor: str  # architecture and, where the system tells it, model of the CPU
+    physical_cores: int
+    memory_bytes: int  # of the host; GPUs have memory of their own
+
+
+def read_machine() -> Machine:
+    """This machine."""
+    return Machine(
+        system=sys.platform,
+        processor=f"{platform.machine()} {platform.processor()}",
+        physical_cores=psutil.cpu_count(logical=False) or os.cpu_count() or 1,
+        memory_bytes=int(psutil.virtual_memory().total),
+    )

@@ -1,0 +1,125 @@
+"""How is a model loaded for a request? Pure functions of model, options, settings and machine."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from ...quant.memory import CELL_STEP, MemoryNeed, kv_cache_bytes, weights_bytes
+from ..config import Settings
+from ..errors import Unsupported
+from ..options import Options
+from ..protocol import Load
+from .machine import Machine
+from .model_info import ModelInfo
+
+DEFAULT_NUM_CTX = 4096  # tokens, CONTRACT 5.4
+MIN_NUM_CTX = 4  # tokens
+SHARED_CELLS = 32768  # KV cells up to which every slot has a whole context of its own
+MIN_BATCH = 32  # rows
+HOST_CACHE_DIVISOR = 16  # the host cache may take one part of the memory in so many
+READ_DIVISOR = 6  # weights up to one part of the memory in so many are read instead of mapped
+TEXTS_PER_BATCH = 32  # sequences of an embedding context; for encoders they cost no memory
+LAST_POOLING = 3  # LLAMA_POOLING_TYPE_LAST: the last token's row is the vector (GUIDE 1.13)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadPlan:
+    """How a model is loaded, and what that is expected to take."""
+
+    load: Load
+    need: MemoryNeed
+
+
+def plan_load(info: ModelInfo, options: Options, settings: Settings, machine: Machine) -> LoadPlan:
+    """The plan for text.
+
+    Every slot has a whole context as long as all of them need no more than SHARED_CELLS; with a
+    longer context the slots share the cells of one (CONTRACT 5.2 and 5.4). Raises Unsupported for
+    a model with an adapter.
+    """
+    _refuse_adapter(info)
+    wanted = options.num_ctx or settings.context_length or DEFAULT_NUM_CTX
+    num_ctx = max(MIN_NUM_CTX, min(wanted, info.header.context_length or wanted))
+    slots = settings.num_parallel
+    cells = _round_up(max(num_ctx, min(num_ctx * slots, SHARED_CELLS)))
+    draft = str(info.model.draft_path or settings.draft or info.adjacent_drafter or "")
+    load = Load(
+        model=str(info.path),
+        num_ctx=num_ctx,
+        cells=cells,
+        slots=slots,
+        batch=max(slots, min(max(options.num_batch, MIN_BATCH), cells)),
+        gpu_layers=options.num_gpu,
+        main_gpu=options.main_gpu,
+        use_mmap=_use_mmap(info, options, machine),
+        kv_type=settings.kv_cache_type,
+        draft=draft,
+        mtp=info.header.has_mtp and not draft and settings.speculation != 0,
+        speculation=settings.speculation,
+        host_cache_bytes=machine.memory_bytes // HOST_CACHE_DIVISOR,
+        threads=options.num_thread or machine.physical_cores,
+    )
+    profile = _profile_path(load, settings.cache_home, machine)
+    return _planned(info, msgspec.structs.replace(load, profile=str(profile)))
+
+
+def plan_embedding(
+    info: ModelInfo, options: Options, settings: Settings, machine: Machine
+) -> LoadPlan:
+    """The plan for embeddings. No text leaves anything in the cache.
+
+    An encoder evaluates a text as a whole, so one batch holds the longest (GUIDE 1.13). Where the
+    last token's row is the vector, or the model has no pooling of its own, a text may come in
+    pieces. Raises Unsupported for a model with an adapter.
+    """
+    load = plan_load(info, options, settings, machine).load
+    is_whole = info.header.pooling not in (None, LAST_POOLING)
+    rows = max(TEXTS_PER_BATCH, load.batch, load.num_ctx if is_whole else 0)
+    cells = _round_up(max(load.num_ctx, rows))
+    load = msgspec.structs.replace(
+        load, embedding=True, draft="", mtp=False, slots=TEXTS_PER_BATCH, batch=rows, cells=cells
+    )
+    return _planned(info, load)
+
+
+def _planned(info: ModelInfo, load: Load) -> LoadPlan:
+    kv_bytes = kv_cache_bytes(info.header, cells=load.cells, kv_type=load.kv_type)
+    drafter_bytes = info.drafter_bytes if load.draft else 0
+    return LoadPlan(load, MemoryNeed(weights_bytes(info.header), kv_bytes, drafter_bytes))
+
+
+def _refuse_adapter(info: ModelInfo) -> None:
+    if info.model.adapter_paths:
+        raise Unsupported(
+            f"{info.model.name.short} has an adapter (LoRA), and adapters are not served yet; "
+            "create the model without ADAPTER, or merge the adapter into the weights first, for "
+            "example with llama.cpp's llama-export-lora"
+        )
+
+
+def _use_mmap(info: ModelInfo, options: Options, machine: Machine) -> bool | None:
+    """Weights that are read lie in huge pages, which a mapped file seldom does: steps are 2 to 4 %
+    shorter (measured on Linux). Mapped weights can be dropped where memory is short."""
+    is_small = info.header.size_bytes * READ_DIVISOR <= machine.memory_bytes
+    if options.use_mmap is None and is_small and machine.system == "linux":
+        return False
+    return options.use_mmap
+
+
+def _profile_path(load: Load, cache_home: Path, machine: Machine) -> Path:
+    """Where the measured costs of these weights, loaded like this on this machine, are kept.
+
+    A blob's path names its digest.
+    """
+    hardware = (machine.processor, machine.physical_cores, load.main_gpu)
+    shape = (load.gpu_layers, load.threads, load.kv_type, load.slots)
+    key = repr((load.model, load.draft, hardware, shape)).encode()
+    return cache_home / "outrider" / "speculation" / f"{hashlib.sha256(key).hexdigest()[:24]}.json"
+
+
+def _round_up(cells: int) -> int:
+    return -(-cells // CELL_STEP) * CELL_STEP
