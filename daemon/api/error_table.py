@@ -15,7 +15,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ErrorReply:
-    status: int  # HTTP
+    """The HTTP status and the JSON body of a failed request."""
+
+    status: int
     body: dict[str, object]
 
 

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from ....models.create import Files, Order
 from ....models.create import create as make
-from ....models.errors import CreateRefused, InvalidDigest, InvalidName, ModelError
+from ....models.errors import CreateRefused, InvalidDigest, InvalidName
 from ....models.manifest import check_digest
 from ....models.name import Name
 from ....models.store import Store
@@ -44,8 +44,6 @@ async def _lines(store: Store, order: Order) -> Lines:
                 yield {"status": status}
     except (CreateRefused, InvalidDigest) as error:
         raise BadRequest(str(error)) from error
-    except ModelError as error:
-        raise OutriderError(str(error)) from error
     except OSError as error:
         raise OutriderError(f"the model cannot be stored in {store.root}: {error}") from error
 
