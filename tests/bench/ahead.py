@@ -1,4 +1,4 @@
-"""What does reading ahead bring with a pair: plain, fixed, adaptive, and llama-server's ways.
+"""How fast is speculative decoding with a pair: plain, fixed, adaptive, and llama-server's ways?
 
 Rates are tokens per second of all streams together, while all of them run.
 """
@@ -45,16 +45,16 @@ CHAT = (
     "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
     "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
 )
-NUMBER = "{number}"  # in a prompt: of the stream, so that no two are the same
+NUMBER = "{number}"  # placeholder for the stream's number, so that no two prompts are equal
 SAME = "same"  # share of texts that are those of plain decoding
-BOUND = "bound"  # speed-up that guesses and costs would allow one stream
-MISJUDGED = "ahead-misjudged"  # share of the decoding time by which forecasts were wrong
+BOUND = "bound"  # bound of the speed-up of one stream, see bound.py
+MISJUDGED = "ahead-misjudged"  # absolute error of forecasts, as a share of the forecast time
 COUNTER = re.compile(r"^outrider_(\w+)_decode_seconds_total{[^}]*} (\S+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What is asked: prompts of one kind, so many at once."""
+    """Prompts of one kind and temperature, so many at once."""
 
     kind: str
     temperature: float
@@ -62,11 +62,11 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Such as 4-chat-0."""
+        """For example 4-chat-0."""
         return f"{self.streams}-{self.kind}-{self.temperature:g}"
 
     def key(self, way: str) -> str:
-        """Of a figure in the results."""
+        """The key of a figure in the results."""
         return f"ahead-{self.name}-{way}"
 
     def asks(
@@ -77,26 +77,26 @@ class Cell:
             Ask(
                 prompt.replace(NUMBER, str(number)),
                 predict,
-                {**drawing, **drafting},
+                {**sampling, **drafting},
                 is_counted=True,
             )
             for number in range(1, self.streams + 1)
-            for drawing in [SAMPLED | {"seed": number} if self.temperature else GREEDY]
+            for sampling in [SAMPLED | {"seed": number} if self.temperature else GREEDY]
         ]
 
 
-Replies = Mapping[str, Sequence[Reply]]  # by way
+Replies = Mapping[str, Sequence[Reply]]  # by way of decoding
 CELLS = tuple(Cell(k, t, s) for s, k, t in product(STREAMS, PROMPTS, TEMPERATURES))
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """A server that is up, and the way in which it is asked to read ahead."""
+    """A server that is up, and one way of decoding on it."""
 
     server: Server
     way: str
     drafting: Mapping[str, int]
-    prompts: Mapping[str, str]  # by kind, instead of the usual ones
+    prompts: Mapping[str, str]  # by kind, in place of the usual ones
 
 
 def measure(
@@ -111,9 +111,9 @@ def measure(
 ) -> Iterator[tuple[int, Values, Values]]:
     """The number of a run, from 0 on, and its figures of Outrider and of the peer, cell by cell.
 
-    Within a cell all ways take turns, once a run, every other time in reverse order; so what is
-    compared lies close together in time. `predict`: tokens of a stream that is alone; where there
-    are several each gets fewer.
+    Within a cell all ways take turns, in every other run in reverse order, so that what is compared
+    is measured close together in time. `predict`: tokens of a single stream; of several, each gets
+    fewer.
     """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="outrider-ahead-")))
@@ -129,7 +129,7 @@ def measure(
             for way in (PEER if plan.draft else PEER_ALONE)
         ]
         sides = [*ours, *peers]
-        asyncio.run(_wake(sides))
+        asyncio.run(_warm_up(sides))
         for cell in cells:
             start_s, tokens = time.monotonic(), round(predict / cell.streams ** (1 / 3))
             for number in range(num_runs):
@@ -150,7 +150,7 @@ def _drafting(way: str) -> Mapping[str, int]:
 
 @contextmanager
 def _peer(binary: Path, plan: Load, folder: Path, way: str, spec_type: str) -> Iterator[Server]:
-    """In a folder of its own, for its log."""
+    """A llama-server with a folder of its own, for its log."""
     own = folder / way
     own.mkdir()
     with start_peer(binary, plan, own, {}, _flags(plan, way, spec_type)) as server:
@@ -166,15 +166,14 @@ def _flags(plan: Load, way: str, spec_type: str) -> Sequence[str]:
     return ("--spec-type", spec_type, "--spec-draft-n-max", way, *drafter)
 
 
-async def _wake(sides: Sequence[Side]) -> None:
-    """Whatever is done at a first request is done now."""
+async def _warm_up(sides: Sequence[Side]) -> None:
+    """Make a first request of each side, which is slower than others."""
     for side in sides:
         await _ask(side, Cell("json", 0.0, SLOTS).asks(WARM_TOKENS, side.prompts, side.drafting))
 
 
 async def _take_turns(sides: Sequence[Side], cell: Cell, tokens: int) -> list[Sequence[Reply]]:
-    """The answers of each side, after its prompts have been brought into the caches of both
-    models."""
+    """The answers of each side, after its prompts were prefilled in both models."""
     replies = []
     for side in sides:
         warming = {"draft_fixed": 1} if side.way == ADAPTIVE else side.drafting
@@ -184,7 +183,7 @@ async def _take_turns(sides: Sequence[Side], cell: Cell, tokens: int) -> list[Se
 
 
 def _figures(cell: Cell, replies: Replies, cache_home: Path) -> Values:
-    """Of Outrider's ways."""
+    """The figures of Outrider's ways."""
     figures = {cell.key(way): _rate(of_way) for way, of_way in replies.items()}
     figures[cell.key(SAME)] = _same(replies)
     if cell.streams == 1:
@@ -206,18 +205,18 @@ async def _ask(side: Side, asks: Sequence[Ask]) -> Sequence[Reply]:
 
 
 def _rate(replies: Sequence[Reply]) -> float:
-    heard = [
+    answers = [
         TimedAnswer(reply.tokens, tuple(zip(reply.arrivals_s, reply.counts, strict=True)))
         for reply in replies
     ]
     try:
-        return bench.rate(heard)
+        return bench.rate(answers)
     except DaemonError as error:
         raise BenchFailed(str(error)) from error
 
 
 def _misjudged(outrider: Server) -> float:
-    """By how much the steps took longer or shorter than was expected of them."""
+    """Absolute error of the forecasts, as a share of the forecast time."""
     with urllib.request.urlopen(f"{outrider.url}/metrics", timeout=5) as response:
         counters = dict(COUNTER.findall(response.read().decode()))
     return float(counters["misjudged"]) / float(counters["expected"])

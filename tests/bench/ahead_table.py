@@ -1,4 +1,4 @@
-"""What did a pair show: a line for each cell, with its goals, from the saved results."""
+"""How fast is speculative decoding with a pair? A line per cell, with goals."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from outrider.daemon.cli.bench_prompts import ADAPTIVE, PLAIN
 from .ahead import BOUND, CELLS, FIXED, MISJUDGED, PEER, SAME, Cell
 from .report import Results, Run, Spread, spread
 
-GOALS = {"plain": 0.99, "fixed": 0.97, "peer": 1.0}  # of adaptive by the best of them
-BOUND_GOAL = 0.9  # of what one stream gains by the bound
-FIRST_PAIR = "qwen"  # of results that do not name theirs
+GOALS = {"plain": 0.99, "fixed": 0.97, "peer": 1.0}  # adaptive / the best of these, at least
+BOUND_GOAL = 0.9  # speed-up of one stream / its bound, at least
+FIRST_PAIR = "qwen"  # the pair of old results that name none
 HEAD = (
     "streams",
     "prompt",
@@ -31,19 +31,19 @@ HEAD = (
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One cell: medians of adaptive by the others, within the runs."""
+    """One cell: adaptive / each other way, within a run; medians over the runs."""
 
     cell: Cell
-    plain: float  # tokens a second
+    plain: float  # tokens per second
     by: Mapping[str, Spread]  # plain, the best fixed length, the best way of the peer
     fixed: str  # the best one
     peer: str
-    bound: float | None  # what adaptive gains by what it could; of one stream
-    same: float  # share of texts
+    bound: float | None  # speed-up of adaptive / bound; None with several streams
+    same: float  # share of texts that are those of plain decoding
 
 
 def lines(runs: Sequence[Run]) -> list[Line]:
-    """The cells that were measured, each of those runs that came so far."""
+    """The cells that were measured, each over the runs that reached it."""
     by_cell = {cell: [run for run in runs if cell.key(PLAIN) in run.outrider] for cell in CELLS}
     return [_line(cell, measured) for cell, measured in by_cell.items() if measured]
 
@@ -68,14 +68,14 @@ def _line(cell: Cell, runs: Sequence[Run]) -> Line:
 
 
 def _by_bound(cell: Cell, runs: Sequence[Run]) -> float | None:
-    """The median; None if no bound was kept, as where there are several streams."""
+    """The median; None without a bound, as with several streams."""
     values = [run.outrider for run in runs if cell.key(BOUND) in run.outrider]
     gains = (v[cell.key(ADAPTIVE)] / v[cell.key(PLAIN)] / v[cell.key(BOUND)] for v in values)
     return median(gains) if values else None
 
 
 def ahead_table(results: Results) -> str:
-    """All cells, then what is said of them together; "" if nothing was measured. `!`: missed."""
+    """All cells, then their means; "" if nothing was measured. `!`: below the goal."""
     runs = results.runs
     measured = lines(runs)
     if not measured:
@@ -87,9 +87,9 @@ def ahead_table(results: Results) -> str:
     misjudged = median(run.outrider[MISJUDGED] for run in runs if MISJUDGED in run.outrider)
     return "\n".join(
         [
-            f"Reading ahead with {pair_of(results)}: tokens/s of plain decoding, and adaptive",
-            "by plain, by the best fixed length, by llama-server's best way;",
-            "of one stream, its gain by the bound that costs and acceptance set; !: below its goal",
+            f"Speculative decoding with {pair_of(results)}: tokens/s of plain decoding,",
+            "adaptive / plain, / the best fixed length, / llama-server's best way;",
+            "for one stream, its speed-up / the bound of costs and acceptance; !: below its goal",
             text[0],
             "-" * len(text[0]),
             *text[1:],
@@ -100,12 +100,12 @@ def ahead_table(results: Results) -> str:
 
 
 def pair_of(results: Results) -> str:
-    """What it is called."""
+    """The name of the pair."""
     return f"the pair {results.settings.get('pair', FIRST_PAIR)}"
 
 
 def _cells(line: Line) -> tuple[str, ...]:
-    ratios = {name: _judged(by.middle, GOALS[name]) for name, by in line.by.items()}
+    ratios = {name: _marked(by.middle, GOALS[name]) for name, by in line.by.items()}
     return (
         str(line.cell.streams),
         line.cell.kind,
@@ -116,10 +116,10 @@ def _cells(line: Line) -> tuple[str, ...]:
         line.fixed,
         ratios["peer"],
         line.peer,
-        "" if line.bound is None else _judged(line.bound, BOUND_GOAL),
+        "" if line.bound is None else _marked(line.bound, BOUND_GOAL),
         f"{line.same:.0%}",
     )
 
 
-def _judged(ratio: float, goal: float) -> str:
+def _marked(ratio: float, goal: float) -> str:
     return f"{ratio:.2f}{'!' if ratio < goal else ' '}"

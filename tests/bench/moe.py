@@ -1,8 +1,8 @@
-"""Where does the pair with experts come from: a dense model's FFN, copied, behind a random router.
+"""How is the pair with experts made? From a dense model's FFN, copied behind a random router.
 
-llama.cpp's llama graph divides the weights of the chosen experts by their sum, so whichever are
-chosen, equal experts give what the dense FFN gives, up to rounding: the text is as sensible, and a
-drafter guesses it as well. What differs is the price, for more rows touch more experts.
+llama.cpp's llama graph divides the weights of the chosen experts by their sum, so equal experts
+give what the dense FFN gives, up to rounding: text and acceptance are those of the dense model.
+Only the costs differ, since more rows use more experts.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ARCHITECTURE = "general.architecture"
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """As the file holds it: what is quantised stays so, as bytes."""
+    """A tensor of the file; quantised data are kept as bytes."""
 
     name: str
     data: NDArray[np.generic]
@@ -48,8 +48,8 @@ def ensure_moe_pair(store_root: Path) -> str:
     """The name of the pair in the store, made now if need be: 1.5 GB, twice that while it is made.
     Raises BenchFailed.
 
-    The target is F16: beside weights of few bits, llama.cpp rounds what they are multiplied with,
-    and the text of so small a model hangs on that. The drafter is Q4_0, so that it errs at times.
+    The target is F16: with quantised weights llama.cpp rounds the activations too, which changes
+    the text of so small a model. The drafter is Q4_0, so that some of its drafts are rejected.
     """
     if Store(store_root).find(Name.parse(MOE)):
         return MOE
@@ -64,12 +64,12 @@ def ensure_moe_pair(store_root: Path) -> str:
 
 
 def write_moe(source: Path, target: Path, *, seed: int = 0) -> Path:
-    """A llama file whose every layer chooses among experts that are all its dense FFN; the same
-    source gives the same file. Raises BenchFailed."""
+    """A llama file in which all experts of a layer are copies of its dense FFN; deterministic.
+    Raises BenchFailed."""
     dense = GGUFReader(source)
     architecture = dense.fields[ARCHITECTURE].contents()
     if architecture != "llama":
-        raise BenchFailed(f"{source} is a {architecture}, whose experts may be built otherwise")
+        raise BenchFailed(f"{source} is a {architecture}, whose experts may have another layout")
     writer = GGUFWriter(target, architecture)
     _copy_metadata(dense, writer)
     writer.add_expert_count(EXPERTS)
@@ -117,6 +117,6 @@ def _tensors(dense: GGUFReader, rng: np.random.Generator) -> Iterator[Tensor]:
 
 
 def _router(name: str, embd: int, rng: np.random.Generator) -> Tensor:
-    """Of normalised rows, so that every expert gets its share of the tokens."""
-    output_tokens = rng.normal(0.0, embd**-0.5, (EXPERTS, embd)).astype(np.float32)
-    return Tensor(name, output_tokens, GGMLQuantizationType.F32)
+    """Random rows of equal norm, so that every expert gets its share of the tokens."""
+    weights = rng.normal(0.0, embd**-0.5, (EXPERTS, embd)).astype(np.float32)
+    return Tensor(name, weights, GGMLQuantizationType.F32)

@@ -1,7 +1,6 @@
-"""`python -m bench.record`: let the pair of `make bench` speak, and write down what is guessed.
+"""`python -m bench.record`: record answers of the pair of `make bench`, and the drafts for them.
 
-Nothing of it is verified, so all texts are those of plain decoding, and there are guesses after
-each of their tokens.
+No draft is verified, so all texts are those of plain decoding, with a draft after each token.
 """
 
 from __future__ import annotations
@@ -38,38 +37,39 @@ TEXTS = 8  # of one kind
 TOKENS = 64
 
 
-class Listener:
-    """Lets a drafter guess, writes it down, and tells nobody."""
+class Recorder:
+    """Records the drafts of another drafter, and proposes none."""
 
-    name = "listener"
+    name = "recorder"
     max_length = 1
     is_free = False
     can_evaluate = False
 
     def __init__(self, drafter: Drafter, target: TextContext) -> None:
-        self.asks: defaultdict[int, list[DraftRequest]] = defaultdict(
-            list
-        )  # after each token, by id
-        self.target_confidence: defaultdict[int, list[float]] = defaultdict(list)  # of the target
+        # by id, one entry after each token
+        self.requests: defaultdict[int, list[DraftRequest]] = defaultdict(list)
+        self.target_confidence: defaultdict[int, list[float]] = defaultdict(list)
         self._drafter = drafter
         self._target = target
 
     def pending(self, sequence: Tokens) -> int:
         return self._drafter.pending(sequence)
 
-    def draft(self, asks: Sequence[DraftRequest], select_next: SelectNext) -> list[DraftForward]:
-        own = [DraftRequest(each.sequence, each.sampler, MAX_MODEL_DRAFTS) for each in asks]
-        calls = self._drafter.draft(own, select_unfinished)
+    def draft(
+        self, requests: Sequence[DraftRequest], select_next: SelectNext
+    ) -> list[DraftForward]:
+        own = [DraftRequest(each.sequence, each.sampler, MAX_MODEL_DRAFTS) for each in requests]
+        forwards = self._drafter.draft(own, select_unfinished)
         for each in own:
-            self.asks[each.sequence.id].append(each)
-        return calls
+            self.requests[each.sequence.id].append(each)
+        return forwards
 
-    def evaluate(self, ask: DraftRequest) -> list[DraftForward]:
+    def evaluate(self, request: DraftRequest) -> list[DraftForward]:
         return []
 
-    def observe(self, sequence: Tokens, rows: range, *, is_tip: bool) -> None:
-        self._drafter.observe(sequence, rows, is_tip=is_tip)
-        if is_tip:
+    def observe(self, sequence: Tokens, rows: range, *, is_newest: bool) -> None:
+        self._drafter.observe(sequence, rows, is_newest=is_newest)
+        if is_newest:
             self.target_confidence[sequence.id].append(
                 target_confidence(self._target.logits(rows[-1]))
             )
@@ -81,9 +81,9 @@ class Listener:
         self._drafter.close()
 
     def spoken(self, id_: int, kind: str, temperature: float, number: int) -> Spoken:
-        """What was heard of this sequence, without its last token, after which nobody guesses."""
-        asks, sure = self.asks[id_], self.target_confidence[id_]
-        sequence = asks[0].sequence
+        """The record of this sequence without its last token, after which nothing was drafted."""
+        requests, confidences = self.requests[id_], self.target_confidence[id_]
+        sequence = requests[0].sequence
         truth = sequence.output_tokens[:-1]
         return Spoken(
             kind,
@@ -91,39 +91,41 @@ class Listener:
             number,
             prompt=tuple(sequence.tokens[: sequence.num_prompt]),
             truth=tuple(truth),
-            target_confidence=tuple(round(100 * each) for each in sure),
-            right=tuple(each.num_accepted(truth[i:]) for i, each in enumerate(asks, 1)),
-            guesses=tuple(tuple(round(100 * d.confidence) for d in each.drafts) for each in asks),
+            target_confidence=tuple(round(100 * each) for each in confidences),
+            num_accepted=tuple(each.num_accepted(truth[i:]) for i, each in enumerate(requests, 1)),
+            confidences=tuple(
+                tuple(round(100 * draft.confidence) for draft in each.drafts) for each in requests
+            ),
         )
 
 
 def main() -> None:
     store_root = models_root()
     load = plan_of(store_root, ensure_pair(store_root), slots=TEXTS, ctx=NUM_CTX)
-    listeners: list[Listener] = []
+    recorders: list[Recorder] = []
 
-    def listen(loaded: LoadedContext[TextContext], load: Load) -> SpeculationController:
-        listeners.append(Listener(load_drafter(loaded, load), loaded.context))
+    def record(loaded: LoadedContext[TextContext], load: Load) -> SpeculationController:
+        recorders.append(Recorder(load_drafter(loaded, load), loaded.context))
         profile = SpeculationProfile()
-        profile.verify.observe(1, 1.0)  # nobody guesses before something is known
-        return SpeculationController(listeners, profile, fixed=1)
+        profile.verify.observe(1, 1.0)  # so that drafting starts
+        return SpeculationController(recorders, profile, fixed=1)
 
     texts: list[Spoken] = []
-    with open_bench(load, listen) as bench:
+    with open_bench(load, record) as bench:
         for kind, temperature in product(PROMPTS, TEMPERATURES):
             tell(f"  {kind} {temperature:g}")
             requests = {len(texts) + i: (kind, temperature, i) for i in range(1, TEXTS + 1)}
             bench.run(*(_request(id_, *each) for id_, each in requests.items()))
-            texts += [listeners[0].spoken(id_, *each) for id_, each in requests.items()]
+            texts += [recorders[0].spoken(id_, *each) for id_, each in requests.items()]
     write(texts)
     tell(f"{len(texts)} texts: {FILE}")
 
 
 def _request(id_: int, kind: str, temperature: float, number: int) -> Submit:
-    """As `ahead` asks it."""
-    drawing = {**SAMPLED, "seed": number} if temperature else GREEDY
+    """A request as `ahead` makes it."""
+    sampling = {**SAMPLED, "seed": number} if temperature else GREEDY
     prompt = CHAT.format(f"{number}. {PROMPTS[kind]}")
-    return ask(id_, prompt, TOKENS + 1, sampling=Sampling(**drawing))
+    return ask(id_, prompt, TOKENS + 1, sampling=Sampling(**sampling))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Does the bound follow from what guesses and steps cost, and from how many were right?"""
+"""Does the bound follow from costs and acceptance?"""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from outrider.daemon.runner.speculation.step_cost import StepCost
 
 pytestmark = pytest.mark.unit
 
-TIMES = 1600  # that something was guessed, with each length
+TIMES = 1600  # drafts with each length
 
 
 def machine(*, row: float, draft: float | None) -> SpeculationProfile:
-    """A decode of one row takes a second, each further one so much more."""
+    """A decode of one row takes a second, and each further row adds `row` seconds."""
     verify = known({1: 1.0, 17: 1.0 + 16 * row})
     return SpeculationProfile(verify, StepCost() if draft is None else known({1: draft}))
 
 
 def fixed(rate: float, *, idle: int = 0) -> list[Reply]:
-    """Answers with 1, 2 and 4 guesses a step, and so many steps in which there were none."""
+    """Answers with 1, 2 and 4 draft tokens per step, and `idle` steps without a draft each."""
     replies = []
     for length in (1, 2, 4):
         right = round(TIMES * sum(rate**depth for depth in range(1, length + 1)))
@@ -52,17 +52,17 @@ def test_the_best_length_sets_the_bound(
     assert found == pytest.approx(expected, rel=1e-3)
 
 
-def test_steps_without_a_guess_gain_nothing() -> None:
-    """Every other step: half of them give 17 tokens."""
+def test_steps_without_a_draft_save_no_time() -> None:
+    """Every other step has a draft, with 17 tokens."""
     assert bound(fixed(1.0, idle=TIMES), machine(row=0.0, draft=None)) == pytest.approx(9.0)
 
 
-def test_who_never_guesses_gains_nothing() -> None:
+def test_without_drafts_the_bound_is_one() -> None:
     assert bound([Reply(0.0, (), (), (), 0, 48)], machine(row=0.0, draft=None)) == 1.0
 
 
-def test_what_the_daemon_has_kept_is_read(tmp_path: Path) -> None:
-    with pytest.raises(BenchFailed, match="has not kept"):
+def test_the_stored_profile_is_loaded(tmp_path: Path) -> None:
+    with pytest.raises(BenchFailed, match="has stored no profile"):
         learned_in(tmp_path)
     save_profile(machine(row=0.5, draft=0.1), tmp_path / "outrider" / "profile" / "one.json")
-    assert learned_in(tmp_path).verify.seconds(3) == pytest.approx(2.0)
+    assert learned_in(tmp_path).verify.next_s(3) == pytest.approx(2.0)
