@@ -1,8 +1,7 @@
-"""How tests judge decisions about drafting without a clock: a made-up machine and known texts.
+"""How is drafting tested without a clock? On a simulated machine, with known texts.
 
-Time is what the machine's curves say, with noise; a text is known to its end, and so is what would
-be guessed. So a whole table of machines, texts and streams takes seconds, and is the same every
-time.
+Time follows the machine's cost tables, with noise; a text and its drafts are known to the end. So
+a whole table of machines, texts and streams takes seconds and is reproducible.
 """
 
 from __future__ import annotations
@@ -31,12 +30,12 @@ from outrider.daemon.runner.speculation.profile import SpeculationProfile
 from outrider.daemon.runner.speculation.step_cost import Estimate, StepCost
 from outrider.daemon.runner.stream import Stream
 
-SURE = 0.02**2  # doubt about the logarithm of a cost that is known
-NOISE = 0.03  # by which calls of one size differ, relative
-EASY = 0.97  # chance of guessing an easy token
+KNOWN_VARIANCE = 0.02**2  # of the logarithm of a cost that was measured many times
+NOISE = 0.03  # relative deviation of the time of a call
+EASY = 0.97  # acceptance rate of an easy token
 PROMPT = 60  # tokens
 ROOM = 64  # rows of a step
-WRONG = -1
+WRONG = -1  # a draft token that is never accepted
 
 
 @dataclass(frozen=True)
@@ -45,22 +44,22 @@ class Machine:
 
     verify: Mapping[int, float]
     draft: Mapping[int, float]
-    read_s: float  # that the drafter needs for a token of a text it had not followed
-    fresh: Sequence[float] = ()  # factors of the first decodes in a row that have as many rows
-    slowest: float = 1.0  # how many times as long all may take while something else runs, ...
-    spell: float = 40.0  # ... and for how many steps, on average
+    prefill_s: float  # of the drafter, per token
+    transient: Sequence[float] = ()  # factors of the first decodes with an unchanged row count
+    slowest: float = 1.0  # largest factor of all times while another program runs
+    spell: float = 40.0  # mean number of steps between two changes of that factor
 
 
 @dataclass(frozen=True)
 class Content:
-    """What a text is like: runs of easy tokens, and hard ones between them."""
+    """The predictability of a text: runs of easy tokens, and hard ones between them."""
 
     easy: float  # share of the tokens
-    hard: float  # chance of guessing one that is not easy
+    hard: float  # acceptance rate of a token that is not easy
     run: float = 4.0  # easy tokens in a row, on average
 
     def rates(self, count: int, rng: random.Random) -> list[float]:
-        """Of guessing each token."""
+        """The acceptance rate of each token."""
         rates: list[float] = []
         is_easy = rng.random() < self.easy
         while len(rates) < count:
@@ -74,7 +73,7 @@ class Content:
 
 
 def seconds(points: Mapping[int, float], rows: int) -> float:
-    """On the line through the points, and on through the last two."""
+    """Linear interpolation between the points; extrapolation along the last two."""
     counts = sorted(points)
     high = next((i for i, count in enumerate(counts) if rows <= count), len(counts) - 1)
     if not high:
@@ -85,9 +84,9 @@ def seconds(points: Mapping[int, float], rows: int) -> float:
 
 
 class Text(ABC):
-    """A stream whose future is known to the test: what engine and drafter ask of it."""
+    """A stream with a known future, as far as engine and drafter use it."""
 
-    sampler: None = None  # nothing is drawn
+    sampler: None = None  # nothing is sampled
 
     def __init__(self, number: int, prompt: Sequence[int], truth: Sequence[int]) -> None:
         self.number = number
@@ -100,11 +99,11 @@ class Text(ABC):
 
     @abstractmethod
     def draft_token(self, place: int, before: Sequence[Draft] = ()) -> Draft:
-        """What a drafter says after the first `place` tokens and these guesses."""
+        """The drafter's token after the first `place` tokens and the draft tokens `before`."""
 
     @abstractmethod
     def target_confidence(self) -> float:
-        """Of the target, of its newest token."""
+        """The target's confidence in the newest token."""
 
     @property
     def is_over(self) -> bool:
@@ -113,8 +112,8 @@ class Text(ABC):
     def num_possible(self, tokens: Sequence[int]) -> int:
         return len(tokens)
 
-    def take(self, drafts: Sequence[int]) -> int:
-        """The step is over: as many drafts as are right, and one token more."""
+    def accept(self, drafts: Sequence[int]) -> int:
+        """End a step: append the accepted draft tokens and one more; how many were accepted."""
         seq, place = self.sequence, len(self.sequence.output_tokens)
         future = self.truth[place : place + len(drafts)]
         accepted = 0
@@ -128,17 +127,17 @@ class Text(ABC):
 
 
 class MadeUp(Text):
-    """So likely is each of its tokens guessed."""
+    """A random text, each token of which has a given acceptance rate."""
 
     def __init__(self, number: int, rates: Sequence[float], seed: int) -> None:
-        self._chances = rates
+        self._rates = rates
         self._rng = random.Random(seed)
         truth = [self._rng.randrange(1000, 30000) for _ in rates]
         super().__init__(number, [self._rng.randrange(1000) for _ in range(PROMPT)], truth)
 
     def draft_token(self, place: int, before: Sequence[Draft] = ()) -> Draft:
         place += len(before)
-        rate = self._chances[place] if place < len(self.truth) else 0.5
+        rate = self._rates[place] if place < len(self.truth) else 0.5
         is_lost = any(draft.token == WRONG for draft in before)
         is_right = self._rng.random() < rate and not is_lost and place < len(self.truth)
         confidence = 0.9 * rate + 0.05 + 0.12 * self._rng.gauss(0, 1)
@@ -146,38 +145,38 @@ class MadeUp(Text):
         return Draft(token, min(max(confidence, 0.02), 0.99))
 
     def target_confidence(self) -> float:
-        rate = self._chances[len(self.sequence.output_tokens) - 1]
+        rate = self._rates[len(self.sequence.output_tokens) - 1]
         return min(max(0.8 * rate + 0.15 + 0.1 * self._rng.gauss(0, 1), 0.1), 1.0)
 
 
-class Work:
-    """A machine while it decodes: how fast it is just now, and how many rows the target had.
+class SimulatedDecodes:
+    """The decodes of a machine: their measured time, and the sum of their time without disturbance.
 
-    Decisions are judged by what they would have taken in quiet times, so that noise and slow spells
-    mislead nobody but the one who decides.
+    Rates are computed from the latter, so that noise and slow spells disturb only the decisions.
     """
 
     def __init__(self, machine: Machine, rng: random.Random) -> None:
         self.machine = machine
         self._rng = rng
         self._speed = 1.0
-        self._rows = self._alike = 0
+        self._rows = self._repeats = 0  # of the target
         self.quiet_s = 0.0  # of all calls
 
     def step_s(self, rows: int) -> float:
-        """Of a decode of the target."""
+        """Measured time of a decode of the target."""
         machine = self.machine
         if machine.slowest > 1 and self._rng.random() < 1 / machine.spell:
             self._speed = self._rng.uniform(1.0, machine.slowest)
-        self._alike = self._alike + 1 if rows == self._rows else 0
+        self._repeats = self._repeats + 1 if rows == self._rows else 0
         self._rows = rows
-        factor = machine.fresh[self._alike] if self._alike < len(machine.fresh) else 1.0
+        transient = machine.transient
+        factor = transient[self._repeats] if self._repeats < len(transient) else 1.0
         return self.call_s(factor * seconds(machine.verify, rows))
 
-    def call_s(self, usual_s: float) -> float:
-        """What takes so long in quiet times."""
-        self.quiet_s += usual_s
-        return usual_s * self._speed * (1 + NOISE * self._rng.gauss(0, 1))
+    def call_s(self, quiet_s: float) -> float:
+        """Measured time of a call that takes `quiet_s` without disturbance."""
+        self.quiet_s += quiet_s
+        return quiet_s * self._speed * (1 + NOISE * self._rng.gauss(0, 1))
 
 
 class LabDrafter:
@@ -188,71 +187,71 @@ class LabDrafter:
     is_free = False
     can_evaluate = True
 
-    def __init__(self, work: Work, texts: Mapping[int, Text]) -> None:
-        self._work = work
-        self._machine = work.machine
+    def __init__(self, decodes: SimulatedDecodes, texts: Mapping[int, Text]) -> None:
+        self._decodes = decodes
+        self._machine = decodes.machine
         self._texts = texts
-        self._read = {id_: text.sequence.num_prompt for id_, text in texts.items()}  # in its cache
+        self._cached = {id_: text.sequence.num_prompt for id_, text in texts.items()}
         self.clock_s = 0.0
 
     def pending(self, sequence: Tokens) -> int:
-        return len(sequence.tokens) - min(self._read[sequence.id], len(sequence.tokens) - 1)
+        return len(sequence.tokens) - min(self._cached[sequence.id], len(sequence.tokens) - 1)
 
     def draft(
         self, requests: Sequence[DraftRequest], select_next: SelectNext
     ) -> list[DraftForward]:
-        calls, rows = [], 0
+        forwards, rows = [], 0
         for request in requests:
             pending = self.pending(request.sequence)
             if pending > 1 + self.max_length:
-                calls.append(self._call(pending - 1, self._machine.read_s * (pending - 1), True))
+                prefill_s = self._machine.prefill_s * (pending - 1)
+                forwards.append(self._forward(pending - 1, prefill_s, True))
                 pending = 1
             rows += pending
         while requests:
             took_s = seconds(self._machine.draft, rows)
-            calls.append(self._call(rows, took_s, rows > MAX_UNSEEN * len(requests)))
+            forwards.append(self._forward(rows, took_s, rows > MAX_UNSEEN * len(requests)))
             for request in requests:
-                text = self._texts[request.sequence.id]
-                self._read[text.number] = len(request.sequence.tokens) + len(request.drafts)
-                request.drafts.append(
-                    text.draft_token(len(request.sequence.output_tokens), request.drafts)
-                )
+                seq = request.sequence
+                self._cached[seq.id] = len(seq.tokens) + len(request.drafts)
+                text, place = self._texts[seq.id], len(seq.output_tokens)
+                request.drafts.append(text.draft_token(place, request.drafts))
             requests = select_next(requests)
             rows = len(requests)
-        return calls
+        return forwards
 
     def evaluate(self, request: DraftRequest) -> list[DraftForward]:
         seq, count = request.sequence, self.pending(request.sequence) - 1
         text, end = self._texts[seq.id], len(seq.output_tokens)
         request.drafts += [text.draft_token(place) for place in range(end - request.length, end)]
-        self._read[seq.id] = len(seq.tokens) - 1
-        took_s = max(seconds(self._machine.draft, 1), self._machine.read_s * count)
-        return [self._call(count, took_s, True)]
+        self._cached[seq.id] = len(seq.tokens) - 1
+        took_s = max(seconds(self._machine.draft, 1), self._machine.prefill_s * count)
+        return [self._forward(count, took_s, True)]
 
-    def _call(self, rows: int, took_s: float, is_prefill: bool) -> DraftForward:
-        took_s = self._work.call_s(took_s)
+    def _forward(self, rows: int, took_s: float, is_prefill: bool) -> DraftForward:
+        took_s = self._decodes.call_s(took_s)
         self.clock_s += took_s
         return DraftForward(rows, took_s, is_prefill)
 
-    def observe(self, sequence: Tokens, rows: range, *, is_tip: bool) -> None:
-        """What was wrong is cut off."""
-        self._read[sequence.id] = min(self._read[sequence.id], len(sequence.tokens) - 1)
+    def observe(self, sequence: Tokens, rows: range, *, is_newest: bool) -> None:
+        """Remove rejected draft tokens from the cache."""
+        self._cached[sequence.id] = min(self._cached[sequence.id], len(sequence.tokens) - 1)
 
     def forget(self, sequence: Tokens) -> None:
-        """Nothing is kept."""
+        """Nothing to free."""
 
     def close(self) -> None:
-        """Nothing was loaded."""
+        """Nothing to free."""
 
 
 def known(costs: Mapping[int, float]) -> StepCost:
-    """What somebody believes who has seen many calls with so many rows."""
+    """The cost model after many decodes with each of these row counts."""
     logs = {rows: math.log(cost) if cost else -math.inf for rows, cost in costs.items()}
-    return StepCost({rows: Estimate(log, SURE) for rows, log in logs.items()})
+    return StepCost({rows: Estimate(log, KNOWN_VARIANCE) for rows, log in logs.items()})
 
 
 def first_measured(machine: Machine) -> SpeculationProfile:
-    """What a runner knows after its first calibration."""
+    """The profile of a runner after its first calibration."""
     profile = SpeculationProfile()
     for rows in (1, 2, 4, 8):
         profile.verify.observe(rows, seconds(machine.verify, rows))
@@ -277,11 +276,12 @@ def decode(
     fixed: int | None = None,
     free: Sequence[Drafter] = (),
 ) -> float:
-    """Tokens a second of quiet time while all these texts are under way; `fixed` 0 is plain
-    decoding, None as many guesses as pay. `free`: who guesses beside the small model, for nothing.
+    """Tokens per second without disturbance, until the first of these texts ends.
+
+    `fixed`: draft length; 0 is plain decoding, None adaptive. `free`: drafters without weights.
     """
-    work = Work(machine, rng)
-    drafter = LabDrafter(work, {text.number: text for text in texts})
+    decodes = SimulatedDecodes(machine, rng)
+    drafter = LabDrafter(decodes, {text.number: text for text in texts})
     speculation = SpeculationController(
         [*free, drafter], profile, fixed=fixed, clock=lambda: drafter.clock_s
     )
@@ -290,10 +290,10 @@ def decode(
     while not any(text.is_over for text in texts):
         drafts = speculation.propose(streams, others=0, starting=0.0, room=ROOM - len(texts))
         rows = len(texts) + sum(map(len, drafts.values()))
-        step_s = work.step_s(rows)
+        step_s = decodes.step_s(rows)
         speculation.observe_step(rows=rows, prompt_rows=0, took_s=step_s)
         for text, stream in zip(texts, streams, strict=True):
-            accepted = text.take(drafts.get(text.number, []))
+            accepted = text.accept(drafts.get(text.number, []))
             speculation.observe_stream(
                 stream,
                 accepted=accepted,
@@ -303,4 +303,4 @@ def decode(
             decoded += accepted + 1
     for stream in streams:
         speculation.finish(stream, accepted=0)
-    return decoded / work.quiet_s
+    return decoded / decodes.quiet_s

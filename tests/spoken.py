@@ -1,7 +1,7 @@
-"""What did a real model say, and what would its drafter have guessed: real texts for the lab.
+"""What did a real model answer, and what would its drafter have drafted? Recorded texts.
 
-`make record` writes them anew, with the pair of `make bench`; so decisions can be judged on them
-where neither weights nor a quiet machine are at hand.
+`make record` writes them anew, with the pair of `make bench`; tests of decisions about drafting use
+them without weights and on a machine under load.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ FILE = Path(__file__).with_name("spoken.jsonl")
 
 
 class Spoken(msgspec.Struct, frozen=True):
-    """One text. What says how sure somebody is, is in percent."""
+    """One answer. Confidences are in percent."""
 
     kind: str  # of the prompt
     temperature: float
-    number: int  # tells texts of one kind apart
+    number: int  # of the text among those of its kind, from 1 on
     prompt: tuple[int, ...]
     truth: tuple[int, ...]  # the tokens of the answer
-    target_confidence: tuple[int, ...]  # of the target, of each of them
-    right: tuple[int, ...]  # of the guesses after each of them, so many of the first
-    guesses: tuple[tuple[int, ...], ...]  # how sure the drafter is of them
+    target_confidence: tuple[int, ...]  # the target's confidence in each of them
+    num_accepted: tuple[int, ...]  # draft tokens that are right after each of them
+    confidences: tuple[tuple[int, ...], ...]  # the drafter's, of its tokens after each of them
 
 
 class SpokenText(Text):
-    """The start of one of them, as a stream."""
+    """The first tokens of a recorded answer, as a stream."""
 
     def __init__(self, id_: int, spoken: Spoken, tokens: int) -> None:
         super().__init__(id_, spoken.prompt, spoken.truth[:tokens])
         self._spoken = spoken
 
     def draft_token(self, place: int, before: Sequence[Draft] = ()) -> Draft:
-        depth, percents = len(before), self._spoken.guesses[place - 1]
-        is_right = depth < self._spoken.right[place - 1]
+        depth, percents = len(before), self._spoken.confidences[place - 1]
+        is_right = depth < self._spoken.num_accepted[place - 1]
         token = self._spoken.truth[place + depth] if is_right else WRONG
         return Draft(token, percents[min(depth, len(percents) - 1)] / 100)
 
@@ -47,11 +47,11 @@ class SpokenText(Text):
 
 
 def read() -> list[Spoken]:
-    """All that the file holds."""
+    """All recorded texts."""
     decoder = msgspec.json.Decoder(Spoken)
     return [decoder.decode(line) for line in FILE.read_bytes().splitlines()]
 
 
 def write(texts: Sequence[Spoken]) -> None:
-    """In place of what the file holds."""
+    """Replace the recorded texts."""
     FILE.write_bytes(b"".join(msgspec.json.encode(text) + b"\n" for text in texts))

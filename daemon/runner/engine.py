@@ -296,13 +296,13 @@ class Engine:
         self._stats.waiting = len(self._scheduler.waiting)
         self._stats.preempted = self._scheduler.num_preempted
         total = self._speculation.total
-        self._stats.drafts = total.times
+        self._stats.drafts = total.num_drafts
         self._stats.drafted_tokens, self._stats.accepted_tokens = total.drafted, total.accepted
         self._stats.speculated_ns = int(total.took_s * 1e9)
         self._stats.plain_ns = int(total.plain_s * 1e9)
         forecasts = self._speculation.forecasts
         self._stats.expected_ns = int(forecasts.expected_s * 1e9)
-        self._stats.misjudged_ns = int(forecasts.misjudged_s * 1e9)
+        self._stats.misjudged_ns = int(forecasts.error_s * 1e9)
         self._stats.cells_used = self._cache.num_cells_used
         return self._stats
 

@@ -1,7 +1,7 @@
-"""Which model is measured with lookup alone, and what does it copy?
+"""Which model is measured with n-gram lookup alone, and with which prompt?
 
-So small a model does not do an edit that a chat asks for. It does go on with a file that it has
-seen, in a text that says that it comes again.
+So small a model does not follow an instruction to edit a file. It does continue a file that stands
+in the prompt, if the prompt announces its repetition.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ The file with owner renamed to holder:
 def ensure_alone(store_root: Path) -> str:
     """The name of the model in the store, made now if need be: 270 MB. Raises BenchFailed.
 
-    It is BF16, so that several rows cost little more than one.
+    BF16, so that several rows cost little more than one.
     """
     if Store(store_root).find(Name.parse(ALONE)):
         return ALONE

@@ -44,7 +44,7 @@ def bound(fixed: Sequence[Reply], profile: SpeculationProfile) -> float:
 
 def saved_profile(cache_home: Path) -> SpeculationProfile:
     """The profile saved by a daemon that has loaded one model. Raises BenchFailed."""
-    profiles = list((cache_home / "outrider" / "profile").glob("*.json"))
+    profiles = list((cache_home / "outrider" / "speculation").glob("*.json"))
     profile = load_profile(profiles[0]) if len(profiles) == 1 else None
     if profile is None or not profile.verify.is_known:
         raise BenchFailed(f"the daemon has not kept in {cache_home} what decoding costs here")

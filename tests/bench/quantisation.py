@@ -1,4 +1,4 @@
-"""How do the same weights get another quantisation? By llama.cpp itself, all matrices alike."""
+"""How are weights quantised again? By llama.cpp, with one type for all matrices."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Q4_0 = llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_0
 
 
 def quantise(source: Path, target: Path, ftype: int) -> Path:
-    """The target, made from weights that may be quantised already. Raises BenchFailed."""
+    """Write `target`; the source may be quantised already. Raises BenchFailed."""
     tell(f"  quantising {target.stem}")
     llama_cpp.llama_log_set(_log, ctypes.c_void_p(0))
     params = llama_cpp.llama_model_quantize_default_params()
@@ -38,4 +38,4 @@ def _tell_error(level: int, text: bytes, _user: object) -> None:
         tell(f"  {text.decode('utf-8', 'replace').strip()}")
 
 
-_log = llama_cpp.llama_log_callback(_tell_error)  # referenced for as long as llama.cpp writes to it
+_log = llama_cpp.llama_log_callback(_tell_error)  # llama.cpp keeps a pointer to it

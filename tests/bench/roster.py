@@ -1,4 +1,4 @@
-"""Which pairs of a model and its drafter can be measured, and how are they asked?"""
+"""Which pairs of a model and its drafter can be measured, and with which prompts?"""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ TINY = "tiny-gemma4-pair"
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A model, with a drafter if it brings one."""
+    """A model in the store, with or without a drafter."""
 
-    ensure: Callable[[Path], str]  # its name in the store at that path, made if need be
-    spec_type: str = ""  # llama-server's way to use its drafter
-    prompts: Mapping[str, str] = field(default_factory=dict)  # by kind, where others are needed
+    ensure: Callable[[Path], str]  # makes it in the store at that path; returns its name
+    spec_type: str = ""  # llama-server's --spec-type for its drafter
+    prompts: Mapping[str, str] = field(default_factory=dict)  # by kind, in place of the usual ones
 
 
 def ensure_tiny_pair(store_root: Path) -> str:
-    """Random weights with an MTP drafter; made in an instant, so always as the tests make it."""
+    """Random weights with an MTP drafter; made anew each time, which is fast."""
     with scratch(store_root) as room:
         target = write_gemma4(room.path / "tiny.gguf")
         drafter = write_gemma4_assistant(room.path / "assistant.gguf", target)

@@ -64,5 +64,5 @@ def test_no_drafts_gain_nothing() -> None:
 def test_the_saved_profile_is_read(tmp_path: Path) -> None:
     with pytest.raises(BenchFailed, match="has not kept"):
         saved_profile(tmp_path)
-    save_profile(machine(row=0.5, draft=0.1), tmp_path / "outrider" / "profile" / "one.json")
-    assert saved_profile(tmp_path).verify.seconds(3) == pytest.approx(2.0)
+    save_profile(machine(row=0.5, draft=0.1), tmp_path / "outrider" / "speculation" / "one.json")
+    assert saved_profile(tmp_path).verify.next_s(3) == pytest.approx(2.0)

@@ -64,7 +64,7 @@ def test_a_draft_layer_is_used(drafting: Daemon) -> None:
 
 def test_what_was_learned_is_kept(drafting: Daemon) -> None:
     generate(drafting, "pair")
-    files = list((drafting.log.parent / "outrider" / "learned").glob("*.json"))
+    files = list((drafting.log.parent / "outrider" / "speculation").glob("*.json"))
     assert files
     assert all('"verify"' in file.read_text() for file in files)
 

@@ -1,4 +1,4 @@
-"""Does reading ahead pay, on machines and texts of many kinds, as time in the lab tells?"""
+"""Does speculative decoding save time, on simulated machines with texts of many kinds?"""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ pytestmark = pytest.mark.sim
 
 MACHINES = {
     "gpu": Machine({1: 0.02, 8: 0.0215, 16: 0.024, 32: 0.03}, {1: 0.002, 8: 0.0023}, 0.0002),
-    "bf16": Machine(  # a CPU; figures of two real models
+    "bf16": Machine(  # a CPU; measured with a real pair
         {1: 0.1, 2: 0.15, 3: 0.19, 4: 0.19, 5: 0.2, 8: 0.23, 9: 0.24, 16: 0.4, 32: 0.75},
         {1: 0.018, 2: 0.026, 4: 0.042, 8: 0.07, 16: 0.13},
         0.006,
     ),
-    "slow": Machine(  # another one, on which rows are dear from the ninth on
+    "slow": Machine(  # a CPU on which rows are expensive from the ninth on
         {1: 0.25, 2: 0.28, 3: 0.38, 4: 0.48, 5: 0.55, 6: 0.6, 8: 0.79, 9: 1.0, 16: 2.1},
         {1: 0.034, 2: 0.057, 4: 0.11, 8: 0.2},
         0.02,
     ),
-    "quantised": Machine(  # a CPU on which no guess ever pays for several streams
+    "quantised": Machine(  # a CPU on which drafts never save time for several streams
         {1: 0.1, 2: 0.16, 3: 0.22, 4: 0.28, 5: 0.44, 8: 0.71, 9: 0.77, 16: 1.4},
         {1: 0.018, 2: 0.026, 4: 0.042, 8: 0.07},
         0.006,
@@ -41,7 +41,7 @@ CONTENTS = {
     "json": Content(0.8, 0.4, 8),
     "prose": Content(0.3, 0.2, 2),
 }
-MEASURED = Machine(  # that on which the spoken texts were recorded
+MEASURED = Machine(  # the CPU on which the texts of spoken.jsonl were recorded
     {
         1: 0.096,
         2: 0.109,
@@ -59,13 +59,13 @@ MEASURED = Machine(  # that on which the spoken texts were recorded
     {1: 0.0115, 2: 0.019, 4: 0.031, 8: 0.056, 16: 0.085},
     0.0055,
 )
-GPU = Machine(  # a model that fills it; graphs are recorded anew where a step has other rows
+GPU = Machine(  # a large model; CUDA graphs are captured anew after a change of rows
     {1: 0.025, 2: 0.0255, 4: 0.026, 8: 0.027, 16: 0.029, 24: 0.032, 32: 0.036, 64: 0.05},
     {1: 0.0027, 2: 0.003, 4: 0.0034, 8: 0.0038, 16: 0.0055},
     0.0003,
-    fresh=(1.08, 1.12),
+    transient=(1.08, 1.12),
 )
-SPOKEN_ON = {  # what adaptive decoding is at least there, by plain, and by the best fixed length
+SPOKEN_ON = {  # machine, adaptive / plain at least, adaptive / best fixed length at least
     "still": (MEASURED, 0.99, 0.97),
     "now-and-then-slow": (replace(MEASURED, slowest=1.4), 0.99, 0.97),
     "gpu": (GPU, 0.99, 0.92),
@@ -76,9 +76,9 @@ WAYS = (0, *FIXED, None)
 TOKENS = 128
 SPOKEN_TOKENS = 64
 SEEDS = range(1, 9)
-TURNS = 3  # of the table of spoken texts, one after the other
-Rates = Mapping[int | None, float]  # tokens a second, by fixed length
-Cell = tuple[int, str, float]  # streams, kind of text, temperature
+TURNS = 3  # repetitions of each cell of the table, one after the other
+Rates = Mapping[int | None, float]  # tokens per second by fixed length; None: adaptive
+Cell = tuple[int, str, float]  # streams, kind of prompt, temperature
 CELLS: tuple[Cell, ...] = tuple(product(STREAMS, ("chat", "edit", "json"), (0.0, 1.0)))
 
 
@@ -91,18 +91,18 @@ def run(
     fixed: int | None = None,
     seed: int = 0,
 ) -> float:
-    """Tokens a second of made-up texts that are decoded together."""
+    """Tokens per second of made-up texts that are decoded together."""
     rng = random.Random(seed)
     return decode(machine, made_up(contents, tokens, rng), profile, rng, fixed=fixed)
 
 
 def num_tokens(streams: int, alone: int) -> int:
-    """Of each, as in the benchmark."""
+    """Tokens of each stream, as in the benchmark; `alone`: those of a single one."""
     return round(alone / streams ** (1 / 3))
 
 
 def by_plain_and_fixed(rates: Sequence[Rates]) -> tuple[float, float]:
-    """Adaptive by plain decoding, and by the best fixed length."""
+    """Adaptive / plain decoding, and adaptive / best fixed length."""
     mean = {way: fmean(each[way] for each in rates) for way in WAYS}
     return mean[None] / mean[0], mean[None] / max(mean[way] for way in FIXED)
 
@@ -116,7 +116,7 @@ def test_adaptive_is_as_good_as_the_best_fixed_length(
     contents, rates = [CONTENTS[content]] * streams, []
     for seed in SEEDS:
         profile, tokens = first_measured(MACHINES[machine]), num_tokens(streams, TOKENS)
-        # those of fixed length come first, as they do in a benchmark
+        # the fixed lengths come first, as in the benchmark
         rates.append(
             {
                 way: run(MACHINES[machine], contents, profile, tokens=tokens, fixed=way, seed=seed)
@@ -130,8 +130,7 @@ def test_adaptive_is_as_good_as_the_best_fixed_length(
 
 @pytest.fixture(scope="module", params=SPOKEN_ON)
 def spoken(request: pytest.FixtureRequest) -> tuple[str, Mapping[Cell, Sequence[Rates]]]:
-    """A machine, and the rates of the whole table there, each time by somebody who knows nothing at
-    first."""
+    """The rates of the whole table on one machine; each seed starts with a fresh profile."""
     machine, texts, rates = SPOKEN_ON[request.param][0], read(), defaultdict(list)
     for seed in SEEDS:
         profile, rng = first_measured(machine), random.Random(seed)
@@ -155,14 +154,14 @@ def spoken(request: pytest.FixtureRequest) -> tuple[str, Mapping[Cell, Sequence[
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=lambda cell: f"{cell[0]}-{cell[1]}-{cell[2]:g}")
-def test_it_pays_on_what_real_models_said(
+def test_adaptive_saves_time_on_recorded_texts(
     spoken: tuple[str, Mapping[Cell, Sequence[Rates]]], cell: Cell
 ) -> None:
     machine, rates = spoken
-    _, least_by_plain, least_by_fixed = SPOKEN_ON[machine]
+    _, min_by_plain, min_by_fixed = SPOKEN_ON[machine]
     by_plain, by_fixed = by_plain_and_fixed(rates[cell])
-    assert by_plain >= least_by_plain
-    assert by_fixed >= least_by_fixed
+    assert by_plain >= min_by_plain
+    assert by_fixed >= min_by_fixed
 
 
 @pytest.mark.parametrize("machine", MACHINES)
@@ -176,7 +175,7 @@ def test_streams_of_all_kinds_share_a_step(machine: str) -> None:
     assert adaptive >= 0.97 * max(two, four)
 
 
-def test_a_text_that_becomes_hard_is_noticed() -> None:
+def test_drafting_stops_after_a_change_to_a_hard_text() -> None:
     machine, profile = MACHINES["bf16"], first_measured(MACHINES["bf16"])
     easy, hard = [CONTENTS["edit"]], [CONTENTS["prose"]]
     assert run(machine, easy, profile, tokens=400) > 1.3 * run(
@@ -186,7 +185,7 @@ def test_a_text_that_becomes_hard_is_noticed() -> None:
     assert run(machine, hard, profile, tokens=200) >= 0.97 * plain
 
 
-def test_a_text_that_becomes_easy_is_noticed() -> None:
+def test_drafting_resumes_after_a_change_to_an_easy_text() -> None:
     machine, profile = MACHINES["bf16"], first_measured(MACHINES["bf16"])
     run(machine, [CONTENTS["prose"]], profile, tokens=400)
     plain = run(machine, [CONTENTS["edit"]], profile, tokens=1000, fixed=0)

@@ -1,4 +1,4 @@
-"""Which of the drafted tokens are what the target itself says."""
+"""Which of the drafted tokens equal the tokens that the target samples?"""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from ..stream import Stream
 
 @dataclass(frozen=True, slots=True)
 class AcceptResult:
-    """How many drafts were right, and why the stream ends; "" if it goes on."""
+    """Number of accepted draft tokens, and why the stream ends; "" if it goes on."""
 
     accepted: int
     reason: str
 
 
 def accept(stream: Stream, drafts: Sequence[int], row: Callable[[int], Row]) -> AcceptResult:
-    """Draw from one row after the other for as long as the draft says the same.
+    """Sample from one row after the other, up to the first draft token that differs.
 
     `row(0)` are the logits after the last token of the stream, `row(i)` those after draft i - 1.
-    Every token is drawn from the target's own logits, with the noise of its place in the text: the
-    text is the same whatever was drafted (GUIDE 3.2).
+    Every token is sampled from the target's own logits with the Gumbel noise of its position, so
+    the text does not depend on the drafts (GUIDE 3.2).
     """
     for i in range(len(drafts) + 1):
         reason = stream.sample(row(i))

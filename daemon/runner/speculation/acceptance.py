@@ -1,4 +1,4 @@
-"""How often guesses are right: by drafter, by depth, by how sure the drafter was, by stream."""
+"""How often are drafted tokens accepted: by drafter, depth, confidence and stream."""
 
 from __future__ import annotations
 
@@ -6,124 +6,133 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-DECAY = 0.97  # of what is known about acceptance of a stream, by guess, ...
-DECAY_OF_ALL = 0.99  # ... and of all streams
-PRIOR_TRIALS = 16.0  # that what is believed at first, or known of others, counts for
-STREAM_TRIALS = 4.0  # of one text, after which one more says half as much about other texts
-INITIAL_ACCEPTANCE = 0.9  # of a guess of which nothing is known, so that it is tried
-MIN_CUMULATIVE_ACCEPTANCE = 0.05  # chance of being reached below which a guess is not thought of
-CONFIDENCE_BUCKETS = 8  # of a drafter's confidence
-PREDICTABILITY_BOUNDS = (
-    0.6,
-    0.75,
-)  # how sure the target is of its own tokens, where texts are told apart
+STREAM_DECAY = 0.97
+"""Factor by which a stream's records fade per drafted token; set by hand, checked by tests/sim."""
+GLOBAL_DECAY = 0.99
+"""The same for the records of all streams together, which change more slowly."""
+PRIOR_TRIALS = 16.0
+"""Weight of the Beta prior, in drafted tokens; set by hand, checked by tests/sim."""
+STREAM_TRIALS = 4.0
+"""Drafted tokens of one stream after which one more counts half as much for other streams."""
+INITIAL_ACCEPTANCE = 0.9
+"""Acceptance rate that is assumed without any record; high, so that drafting starts."""
+MIN_CUMULATIVE_ACCEPTANCE = 0.05
+"""Cumulative acceptance below which deeper drafts are not considered."""
+CONFIDENCE_BUCKETS = 8
+"""Equal intervals of the drafter's confidence, a probability from 0 to 1."""
+PREDICTABILITY_BOUNDS = (0.6, 0.75)
+"""Mean confidence of the target that separates the predictability classes 0, 1 and 2."""
 UNKNOWN_PREDICTABILITY, ANY_PREDICTABILITY = -1, -2
-PREDICTABILITY_MEMORY = 0.2  # weight of the newest token in that
+PREDICTABILITY_WEIGHT = 0.2
+"""Weight of the newest token in the moving average of the target's confidence."""
 
 
 @dataclass(slots=True)
 class AcceptanceRecord:
-    """How often something was right; old guesses count less and less."""
+    """Accepted tokens of drafted ones, both fading exponentially."""
 
-    right: float = 0.0
-    total: float = 0.0
+    accepted: float = 0.0
+    trials: float = 0.0
 
-    def observe(self, is_right: bool, decay: float, weight: float = 1.0) -> None:
+    def observe(self, is_accepted: bool, decay: float, weight: float = 1.0) -> None:
         kept = decay**weight
-        self.right = kept * self.right + weight * is_right
-        self.total = kept * self.total + weight
+        self.accepted = kept * self.accepted + weight * is_accepted
+        self.trials = kept * self.trials + weight
 
     def rate(self, prior: float) -> float:
-        return (self.right + PRIOR_TRIALS * prior) / (self.total + PRIOR_TRIALS)
+        """Posterior mean with a Beta prior of mean `prior` and weight PRIOR_TRIALS."""
+        return (self.accepted + PRIOR_TRIALS * prior) / (self.trials + PRIOR_TRIALS)
 
 
-# What a guess is like: (drafter, "depth", its depth), (drafter, "sure", bucket of its confidence),
-# (drafter, "after", that of the one before it)
-Kind = tuple[str, str, int]
-NOTHING: Mapping[Kind, AcceptanceRecord] = {}  # is known of a text yet
+# A property of a drafted token that records are kept for: drafter, one of the names below, value.
+Feature = tuple[str, str, int]
+DEPTH, CONFIDENCE, PREVIOUS_CONFIDENCE = "depth", "confidence", "previous_confidence"
+NO_RECORDS: Mapping[Feature, AcceptanceRecord] = {}
 
 
 class Acceptance:
-    """How likely a guess is right, if those before it were.
+    """The rate at which a drafted token is accepted, given that those before it were.
 
-    What all texts say of such guesses is the first word; then those are heard that are as easy, and
-    at last the stream's own: each is drawn towards the one before. The guesses of one text are much
-    alike, so a long one says little more to others than a short one does.
+    Shrinkage: global rate -> same predictability class -> this stream; each level is the Beta prior
+    (weight PRIOR_TRIALS) of the next. Drafts of one stream are correlated, so each further one
+    weighs less in the global records.
 
-    How sure the target is of its own tokens tells how easy a text is, for nothing. Before any guess
-    is made only texts as easy are asked, so that it is tried where nothing is known.
+    The predictability of a stream is the mean confidence of the target in its own tokens, which
+    costs no decode. For drafts that are not made yet the global rate is left out, so that
+    a predictability class without records is probed.
     """
 
-    def __init__(self, general: dict[tuple[Kind, int], AcceptanceRecord] | None = None) -> None:
-        self.general = general or {}  # of all streams, by ease of their texts
-        self._streams: dict[int, dict[Kind, AcceptanceRecord]] = {}
-        self._target_confidence: dict[int, float] = {}  # of the target, by stream
+    def __init__(
+        self, global_records: dict[tuple[Feature, int], AcceptanceRecord] | None = None
+    ) -> None:
+        """`global_records`: of all streams, by feature and predictability class."""
+        self.global_records = global_records or {}
+        self._streams: dict[int, dict[Feature, AcceptanceRecord]] = {}
+        self._target_confidence: dict[int, float] = {}  # moving average, by stream
 
-    def observe_target(self, stream: int, target_confidence: float) -> None:
-        """How sure the target was of its newest token: a probability."""
-        before = self._target_confidence.get(stream, target_confidence)
-        self._target_confidence[stream] = before + PREDICTABILITY_MEMORY * (
-            target_confidence - before
-        )
+    def observe_target(self, stream: int, confidence: float) -> None:
+        """`confidence`: the probability that the target gave to its newest token."""
+        mean = self._target_confidence.get(stream, confidence)
+        self._target_confidence[stream] = mean + PREDICTABILITY_WEIGHT * (confidence - mean)
 
     def _predictability(self, stream: int) -> int:
-        target_confidence = self._target_confidence.get(stream)
-        return (
-            UNKNOWN_PREDICTABILITY
-            if target_confidence is None
-            else bisect_right(PREDICTABILITY_BOUNDS, target_confidence)
-        )
+        mean = self._target_confidence.get(stream)
+        if mean is None:
+            return UNKNOWN_PREDICTABILITY
+        return bisect_right(PREDICTABILITY_BOUNDS, mean)
 
     def observe(
         self, drafter: str, stream: int, confidences: Sequence[float], accepted: int
     ) -> None:
-        """The first `accepted` guesses were right; the next one, if any, was wrong."""
+        """The first `accepted` draft tokens were right and the next one, if any, was wrong."""
         own, predictability = self._streams.setdefault(stream, {}), self._predictability(stream)
         for depth, confidence in enumerate(confidences[: accepted + 1]):
-            kinds = [(drafter, "depth", depth), _confidence_kind(drafter, confidence)]
+            features = [(drafter, DEPTH, depth), _by_confidence(drafter, confidence)]
             if depth:
-                kinds.append(_previous_confidence_kind(drafter, confidences[depth - 1]))
-            for kind in kinds:
-                of_stream = own.setdefault(kind, AcceptanceRecord())
-                weight = STREAM_TRIALS / (STREAM_TRIALS + of_stream.total)
-                for texts in _predictability_classes(kind, predictability):
-                    of_all = self.general.setdefault((kind, texts), AcceptanceRecord())
-                    of_all.observe(depth < accepted, DECAY_OF_ALL, weight)
-                of_stream.observe(depth < accepted, DECAY)
+                features.append(_by_previous_confidence(drafter, confidences[depth - 1]))
+            for feature in features:
+                record = own.setdefault(feature, AcceptanceRecord())
+                weight = STREAM_TRIALS / (STREAM_TRIALS + record.trials)
+                for level in _levels(feature, predictability):
+                    shared = self.global_records.setdefault((feature, level), AcceptanceRecord())
+                    shared.observe(depth < accepted, GLOBAL_DECAY, weight)
+                record.observe(depth < accepted, STREAM_DECAY)
 
-    def is_proven(self, drafter: str, stream: int) -> bool:
-        """Whether two guesses in a row have been right in this text."""
-        second = self._streams.get(stream, NOTHING).get((drafter, "depth", 1))
-        return second is not None and second.right > 0
+    def has_accepted_run(self, drafter: str, stream: int) -> bool:
+        """Whether two draft tokens in a row were accepted in this stream."""
+        second = self._streams.get(stream, NO_RECORDS).get((drafter, DEPTH, 1))
+        return second is not None and second.accepted > 0
 
-    def expected(self, drafter: str, stream: int, length: int) -> tuple[float, ...]:
-        """Of up to `length` guesses that are not made yet, as far as they may be reached at all; a
-        depth that was seldom reached is judged by the one before it."""
+    def expected_rates(self, drafter: str, stream: int, length: int) -> tuple[float, ...]:
+        """Rates of up to `length` draft tokens that are not made yet, by depth.
+
+        The prior of a depth is the rate of the one before. Ends where the cumulative acceptance
+        falls below MIN_CUMULATIVE_ACCEPTANCE.
+        """
         rates: list[float] = []
         rate, cumulative = INITIAL_ACCEPTANCE, 1.0
         for depth in range(length):
-            rate = self._rate(stream, (drafter, "depth", depth), rate)
+            rate = self._rate(stream, (drafter, DEPTH, depth), rate)
             rates.append(rate)
             cumulative *= rate
             if cumulative < MIN_CUMULATIVE_ACCEPTANCE:
                 break
         return tuple(rates)
 
-    def after(self, drafter: str, stream: int, confidence: float, prior: float) -> float:
-        """Of a guess that is not made yet, after one of which it is known how sure it is."""
-        return self._rate(stream, _previous_confidence_kind(drafter, confidence), prior)
+    def rate_after(self, drafter: str, stream: int, confidence: float, prior: float) -> float:
+        """The rate of a draft token that is not made yet and follows one of this confidence."""
+        return self._rate(stream, _by_previous_confidence(drafter, confidence), prior)
 
-    def judged(self, drafter: str, stream: int, confidence: float) -> float:
-        """Of a guess whose confidence is known."""
-        return self._rate(stream, _confidence_kind(drafter, confidence), confidence)
+    def rate_of(self, drafter: str, stream: int, confidence: float) -> float:
+        """The rate of a draft token of this confidence, which is also the prior of that rate."""
+        return self._rate(stream, _by_confidence(drafter, confidence), confidence)
 
-    def _rate(self, stream: int, kind: Kind, prior: float) -> float:
-        """What is believed of a stream's guesses of that kind."""
+    def _rate(self, stream: int, feature: Feature, prior: float) -> float:
         rate = prior
-        for texts in _predictability_classes(kind, self._predictability(stream)):
-            if record := self.general.get((kind, texts)):
+        for level in _levels(feature, self._predictability(stream)):
+            if record := self.global_records.get((feature, level)):
                 rate = record.rate(rate)
-        own = self._streams.get(stream, NOTHING).get(kind)
+        own = self._streams.get(stream, NO_RECORDS).get(feature)
         return own.rate(rate) if own else rate
 
     def forget(self, stream: int) -> None:
@@ -131,17 +140,19 @@ class Acceptance:
         self._target_confidence.pop(stream, None)
 
 
-def _predictability_classes(kind: Kind, predictability: int) -> tuple[int, ...]:
-    """What texts have a say, the last word last."""
-    return (predictability,) if kind[1] == "depth" else (ANY_PREDICTABILITY, predictability)
+def _levels(feature: Feature, predictability: int) -> tuple[int, ...]:
+    """The classes of global records that apply, the most specific one last."""
+    if feature[1] == DEPTH:
+        return (predictability,)
+    return ANY_PREDICTABILITY, predictability
 
 
-def _confidence_kind(drafter: str, confidence: float) -> Kind:
-    return drafter, "sure", _bucket(confidence)
+def _by_confidence(drafter: str, confidence: float) -> Feature:
+    return drafter, CONFIDENCE, _bucket(confidence)
 
 
-def _previous_confidence_kind(drafter: str, confidence: float) -> Kind:
-    return drafter, "after", _bucket(confidence)
+def _by_previous_confidence(drafter: str, confidence: float) -> Feature:
+    return drafter, PREVIOUS_CONFIDENCE, _bucket(confidence)
 
 
 def _bucket(confidence: float) -> int:

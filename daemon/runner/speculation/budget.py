@@ -1,4 +1,4 @@
-"""How much time speculative decoding may lose."""
+"""How much time may speculative decoding lose?"""
 
 from __future__ import annotations
 
@@ -21,45 +21,46 @@ MAX_PAUSE_STEPS = 16
 
 @dataclass(slots=True)
 class RegretBudget:
-    """What reading ahead may still lose: a share of the time, and a little of what it has won.
+    """Bounds the time that speculative decoding loses against plain decoding, whatever the cause.
 
-    Everything that a step takes beyond plain decoding is paid from it, thinking included, and what
-    its right guesses save is put in. So whatever the reason why expectations are not met, reading
-    ahead ends by itself when it has lost a step, and is tried again now and then.
+    The time that a step takes beyond a plain one is charged, planning included; the time that
+    accepted drafts save is credited. Balance and debt are bounded by an allowance of about one
+    step, so drafting pauses soon after it stops saving time, and resumes as REGRET_SHARE accrues.
 
-    Where steps are short, to think of guesses is dear by itself. So whoever thought and verified
-    nothing rests, until that was a small share of the time.
+    Pauses drafting while planning time that produced no verified draft exceeds IDLE_SHARE of step
+    time.
     """
 
     balance_s: float = 0.0
-    few_s: float = 0.0  # what counts as little: a plain step, or what guesses took just now
-    idle_s: float = 0.0  # of thinking of which nothing came, beyond its share so far
+    allowance_s: float = 0.0  # largest balance
+    idle_planning_s: float = 0.0  # planning time without a verified draft, beyond its share
 
-    def settle(
+    def charge(
         self, plain_s: float, extra_s: float, *, idle_s: float = 0.0, streams: int = 1
     ) -> None:
-        """A step of so many streams is over that took `extra_s` longer than a plain one would have;
-        of that, `idle_s` was thinking of which nothing came. The more streams there are, the less
-        is a matter of luck."""
-        swing = max(REGRET_STEPS / math.sqrt(streams), 1.0)
-        once_s = max(plain_s, min(extra_s, MAX_DEBT * plain_s))
-        self.few_s = max(swing * once_s, REGRET_FADING * self.few_s)
-        self._add(REGRET_SHARE * plain_s - extra_s)
+        """A step of `streams` streams took `extra_s` longer than a plain one of `plain_s`.
+
+        `idle_s`: the part of `extra_s` that was planning without a verified draft. The allowance
+        shrinks with the root of the number of streams, as the deviation of a mean does.
+        """
+        allowance_steps = max(REGRET_STEPS / math.sqrt(streams), 1.0)
+        step_s = max(plain_s, min(extra_s, MAX_DEBT * plain_s))
+        self.allowance_s = max(allowance_steps * step_s, REGRET_FADING * self.allowance_s)
+        self.credit(REGRET_SHARE * plain_s - extra_s)
         share_s = IDLE_SHARE * plain_s
-        self.idle_s = min(max(self.idle_s + idle_s - share_s, 0.0), MAX_PAUSE_STEPS * share_s)
+        excess_s = max(self.idle_planning_s + idle_s - share_s, 0.0)
+        self.idle_planning_s = min(excess_s, MAX_PAUSE_STEPS * share_s)
 
     def credit(self, saved_s: float) -> None:
-        """Right guesses have saved so much."""
-        self._add(saved_s)
-
-    def _add(self, more_s: float) -> None:
-        self.balance_s = max(-MAX_DEBT * self.few_s, min(self.balance_s + more_s, self.few_s))
+        """Add time that accepted drafts saved."""
+        lowest_s = -MAX_DEBT * self.allowance_s
+        self.balance_s = max(lowest_s, min(self.balance_s + saved_s, self.allowance_s))
 
     @property
     def is_paused(self) -> bool:
-        """Whether even to think of guesses would be too much."""
-        return self.idle_s > 0 or self.balance_s < -self.few_s
+        """Whether not even planning is allowed."""
+        return self.idle_planning_s > 0 or self.balance_s < -self.allowance_s
 
     def can_spend(self, loss_s: float) -> bool:
-        """Whether a try that may lose so much may be made."""
+        """Whether a probe that may lose so much is allowed."""
         return loss_s <= self.balance_s

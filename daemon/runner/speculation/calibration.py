@@ -1,4 +1,4 @@
-"""How a runner learns, before its first request, what rows and guesses cost on this machine."""
+"""What do rows and drafts cost on this machine? Measured before a runner's first request."""
 
 from __future__ import annotations
 
@@ -22,35 +22,39 @@ from .drafters.ngram import NgramDrafter
 from .profile import SpeculationProfile
 from .profile_store import load_profile
 
-ROWS = (1, 2, 4, 8)  # the others lie between, or are met on the way
-FEW_ROWS = (1, 4)  # for guesses that are seldom: nobody shall wait long for them
+ROWS = (1, 2, 4, 8)
+"""Row counts of the target that are measured; StepCost interpolates, and learns others on line."""
+NGRAM_ROWS = (1, 4)
+"""The same if only n-grams are drafted, which is rare: it shortens the time to load a model."""
 STREAMS = (1, 2, 4, 8)
-ROUNDS = 3  # of each number of rows, or of streams
-FEW_ROUNDS = 2
+"""Numbers of streams for which the drafter is measured."""
+ROUNDS = 3
+"""Measurements of each row count, or number of streams; the first ones have a transient."""
+NGRAM_ROUNDS = 2
+"""The same if only n-grams are drafted."""
 GREEDY = Sampling(temperature=0.0)
-NO_WAY_BACK = "guesses cannot be taken back from the state of this recurrent model"
+NO_ROLLBACK = "draft tokens cannot be removed from the state of this recurrent model"
 
 
 def prepare_speculation(loaded: LoadedContext[TextContext], load: Load) -> SpeculationController:
-    """The drafters that fit this model, and a first measurement of what their guesses cost."""
+    """Load the drafters that fit this model, and measure costs that no stored profile holds."""
     if load.speculation == 0:
         return SpeculationController((), SpeculationProfile())
     drafter, refusal = _find_drafter(loaded, load)
     profile = (load_profile(Path(load.profile)) if load.profile else None) or SpeculationProfile()
     if not loaded.context.max_drafts:
-        return SpeculationController((), profile, refusal=refusal or f"no drafts: {NO_WAY_BACK}")
+        return SpeculationController((), profile, refusal=refusal or f"no drafts: {NO_ROLLBACK}")
     if not profile.verify.is_known:
-        _measure(loaded.context, load, profile, is_brief=drafter is None)
+        _measure_target(loaded.context, load, profile, with_model=drafter is not None)
     if drafter and not profile.draft.is_known:
         _measure_drafter(drafter, loaded, load, profile)
-    drafters = (NgramDrafter(), drafter) if drafter else (NgramDrafter(),)
     return SpeculationController(
-        drafters,
+        (NgramDrafter(), drafter) if drafter else (NgramDrafter(),),
         profile,
         fixed=load.speculation,
         refusal=refusal,
         max_drafts=loaded.context.max_drafts,
-        is_even=loaded.model.is_recurrent,
+        equal_rows=loaded.model.is_recurrent,
     )
 
 
@@ -60,20 +64,21 @@ def _find_drafter(loaded: LoadedContext[TextContext], load: Load) -> tuple[Draft
         return None, ""
     try:
         if not loaded.context.max_drafts:
-            raise LoadFailed(NO_WAY_BACK)
+            raise LoadFailed(NO_ROLLBACK)
         return load_drafter(loaded, load), ""
     except LoadFailed as error:
         return None, f"no drafter: {load.draft or 'the MTP head'} is not used: {error}"
 
 
-def _measure(
-    context: TargetDecoder, load: Load, profile: SpeculationProfile, *, is_brief: bool
+def _measure_target(
+    context: TargetDecoder, load: Load, profile: SpeculationProfile, *, with_model: bool
 ) -> None:
-    """Decode a text that nobody asked for, then forget it: each number of rows some times in a
-    row, since the first ones may cost more; the very first decode does so by far."""
-    batch, most = Batch(load.batch), min(load.batch, load.num_ctx, context.max_outputs)
-    counts = [count for count in (FEW_ROWS if is_brief else ROWS) if count <= most]
-    in_turn = [count for count in counts for _ in range(FEW_ROUNDS if is_brief else ROUNDS)]
+    """Decode made-up text, each row count several times in a row. One decode more comes first and
+    is not counted, since the very first one allocates."""
+    batch, max_rows = Batch(load.batch), min(load.batch, load.num_ctx, context.max_outputs)
+    row_counts, rounds = (ROWS, ROUNDS) if with_model else (NGRAM_ROWS, NGRAM_ROUNDS)
+    counts = [count for count in row_counts if count <= max_rows]
+    in_turn = [count for count in counts for _ in range(rounds)]
     for number, count in enumerate([counts[-1], *in_turn]):
         batch.clear()
         batch.add(0, 0, [0] * count, outputs=count)
@@ -88,29 +93,37 @@ def _measure(
 def _measure_drafter(
     drafter: Drafter, loaded: LoadedContext[TextContext], load: Load, profile: SpeculationProfile
 ) -> None:
-    """Draft after texts of two tokens that nobody asked for, then forget them."""
-    context, batch = loaded.context, Batch(load.batch)
+    """Draft after made-up texts of two tokens. The first round is not counted."""
     sampler = Sampler(GREEDY, num_tokens=loaded.model.num_tokens)
     for number in range(ROUNDS):
         for count in (c for c in STREAMS if c <= load.slots):
             sequences = [_made_up(seq, token=number) for seq in range(count)]
-            batch.clear()
-            outputs = [batch.add(seq, 0, [number], outputs=1) for seq in range(count)]
-            if context.decode(batch) == DECODED:
-                for sequence, row in zip(sequences, outputs, strict=True):
-                    drafter.observe(sequence, range(row, row + 1), is_tip=True)
-                for call in drafter.draft(
-                    [DraftRequest(s, sampler, 2) for s in sequences], select_unfinished
-                ):
-                    if number:
-                        profile.draft.observe(call.rows, call.took_s)
-            for sequence in sequences:
+            if _decode_first_tokens(drafter, loaded.context, sequences, Batch(load.batch)):
+                requests = [DraftRequest(seq, sampler, 2) for seq in sequences]
+                forwards = drafter.draft(requests, select_unfinished)
+                for forward in forwards if number else ():
+                    profile.draft.observe(forward.rows, forward.took_s)
+            for seq, sequence in enumerate(sequences):
                 drafter.forget(sequence)
-                context.clear(-sequence.id - 1)
+                loaded.context.clear(seq)
+
+
+def _decode_first_tokens(
+    drafter: Drafter, context: TextContext, sequences: list[Sequence], batch: Batch
+) -> bool:
+    """Evaluate the first token of each with the target, and pass the rows on to the drafter."""
+    outputs = [
+        batch.add(seq, 0, sequence.tokens[:1], outputs=1) for seq, sequence in enumerate(sequences)
+    ]
+    if context.decode(batch) != DECODED:
+        return False
+    for sequence, row in zip(sequences, outputs, strict=True):
+        drafter.observe(sequence, range(row, row + 1), is_newest=True)
+    return True
 
 
 def _made_up(seq: int, token: int) -> Sequence:
-    """A text of two tokens, of which this sequence of the cache holds the first."""
+    """A text of two tokens, the first of which is in this sequence of the cache."""
     sequence = Sequence(-seq - 1, array("i", [token, token]), GREEDY, Limits(), num_ctx=8)
     sequence.kv_seq = CachedSequence(seq, array("i", [token]))
     return sequence

@@ -1,4 +1,4 @@
-"""Which drafter with weights goes with a target, and why another one does not."""
+"""Which drafter with weights fits a target, and why is another one refused?"""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ from .drafters.drafter import Drafter
 from .drafters.head import HeadDrafter
 from .drafters.model import ModelDrafter
 
+# Architectures as llama.cpp names them in `general.architecture` (GUIDE 2).
 ASSISTANT = "gemma4-assistant"
 EAGLE = "eagle3"
 EAGLE_TARGETS = ("llama", "qwen3", "qwen3moe", "qwen35", "qwen35moe", "gpt-oss", "gemma4")
 MTP_HEAD_TARGETS = ("qwen35", "qwen35moe")
-NUM_COMPARED = 4096  # tokens of two vocabularies, spread over all of them
+NUM_COMPARED = 4096
+"""Tokens that are compared, spread evenly over both vocabularies, which bounds the load time."""
 
 
 def load_drafter(loaded: LoadedContext[TextContext], load: Load) -> Drafter:
-    """The drafter of `load.draft`, or the head of the model's own. Must come before the
-    target's first decode (GUIDE 0.4).
+    """Load the drafter `load.draft`, or else the target's own MTP head.
 
-    Raises LoadFailed with what was expected if it does not go with the target.
+    Must come before the target's first decode (GUIDE 0.4). Raises LoadFailed with what was expected
+    if the drafter does not fit the target.
     """
     rows = max(load.batch, load.slots * (2 + MAX_MODEL_DRAFTS))
     own = msgspec.structs.replace(load, model=load.draft, draft="", mtp=False, batch=rows)
@@ -45,7 +47,9 @@ def load_drafter(loaded: LoadedContext[TextContext], load: Load) -> Drafter:
             return HeadDrafter("eagle3", head, rows, load.slots)
         check_vocabulary(model, loaded.model)
         if model.is_recurrent:
-            raise LoadFailed("a drafter must be able to take guesses back; a recurrent one cannot")
+            raise LoadFailed(
+                "a drafter must be able to remove draft tokens; a recurrent one cannot"
+            )
         return ModelDrafter(TextContext(model, own), rows, load.slots)
     except LoadFailed:
         model.close()
@@ -53,7 +57,7 @@ def load_drafter(loaded: LoadedContext[TextContext], load: Load) -> Drafter:
 
 
 def check_head(model: LlamaModel) -> None:
-    """Raises LoadFailed unless the model is of a kind whose head is known to work as it should."""
+    """Raises LoadFailed unless MTP heads of this architecture are supported."""
     if model.architecture not in MTP_HEAD_TARGETS:
         raise LoadFailed(
             f"heads of {model.architecture} are not supported; of {MTP_HEAD_TARGETS} they are"
@@ -61,7 +65,7 @@ def check_head(model: LlamaModel) -> None:
 
 
 def check_eagle(model: LlamaModel, target: LlamaModel) -> None:
-    """Raises LoadFailed unless the head was made for targets of this shape."""
+    """Raises LoadFailed unless the head fits the layers of the target."""
     if target.architecture not in EAGLE_TARGETS:
         raise LoadFailed(
             f"an {EAGLE} head cannot read the layers of {target.architecture}; "
@@ -80,7 +84,7 @@ def check_eagle(model: LlamaModel, target: LlamaModel) -> None:
 
 
 def check_assistant(model: LlamaModel, target: LlamaModel) -> None:
-    """Raises LoadFailed unless the drafter was made for targets of this shape."""
+    """Raises LoadFailed unless the assistant fits the hidden rows of the target."""
     if target.architecture != "gemma4":
         raise LoadFailed(f"a {ASSISTANT} drafts for gemma4, and this is {target.architecture}")
     if model.hidden_width != target.hidden_width:
@@ -92,7 +96,7 @@ def check_assistant(model: LlamaModel, target: LlamaModel) -> None:
 
 
 def check_vocabulary(model: LlamaModel, target: LlamaModel) -> None:
-    """Raises LoadFailed unless both mean the same text by a token."""
+    """Raises LoadFailed unless the tokens of both stand for the same text."""
     if model.num_tokens != target.num_tokens:
         raise LoadFailed(
             f"its vocabulary has {model.num_tokens} tokens, and this model's {target.num_tokens}"

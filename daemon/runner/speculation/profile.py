@@ -1,4 +1,4 @@
-"""What is known about this machine with these models; it outlives the process."""
+"""What has been measured of this machine with these models?"""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from dataclasses import dataclass, field
 from .acceptance import Acceptance
 from .step_cost import StepCost, TokenCost
 
-INITIAL_PREFILL_SHARE = 0.3  # of a draft step: a token of a text, while that is not measured
+INITIAL_PREFILL_SHARE = 0.3
+"""Drafter prefill of one token until it is measured, as a share of a draft forward of one row."""
 
 
 @dataclass(slots=True)
 class SpeculationProfile:
-    """Costs, and how often guesses are right."""
+    """Costs and acceptance rates; stored on disk, so it outlives the process."""
 
     verify: StepCost = field(default_factory=StepCost)  # by rows of the target
     draft: StepCost = field(default_factory=StepCost)  # by rows of the drafter
-    prefill: TokenCost = field(default_factory=TokenCost)  # of the drafter with a text
+    prefill: TokenCost = field(default_factory=TokenCost)  # of the drafter
     acceptance: Acceptance = field(default_factory=Acceptance)
 
     def prefill_s(self, tokens: int) -> float:
-        """What the drafter needs to take in so many tokens of a text."""
-        known = self.prefill.is_known
-        token_s = self.prefill.token_s if known else INITIAL_PREFILL_SHARE * self.draft.seconds(1)
+        """Expected seconds of a drafter prefill of so many tokens."""
+        is_known = self.prefill.is_known
+        token_s = self.prefill.token_s if is_known else INITIAL_PREFILL_SHARE * self.draft.next_s(1)
         return tokens * token_s

@@ -1,4 +1,4 @@
-"""What was learned about a machine and a pair of models, kept on disk for the next start."""
+"""Where is a speculation profile kept between two starts?"""
 
 from __future__ import annotations
 
@@ -15,32 +15,34 @@ from .acceptance import Acceptance, AcceptanceRecord
 from .profile import SpeculationProfile
 from .step_cost import Estimate, StepCost, TokenCost
 
-VERSION = 6  # of the file; another one is learned anew
-SAVE_EVERY_S = 10.0
+VERSION = 7
+"""Version of the file's format; a profile of another version is ignored and measured anew."""
+SAVE_INTERVAL_S = 10.0
+"""Seconds between two writes at least; a crash loses no more than what was measured since."""
 
 log = logging.getLogger("outrider.runner")
 
 
 class StoredAcceptance(msgspec.Struct, frozen=True):
-    """How often guesses of one kind were right."""
+    """The record of one feature of draft tokens."""
 
     drafter: str
-    kind: str
-    place: int  # depth, or bucket of confidence
-    predictability: int  # of the texts, or of any
+    feature: str
+    value: int  # depth, or bucket of a confidence
+    predictability: int  # class of the streams
     record: AcceptanceRecord
 
 
 class StoredStepCost(msgspec.Struct, frozen=True):
-    """A curve."""
+    """The arguments of StepCost."""
 
-    shape: dict[int, Estimate]
-    fresh: list[Estimate]
+    by_rows: dict[int, Estimate]
+    transient: list[Estimate]
     noise: float
 
 
 class StoredProfile(msgspec.Struct, frozen=True):
-    """The file."""
+    """The whole file, as JSON."""
 
     version: int
     verify: StoredStepCost
@@ -50,7 +52,7 @@ class StoredProfile(msgspec.Struct, frozen=True):
 
 
 def load_profile(path: Path) -> SpeculationProfile | None:
-    """What the file says; None if there is none that can be used."""
+    """The stored profile; None if there is none that can be used."""
     try:
         stored = msgspec.json.decode(path.read_bytes(), type=StoredProfile)
     except FileNotFoundError:
@@ -61,26 +63,26 @@ def load_profile(path: Path) -> SpeculationProfile | None:
     if stored.version != VERSION:
         return None
     records = {
-        ((j.drafter, j.kind, j.place), j.predictability): j.record for j in stored.acceptance
+        ((each.drafter, each.feature, each.value), each.predictability): each.record
+        for each in stored.acceptance
     }
     verify, draft = (
-        StepCost(costs.shape, costs.fresh, costs.noise) for costs in (stored.verify, stored.draft)
+        StepCost(cost.by_rows, cost.transient, cost.noise) for cost in (stored.verify, stored.draft)
     )
     return SpeculationProfile(verify, draft, stored.prefill, Acceptance(records))
 
 
 def save_profile(profile: SpeculationProfile, path: Path) -> None:
-    """Write it whole or not at all. Raises OSError."""
-    general = profile.acceptance.general
-    judged = tuple(
-        StoredAcceptance(*kind, predictability, record)
-        for (kind, predictability), record in general.items()
+    """Write the whole file or nothing. Raises OSError."""
+    acceptance = tuple(
+        StoredAcceptance(*feature, predictability, record)
+        for (feature, predictability), record in profile.acceptance.global_records.items()
     )
     verify, draft = (
-        StoredStepCost(curve.shape, curve.fresh, curve.noise)
-        for curve in (profile.verify, profile.draft)
+        StoredStepCost(cost.by_rows, cost.transient, cost.noise)
+        for cost in (profile.verify, profile.draft)
     )
-    stored = StoredProfile(VERSION, verify, draft, profile.prefill, judged)
+    stored = StoredProfile(VERSION, verify, draft, profile.prefill, acceptance)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}")
     try:
@@ -92,7 +94,7 @@ def save_profile(profile: SpeculationProfile, path: Path) -> None:
 
 
 class ProfileWriter:
-    """Saves now and then, while nothing else is to be done."""
+    """Saves a profile at intervals, while the engine is idle."""
 
     def __init__(self, profile: SpeculationProfile, path: str) -> None:
         """With an empty path nothing is saved."""
@@ -101,13 +103,13 @@ class ProfileWriter:
         self._saved_s = -math.inf
 
     def save(self) -> None:
-        """If it is due and something was learned. A disk that cannot be written stops nothing."""
+        """Save if SAVE_INTERVAL_S is over. A failed write is logged, and ends further ones."""
         now_s = time.monotonic()
-        if self._path is None or now_s < self._saved_s + SAVE_EVERY_S:
+        if self._path is None or now_s < self._saved_s + SAVE_INTERVAL_S:
             return
         self._saved_s = now_s
         try:
             save_profile(self._profile, self._path)
         except OSError as error:
-            log.warning("what was learned cannot be kept: %s", error)
+            log.warning("the speculation profile cannot be saved: %s", error)
             self._path = None

@@ -1,4 +1,4 @@
-"""What reading ahead did, for one stream or for all, and how well its costs were forecast."""
+"""What did speculative decoding do, for one stream or all, and how good were the forecasts?"""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from ...protocol import SpeculationReport
 
 @dataclass(slots=True)
 class SpeculationStats:
-    """Guesses, and the time that they took and saved."""
+    """Drafted and accepted tokens, and the time that they took and saved."""
 
     drafter: str = ""
     drafted: int = 0
     accepted: int = 0
-    times: int = 0  # that something was drafted
-    took_s: float = 0.0  # steps, with their drafting
-    plain_s: float = 0.0  # what the same tokens would have taken without
+    num_drafts: int = 0  # steps in which at least one draft token was verified
+    took_s: float = 0.0  # steps, including drafting
+    plain_s: float = 0.0  # expected for the same tokens without drafts
 
     def add(self, *, drafted: int, accepted: int, took_s: float, plain_s: float) -> None:
-        """A step of one stream."""
+        """Count a step of one stream."""
         self.drafted += drafted
         self.accepted += accepted
-        self.times += drafted > 0
+        self.num_drafts += drafted > 0
         self.took_s += took_s
         self.plain_s += plain_s
 
@@ -31,18 +31,18 @@ class SpeculationStats:
             drafter=self.drafter,
             drafted=self.drafted,
             accepted=self.accepted,
-            mean_length=self.drafted / self.times if self.times else 0.0,
+            mean_length=self.drafted / self.num_drafts if self.num_drafts else 0.0,
             speedup=self.plain_s / self.took_s if self.took_s else 1.0,
         )
 
 
 @dataclass(slots=True)
 class ForecastStats:
-    """How good the costs are: of steps without a prompt, in which nothing is new."""
+    """Expected time of steps without prompt rows, and the absolute error of that."""
 
     expected_s: float = 0.0
-    misjudged_s: float = 0.0
+    error_s: float = 0.0
 
     def add(self, expected_s: float, took_s: float) -> None:
         self.expected_s += expected_s
-        self.misjudged_s += abs(took_s - expected_s)
+        self.error_s += abs(took_s - expected_s)

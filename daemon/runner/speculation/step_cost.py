@@ -1,4 +1,4 @@
-"""What a decode costs here by its number of rows, learnt from the decodes themselves."""
+"""What does a decode cost on this machine, by its number of rows? Measured from decodes."""
 
 from __future__ import annotations
 
@@ -9,213 +9,233 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-NOISE = 0.05**2  # variance of the logarithm of a call's time at least, ...
-DRIFT = 0.02**2  # ... of the machine's speed from one call to the next, ...
-CHANGE = 0.001**2  # ... and of what one number of rows costs beside others
-SPEED = 0.3**2  # doubt whether the machine is as fast as it was when a profile was kept
-FRESH = 0.1**2  # doubt whether a call costs more because the one before had other rows
-GAP = 0.05**2  # doubt at least of a number of rows of which only others are known
-BETWEEN = 0.25  # of the difference of its neighbours, in doubt beside that
-OUTSIDE = 0.5  # of the difference in rows, in doubt where it has one neighbour only
-STALE = 0.2**2  # doubt of a number of rows, beyond which it does not grow with time
-SURPRISE = 3.0  # standard deviations, beyond which a call is not believed
-STALL = 1.0  # at most of that is thought to be another speed of the machine
-NOISE_MEMORY = 0.03  # weight of the newest call in how much calls scatter
-RATE_MEMORY = 0.2  # weight of the newest call in a rate
-NUM_FRESH = 2  # calls in a row with as many rows that may cost more
+# Variances are of natural logarithms of seconds, so their roots are relative deviations. Those
+# without another source were set by hand, checked by tests/sim.
+MIN_NOISE = 0.05**2
+"""Smallest variance of one measurement."""
+SPEED_DRIFT = 0.02**2
+"""Variance that the machine's speed gains per call."""
+SHAPE_DRIFT = 0.001**2
+"""Variance that the cost of one row count, relative to the others, gains per call."""
+RESTART_VARIANCE = 0.3**2
+"""Variance of the machine's speed when a stored profile is used again."""
+TRANSIENT_VARIANCE = 0.1**2
+"""Prior variance of the transient factors."""
+NEW_COUNT_VARIANCE = 0.05**2
+"""Smallest variance of a row count that is estimated from others."""
+INTERPOLATION_SHARE = 0.25
+"""Deviation of a new row count between two others, as a share of their difference in log cost."""
+EXTRAPOLATION_SHARE = 0.5
+"""Deviation of a new row count beyond all others, as a share of the difference in log rows."""
+MAX_SHAPE_VARIANCE = 0.2**2
+"""Variance of a row count above which SHAPE_DRIFT is not added."""
+OUTLIER_DEVIATIONS = 3.0
+"""Innovation, in standard deviations, beyond which a measurement is clipped (Huber, 1964)."""
+MAX_SPEED_JUMP = 1.0
+"""Largest part of a clipped innovation that may be a change of the machine's speed, as a log."""
+NOISE_WEIGHT = 0.03
+"""Weight of the newest call in the variance of measurements."""
+TOKEN_COST_WEIGHT = 0.2
+"""Weight of the newest call in the cost of a token."""
+NUM_TRANSIENT = 2
+"""Calls with an unchanged row count that may still take longer: llama.cpp builds a graph in the
+first, and the CUDA backend captures it in the second (GUIDE 6.4)."""
 
 Vector = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What is believed of the logarithm of a cost in seconds, or of a factor."""
+    """A normal distribution of the logarithm of seconds, or of a factor."""
 
     log: float
-    doubt: float  # variance
+    variance: float
 
 
-UNKNOWN = (Estimate(0.0, FRESH),) * NUM_FRESH
+NO_TRANSIENT = (Estimate(0.0, TRANSIENT_VARIANCE),) * NUM_TRANSIENT
 
 
 class StepCost:
-    """Seconds of a call by its number of rows, as beliefs about their logarithms that are doubted
-    together: a call with one number of rows says something of all others (a Kalman filter, whose
-    state are the costs).
+    """Seconds of a call by its number of rows: a Kalman filter whose state are the log costs.
 
-    Between two calls the machine may become slower or faster, and all costs with it. What one
-    number of rows costs beside others hardly ever changes. So a surprise after a change of rows is
-    about these rows, and one without is about the machine: what heat, neighbours or a longer
-    context slow down is forgotten fast, and what the kernels are like is not. How much calls
-    scatter is learnt too. The first two calls in a row that have as many rows may cost more: graphs
-    are built anew, and on a GPU recorded anew.
+    Their errors are correlated, so a call with one row count corrects the others too. Between two
+    calls the speed of the machine drifts, which changes all costs alike; what one row count costs
+    relative to others hardly drifts. An innovation after a change of rows therefore corrects those
+    rows, and one without a change corrects the speed. The variance of measurements is estimated
+    from the innovations. Transient factors hold how much longer the first calls with an unchanged
+    row count take.
 
-    A row more often costs less than two calls of the same size differ by. So a number of rows that
-    is new starts from what its neighbours say, and the whole is the line nearest to all points that
-    never falls (isotonic regression, by pooling adjacent violators).
+    A row often costs less than the noise of one call. So a new row count starts from its
+    neighbours, and the curve is the isotonic regression of all estimates (pooling adjacent
+    violators).
     """
 
     def __init__(
         self,
-        shape: Mapping[int, Estimate] | None = None,
-        fresh: Sequence[Estimate] = UNKNOWN,
-        noise: float = NOISE,
+        by_rows: Mapping[int, Estimate] | None = None,
+        transient: Sequence[Estimate] = NO_TRANSIENT,
+        noise: float = MIN_NOISE,
     ) -> None:
-        """`shape`: by rows, as it was on this machine some time ago."""
-        shape = shape or {}
-        beliefs = [*fresh, *shape.values()]
-        self.noise = noise  # variance
-        self._places = {rows: NUM_FRESH + i for i, rows in enumerate(shape)}  # in what follows
-        self._logs: Vector = np.array([belief.log for belief in beliefs])
-        self._doubts: Vector = np.diag([belief.doubt for belief in beliefs])  # covariance
+        """As stored: estimates by rows, transient factors, and the variance of measurements."""
+        by_rows = by_rows or {}
+        estimates = [*transient, *by_rows.values()]
+        self.noise = noise
+        # The state vector holds the transient factors, then one cost for each row count.
+        self._index = {rows: NUM_TRANSIENT + i for i, rows in enumerate(by_rows)}
+        self._logs: Vector = np.array([estimate.log for estimate in estimates])
+        self._covariance: Vector = np.diag([estimate.variance for estimate in estimates])
         self._rows = 0  # of the last call
-        self._alike = 0  # calls in a row that had as many
-        self._line: list[float] = []  # seconds by rows; empty if it is not drawn yet
+        self._repeats = 0  # calls in a row with that row count
+        self._curve: list[float] = []  # seconds by rows; empty until it is fitted
 
     @property
     def is_known(self) -> bool:
-        return bool(self._places)
+        return bool(self._index)
 
     @property
-    def shape(self) -> dict[int, Estimate]:
-        """What is believed of each number of rows that was seen."""
-        return {rows: self._belief(place) for rows, place in self._places.items()}
+    def by_rows(self) -> dict[int, Estimate]:
+        """The estimate of each row count that was measured."""
+        return {rows: self._estimate(i) for rows, i in self._index.items()}
 
     @property
-    def fresh(self) -> list[Estimate]:
-        """What is believed of the factor of the first call in a row that has as many rows, of the
-        second, and so on."""
-        return [self._belief(place) for place in range(NUM_FRESH)]
+    def transient(self) -> list[Estimate]:
+        """The factors of the first NUM_TRANSIENT calls with an unchanged row count."""
+        return [self._estimate(i) for i in range(NUM_TRANSIENT)]
 
     def observe(self, rows: int, took_s: float) -> float:
-        """A call with so many rows is over; the seconds that were expected of it."""
-        self._grow_old()
-        self._alike = self._alike + 1 if rows == self._rows else 1
+        """Learn from a call; returns the seconds that were expected of it."""
+        self._predict()
+        self._repeats = self._repeats + 1 if rows == self._rows else 1
         self._rows, took = rows, math.log(took_s)
-        if rows not in self._places:
-            self._add(rows, took)
-        return math.exp(self._learn(self._places[rows], took))
+        if rows not in self._index:
+            self._add_count(rows, took)
+        return math.exp(self._update(self._index[rows], took))
 
-    def _grow_old(self) -> None:
-        """A call is made after the last one, or after the profile was kept."""
-        self._doubts[NUM_FRESH:, NUM_FRESH:] += DRIFT if self._alike else SPEED
-        own = self._doubts.ravel()[:: len(self._doubts) + 1]
-        own[own < STALE] += CHANGE
+    def _predict(self) -> None:
+        """Time update: the speed drifts, and the cost of each row count a little."""
+        drift = SPEED_DRIFT if self._repeats else RESTART_VARIANCE
+        self._covariance[NUM_TRANSIENT:, NUM_TRANSIENT:] += drift
+        variances = self._covariance.ravel()[:: len(self._covariance) + 1]
+        variances[variances < MAX_SHAPE_VARIANCE] += SHAPE_DRIFT
 
-    def _learn(self, place: int, took: float) -> float:
-        """A call took so long, as a logarithm; what was expected. A surprise is shared out by what
-        was in doubt; what of it is beyond belief is either noise or another speed of the machine,
-        as the next call will tell."""
-        places = [place, self._alike - 1] if self._alike <= NUM_FRESH else [place]
-        expected, about = float(self._logs[places].sum()), self._doubts[places].sum(axis=0)
-        doubt = float(about[places].sum()) + self.noise
-        surprise, most = took - expected, SURPRISE * math.sqrt(doubt)
-        believed = min(max(surprise, -most), most)
-        gain = about / doubt
-        if self._alike > 1:  # since the last call the machine has changed, not the rows' shape
-            gain[NUM_FRESH:] = gain[place]
-        both = gain[:, None] * about
-        self._logs += gain * believed
-        self._doubts += gain[:, None] * gain * doubt - both - both.T
-        if believed != surprise:
-            self._doubts[NUM_FRESH:, NUM_FRESH:] += min(abs(surprise - believed), STALL) ** 2
-        self.noise = max(self.noise + NOISE_MEMORY * (believed**2 - doubt), NOISE)
-        self._line = []
+    def _update(self, index: int, took: float) -> float:
+        """Measurement update with the log of a call's seconds; returns the expected log.
+
+        What is clipped off an outlier is noise or another speed of the machine, which the next call
+        tells; until then it is added to the variance of the speed.
+        """
+        measured = [index, self._repeats - 1] if self._repeats <= NUM_TRANSIENT else [index]
+        expected = float(self._logs[measured].sum())
+        cross = self._covariance[measured].sum(axis=0)
+        variance = float(cross[measured].sum()) + self.noise
+        innovation, limit = took - expected, OUTLIER_DEVIATIONS * math.sqrt(variance)
+        clipped = min(max(innovation, -limit), limit)
+        gain = cross / variance
+        if self._repeats > 1:  # only the speed has changed since the last call
+            gain[NUM_TRANSIENT:] = gain[index]
+        both = gain[:, None] * cross
+        self._logs += gain * clipped
+        self._covariance += gain[:, None] * gain * variance - both - both.T
+        if clipped != innovation:
+            jump = min(abs(innovation - clipped), MAX_SPEED_JUMP)
+            self._covariance[NUM_TRANSIENT:, NUM_TRANSIENT:] += jump**2
+        self.noise = max(self.noise + NOISE_WEIGHT * (clipped**2 - variance), MIN_NOISE)
+        self._curve = []
         return expected
 
-    def _add(self, rows: int, took: float) -> None:
-        """A new number of rows: what is believed of it is what its neighbours say, and so are the
-        doubts, and some more."""
+    def _add_count(self, rows: int, took: float) -> None:
+        """A new row count takes its estimate from the curve, and the covariance of the nearest."""
         size = len(self._logs)
-        doubts = np.zeros((size + 1, size + 1))
-        doubts[:size, :size] = self._doubts
-        if self._places:
-            line, nearest = self._up_to(max(rows, *self._places)), self._nearest(rows)
-            doubts[size, :size] = doubts[:size, size] = self._doubts[nearest]
-            doubts[size, size] = self._doubts[nearest, nearest] + GAP + self._gap(rows, line)
-            took = math.log(line[rows])
+        covariance = np.zeros((size + 1, size + 1))
+        covariance[:size, :size] = self._covariance
+        if self._index:
+            curve, nearest = self._curve_to(max(rows, *self._index)), self._nearest(rows)
+            covariance[size, :size] = covariance[:size, size] = self._covariance[nearest]
+            own = self._covariance[nearest, nearest]
+            covariance[size, size] = own + NEW_COUNT_VARIANCE + self._gap_variance(rows, curve)
+            took = math.log(curve[rows])
         else:
-            doubts[size, size] = NOISE
-        self._places[rows] = size
-        self._logs, self._doubts, self._line = np.append(self._logs, took), doubts, []
+            covariance[size, size] = MIN_NOISE
+        self._index[rows] = size
+        self._logs, self._covariance, self._curve = np.append(self._logs, took), covariance, []
 
     def _nearest(self, rows: int) -> int:
-        """Where that known number of rows is to be found that is least away."""
-        return self._places[min(self._places, key=lambda known: abs(math.log(known / rows)))]
+        """The index of the known row count with the smallest ratio to this one."""
+        return self._index[min(self._index, key=lambda known: abs(math.log(known / rows)))]
 
-    def _gap(self, rows: int, line: Sequence[float]) -> float:
-        """How uncertain a new number of rows is beside its neighbours: the more, the more they
-        differ, or the more rows it is away from the only one."""
-        low = max((known for known in self._places if known < rows), default=0)
-        high = min((known for known in self._places if known > rows), default=0)
+    def _gap_variance(self, rows: int, curve: Sequence[float]) -> float:
+        """Variance of a new row count because of its distance to the known ones."""
+        low = max((known for known in self._index if known < rows), default=0)
+        high = min((known for known in self._index if known > rows), default=0)
         if low and high:
-            return (BETWEEN * math.log(line[high] / line[low])) ** 2
-        return (OUTSIDE * math.log(rows / (low or high))) ** 2
+            return (INTERPOLATION_SHARE * math.log(curve[high] / curve[low])) ** 2
+        return (EXTRAPOLATION_SHARE * math.log(rows / (low or high))) ** 2
 
-    def disturb(self) -> None:
-        """A call of another kind came between."""
+    def interrupt(self) -> None:
+        """A call of another kind was made, so the next one starts with the first transient."""
         self._rows = 0
 
-    def seconds(self, rows: int) -> float:
-        """Expected of the next call, if it has so many rows."""
-        return self.steady_s(rows) * self._freshness(self._alike if rows == self._rows else 0)
+    def next_s(self, rows: int) -> float:
+        """Expected seconds of the next call, if it has so many rows."""
+        return self.steady_s(rows) * self._factor(self._repeats if rows == self._rows else 0)
 
     def steady_s(self, rows: int) -> float:
-        """Expected of each of many calls in a row that have so many rows."""
-        return self._up_to(rows)[rows]
+        """Expected seconds of a call with so many rows after the transient."""
+        return self._curve_to(rows)[rows]
 
-    def steadied_s(self, took_s: float) -> float:
-        """What the last call, which took so long, would have taken as one of many alike."""
-        return took_s / self._freshness(self._alike - 1)
+    def without_transient_s(self, took_s: float) -> float:
+        """Seconds that the last call, which took `took_s`, would have taken after the transient."""
+        return took_s / self._factor(self._repeats - 1)
 
     def table(self, rows: int) -> list[float]:
-        """Expected of the next call, by its rows from 0 up to `rows`: on the line between the
-        nearest counts that were seen. No row is free, and more rows cost less only where they are
-        as many as those of the last call."""
-        factor = self._freshness(0)
-        costs = [factor * cost for cost in self._up_to(rows)[: rows + 1]]
+        """Expected seconds of the next call, by its rows from 0 to `rows`.
+
+        Rises with the rows, except that the row count of the last call has no transient.
+        """
+        factor = self._factor(0)
+        costs = [factor * cost for cost in self._curve_to(rows)[: rows + 1]]
         if 0 < self._rows <= rows:
-            costs[self._rows] = self.seconds(self._rows)
+            costs[self._rows] = self.next_s(self._rows)
         return costs
 
-    def settling_s(self, rows: int) -> float:
-        """What calls with so many rows take longer, together, until they are steady again, if a
-        call with others comes between; nothing if the last call had others anyway."""
+    def return_s(self, rows: int) -> float:
+        """Seconds that a step with another row count adds to later steps with `rows`, by their
+        transient; 0 if the last call had other rows anyway."""
         if self._rows != rows:
             return 0.0
-        longer = sum(self._freshness(alike) - 1 for alike in range(NUM_FRESH))
+        longer = sum(self._factor(repeats) - 1 for repeats in range(NUM_TRANSIENT))
         return longer * self.steady_s(rows)
 
-    def _freshness(self, alike: int) -> float:
-        """Times that a call takes before which so many in a row had as many rows."""
-        return math.exp(max(float(self._logs[alike]), 0.0)) if alike < NUM_FRESH else 1.0
+    def _factor(self, repeats: int) -> float:
+        """The transient factor of a call before which `repeats` in a row had its row count."""
+        return math.exp(max(float(self._logs[repeats]), 0.0)) if repeats < NUM_TRANSIENT else 1.0
 
-    def _belief(self, place: int) -> Estimate:
-        return Estimate(float(self._logs[place]), float(self._doubts[place, place]))
+    def _estimate(self, index: int) -> Estimate:
+        return Estimate(float(self._logs[index]), float(self._covariance[index, index]))
 
-    def _up_to(self, rows: int) -> list[float]:
-        """The line, at least so far."""
-        if rows >= len(self._line):
-            self._line = self._draw(max(rows, *self._places))
-        return self._line
+    def _curve_to(self, rows: int) -> list[float]:
+        """Seconds by rows, at least up to `rows`."""
+        if rows >= len(self._curve):
+            self._curve = self._fit(max(rows, *self._index))
+        return self._curve
 
-    def _draw(self, rows: int) -> list[float]:
-        counts = sorted(self._places)
-        costs = _never_falling([self._belief(self._places[count]) for count in counts])
+    def _fit(self, rows: int) -> list[float]:
+        counts = sorted(self._index)
+        costs = _isotonic([self._estimate(self._index[count]) for count in counts])
         if rows > counts[-1]:
-            costs.append(_beyond(counts, costs, rows))
+            costs.append(_extrapolate(counts, costs, rows))
             counts.append(rows)
-        line: list[float] = np.interp(np.arange(rows + 1), counts, costs).tolist()
-        line[0] = 0.0
-        return line
+        curve: list[float] = np.interp(np.arange(rows + 1), counts, costs).tolist()
+        curve[0] = 0.0
+        return curve
 
 
-def _never_falling(points: Sequence[Estimate]) -> list[float]:
-    """The seconds nearest to these, by squares weighted with their certainty, of which none is
-    below the one before."""
-    pools: list[tuple[float, float, int]] = []  # logarithm, weight, points
+def _isotonic(points: Sequence[Estimate]) -> list[float]:
+    """The never falling seconds nearest to the estimates, by squares weighted with the inverse
+    variance; pooling adjacent violators (Ayer et al., 1955)."""
+    pools: list[tuple[float, float, int]] = []  # log, weight, number of points
     for point in points:
-        log, weight, count = point.log, 1 / (point.doubt + CHANGE), 1
+        log, weight, count = point.log, 1 / (point.variance + SHAPE_DRIFT), 1
         while pools and pools[-1][0] > log:
             other, other_weight, others = pools.pop()
             log = (log * weight + other * other_weight) / (weight + other_weight)
@@ -224,18 +244,20 @@ def _never_falling(points: Sequence[Estimate]) -> list[float]:
     return [math.exp(log) for log, _, count in pools for _ in range(count)]
 
 
-def _beyond(counts: Sequence[int], costs: Sequence[float], rows: int) -> float:
+def _extrapolate(counts: Sequence[int], costs: Sequence[float], rows: int) -> float:
+    """Seconds beyond the last known row count, by the slope at the end or that of the whole curve,
+    whichever is steeper."""
     if len(counts) == 1:
         return costs[0] * rows / counts[0]
-    slope, of_all = (
+    slope, mean_slope = (
         (costs[-1] - costs[i]) / (counts[-1] - counts[i]) for i in (len(counts) - 2, 0)
     )
-    return costs[-1] + max(slope, of_all) * (rows - counts[-1])
+    return costs[-1] + max(slope, mean_slope) * (rows - counts[-1])
 
 
 @dataclass(slots=True)
 class TokenCost:
-    """Seconds that a token takes when many are evaluated at once."""
+    """Seconds of a token when many are evaluated in one call: an exponential moving average."""
 
     token_s: float = 0.0
 
@@ -244,8 +266,8 @@ class TokenCost:
         return self.token_s > 0
 
     def observe(self, tokens: int, took_s: float) -> None:
-        """A call with so many tokens is over."""
+        """Learn from a call with so many tokens."""
         token_s = took_s / tokens
         if not self.is_known:
             self.token_s = token_s
-        self.token_s += RATE_MEMORY * (token_s - self.token_s)
+        self.token_s += TOKEN_COST_WEIGHT * (token_s - self.token_s)

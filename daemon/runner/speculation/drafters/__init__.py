@@ -1,1 +1,1 @@
-"""Who reads ahead: one file for each kind of drafter."""
+"""The drafters, one kind per file."""

@@ -14,8 +14,8 @@ from .drafter import DraftForward, DraftRequest, SelectNext
 
 
 @dataclass(frozen=True, slots=True)
-class AssistantTip:
-    """Where the guessing of one stream has come to: its newest token, and what led to that."""
+class AssistantInput:
+    """One stream's row of the next draft forward: its newest token, and the hidden row before."""
 
     request: DraftRequest
     token: int
@@ -23,9 +23,9 @@ class AssistantTip:
 
 
 class AssistantDrafter:
-    """One decode for each depth, all streams together.
+    """One decode per depth, all streams together.
 
-    Drafting writes nothing into the cache, so there is nothing to catch up with or to cut back.
+    Drafting writes nothing into the target's cache, so there is no prefill and no rollback.
     """
 
     name = "assistant"
@@ -37,52 +37,54 @@ class AssistantDrafter:
         self._target = target
         self._context = context
         self._batch = Batch(context.max_outputs, hidden_width=context.model.hidden_width)
-        self._hidden: dict[int, Hidden] = {}  # by id: the row that the newest token was drawn from
+        self._hidden: dict[int, Hidden] = {}  # row that the newest token was sampled from, by id
 
     def pending(self, sequence: Sequence) -> int:
         return 1
 
     def draft(self, requests: Seq[DraftRequest], select_next: SelectNext) -> list[DraftForward]:
-        calls: list[DraftForward] = []
-        tips = [
-            AssistantTip(request, request.sequence.tokens[-1], self._hidden[request.sequence.id])
+        forwards: list[DraftForward] = []
+        inputs = [
+            AssistantInput(request, request.sequence.tokens[-1], self._hidden[request.sequence.id])
             for request in requests
             if request.sequence.id in self._hidden
         ]
-        while tips:
-            self._lay(tips)
+        while inputs:
+            self._fill(inputs)
             start_s = time.perf_counter()
             if self._context.decode(self._batch) != DECODED:
-                break  # no free cells: this step goes without
-            for row, tip in enumerate(tips):
-                tip.request.append(self._context.logits(row))
-            calls.append(DraftForward(self._batch.count, time.perf_counter() - start_s))
-            tips = self._advance(tips, select_next)
-        return calls
+                break  # without free cells this step has no drafts
+            for row, each in enumerate(inputs):
+                each.request.append(self._context.logits(row))
+            forwards.append(DraftForward(self._batch.count, time.perf_counter() - start_s))
+            inputs = self._next_inputs(inputs, select_next)
+        return forwards
 
-    def _lay(self, tips: Seq[AssistantTip]) -> None:
-        """Every depth stands at the same position, that of the token which is not evaluated."""
+    def _fill(self, inputs: Seq[AssistantInput]) -> None:
+        """Fill the batch. Every depth has the same position, that of the pending token."""
         self._batch.clear()
-        for tip in tips:
-            seq = tip.request.sequence
+        for each in inputs:
+            seq = each.request.sequence
             assert seq.kv_seq
-            held = seq.kv_seq.seq
-            self._batch.add_hidden(held, seq.cached, [tip.token], [tip.hidden], outputs=1)
+            self._batch.add_hidden(
+                seq.kv_seq.seq, seq.cached, [each.token], [each.hidden], outputs=1
+            )
 
-    def _advance(self, tips: Seq[AssistantTip], select_next: SelectNext) -> list[AssistantTip]:
-        """One guess further, for those that go on."""
-        wanted = select_next([tip.request for tip in tips])
+    def _next_inputs(
+        self, inputs: Seq[AssistantInput], select_next: SelectNext
+    ) -> list[AssistantInput]:
+        selected = select_next([each.request for each in inputs])
         return [
-            AssistantTip(tip.request, tip.request.tokens[-1], self._context.hidden(row))
-            for row, tip in enumerate(tips)
-            if tip.request in wanted
+            AssistantInput(each.request, each.request.tokens[-1], self._context.hidden(row))
+            for row, each in enumerate(inputs)
+            if each.request in selected
         ]
 
     def evaluate(self, request: DraftRequest) -> list[DraftForward]:
         return []
 
-    def observe(self, sequence: Sequence, rows: range, *, is_tip: bool) -> None:
-        if is_tip:
+    def observe(self, sequence: Sequence, rows: range, *, is_newest: bool) -> None:
+        if is_newest:
             self._hidden[sequence.id] = self._target.hidden(rows[-1])
 
     def forget(self, sequence: Sequence) -> None:

@@ -1,4 +1,4 @@
-"""What every drafter can do: guess the next tokens of many streams at once."""
+"""What does every drafter provide? Draft tokens for many streams at once."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ...sampling.sampler import Sampler
 from ...sampling.truncation import Row
 from ...sequence import Sequence
 
-MAX_UNSEEN = (
-    2  # tokens that a drafter has not seen after a step in which all its guesses were right
-)
+MAX_UNSEEN = 2
+"""Tokens that a drafter has not evaluated after a step in which all its draft tokens were accepted:
+its last one, and the one that the target added."""
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A guessed token, and how sure the drafter is: a probability between 0 and 1."""
+    """A draft token, and the drafter's confidence in it: a probability between 0 and 1."""
 
     token: int
     confidence: float
@@ -28,37 +28,37 @@ class Draft:
 
 @dataclass(slots=True, eq=False)
 class DraftRequest:
-    """A stream that wants up to `length` guesses; all its tokens but the last are evaluated."""
+    """Up to `length` draft tokens for a stream of which all tokens but the last are evaluated."""
 
     sequence: Sequence
-    sampler: Sampler  # the stream's own, so that drafter and target draw with the same noise
+    sampler: Sampler  # the stream's own, so that drafter and target sample with the same noise
     length: int
     drafts: list[Draft] = field(default_factory=list)
 
     @property
     def tokens(self) -> list[int]:
-        """The guesses so far."""
+        """The draft tokens so far."""
         return [draft.token for draft in self.drafts]
 
     def num_accepted(self, truth: Seq[int]) -> int:
-        """How many of its first guesses are the tokens with which the text went on."""
+        """How many of the first draft tokens equal the tokens with which the text went on."""
         pairs = zip(self.tokens, truth, strict=False)
         return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
     def append(self, logits: Row) -> None:
-        """Add the token that the stream would draw from this row, if it were the target's."""
+        """Add the token that the stream would sample from this row, if it were the target's."""
         seq = self.sequence
         history = seq.tokens + array("i", self.tokens)
-        position = seq.position + len(self.drafts)
-        self.drafts.append(Draft(*self.sampler.sample_draft(logits, history, position)))
+        self._append(logits, history, seq.position + len(self.drafts))
 
-    def evaluate_at(self, logits: Row, back: int) -> None:
-        """Add what would have been guessed for a token of the text, the last but `back`."""
+    def append_evaluated(self, logits: Row, back: int) -> None:
+        """Add the draft for a known token: the last one of the text but `back`."""
         seq = self.sequence
         history = seq.tokens[: len(seq.tokens) - 1 - back]
-        self.drafts.append(
-            Draft(*self.sampler.sample_draft(logits, history, seq.position - 1 - back))
-        )
+        self._append(logits, history, seq.position - 1 - back)
+
+    def _append(self, logits: Row, history: array[int], position: int) -> None:
+        self.drafts.append(Draft(*self.sampler.sample_draft(logits, history, position)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,66 +67,70 @@ class DraftForward:
 
     rows: int
     took_s: float
-    is_prefill: bool = False  # most rows are texts that it had not followed
+    is_prefill: bool = False  # most rows are text that the drafter had not evaluated
 
 
-SelectNext = Callable[
-    [Seq[DraftRequest]], Seq[DraftRequest]
-]  # those of them that want one more guess, asked after each
+# Called after each draft forward: which of these requests get one more draft token?
+SelectNext = Callable[[Seq[DraftRequest]], Seq[DraftRequest]]
 
 
-def select_unfinished(requests: Seq[DraftRequest]) -> Seq[DraftRequest]:
-    """Go on, whatever was guessed."""
+def select_unfinished(requests: Seq[DraftRequest]) -> list[DraftRequest]:
+    """Draft up to the requested length."""
     return [request for request in requests if len(request.drafts) < request.length]
 
 
 class Drafter(Protocol):
-    """One kind of reading ahead. All calls come from the engine's thread."""
+    """One kind of drafter. All calls come from the engine's thread."""
 
     @property
     def name(self) -> str:
-        """As metrics and `ps` call it."""
+        """Its name in metrics and `ps`."""
         ...
 
     @property
     def max_length(self) -> int:
-        """Guesses at most, for one stream and step."""
+        """Draft tokens per stream and step, at most."""
         ...
 
     @property
     def is_free(self) -> bool:
-        """Whether guessing takes no decode, so that it costs next to nothing."""
+        """Whether drafting takes no decode, so that it costs next to nothing."""
         ...
 
     @property
     def can_evaluate(self) -> bool:
-        """Whether `evaluate` is worth it: a draft costs much more than to read a token."""
+        """Whether `evaluate` is implemented; useful where a token of prefill costs much less than
+        a draft forward."""
         ...
 
     def pending(self, sequence: Sequence) -> int:
-        """Tokens of the text, at least the newest, that its first decode has to take in."""
+        """Tokens of the text, at least the newest, that the next draft has to evaluate first."""
         ...
 
     def draft(self, requests: Seq[DraftRequest], select_next: SelectNext) -> list[DraftForward]:
-        """Append guesses to the asks, one decode for each depth, all streams together; those
-        decodes, and before them what it took to catch up."""
+        """Append draft tokens to the requests, one decode per depth, all streams together.
+
+        Returns those decodes, and before them those of the prefill.
+        """
         ...
 
     def evaluate(self, request: DraftRequest) -> list[DraftForward]:
-        """Take in the text but for its newest token, and append what would have been guessed for
-        its last tokens, as many as `ask.length` at most."""
+        """Teacher-forced evaluation: prefill the text but for its newest token, and append the
+        drafts for its last tokens, at most `request.length`."""
         ...
 
-    def observe(self, sequence: Sequence, rows: range, *, is_tip: bool) -> None:
-        """These rows of the target's last decode are the newest tokens of this sequence that are
-        evaluated. `is_tip`: its last token was drawn from the last of them. Called before the next
-        decode."""
+    def observe(self, sequence: Sequence, rows: range, *, is_newest: bool) -> None:
+        """These rows of the target's last decode are the newest evaluated tokens of the sequence.
+
+        `is_newest`: the last token of the text was sampled from the last row. Called before the
+        target's next decode.
+        """
         ...
 
     def forget(self, sequence: Sequence) -> None:
-        """The sequence is over, or starts again."""
+        """The sequence has ended."""
         ...
 
     def close(self) -> None:
-        """Free what was loaded for it; before its target is freed."""
+        """Free the drafter's context; must come before the target is freed."""
         ...

@@ -1,4 +1,4 @@
-"""A head for the target's hidden rows, which reads them into a KV cache (GUIDE 2.3 and 2.4)."""
+"""NextN and EAGLE heads: evaluate the target's hidden rows (GUIDE 2.3 and 2.4)."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from ...llama.interface import DECODED, HeadDecoder
 from ...sequence import Sequence
 from .drafter import MAX_UNSEEN, DraftForward, DraftRequest, SelectNext
 
-MAX_HIDDEN_ROWS = (
-    512  # hidden rows of a stream that wait to be read; a head hardly looks further back
-)
+MAX_HIDDEN_ROWS = 512
+"""Pending hidden rows of a stream at most; the drafts hardly depend on older ones."""
 
 
 @dataclass(slots=True, eq=False)
 class HeadSequence:
-    """A sequence of the head's cache, which holds the positions before `end`, or the newest of
-    them; `hidden` are the target's rows from which the tokens at `end` and after it were drawn."""
+    """A sequence of the head's cache, which holds the positions before `end` or the newest of them.
+
+    `hidden`: the target's rows from which the tokens at `end` and after it were sampled.
+    """
 
     seq: int
     end: int = 0
@@ -28,23 +29,23 @@ class HeadSequence:
 
     @property
     def next(self) -> int:
-        """The position of the target whose hidden row is to come."""
+        """The position of the target whose hidden row comes next."""
         return self.end - 1 + len(self.hidden)
 
 
 @dataclass(frozen=True, slots=True)
-class HeadTip:
-    """What the head reads next for one stream: tokens from a position on, each with its row."""
+class HeadInput:
+    """One stream's rows of the next draft forward: tokens from a position on, with hidden rows."""
 
     request: DraftRequest
-    memory: HeadSequence
+    cached: HeadSequence
     position: int
     tokens: Seq[int]
     hidden: Seq[Hidden]
 
 
 class HeadDrafter:
-    """Takes in what the target made of the text only when it is to draft."""
+    """Keeps the target's hidden rows and evaluates them with the next draft."""
 
     max_length = MAX_MODEL_DRAFTS
     is_free = False
@@ -55,128 +56,128 @@ class HeadDrafter:
         self.name = name
         self._context = context
         self._batch = Batch(rows, hidden_width=context.width)
-        self._resting = [HeadSequence(seq) for seq in range(slots)]
-        self._memories: dict[int, HeadSequence] = {}  # of the streams that run, by id
+        self._free = [HeadSequence(seq) for seq in range(slots)]
+        self._running: dict[int, HeadSequence] = {}  # by id
 
     def pending(self, sequence: Sequence) -> int:
-        memory = self._memories.get(sequence.id)
-        return max(len(memory.hidden), 1) if memory else 1
+        cached = self._running.get(sequence.id)
+        return max(len(cached.hidden), 1) if cached else 1
 
     def evaluate(self, request: DraftRequest) -> list[DraftForward]:
         return []
 
-    def observe(self, sequence: Sequence, rows: range, *, is_tip: bool) -> None:
-        memory = self._memories.get(sequence.id)
-        if memory is None:
-            if not self._resting:
+    def observe(self, sequence: Sequence, rows: range, *, is_newest: bool) -> None:
+        cached = self._running.get(sequence.id)
+        if cached is None:
+            if not self._free:
                 return
-            memory = self._memories[sequence.id] = self._resting.pop()
+            cached = self._running[sequence.id] = self._free.pop()
         start, end = sequence.cached - len(rows), sequence.cached + 1
-        if start != memory.next:
-            self._begin(memory, start)
+        if start != cached.next:
+            self._restart(cached, start)
         if sequence.pending > MAX_HIDDEN_ROWS:
-            return  # what comes after these rows would push them out
-        if end - memory.end > MAX_HIDDEN_ROWS:
-            self._skip(memory, end - MAX_HIDDEN_ROWS // 2)
-        kept = rows[max(memory.next - start, 0) :]
-        memory.hidden.extend(self._context.take(row) for row in kept)
+            return  # the rows after these would displace them
+        if end - cached.end > MAX_HIDDEN_ROWS:
+            self._skip_to(cached, end - MAX_HIDDEN_ROWS // 2)
+        kept = rows[max(cached.next - start, 0) :]
+        cached.hidden.extend(self._context.take(row) for row in kept)
 
-    def _begin(self, memory: HeadSequence, start: int) -> None:
-        """A text of which the target evaluated this position first."""
-        self._context.clear(memory.seq)
+    def _restart(self, cached: HeadSequence, start: int) -> None:
+        """Begin with the target's position `start`, the first that it evaluated."""
+        self._context.clear(cached.seq)
         first = self._context.first
         if start or first is None:
-            memory.end, memory.hidden = start + 1, []
+            cached.end, cached.hidden = start + 1, []
         else:
-            memory.end, memory.hidden = 0, [first]
+            cached.end, cached.hidden = 0, [first]
 
-    def _skip(self, memory: HeadSequence, end: int) -> None:
-        """Too much to read: an empty cache may start anywhere."""
-        self._context.clear(memory.seq)
-        del memory.hidden[: end - memory.end]
-        memory.end = end
+    def _skip_to(self, cached: HeadSequence, end: int) -> None:
+        """Drop the rows before `end`: an empty cache may start at any position."""
+        self._context.clear(cached.seq)
+        del cached.hidden[: end - cached.end]
+        cached.end = end
 
     def draft(self, requests: Seq[DraftRequest], select_next: SelectNext) -> list[DraftForward]:
-        calls: list[DraftForward] = []
-        followed = [request for request in requests if self._follow(request, calls)]
-        memories = [self._memories[request.sequence.id] for request in followed]
+        forwards: list[DraftForward] = []
+        ready = [request for request in requests if self._prefill(request, forwards)]
+        sequences = [self._running[request.sequence.id] for request in ready]
         start_s = time.perf_counter()
-        tips = [self._start(request) for request in followed]
-        while tips:
+        inputs = [self._first_input(request) for request in ready]
+        while inputs:
             self._batch.clear()
-            rows = [self._lay(tip) for tip in tips]
+            rows = [self._add(each) for each in inputs]
             if self._context.decode(self._batch) != DECODED:
-                for memory in memories:
-                    self._give_up(memory)
+                for cached in sequences:
+                    self._reset(cached)
                 break
-            is_prefill = self._batch.count > MAX_UNSEEN * len(tips)
-            for tip, row in zip(tips, rows, strict=True):
-                self._take_in(tip, row)
-            calls.append(DraftForward(self._batch.count, time.perf_counter() - start_s, is_prefill))
-            wanted = select_next([tip.request for tip in tips])
+            is_prefill = self._batch.count > MAX_UNSEEN * len(inputs)
+            for each, row in zip(inputs, rows, strict=True):
+                self._append_draft(each, row)
+            took_s = time.perf_counter() - start_s
+            forwards.append(DraftForward(self._batch.count, took_s, is_prefill))
+            selected = select_next([each.request for each in inputs])
             start_s = time.perf_counter()
-            tips = [
-                self._advance(tip, row)
-                for tip, row in zip(tips, rows, strict=True)
-                if tip.request in wanted
-            ]
-        for memory in memories:
-            self._context.truncate(memory.seq, memory.end)
-        return calls
+            pairs = zip(inputs, rows, strict=True)
+            inputs = [self._next_input(i, row) for i, row in pairs if i.request in selected]
+        for cached in sequences:
+            self._context.truncate(cached.seq, cached.end)
+        return forwards
 
-    def _follow(self, request: DraftRequest, calls: list[DraftForward]) -> bool:
-        """Read what led to the text, but for so few rows that a draft takes them in. False if that
-        is not known, or if there is no room."""
-        sequence, memory = request.sequence, self._memories.get(request.sequence.id)
-        if memory is None or not memory.hidden:
+    def _prefill(self, request: DraftRequest, forwards: list[DraftForward]) -> bool:
+        """Evaluate the pending hidden rows but for those that the first draft forward takes.
+
+        False if there are no hidden rows, or no free cells.
+        """
+        sequence, cached = request.sequence, self._running.get(request.sequence.id)
+        if cached is None or not cached.hidden:
             return False
-        while len(memory.hidden) > self._context.max_unread:
-            count = min(self._batch.capacity, len(memory.hidden) - 1)
-            tokens = sequence.tokens[memory.end : memory.end + count]
+        while len(cached.hidden) > self._context.max_unread:
+            count = min(self._batch.capacity, len(cached.hidden) - 1)
+            tokens = sequence.tokens[cached.end : cached.end + count]
             start_s = time.perf_counter()
-            hidden = self._context.fuse(memory.hidden[:count])
-            tip = HeadTip(request, memory, memory.end, tokens, hidden)
+            hidden = self._context.fuse(cached.hidden[:count])
             self._batch.clear()
-            self._lay(tip, outputs=0)
+            self._add(HeadInput(request, cached, cached.end, tokens, hidden), outputs=0)
             if self._context.decode(self._batch) != DECODED:
-                self._give_up(memory)
+                self._reset(cached)
                 return False
-            calls.append(DraftForward(count, time.perf_counter() - start_s, is_prefill=True))
-            memory.end += count
-            del memory.hidden[:count]
+            forwards.append(DraftForward(count, time.perf_counter() - start_s, is_prefill=True))
+            cached.end += count
+            del cached.hidden[:count]
         return True
 
-    def _start(self, request: DraftRequest) -> HeadTip:
-        """What is left to read, with which the first guess is made."""
-        memory = self._memories[request.sequence.id]
-        hidden = self._context.fuse(memory.hidden)
-        return HeadTip(request, memory, memory.end, request.sequence.tokens[memory.end :], hidden)
+    def _first_input(self, request: DraftRequest) -> HeadInput:
+        """The remaining pending rows, from the last of which the first draft token is sampled."""
+        cached = self._running[request.sequence.id]
+        hidden = self._context.fuse(cached.hidden)
+        return HeadInput(request, cached, cached.end, request.sequence.tokens[cached.end :], hidden)
 
-    def _lay(self, tip: HeadTip, outputs: int = 1) -> int:
+    def _next_input(self, previous: HeadInput, row: int) -> HeadInput:
+        """The newest draft token."""
+        request, position = previous.request, previous.position + len(previous.tokens)
+        hidden = [self._context.hidden(row)]
+        return HeadInput(request, previous.cached, position, [request.tokens[-1]], hidden)
+
+    def _add(self, each: HeadInput, outputs: int = 1) -> int:
         return self._batch.add_hidden(
-            tip.memory.seq, tip.position, tip.tokens, tip.hidden, outputs=outputs
+            each.cached.seq, each.position, each.tokens, each.hidden, outputs=outputs
         )
 
-    def _take_in(self, tip: HeadTip, row: int) -> None:
-        """One guess further; the rest of what was decoded is text, which stays."""
-        request, memory = tip.request, tip.memory
-        memory.end, memory.hidden = len(request.sequence.tokens), []
+    def _append_draft(self, each: HeadInput, row: int) -> None:
+        """Sample a draft token; the rows before it are text, which stays in the cache."""
+        request, cached = each.request, each.cached
+        cached.end, cached.hidden = len(request.sequence.tokens), []
         request.append(self._context.logits(row))
 
-    def _advance(self, tip: HeadTip, row: int) -> HeadTip:
-        """What comes after the newest guess."""
-        position, token = tip.position + len(tip.tokens), tip.request.tokens[-1]
-        return HeadTip(tip.request, tip.memory, position, [token], [self._context.hidden(row)])
-
-    def _give_up(self, memory: HeadSequence) -> None:
-        """No free cells: begin anew with the next token."""
-        self._context.clear(memory.seq)
-        memory.end, memory.hidden = 0, []
+    def _reset(self, cached: HeadSequence) -> None:
+        """Without free cells, begin again with the next token."""
+        self._context.clear(cached.seq)
+        cached.end, cached.hidden = 0, []
 
     def forget(self, sequence: Sequence) -> None:
-        if memory := self._memories.pop(sequence.id, None):
-            self._give_up(memory)
-            self._resting.append(memory)
+        if cached := self._running.pop(sequence.id, None):
+            self._reset(cached)
+            self._free.append(cached)
 
     def close(self) -> None:
         self._context.close()

@@ -24,7 +24,7 @@ class DrafterSequence:
 
 
 class ModelDrafter:
-    """Follows the text token by token, and reads ahead in one decode for each depth."""
+    """Evaluates the text when it drafts, then makes one decode per depth."""
 
     name = "model"
     max_length = MAX_MODEL_DRAFTS
@@ -35,130 +35,130 @@ class ModelDrafter:
         """`rows`: of one decode at most."""
         self._context = context
         self._batch = Batch(rows)
-        self._resting = [DrafterSequence(seq) for seq in range(slots)]  # of texts that are over
-        self._memories: dict[int, DrafterSequence] = {}  # of those that run, by id
+        self._free = [DrafterSequence(seq) for seq in range(slots)]  # with the text of their last
+        self._running: dict[int, DrafterSequence] = {}  # by id
 
     def pending(self, sequence: Sequence) -> int:
-        memory = self._memory(sequence)
-        return len(sequence.tokens) - (self._common(memory, sequence) if memory else 0)
+        cached = self._cached(sequence)
+        return len(sequence.tokens) - (self._num_reusable(cached, sequence) if cached else 0)
 
     def draft(self, requests: Seq[DraftRequest], select_next: SelectNext) -> list[DraftForward]:
-        calls: list[DraftForward] = []
-        requests = [request for request in requests if self._follow(request.sequence, calls)]
+        forwards: list[DraftForward] = []
+        requests = [request for request in requests if self._prefill(request.sequence, forwards)]
         while requests:
             self._batch.clear()
-            rows = [self._lay(request) for request in requests]
+            rows = [self._add(request) for request in requests]
             start_s = time.perf_counter()
             if not self._decode([request.sequence for request in requests]):
                 break
             is_prefill = self._batch.count > MAX_UNSEEN * len(requests)
             for request, row in zip(requests, rows, strict=True):
                 request.append(self._context.logits(row))
-            calls.append(DraftForward(self._batch.count, time.perf_counter() - start_s, is_prefill))
+            took_s = time.perf_counter() - start_s
+            forwards.append(DraftForward(self._batch.count, took_s, is_prefill))
             requests = select_next(requests)
-        return calls
+        return forwards
 
-    def _lay(self, request: DraftRequest) -> int:
-        """What the cache does not have yet: the newest tokens, or the newest guess."""
-        memory, text = self._memories[request.sequence.id], request.sequence.tokens
-        tokens = text[len(memory.tokens) :]
-        tokens.extend(request.tokens[max(len(memory.tokens) - len(text), 0) :])
-        row = self._batch.add(memory.seq, len(memory.tokens), tokens, outputs=1)
-        memory.tokens.extend(tokens)
+    def _add(self, request: DraftRequest) -> int:
+        """Add the tokens that the cache lacks: the newest of the text, or the newest draft."""
+        cached, text = self._running[request.sequence.id], request.sequence.tokens
+        tokens = text[len(cached.tokens) :]
+        tokens.extend(request.tokens[max(len(cached.tokens) - len(text), 0) :])
+        row = self._batch.add(cached.seq, len(cached.tokens), tokens, outputs=1)
+        cached.tokens.extend(tokens)
         return row
 
-    def _follow(self, sequence: Sequence, calls: list[DraftForward], unread: int = 1) -> bool:
-        """Bring the cache to the stream's text but for its `unread` newest tokens, or for so few
-        more that the next decode takes them in; False if there is no room."""
-        memory = self._memory(sequence)
-        if memory is None:
+    def _prefill(self, sequence: Sequence, forwards: list[DraftForward], uncached: int = 1) -> bool:
+        """Evaluate the text but for its `uncached` newest tokens; what fits into the next draft
+        forward is left to that. False if there are no free cells."""
+        cached = self._cached(sequence)
+        if cached is None:
             return False
-        if (same := self._common(memory, sequence)) < len(memory.tokens):
-            self._cut(memory, same)
-        while len(sequence.tokens) - len(memory.tokens) > max(unread, 1 + MAX_MODEL_DRAFTS):
-            end = min(len(memory.tokens) + self._batch.capacity, len(sequence.tokens) - unread)
-            if self._read(sequence, end, calls) is None:
+        if (common := self._num_reusable(cached, sequence)) < len(cached.tokens):
+            self._truncate(cached, common)
+        while len(sequence.tokens) - len(cached.tokens) > max(uncached, 1 + MAX_MODEL_DRAFTS):
+            end = min(len(cached.tokens) + self._batch.capacity, len(sequence.tokens) - uncached)
+            if self._decode_text(sequence, end, forwards) is None:
                 return False
         return True
 
     def evaluate(self, request: DraftRequest) -> list[DraftForward]:
-        calls: list[DraftForward] = []
-        if not self._follow(request.sequence, calls, unread=1 + request.length):
-            return calls
-        read, end = (
-            len(self._memories[request.sequence.id].tokens),
-            len(request.sequence.tokens) - 1,
-        )
-        count = min(end - read, request.length)
+        forwards: list[DraftForward] = []
+        sequence = request.sequence
+        if not self._prefill(sequence, forwards, uncached=1 + request.length):
+            return forwards
+        end = len(sequence.tokens) - 1
+        count = min(end - len(self._running[sequence.id].tokens), request.length)
         if count <= 0:
-            return calls
-        row = self._read(request.sequence, end, calls, outputs=count)
+            return forwards
+        row = self._decode_text(sequence, end, forwards, outputs=count)
         if row is not None:
             for i in range(count):
-                request.evaluate_at(self._context.logits(row + i), count - 1 - i)
-        return calls
+                request.append_evaluated(self._context.logits(row + i), count - 1 - i)
+        return forwards
 
-    def _read(
-        self, sequence: Sequence, end: int, calls: list[DraftForward], outputs: int = 0
+    def _decode_text(
+        self, sequence: Sequence, end: int, forwards: list[DraftForward], outputs: int = 0
     ) -> int | None:
-        """Take in the text before `end` with one decode; the row of the first of its `outputs`, or
-        None if there is no room."""
-        memory = self._memories[sequence.id]
-        tokens = sequence.tokens[len(memory.tokens) : end]
+        """Evaluate the text before `end` in one decode; the row of the first of its `outputs`, or
+        None if there are no free cells."""
+        cached = self._running[sequence.id]
+        tokens = sequence.tokens[len(cached.tokens) : end]
         self._batch.clear()
-        row = self._batch.add(memory.seq, len(memory.tokens), tokens, outputs=outputs)
-        memory.tokens.extend(tokens)
+        row = self._batch.add(cached.seq, len(cached.tokens), tokens, outputs=outputs)
+        cached.tokens.extend(tokens)
         start_s = time.perf_counter()
         if not self._decode([sequence]):
             return None
-        calls.append(DraftForward(len(tokens), time.perf_counter() - start_s, is_prefill=True))
+        took_s = time.perf_counter() - start_s
+        forwards.append(DraftForward(len(tokens), took_s, is_prefill=True))
         return row
 
-    def _memory(self, sequence: Sequence) -> DrafterSequence | None:
-        """That of this text. A new one gets the resting memory that has most of it, of equal ones
-        the one longest unused, and the rest of that is forgotten."""
-        if memory := self._memories.get(sequence.id):
-            return memory
-        memory = max(self._resting, key=lambda m: self._common(m, sequence), default=None)
-        if memory:
-            self._resting.remove(memory)
-            self._memories[sequence.id] = memory
-            self._cut(memory, self._common(memory, sequence))
-        return memory
+    def _cached(self, sequence: Sequence) -> DrafterSequence | None:
+        """The stream's sequence in the cache. A new stream takes the free one with the longest
+        common prefix, of equal ones the least recently used."""
+        if cached := self._running.get(sequence.id):
+            return cached
+        cached = max(self._free, key=lambda each: self._num_reusable(each, sequence), default=None)
+        if cached:
+            self._free.remove(cached)
+            self._running[sequence.id] = cached
+            self._truncate(cached, self._num_reusable(cached, sequence))
+        return cached
 
-    def _common(self, memory: DrafterSequence, sequence: Sequence) -> int:
+    def _num_reusable(self, cached: DrafterSequence, sequence: Sequence) -> int:
         """Tokens of the text that need not be evaluated again."""
-        same = min(common_prefix(memory.tokens, sequence.tokens), len(sequence.tokens) - 1)
-        if self._context.model.window and same < len(memory.tokens) - MAX_MODEL_DRAFTS:
-            return 0  # the window may have lost what stood before (GUIDE 4.2)
-        return same
+        common = min(common_prefix(cached.tokens, sequence.tokens), len(sequence.tokens) - 1)
+        if self._context.model.window and common < len(cached.tokens) - MAX_MODEL_DRAFTS:
+            return 0  # the window may have lost the cells before (GUIDE 4.2)
+        return common
 
-    def _cut(self, memory: DrafterSequence, count: int) -> None:
+    def _truncate(self, cached: DrafterSequence, count: int) -> None:
         if count:
-            self._context.truncate(memory.seq, count)
+            self._context.truncate(cached.seq, count)
         else:
-            self._context.clear(memory.seq)
-        del memory.tokens[count:]
+            self._context.clear(cached.seq)
+        del cached.tokens[count:]
 
     def _decode(self, sequences: Seq[Sequence]) -> bool:
-        """Whether it worked, if need be without what rests; if not, these sequences begin anew the
-        next time."""
+        """Decode the batch, if need be after clearing the free sequences. If there still are no
+        free cells, False; these sequences then begin again with the next draft."""
         if self._context.decode(self._batch) == DECODED:
             return True
-        for memory in self._resting:
-            self._cut(memory, 0)
+        for cached in self._free:
+            self._truncate(cached, 0)
         if self._context.decode(self._batch) == DECODED:
             return True
         for sequence in sequences:
-            self._cut(self._memories[sequence.id], 0)
+            self._truncate(self._running[sequence.id], 0)
         return False
 
-    def observe(self, sequence: Sequence, rows: range, *, is_tip: bool) -> None:
-        """Reads the text itself when it is asked."""
+    def observe(self, sequence: Sequence, rows: range, *, is_newest: bool) -> None:
+        """Nothing to do: the text itself is read with the next draft."""
 
     def forget(self, sequence: Sequence) -> None:
-        if memory := self._memories.pop(sequence.id, None):
-            self._resting.append(memory)
+        if cached := self._running.pop(sequence.id, None):
+            self._free.append(cached)
 
     def close(self) -> None:
         self._context.close()

@@ -1,4 +1,4 @@
-"""How a text goes on, judged by how it went on before: lookup in prompt and answer, no weights."""
+"""N-gram lookup in prompt and answer: copies what followed the last equal n-gram; no weights."""
 
 from __future__ import annotations
 
@@ -11,49 +11,55 @@ from ....protocol import MAX_DRAFTS
 from ...sequence import Sequence
 from .drafter import Draft, DraftForward, DraftRequest, SelectNext
 
-SIZES = (3, 5, 8)  # tokens that must be the same; the longer, the surer
-COPY_FACTOR = 2  # tokens that are guessed for each that was the same
-LENGTHS = (5, 8, 12, 16)  # of what is the same; for each more, until experience says more, ...
-CONFIDENCES = (0.4, 0.6, 0.7, 0.8, 0.95)  # ... the next token is likelier to be the same, too
+NGRAM_SIZES = (3, 5, 8)
+"""Tokens of an n-gram; the longest one that occurred before is used."""
+COPY_FACTOR = 2
+"""Draft tokens per token of the match, at most."""
+MATCH_LENGTHS = (5, 8, 12, 16)
+"""Tokens of a match from which on the next confidence applies."""
+MATCH_CONFIDENCES = (0.4, 0.6, 0.7, 0.8, 0.95)
+"""Prior acceptance rate of a draft token by the match before it, until records outweigh it; set by
+hand, checked by tests/sim."""
 
 
 @dataclass(slots=True)
 class NgramIndex:
-    """Where each run of tokens was last followed by another one."""
+    """Where each n-gram of a text was last followed by another token."""
 
-    places: dict[bytes, int] = field(default_factory=dict)  # by the tokens of a run
-    count: int = 0  # tokens that were taken in
+    ends: dict[bytes, int] = field(default_factory=dict)  # position after an n-gram, by its tokens
+    count: int = 0  # tokens that are indexed
 
-    def take_in(self, tokens: array[int]) -> None:
-        """The tokens since the last call. The run that ends the text is not followed yet."""
-        if len(tokens) < self.count:  # the middle was forgotten
-            self.places, self.count = {}, 0
-        for size in SIZES:
+    def extend(self, tokens: array[int]) -> None:
+        """Index the tokens since the last call, but for the n-grams that end the text."""
+        if len(tokens) < self.count:  # the context was shifted
+            self.ends, self.count = {}, 0
+        for size in NGRAM_SIZES:
             for end in range(max(self.count, size), len(tokens)):
-                self.places[tokens[end - size : end].tobytes()] = end
+                self.ends[tokens[end - size : end].tobytes()] = end
         self.count = len(tokens)
 
     def find(self, tokens: array[int]) -> int:
-        """The place after the last run like the one that ends the text; 0 if there is none. Of the
-        longest run, which is only there if the shorter ones are."""
+        """The position after the last n-gram equal to the one that ends the text; 0 if there is
+        none. A long n-gram is only indexed if the shorter ones are."""
         found = 0
-        for size in SIZES:
-            place = self.places.get(tokens[len(tokens) - size :].tobytes())
-            if not place:
+        for size in NGRAM_SIZES:
+            end = self.ends.get(tokens[len(tokens) - size :].tobytes())
+            if not end:
                 break
-            found = place
+            found = end
         return found
 
 
-def _num_same(tokens: array[int], place: int) -> int:
-    """How many tokens before a place are those that end the text, as far as that matters."""
+def _match_length(tokens: array[int], end: int) -> int:
+    """How many tokens before a position equal those that end the text, up to MAX_DRAFTS /
+    COPY_FACTOR."""
     last = len(tokens) - 1
-    most = min(place, MAX_DRAFTS // COPY_FACTOR)
-    return next((i for i in range(most) if tokens[place - 1 - i] != tokens[last - i]), most)
+    longest = min(end, MAX_DRAFTS // COPY_FACTOR)
+    return next((i for i in range(longest) if tokens[end - 1 - i] != tokens[last - i]), longest)
 
 
 class NgramDrafter:
-    """Remembers the texts that run now; each learns from itself alone."""
+    """Indexes the texts of the running streams, each on its own."""
 
     name = "ngram"
     max_length = MAX_DRAFTS
@@ -61,7 +67,7 @@ class NgramDrafter:
     can_evaluate = False
 
     def __init__(self) -> None:
-        self._indexes: dict[int, NgramIndex] = {}
+        self._indexes: dict[int, NgramIndex] = {}  # by id
 
     def pending(self, sequence: Sequence) -> int:
         return 0
@@ -71,28 +77,31 @@ class NgramDrafter:
             tokens = request.sequence.tokens
             if (index := self._indexes.get(request.sequence.id)) is None:
                 index = self._indexes[request.sequence.id] = NgramIndex()
-            index.take_in(tokens)
-            if place := index.find(tokens):
-                self._copy(request, place)
+            index.extend(tokens)
+            if end := index.find(tokens):
+                self._copy(request, end)
         return []
 
-    def _copy(self, request: DraftRequest, place: int) -> None:
-        """What followed; a run that overlaps the end of the text repeats itself. What has been the
-        same for long is copied for longer; if a guess is right, it has been so for one more."""
+    def _copy(self, request: DraftRequest, end: int) -> None:
+        """Draft the tokens from `end` on, at most COPY_FACTOR times the match.
+
+        A match that overlaps the end of the text repeats itself. If a draft token is accepted, the
+        match before the next one is a token longer.
+        """
         tokens = request.sequence.tokens
-        period, same = len(tokens) - place, _num_same(tokens, place)
-        for i in range(min(request.length, COPY_FACTOR * same)):
-            confidence = CONFIDENCES[bisect_right(LENGTHS, same + i)]
-            request.drafts.append(Draft(tokens[place + i % period], confidence))
+        period, match = len(tokens) - end, _match_length(tokens, end)
+        for i in range(min(request.length, COPY_FACTOR * match)):
+            confidence = MATCH_CONFIDENCES[bisect_right(MATCH_LENGTHS, match + i)]
+            request.drafts.append(Draft(tokens[end + i % period], confidence))
 
     def evaluate(self, request: DraftRequest) -> list[DraftForward]:
         return []
 
-    def observe(self, sequence: Sequence, rows: range, *, is_tip: bool) -> None:
-        """Reads the text itself when it is asked."""
+    def observe(self, sequence: Sequence, rows: range, *, is_newest: bool) -> None:
+        """Nothing to do: the text itself is read with the next draft."""
 
     def forget(self, sequence: Sequence) -> None:
         self._indexes.pop(sequence.id, None)
 
     def close(self) -> None:
-        """Has loaded nothing."""
+        """Nothing to free."""

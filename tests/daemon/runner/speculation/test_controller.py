@@ -1,4 +1,4 @@
-"""Reading ahead changes the speed and nothing else: whole answers with it and without."""
+"""Does speculative decoding leave answers unchanged, and follow the options of a request?"""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def gguf(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def requests() -> list[Submit]:
-    """Of every kind, for eight slots."""
+    """Eight requests with all kinds of sampling and limits."""
     kinds: list[tuple[Sampling, Limits | None, int | None]] = [
         (GREEDY, None, None),
         (SEEDED, None, 3),
@@ -57,7 +57,7 @@ def requests() -> list[Submit]:
 
 
 def answers(harness: EngineHarness) -> dict[int, object]:
-    """All that a client sees, but for times and the batches that text came in."""
+    """All that a client sees, but for times and the frames of the text."""
     return {
         i: (harness.texts[i], done.reason, done.eval_tokens, done.context, pieces(harness, i))
         for i, done in harness.done.items()
@@ -79,12 +79,12 @@ def run(gguf: Path, *, speculation: int, slots: int) -> tuple[dict[int, object],
 def test_the_answers_are_those_of_plain_decoding(gguf: Path, slots: int) -> None:
     plain, _ = run(gguf, speculation=0, slots=slots)
     for length in (1, 4, 16):
-        ahead, harness = run(gguf, speculation=length, slots=slots)
-        assert ahead == plain
+        speculative, harness = run(gguf, speculation=length, slots=slots)
+        assert speculative == plain
         assert harness.stats[-1].drafted_tokens > harness.stats[-1].accepted_tokens > 0
 
 
-def test_a_format_holds_whatever_is_guessed(tmp_path: Path) -> None:
+def test_a_format_holds_with_drafts(tmp_path: Path) -> None:
     gguf = write_llama(tmp_path / "m.gguf")
     schema = '{"type":"array","items":{"enum":["abc","abd"]},"minItems":6,"maxItems":6}'
     texts = []
@@ -105,33 +105,33 @@ def test_the_context_shifts_in_the_same_places(tmp_path: Path) -> None:
     assert texts[0] == texts[1]
 
 
-def test_the_answer_says_what_was_guessed(tmp_path: Path) -> None:
+def test_the_answer_reports_its_drafts(tmp_path: Path) -> None:
     with open_engine(load_spec(write_llama(tmp_path / "m.gguf"), speculation=4)) as harness:
         harness.run(text_request(0, PHRASE, 100))
-        told = harness.done[0].speculation_report
-    assert told
-    assert told.drafter == "ngram"
-    assert 0 < told.accepted <= told.drafted
-    assert 0 < told.mean_length <= 4
+        report = harness.done[0].speculation_report
+    assert report
+    assert report.drafter == "ngram"
+    assert 0 < report.accepted <= report.drafted
+    assert 0 < report.mean_length <= 4
 
 
-def test_a_request_can_say_how_far(tmp_path: Path) -> None:
+def test_a_request_can_limit_its_drafts(tmp_path: Path) -> None:
     with open_engine(load_spec(write_llama(tmp_path / "m.gguf"), speculation=8)) as harness:
         harness.run(msgspec.structs.replace(text_request(0, PHRASE, 80), draft_limit=0))
         assert harness.stats[-1].drafted_tokens == 0
         harness.run(msgspec.structs.replace(text_request(1, PHRASE, 80), draft_limit=2))
-        told = harness.done[1].speculation_report
-    assert told
-    assert 0 < told.mean_length <= 2
+        report = harness.done[1].speculation_report
+    assert report
+    assert 0 < report.mean_length <= 2
 
 
-def test_it_is_known_who_gets_a_first_token_meanwhile(
+def test_prompts_that_end_in_a_step_count_as_starting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[float] = []
+    shares: list[float] = []
     propose = SpeculationController.propose
 
-    def listen(
+    def spy(
         self: SpeculationController,
         streams: Sequence[Stream],
         *,
@@ -139,25 +139,25 @@ def test_it_is_known_who_gets_a_first_token_meanwhile(
         starting: float,
         room: int,
     ) -> dict[int, list[int]]:
-        told.append(starting)
+        shares.append(starting)
         return propose(self, streams, others=others, starting=starting, room=room)
 
-    monkeypatch.setattr(SpeculationController, "propose", listen)
+    monkeypatch.setattr(SpeculationController, "propose", spy)
     load = load_spec(write_llama(tmp_path / "m.gguf"), num_ctx=1024, speculation=2)
     with open_engine(load) as harness:
         harness.submit(text_request(0, PHRASE, 200))
         while not harness.deltas:
             harness.turn()
-        told.clear()
+        shares.clear()
         harness.submit(*(text_request(i, f"{i} says {PHRASE * 4}", 2) for i in (1, 2)))
         harness.finish(2)
-    parts = [starting for starting in told if starting]
+    parts = [starting for starting in shares if starting]
     assert len(parts) > 2
     assert parts[0] < 1
     assert max(parts) >= 1
 
 
-def test_a_recurrent_model_is_decoded_plainly(tmp_path: Path) -> None:
+def test_a_recurrent_model_gets_no_drafts(tmp_path: Path) -> None:
     with open_engine(load_spec(write_mamba(tmp_path / "m.gguf"), speculation=4)) as harness:
         harness.run(text_request(0, PHRASE, 40))
         assert harness.stats[-1].drafted_tokens == 0

@@ -1,4 +1,4 @@
-"""Drafters with weights: they change the speed, never the answer, and a wrong one is refused."""
+"""Do drafters with weights leave answers unchanged, and is one that does not fit refused?"""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ MIROSTAT = Sampling(mirostat=2, temperature=0.8, seed=5)
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A target, who drafts for it, and what that one is called."""
+    """A target, its drafter, and the name of that drafter's kind."""
 
     target: Path
     drafter: Path | None  # None: a head of the target's own
@@ -66,7 +66,7 @@ def with_itself(write: Callable[[Path], Path]) -> Callable[[Path], Pair]:
 
 
 def with_head(experts: int = 0) -> Callable[[Path], Pair]:
-    """A hybrid, whose state can be taken back a few tokens."""
+    """A hybrid model, whose state can be rolled back a few tokens."""
 
     def build(folder: Path) -> Pair:
         target = write_qwen35(folder / "target.gguf", with_head=True, experts=experts)
@@ -88,8 +88,8 @@ def with_hybrid(folder: Path) -> Pair:
     return Pair(target, write_llama(folder / "small.gguf"), "model")
 
 
-def with_stranger(folder: Path) -> Pair:
-    """A drafter that has never heard of what its target says."""
+def with_other_weights(folder: Path) -> Pair:
+    """A drafter with other random weights than the target."""
     target = write_llama(folder / "target.gguf")
     return Pair(target, write_llama(folder / "other.gguf", seed=5), "model")
 
@@ -100,7 +100,7 @@ PAIRS: dict[str, Callable[[Path], Pair]] = {
     "assistant-moe": with_assistant(experts=4),
     "llama-itself": with_itself(write_llama),
     "gemma3-itself": with_itself(write_gemma3),
-    "stranger": with_stranger,
+    "other-weights": with_other_weights,
     "head": with_head(),
     "head-moe": with_head(experts=4),
     "hybrid": with_hybrid,
@@ -115,7 +115,7 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def requests() -> list[Submit]:
-    """Of every kind, for eight slots."""
+    """Eight requests with all kinds of sampling and limits."""
     kinds: list[tuple[Sampling, Limits | None, int | None]] = [
         (GREEDY, None, None),
         (SEEDED, None, 3),
@@ -133,7 +133,7 @@ def requests() -> list[Submit]:
 
 
 def answers(harness: EngineHarness) -> dict[int, object]:
-    """All that a client sees, but for times and the batches that text came in."""
+    """All that a client sees, but for times and the frames of the text."""
     return {
         i: (
             harness.texts[i],
@@ -159,31 +159,31 @@ def test_the_answers_are_those_of_plain_decoding(pair: Pair, slots: int) -> None
         with open_engine(pair.load(speculation=length, slots=slots, cells=4096)) as harness:
             harness.run(*requests())
             assert answers(harness) == expected
-            told = harness.done[6].speculation_report
-            assert told
-            assert told.drafter == pair.name
-            assert told.drafted > 0
+            report = harness.done[6].speculation_report
+            assert report
+            assert report.drafter == pair.name
+            assert report.drafted > 0
             assert harness.stats[-1].accepted_tokens > 0
 
 
-def test_a_drafter_that_knows_the_target_is_always_right(tmp_path: Path) -> None:
-    """Also when tokens are drawn: both draw with the same noise."""
+def test_drafts_of_the_target_itself_are_always_accepted(tmp_path: Path) -> None:
+    """Also with sampling: drafter and target use the same Gumbel noise."""
     pair = with_itself(write_llama)(tmp_path)
     for sampling in (GREEDY, SEEDED, PENALISED, MIROSTAT):
         load = pair.load(speculation=4)
         with open_engine(load) as harness:
             harness.run(text_request(0, PHRASE, 100, sampling=sampling))
-            told = harness.done[0].speculation_report
-        assert told
-        if sampling.mirostat:  # whose mu only a drawn token moves
-            assert told.accepted > 0.5 * told.drafted
+            report = harness.done[0].speculation_report
+        assert report
+        if sampling.mirostat:  # its mu changes with each sampled token, not with drafts
+            assert report.accepted > 0.5 * report.drafted
         else:
-            assert told.accepted == told.drafted
+            assert report.accepted == report.drafted
 
 
 @pytest.mark.parametrize("sampling", [GREEDY, SEEDED, PENALISED])
-def test_what_would_have_been_guessed_is_what_was_said(tmp_path: Path, sampling: Sampling) -> None:
-    """By a drafter that knows the target and has only watched so far."""
+def test_teacher_forced_drafts_equal_the_text(tmp_path: Path, sampling: Sampling) -> None:
+    """With the target as its own drafter, which has drafted nothing before."""
     pair = with_itself(write_llama)(tmp_path)
     with open_engine(load_spec(pair.target)) as harness:
         drafter = load_drafter(harness.loaded, pair.load())
@@ -191,18 +191,18 @@ def test_what_would_have_been_guessed_is_what_was_said(tmp_path: Path, sampling:
         harness.engine.submit(sequence)
         while len(sequence.output_tokens) < 30:
             harness.turn()
-        watched = drafter.pending(sequence)
+        pending = drafter.pending(sequence)
         sampler = Sampler(sequence.sampling, num_tokens=harness.loaded.model.num_tokens)
-        asked = DraftRequest(sequence, sampler, 12)
-        calls = drafter.evaluate(asked)
+        request = DraftRequest(sequence, sampler, 12)
+        forwards = drafter.evaluate(request)
         drafter.close()
-    assert asked.tokens == list(sequence.tokens[-12:])
-    assert sum(call.rows for call in calls) == watched - 1
+    assert request.tokens == list(sequence.tokens[-12:])
+    assert sum(forward.rows for forward in forwards) == pending - 1
     assert drafter.pending(sequence) == 1
 
 
 def test_the_second_turn_of_a_chat_is_drafted_like_the_first(pair: Pair) -> None:
-    """Its prefix comes from the cache, so the drafter sees only the end of it."""
+    """Its prefix comes from the cache, so the drafter gets only the hidden rows of its end."""
     texts = []
     for load in (load_spec(pair.target), pair.load(speculation=4)):
         with open_engine(load) as harness:
@@ -216,8 +216,8 @@ def test_the_second_turn_of_a_chat_is_drafted_like_the_first(pair: Pair) -> None
 
 
 @pytest.mark.parametrize("length", [34, 35, 36])
-def test_two_go_on_from_where_guesses_were_taken_back(pair: Pair, length: int) -> None:
-    """One takes the sequence over, the other a copy of it."""
+def test_two_requests_continue_where_drafts_were_rejected(pair: Pair, length: int) -> None:
+    """One takes over the cached sequence, the other a copy of it."""
     with open_engine(load_spec(pair.target)) as harness:
         text = harness.run(text_request(0, PHRASE, 48))[0][:length]
     texts = []
@@ -241,7 +241,7 @@ def test_the_context_shifts_in_the_same_places(pair: Pair) -> None:
 
 
 def test_a_full_cache_changes_nothing(pair: Pair) -> None:
-    """Five streams in cells for three: some start again, and drafting finds no cells at times."""
+    """Five streams in cells for three: some are preempted, and some drafts find no free cells."""
     texts = []
     for speculation in (0, 4):
         with open_engine(pair.load(cells=512, slots=5, speculation=speculation)) as harness:
@@ -249,23 +249,23 @@ def test_a_full_cache_changes_nothing(pair: Pair) -> None:
     assert texts[0] == texts[1]
 
 
-@pytest.mark.parametrize("batch", [64, 1024])  # the prompt in many pieces, or as a whole
+@pytest.mark.parametrize("batch", [64, 1024])  # the prompt in many chunks, or as a whole
 @pytest.mark.parametrize(("name", "kind"), [("head", NextnContext), ("eagle", EagleContext)])
-def test_a_head_that_has_much_to_read_skips_the_oldest(
+def test_a_head_skips_the_oldest_of_many_hidden_rows(
     name: str,
     kind: type[NextnContext | EagleContext],
     batch: int,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """More than it keeps, so not all is copied; what is left it reads in several pieces."""
+    """Not all rows of a long prompt are copied; the rest is evaluated in several chunks."""
     pair, take, taken = PAIRS[name](tmp_path), kind.take, []
 
-    def note(context: NextnContext | EagleContext, row: int) -> Hidden:
+    def spy(context: NextnContext | EagleContext, row: int) -> Hidden:
         taken.append(row)
         return take(context, row)
 
-    monkeypatch.setattr(kind, "take", note)
+    monkeypatch.setattr(kind, "take", spy)
     texts = []
     for speculation in (0, 4):
         load = pair.load(num_ctx=1024, batch=batch, speculation=speculation)
@@ -278,35 +278,35 @@ def test_a_head_that_has_much_to_read_skips_the_oldest(
     assert MAX_HIDDEN_ROWS // 2 < len(taken) < num_prompt
 
 
-def test_what_an_encoder_takes_is_part_of_what_a_draft_costs(
+def test_the_time_of_an_encoder_is_part_of_a_draft_forward(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pause_s, fuse, draft = 0.02, EagleContext.fuse, HeadDrafter.draft
-    calls: list[DraftForward] = []
+    forwards: list[DraftForward] = []
 
     def fuse_slowly(context: EagleContext, taken: Sequence[Hidden]) -> Sequence[Hidden]:
         time.sleep(pause_s)
         return fuse(context, taken)
 
-    def note(
-        drafter: HeadDrafter, asks: Sequence[DraftRequest], select_next: SelectNext
+    def spy(
+        drafter: HeadDrafter, requests: Sequence[DraftRequest], select_next: SelectNext
     ) -> list[DraftForward]:
-        made = draft(drafter, asks, select_next)
-        calls.extend(made)
+        made = draft(drafter, requests, select_next)
+        forwards.extend(made)
         return made
 
     monkeypatch.setattr(EagleContext, "fuse", fuse_slowly)
-    monkeypatch.setattr(HeadDrafter, "draft", note)
+    monkeypatch.setattr(HeadDrafter, "draft", spy)
     with open_engine(PAIRS["eagle"](tmp_path).load(speculation=1)) as harness:
-        calls.clear()
+        forwards.clear()
         harness.run(text_request(0, PHRASE, 6))
-    assert {call.is_prefill for call in calls} == {True, False}
-    assert all(call.took_s > pause_s for call in calls)
+    assert {forward.is_prefill for forward in forwards} == {True, False}
+    assert all(forward.took_s > pause_s for forward in forwards)
 
 
-def test_adaptive_drafting_also_decides_against_it(tmp_path: Path) -> None:
-    """A stranger as large as its target never pays; what trying costs is bounded."""
-    pair = with_stranger(tmp_path)
+def test_adaptive_drafting_stops_where_nothing_is_accepted(tmp_path: Path) -> None:
+    """A drafter as large as its target saves no time; the cost of probes is bounded."""
+    pair = with_other_weights(tmp_path)
     load = msgspec.structs.replace(pair.load(), speculation=None)
     with open_engine(load) as harness:
         harness.run(text_request(0, PHRASE, 300, sampling=SEEDED))
@@ -336,12 +336,14 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], Callable[[Path], Path], str]] =
         "its vocabulary has",
     ),
     "recurrent drafter": (write_llama, write_mamba, "a recurrent one cannot"),
-    "recurrent target": (write_mamba, write_llama, "cannot be taken back"),
+    "recurrent target": (write_mamba, write_llama, "cannot be removed"),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_wrong_drafter_is_refused_and_the_model_serves(name: str, tmp_path: Path) -> None:
+def test_a_drafter_that_does_not_fit_is_refused_and_the_model_serves(
+    name: str, tmp_path: Path
+) -> None:
     write_target, write_drafter, words = REFUSED[name]
     target, drafter = write_target(tmp_path / "t.gguf"), write_drafter(tmp_path / "d.gguf")
     with open_engine(load_spec(target, draft=str(drafter), speculation=4)) as harness:

@@ -1,4 +1,4 @@
-"""Is an answer with reading ahead the very answer of plain decoding, request by request?"""
+"""Is each answer with speculative decoding that of plain decoding, up to near-ties?"""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ WAYS = {"fixed": 3, "adaptive": None}
 TEMPERATURES = (0.0, 0.5, 0.8, 1.0)
 REQUESTS = 500
 SLOTS = 8
-AGREEMENT = 0.7  # so that guesses are right, and wrong, at any depth
-TIE = 1e-4  # a batch of another size adds up in another order; what that does to a logit is less
-NOISE = 1e-4  # of a logprob, likewise
-MACHINE = SpeculationProfile(  # on which several guesses pay; adaptive decoding takes as many
+AGREEMENT = 0.7  # share of words that the drafter knows: drafts are rejected at any depth
+TIE = 1e-4  # of a logit: more than another order of additions in a batch of another size changes
+NOISE = 1e-4  # of a logprob, for the same reason
+MACHINE = SpeculationProfile(  # on which drafts of several tokens save time
     verify=known({1: 1.0, 64: 2.0}),
     draft=known({1: 0.1, 8: 0.2}),
 )
@@ -43,26 +43,26 @@ MACHINE = SpeculationProfile(  # on which several guesses pay; adaptive decoding
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """All that a client gets of one request, times apart."""
+    """All that a client gets for one request, but for times."""
 
     text: str
     reason: str
     tokens: tuple[int, ...]  # with those of the prompt
-    pieces: tuple[bytes, ...]  # whose logprobs were told
+    pieces: tuple[bytes, ...]  # with logprobs
     logprobs: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """All answers of one way, by id, and how much was read ahead for them."""
+class Answers:
+    """All answers of one way, and their draft tokens."""
 
-    answers: dict[int, Answer]
+    by_id: dict[int, Answer]
     drafted: int
     accepted: int
 
 
 def requests() -> list[Submit]:
-    """Of different prompts, lengths and seeds; each temperature with and without logprobs."""
+    """Different prompts, lengths and seeds; each temperature with and without logprobs."""
     words = [word.replace("Ġ", " ") for word in WORDS]
     return [
         text_request(
@@ -76,7 +76,7 @@ def requests() -> list[Submit]:
     ]
 
 
-def answer_all(pair: tuple[Path, Path], speculation: int | None, profile: Path) -> Told:
+def answer_all(pair: tuple[Path, Path], speculation: int | None, profile: Path) -> Answers:
     target, drafter = pair
     load = load_spec(target, draft=str(drafter), slots=SLOTS, cells=4096, profile=str(profile))
     with open_engine(msgspec.structs.replace(load, speculation=speculation)) as harness:
@@ -84,22 +84,22 @@ def answer_all(pair: tuple[Path, Path], speculation: int | None, profile: Path) 
         texts = harness.run(*requests())
         answers = {}
         for i, done in harness.done.items():
-            told = harness.logprobs(i)
-            logprobs = tuple(each.logprob for each in told)
-            pieces = tuple(each.piece for each in told)
+            entries = harness.logprobs(i)
+            logprobs = tuple(each.logprob for each in entries)
+            pieces = tuple(each.piece for each in entries)
             answers[i] = Answer(texts[i], done.reason, done.context, pieces, logprobs)
-        return Told(answers, harness.stats[-1].drafted_tokens, harness.stats[-1].accepted_tokens)
+        return Answers(answers, harness.stats[-1].drafted_tokens, harness.stats[-1].accepted_tokens)
 
 
 def is_same(one: Answer, other: Answer) -> bool:
-    """Whether they say the same; logprobs are as exact as the arithmetic."""
+    """Whether two answers are equal; logprobs up to NOISE."""
     words = [(each.text, each.reason, each.tokens, each.pieces) for each in (one, other)]
     return words[0] == words[1] and np.allclose(one.logprobs, other.logprobs, rtol=0, atol=NOISE)
 
 
 def margin(target: Path, sampling: Sampling, one: Answer, other: Answer) -> float:
-    """By how much the model prefers the token of the one to that of the other, where they part:
-    the difference of what the draw compares. Infinite if they do not part by a token."""
+    """Where two answers diverge, the difference of the two tokens' logits with their Gumbel noise,
+    of which the sampler takes the maximum. Infinite if they do not diverge at a token."""
     pairs = enumerate(zip(one.tokens, other.tokens, strict=False))
     place, ids = next(((i, pair) for i, pair in pairs if len(set(pair)) > 1), (0, ()))
     if not ids:
@@ -121,36 +121,34 @@ def test_answers_are_those_of_plain_decoding(
     monkeypatch: pytest.MonkeyPatch,
     measurements: list[str],
 ) -> None:
-    """But for near-ties, where the order of an addition decides: these are shown to be such."""
+    """But for near-ties, where the order of additions decides; each is shown to be one."""
     monkeypatch.setattr(StepCost, "observe", lambda _self, _rows, took_s: took_s)
     pair = write_bigram_pair(tmp_path, agreement=AGREEMENT, **VARIANTS[variant])
     save_profile(MACHINE, profile := tmp_path / "profile.json")
-    plain = answer_all(pair, 0, profile).answers
+    plain = answer_all(pair, 0, profile).by_id
     assert len(set(plain.values())) == REQUESTS
     for way, speculation in WAYS.items():
-        told = answer_all(pair, speculation, profile)
-        parted = [i for i in plain if not is_same(told.answers[i], plain[i])]
+        found = answer_all(pair, speculation, profile)
+        diverged = [i for i in plain if not is_same(found.by_id[i], plain[i])]
         margins = {
-            i: margin(pair[0], requests()[i].sampling, plain[i], told.answers[i]) for i in parted
+            i: margin(pair[0], requests()[i].sampling, plain[i], found.by_id[i]) for i in diverged
         }
         measurements.append(
-            f"{variant}, {way}: {len(parted)} near-ties among {REQUESTS} answers; "
-            f"{told.accepted} of {told.drafted} guesses accepted"
+            f"{variant}, {way}: {len(diverged)} near-ties among {REQUESTS} answers; "
+            f"{found.accepted} of {found.drafted} draft tokens accepted"
         )
-        assert 0.2 * told.drafted < told.accepted < 0.9 * told.drafted
+        assert 0.2 * found.drafted < found.accepted < 0.9 * found.drafted
         assert all(abs(gap) < TIE for gap in margins.values()), margins
 
 
-def test_a_word_that_was_not_drawn_is_no_near_tie(tmp_path: Path) -> None:
-    """What was drawn is always what the margin prefers, so it compares what the draw does."""
+def test_a_token_that_was_not_sampled_is_no_near_tie(tmp_path: Path) -> None:
+    """The margin of a sampled token is positive, so it compares what the sampler compares."""
     target, _ = write_bigram_pair(tmp_path, agreement=AGREEMENT)
-    asked = requests()[: 4 * len(TEMPERATURES)]
+    some = requests()[: 4 * len(TEMPERATURES)]
     with open_engine(load_spec(target)) as harness:
-        harness.run(*asked)
+        harness.run(*some)
         contexts = {i: done.context for i, done in harness.done.items()}
-    for request, other in zip(asked, [*asked[1:], asked[0]], strict=True):
-        output_tokens = Answer("", "length", contexts[request.id], (), ())
-        swapped = replace(
-            output_tokens, tokens=(*output_tokens.tokens[:-1], contexts[other.id][-1])
-        )
-        assert margin(target, request.sampling, output_tokens, swapped) > TIE
+    for request, other in zip(some, [*some[1:], some[0]], strict=True):
+        answer = Answer("", "length", contexts[request.id], (), ())
+        swapped = replace(answer, tokens=(*answer.tokens[:-1], contexts[other.id][-1]))
+        assert margin(target, request.sampling, answer, swapped) > TIE

@@ -1,4 +1,4 @@
-"""What was learned outlives the runner, and a broken file stops nothing."""
+"""Does a profile outlive the runner, and does a broken file do no harm?"""
 
 from __future__ import annotations
 
@@ -25,32 +25,32 @@ def profile() -> SpeculationProfile:
     return profile
 
 
-def test_what_was_learned_comes_back(tmp_path: Path) -> None:
+def test_a_profile_is_stored_and_loaded(tmp_path: Path) -> None:
     path = tmp_path / "new" / "profile.json"
     before = profile()
     profile_store.save_profile(before, path)
     after = profile_store.load_profile(path)
     assert after
-    assert [after.verify.seconds(rows) for rows in (1, 3, 9)] == pytest.approx(
-        [before.verify.seconds(rows) for rows in (1, 3, 9)]
+    assert [after.verify.next_s(rows) for rows in (1, 3, 9)] == pytest.approx(
+        [before.verify.next_s(rows) for rows in (1, 3, 9)]
     )
-    assert after.draft.seconds(1) == before.draft.seconds(1)
-    # streams are gone with their process; what all of them have in common is not
+    assert after.draft.next_s(1) == before.draft.next_s(1)
+    # the records of a stream end with its process; the global ones do not
     for confidence in (0.9, 0.2):
-        assert after.acceptance.judged("model", 2, confidence) == before.acceptance.judged(
+        assert after.acceptance.rate_of("model", 2, confidence) == before.acceptance.rate_of(
             "model", 2, confidence
         )
     assert [file.name for file in path.parent.iterdir()] == ["profile.json"]
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"version": 1}', b"[]", b"\xff\xfe"])
-def test_a_broken_file_is_learned_anew(tmp_path: Path, content: bytes) -> None:
+def test_a_broken_file_is_ignored(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "profile.json"
     path.write_bytes(content)
     assert profile_store.load_profile(path) is None
 
 
-def test_a_file_of_another_version_is_learned_anew(tmp_path: Path) -> None:
+def test_a_file_of_another_version_is_ignored(tmp_path: Path) -> None:
     path = tmp_path / "profile.json"
     profile_store.save_profile(profile(), path)
     path.write_text(path.read_text().replace(f'"version": {profile_store.VERSION}', '"version": 0'))
@@ -64,36 +64,36 @@ def test_a_known_machine_is_not_measured_again(tmp_path: Path) -> None:
     load = load_spec(write_llama(tmp_path / "m.gguf"), speculation=4, profile=str(path))
     loaded = load_model(load, lambda _fraction: None)
     speculation = prepare_speculation(loaded, load)
-    assert speculation.profile.verify.shape == profile().verify.shape
+    assert speculation.profile.verify.by_rows == profile().verify.by_rows
     loaded.context.close()
     loaded.model.close()
 
 
-def test_it_is_kept_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_profile_is_saved_at_intervals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "profile.json"
-    keeper = profile_store.ProfileWriter(profile(), str(path))
-    keeper.save()
+    writer = profile_store.ProfileWriter(profile(), str(path))
+    writer.save()
     assert profile_store.load_profile(path)
     path.unlink()
-    keeper.save()
+    writer.save()
     assert not path.exists()
-    monkeypatch.setattr(profile_store, "SAVE_EVERY_S", 0.0)
-    keeper.save()
+    monkeypatch.setattr(profile_store, "SAVE_INTERVAL_S", 0.0)
+    writer.save()
     assert path.exists()
 
 
-def test_a_disk_that_cannot_be_written_stops_nothing(
+def test_a_failed_write_is_logged_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(profile_store, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(profile_store, "SAVE_INTERVAL_S", 0.0)
     (tmp_path / "file").touch()
-    keeper = profile_store.ProfileWriter(profile(), str(tmp_path / "file" / "profile.json"))
-    keeper.save()
-    keeper.save()
-    assert caplog.text.count("what was learned cannot be kept") == 1
+    writer = profile_store.ProfileWriter(profile(), str(tmp_path / "file" / "profile.json"))
+    writer.save()
+    writer.save()
+    assert caplog.text.count("the speculation profile cannot be saved") == 1
 
 
-def test_an_engine_says_when_it_is_idle(tmp_path: Path) -> None:
+def test_an_engine_is_idle_without_requests(tmp_path: Path) -> None:
     with open_engine(load_spec(write_llama(tmp_path / "m.gguf"))) as harness:
         assert harness.engine.is_idle
         harness.submit(text_request(0, "over the hills", 8))
