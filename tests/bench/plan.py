@@ -10,7 +10,9 @@ import psutil
 from outrider.daemon.config import Settings
 from outrider.daemon.options import Options
 from outrider.daemon.protocol import Load
-from outrider.daemon.runners.model_info import ModelIndex, plan_load
+from outrider.daemon.runners.machine import read_machine
+from outrider.daemon.runners.model_info import ModelIndex
+from outrider.daemon.runners.plan import plan_load
 from outrider.models.store import Store
 
 BATCH = 512
@@ -33,4 +35,4 @@ def plan_of(store_root: Path, model: str, *, slots: int, ctx: int) -> Load:
     threads = psutil.cpu_count(logical=False) or os.cpu_count() or 1
     options = Options(num_batch=BATCH, num_thread=threads)
     settings = Settings.load(num_parallel=slots, context_length=ctx, kv_cache_type="f16")
-    return plan_load(info, options, settings)
+    return plan_load(info, options, settings, read_machine()).load

@@ -1,4 +1,4 @@
-"""`python -m bench.record`: what does the drafter of `make bench` draft for plainly decoded texts?
+"""`python -m bench.record`: record answers of the pair of `make bench`, and the drafts for them.
 
 No draft is verified, so all texts are those of plain decoding, with a draft after each token.
 """
@@ -29,47 +29,48 @@ from outrider.daemon.runner.speculation.drafters.drafter import (
 from outrider.daemon.runner.speculation.profile import SpeculationProfile
 from spoken import FILE, Spoken, write
 
+from .ahead import CHAT, GREEDY, NUM_CTX, SAMPLED, TEMPERATURES
 from .pair import ensure_pair
 from .plan import models_root, plan_of
 from .progress import tell
-from .speculation import CHAT, GREEDY, NUM_CTX, SAMPLED, TEMPERATURES
 
 TEXTS = 8  # of one kind
 TOKENS = 64
 
 
-class Listener:
-    """Records the drafts of a drafter and proposes none of them."""
+class Recorder:
+    """Records the drafts of another drafter, and proposes none."""
 
-    name = "listener"
+    name = "recorder"
     max_length = 1
     is_free = False
     can_evaluate = False
 
     def __init__(self, drafter: Drafter, target: TextContext) -> None:
-        self.asks: defaultdict[int, list[DraftRequest]] = defaultdict(
-            list
-        )  # after each token, by id
-        self.target_confidence: defaultdict[int, list[float]] = defaultdict(list)  # of the target
+        # by id, one entry after each token
+        self.requests: defaultdict[int, list[DraftRequest]] = defaultdict(list)
+        self.target_confidence: defaultdict[int, list[float]] = defaultdict(list)
         self._drafter = drafter
         self._target = target
 
     def pending(self, sequence: Tokens) -> int:
         return self._drafter.pending(sequence)
 
-    def draft(self, asks: Sequence[DraftRequest], select_next: SelectNext) -> list[DraftForward]:
-        own = [DraftRequest(each.sequence, each.sampler, MAX_MODEL_DRAFTS) for each in asks]
-        calls = self._drafter.draft(own, select_unfinished)
+    def draft(
+        self, requests: Sequence[DraftRequest], select_next: SelectNext
+    ) -> list[DraftForward]:
+        own = [DraftRequest(each.sequence, each.sampler, MAX_MODEL_DRAFTS) for each in requests]
+        forwards = self._drafter.draft(own, select_unfinished)
         for each in own:
-            self.asks[each.sequence.id].append(each)
-        return calls
+            self.requests[each.sequence.id].append(each)
+        return forwards
 
-    def evaluate(self, text_request: DraftRequest) -> list[DraftForward]:
+    def evaluate(self, request: DraftRequest) -> list[DraftForward]:
         return []
 
-    def observe(self, sequence: Tokens, rows: range, *, is_tip: bool) -> None:
-        self._drafter.observe(sequence, rows, is_tip=is_tip)
-        if is_tip:
+    def observe(self, sequence: Tokens, rows: range, *, is_newest: bool) -> None:
+        self._drafter.observe(sequence, rows, is_newest=is_newest)
+        if is_newest:
             self.target_confidence[sequence.id].append(
                 target_confidence(self._target.logits(rows[-1]))
             )
@@ -81,9 +82,9 @@ class Listener:
         self._drafter.close()
 
     def spoken(self, id_: int, kind: str, temperature: float, number: int) -> Spoken:
-        """The record of a sequence, without its last token, after which there is no draft."""
-        asks, sure = self.asks[id_], self.target_confidence[id_]
-        sequence = asks[0].sequence
+        """The record of this sequence without its last token, after which nothing was drafted."""
+        requests, confidences = self.requests[id_], self.target_confidence[id_]
+        sequence = requests[0].sequence
         truth = sequence.output_tokens[:-1]
         return Spoken(
             kind,
@@ -91,39 +92,41 @@ class Listener:
             number,
             prompt=tuple(sequence.tokens[: sequence.num_prompt]),
             truth=tuple(truth),
-            target_confidence=tuple(round(100 * each) for each in sure),
-            right=tuple(each.num_accepted(truth[i:]) for i, each in enumerate(asks, 1)),
-            guesses=tuple(tuple(round(100 * d.confidence) for d in each.drafts) for each in asks),
+            target_confidence=tuple(round(100 * each) for each in confidences),
+            num_accepted=tuple(each.num_accepted(truth[i:]) for i, each in enumerate(requests, 1)),
+            confidences=tuple(
+                tuple(round(100 * draft.confidence) for draft in each.drafts) for each in requests
+            ),
         )
 
 
 def main() -> None:
     store_root = models_root()
     load = plan_of(store_root, ensure_pair(store_root), slots=TEXTS, ctx=NUM_CTX)
-    listeners: list[Listener] = []
+    recorders: list[Recorder] = []
 
-    def listen(loaded: LoadedContext[TextContext], load: Load) -> SpeculationController:
-        listeners.append(Listener(load_drafter(loaded, load), loaded.context))
+    def record(loaded: LoadedContext[TextContext], load: Load) -> SpeculationController:
+        recorders.append(Recorder(load_drafter(loaded, load), loaded.context))
         profile = SpeculationProfile()
-        profile.verify.observe(1, 1.0)  # nothing is drafted before a cost is known
-        return SpeculationController(listeners, profile, fixed=1)
+        profile.verify.observe(1, 1.0)  # so that drafting starts
+        return SpeculationController(recorders, profile, fixed=1)
 
     texts: list[Spoken] = []
-    with open_engine(load, listen) as harness:
+    with open_engine(load, record) as harness:
         for kind, temperature in product(PROMPTS, TEMPERATURES):
             tell(f"  {kind} {temperature:g}")
             requests = {len(texts) + i: (kind, temperature, i) for i in range(1, TEXTS + 1)}
             harness.run(*(_request(id_, *each) for id_, each in requests.items()))
-            texts += [listeners[0].spoken(id_, *each) for id_, each in requests.items()]
+            texts += [recorders[0].spoken(id_, *each) for id_, each in requests.items()]
     write(texts)
     tell(f"{len(texts)} texts: {FILE}")
 
 
 def _request(id_: int, kind: str, temperature: float, number: int) -> Submit:
-    """As `speculation` requests it."""
-    drawing = {**SAMPLED, "seed": number} if temperature else GREEDY
+    """A request as `ahead` makes it."""
+    sampling = {**SAMPLED, "seed": number} if temperature else GREEDY
     prompt = CHAT.format(f"{number}. {PROMPTS[kind]}")
-    return text_request(id_, prompt, TOKENS + 1, sampling=Sampling(**drawing))
+    return text_request(id_, prompt, TOKENS + 1, sampling=Sampling(**sampling))
 
 
 if __name__ == "__main__":
