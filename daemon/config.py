@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import math
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -195,8 +194,3 @@ def _explain(error: ValidationError) -> str:
     loc = str(first["loc"][0]).upper().removesuffix("_OVERRIDE")
     name = loc.removeprefix("OUTRIDER_").removeprefix("OLLAMA_")
     return f"{name}={first['input']!r}: {first['msg'].removeprefix('Value error, ')}"
-
-
-def is_forever(keep_alive_s: float) -> bool:
-    """A model that is kept until it is told to go (CONTRACT 1.6)."""
-    return math.isinf(keep_alive_s)

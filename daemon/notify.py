@@ -24,10 +24,6 @@ class Notifier:
         """The daemon is on its way out."""
         return self._send("STOPPING=1")
 
-    def status(self, text: str) -> bool:
-        """One line for `systemctl status`."""
-        return self._send("STATUS=" + " ".join(text.splitlines()))
-
     def _send(self, state: str) -> bool:
         if not self.address:
             return False

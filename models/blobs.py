@@ -50,18 +50,6 @@ class Blobs:
             partial.write(data)
             return self.keep(partial)
 
-    def add_file(
-        self,
-        source: Path,
-        *,
-        expect: str | None = None,
-        on_bytes: Callable[[int], None] | None = None,
-    ) -> Blob:
-        """Copies `source` in; `on_bytes` hears of every chunk's size. Raises DigestMismatch."""
-        with self.partial() as partial, source.open("rb") as stream:
-            copy(stream, partial, on_bytes)
-            return self.keep(partial, expect=expect)
-
     def partial(self) -> Partial:
         """A blob in the making: write to it, then `keep` it."""
         return Partial(self.root)
@@ -74,9 +62,6 @@ class Blobs:
         if not self.has(blob.digest, blob.size_bytes):
             partial.commit(self.path(blob.digest))
         return blob
-
-    def remove(self, digest: str) -> None:
-        self.path(digest).unlink(missing_ok=True)
 
 
 def copy(source: IO[bytes], target: Partial, on_bytes: Callable[[int], None] | None = None) -> None:

@@ -106,10 +106,6 @@ class Header:
         return self.text("general.architecture") or "unknown"
 
     @property
-    def name(self) -> str | None:
-        return self.text("general.name")
-
-    @property
     def quantisation(self) -> str:
         """Such as "Q4_K_M"; without a known `general.file_type`, the type most parameters have."""
         file_type = self.number("general.file_type")
@@ -150,32 +146,6 @@ class Header:
     @property
     def chat_template(self) -> str | None:
         return self.text("tokenizer.chat_template")
-
-    @property
-    def tokenizer_model(self) -> str | None:
-        return self.text("tokenizer.ggml.model")
-
-    @property
-    def vocab_size(self) -> int | None:
-        tokens = self.values.get("tokenizer.ggml.tokens")
-        if isinstance(tokens, Array):
-            return tokens.count
-        if isinstance(tokens, list):
-            return len(tokens)
-        return self.number(f"{self.architecture}.vocab_size")
-
-    @property
-    def bos_id(self) -> int | None:
-        return self.number("tokenizer.ggml.bos_token_id")
-
-    @property
-    def eos_id(self) -> int | None:
-        return self.number("tokenizer.ggml.eos_token_id")
-
-    @property
-    def add_bos(self) -> bool | None:
-        value = self.values.get("tokenizer.ggml.add_bos_token")
-        return value if isinstance(value, bool) else None
 
     def text(self, key: str) -> str | None:
         """The string at `key`; None if it is absent or of another type."""

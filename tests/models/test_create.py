@@ -36,7 +36,9 @@ def upload(store: Store, tmp_path: Path) -> Callable[[str], str]:
         "lora": lambda path: _headers(path, "llama", **{"general.type": "adapter"}),
         "split": lambda path: _headers(path, "llama", **{"split.count": 3}),
     }
-    return lambda kind: store.blobs.add_file(makers[kind](tmp_path / f"{kind}.gguf")).digest
+    return lambda kind: (
+        store.blobs.add_bytes(makers[kind](tmp_path / f"{kind}.gguf").read_bytes()).digest
+    )
 
 
 def _headers(path: Path, architecture: str, **metadata: object) -> Path:
@@ -211,7 +213,7 @@ async def test_a_base_has_to_be_there_and_whole(store: Store, upload: Callable[[
     with pytest.raises(ModelNotFound):
         await make(store, base=Name.parse("nobody"))
     await make(store, files={"m": upload("llama")})
-    store.blobs.remove(upload("llama"))
+    store.blobs.path(upload("llama")).unlink()
     with pytest.raises(DamagedModel, match="is missing"):
         await make(store, base=NAME)
 
@@ -228,7 +230,7 @@ async def test_a_blob_that_goes_meanwhile_leaves_nothing(
     order = Order(name=NAME, files={"m": upload("llama")}, system="s")
     steps = create(store, order)
     assert await anext(steps) == "parsing GGUF"
-    store.blobs.remove(upload("llama"))
+    store.blobs.path(upload("llama")).unlink()
     with pytest.raises(DamagedModel, match="try again"):
         async for _ in steps:
             pass
