@@ -1,4 +1,4 @@
-"""What the daemon tells Prometheus about itself."""
+"""Which metrics does the daemon export to Prometheus?"""
 
 from __future__ import annotations
 
@@ -14,25 +14,30 @@ from prometheus_client.registry import Collector
 from .protocol import Done
 from .runners.pool import LoadedModel, RunnerPool
 
+# Bucket bounds of the histograms, seconds.
 WAITS_S = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-NS = 1e-9
+NS = 1e-9  # seconds
 
 # field of Stats: (metric, help, factor to the metric's unit)
 TOTALS = {
     "steps": ("outrider_steps", "Batches that were decoded", 1),
     "step_ns": ("outrider_step_seconds", "Time in steps of the engine", NS),
-    "decode_ns": ("outrider_decode_seconds", "Of it, time inside llama.cpp", NS),
+    "decode_ns": ("outrider_decode_seconds", "Step time inside llama.cpp", NS),
     "prompt_tokens": ("outrider_evaluated_prompt_tokens", "Prompt tokens that were evaluated", 1),
     "cached_tokens": ("outrider_cached_prompt_tokens", "Prompt tokens taken from the cache", 1),
-    "drafted_tokens": ("outrider_drafted_tokens", "Tokens that were guessed and verified", 1),
-    "accepted_tokens": ("outrider_accepted_tokens", "Of them, those that were right", 1),
-    "drafts": ("outrider_drafts", "Times that something was guessed for a request", 1),
+    "drafted_tokens": ("outrider_drafted_tokens", "Draft tokens that were verified", 1),
+    "accepted_tokens": ("outrider_accepted_tokens", "Draft tokens that were accepted", 1),
+    "drafts": ("outrider_drafts", "Drafts, at most one per request and step", 1),
     "speculated_ns": ("outrider_speculated_seconds", "Decoding time of all requests", NS),
-    "plain_ns": ("outrider_plain_seconds", "The same without guesses, estimated", NS),
-    "expected_ns": ("outrider_expected_decode_seconds", "Decoding time that was forecast", NS),
-    "misjudged_ns": ("outrider_misjudged_decode_seconds", "By which that was wrong", NS),
-    "preempted": ("outrider_preemptions", "Times that a started request had to wait again", 1),
-    "decoded_tokens": ("outrider_decoded_tokens", "Tokens that were drawn", 1),
+    "plain_ns": ("outrider_plain_seconds", "Estimated decoding time without speculation", NS),
+    "expected_ns": (
+        "outrider_expected_decode_seconds",
+        "Decoding time by the step-cost estimates",
+        NS,
+    ),
+    "misjudged_ns": ("outrider_misjudged_decode_seconds", "Absolute error of these estimates", NS),
+    "preempted": ("outrider_preemptions", "Running requests that were preempted", 1),
+    "decoded_tokens": ("outrider_decoded_tokens", "Tokens that were sampled", 1),
 }
 LEVELS = {
     "slots_busy": ("outrider_slots_busy", "Requests that are being decoded"),
@@ -42,7 +47,7 @@ LEVELS = {
 
 
 class Metrics:
-    """Counts finished requests; asks the runners for the rest when somebody looks."""
+    """Counts finished requests; the runners' counters are read at each scrape."""
 
     def __init__(self, pool: RunnerPool) -> None:
         self._registry = CollectorRegistry()

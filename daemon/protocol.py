@@ -39,6 +39,7 @@ class Load(msgspec.Struct, frozen=True, tag=True):
     gpu_layers: int = -1  # -1: as many as fit
     main_gpu: int | None = None
     use_mmap: bool | None = None
+    bind_threads: bool = False  # one thread per physical core
     threads: int = 0  # 0: one for each physical core
     kv_type: str = "f16"  # ggml's name of the type of the KV cache
     draft: str = ""  # path of a drafter's weights; "" if there are none

@@ -7,9 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from outrider.models import manifest as media
+from outrider.models.blobs import Blob, copy
 from outrider.models.manifest import Manifest
 from outrider.models.name import Name
 from outrider.models.store import Store
+
+
+def add_file(store: Store, path: Path) -> Blob:
+    """A copy of the file as a blob; large files are never in memory as a whole."""
+    with store.blobs.partial() as partial, path.open("rb") as source:
+        copy(source, partial)
+        return store.blobs.keep(partial)
 
 
 def import_gguf(
@@ -23,10 +31,10 @@ def import_gguf(
 ) -> Path:
     """Make the file the model `name`; returns the blob's path."""
     store = Store(root)
-    weights = store.blobs.add_file(gguf)
+    weights = add_file(store, gguf)
     layers = [weights.layer(media.MODEL)]
     if draft:
-        layers.append(store.blobs.add_file(draft).layer(media.DRAFT))
+        layers.append(add_file(store, draft).layer(media.DRAFT))
     if params:
         layers.append(store.blobs.add_bytes(json.dumps(params).encode()).layer(media.PARAMS))
     if system:

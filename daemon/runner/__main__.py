@@ -7,7 +7,7 @@ import logging
 import socket
 import sys
 
-from .worker import FrontConnection, Runner
+from .worker import FrontConnection, Worker
 
 
 def main() -> None:
@@ -15,7 +15,7 @@ def main() -> None:
     faulthandler.enable()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     with socket.socket(fileno=int(sys.argv[1])) as connection:
-        Runner(FrontConnection(connection)).run()
+        Worker(FrontConnection(connection)).run()
 
 
 if __name__ == "__main__":

@@ -115,7 +115,7 @@ class TextWorker:
         self._send(Step((Delta(request_id, text, done=Done(reason)),)))
 
 
-class Runner:
+class Worker:
     """Two threads: this one decodes, the other takes in requests."""
 
     def __init__(self, front: FrontConnection) -> None:

@@ -42,9 +42,9 @@ def plan_load(info: ModelInfo, options: Options, settings: Settings, machine: Ma
     a model with an adapter.
     """
     _refuse_adapter(info)
-    wanted = options.num_ctx or settings.context_length or DEFAULT_NUM_CTX
-    num_ctx = max(MIN_NUM_CTX, min(wanted, info.header.context_length or wanted))
-    slots = settings.num_parallel
+    num_tokens = options.num_ctx or settings.context_length or DEFAULT_NUM_CTX
+    num_ctx = max(MIN_NUM_CTX, min(num_tokens, info.header.context_length or num_tokens))
+    slots, threads = settings.num_parallel, options.num_thread or machine.physical_cores
     cells = _round_up(max(num_ctx, min(num_ctx * slots, SHARED_CELLS)))
     draft = str(info.model.draft_path or settings.draft or info.adjacent_drafter or "")
     load = Load(
@@ -61,7 +61,8 @@ def plan_load(info: ModelInfo, options: Options, settings: Settings, machine: Ma
         mtp=info.header.has_mtp and not draft and settings.speculation != 0,
         speculation=settings.speculation,
         host_cache_bytes=machine.memory_bytes // HOST_CACHE_DIVISOR,
-        threads=options.num_thread or machine.physical_cores,
+        threads=threads,
+        bind_threads=threads == machine.physical_cores,  # fewer would share the first cores
     )
     profile = _profile_path(load, settings.cache_home, machine)
     return _planned(info, msgspec.structs.replace(load, profile=str(profile)))

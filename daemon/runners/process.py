@@ -42,13 +42,16 @@ DIED = (  # CONTRACT 1.4
 
 RUNNER_ENV = {
     "GGML_NO_BACKTRACE": "1",  # GUIDE 10.1
-    # OpenMP's threads spin at each of the hundreds of barriers of a token. With GNU's default of
-    # 300,000 rounds, one busy neighbour on the machine slows decoding 80-fold; with 10,000, 2-fold,
-    # and an idle machine notices nothing.
+    # Rounds that an OpenMP thread spins at each of the hundreds of barriers of a token, before it
+    # sleeps. GNU's default is 300,000. The figure matters only for threads that share a core.
     "GOMP_SPINCOUNT": "10000",
     # Huge pages for what glibc takes from the system: weights that are read, KV cache, buffers.
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
+# One OpenMP thread per physical core. Beside a busy process the kernel would otherwise move two of
+# them to one core, where each barrier costs a whole spin: 32 instead of 85 tokens/s (SmolLM2 135M,
+# 2 cores, one busy neighbour).
+BINDING_ENV = {"OMP_PROC_BIND": "true", "OMP_PLACES": "cores"}
 LEVELS = {"ERROR": logging.ERROR, "WARNING": logging.WARNING}  # how a logged line begins
 FATAL = "Fatal Python error"  # how faulthandler begins
 
@@ -98,7 +101,7 @@ class RunnerProcess:
     @classmethod
     async def start(cls, load: Load) -> Self:
         """A runner with its model loaded. Raises LoadFailed; leaves no process behind then."""
-        child = await cls._spawn()
+        child = await cls._spawn(load)
         try:
             await child._load(load)
         except BaseException:
@@ -108,7 +111,7 @@ class RunnerProcess:
         return child
 
     @classmethod
-    async def _spawn(cls) -> Self:
+    async def _spawn(cls, load: Load) -> Self:
         ours, theirs = socket.socketpair()
         with theirs:
             reader, writer = await asyncio.open_unix_connection(sock=ours)
@@ -119,8 +122,11 @@ class RunnerProcess:
                     stdin=asyncio.subprocess.DEVNULL,
                     stderr=asyncio.subprocess.PIPE,
                     limit=1 << 20,
-                    start_new_session=True,  # Ctrl-C in a terminal is for the front alone
-                    env={**RUNNER_ENV, **os.environ},
+                    # A group of its own: Ctrl-C in a terminal reaches the front alone. A session
+                    # of its own would also be a scheduling group of its own on Linux (autogroup),
+                    # in which a neighbour at nice 19 gets as much time as the runner.
+                    process_group=0,
+                    env=_environment(load),
                 )
             except BaseException:
                 writer.close()
@@ -277,6 +283,11 @@ class RunnerProcess:
             log.log(level, "runner %d: %s", self.pid, text)
             if not (self._stderr and self._stderr[-1].startswith(FATAL)):  # then comes its stack
                 self._stderr.append(text)
+
+
+def _environment(load: Load) -> dict[str, str]:
+    """What the user has set counts more than our own."""
+    return {**RUNNER_ENV, **(BINDING_ENV if load.bind_threads else {}), **os.environ}
 
 
 def _exit_text(code: int) -> str:

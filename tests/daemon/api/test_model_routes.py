@@ -115,7 +115,7 @@ async def test_ps(front: Front) -> None:
     assert "speculation" not in row
 
 
-async def test_ps_shows_forever_as_a_date_far_ahead(front: Front) -> None:
+async def test_ps_shows_forever_as_a_date_in_the_far_future(front: Front) -> None:
     await front.post("/api/generate", {"model": "chat", "keep_alive": -1})
     (row,) = (await front.get("/api/ps"))[1]["models"]
     assert datetime.fromisoformat(row["expires_at"]).year > datetime.now().year + 90

@@ -92,11 +92,11 @@ def test_drawn_text_is_that_of_plain_decoding(
     tmp_path: Path, variant: dict[str, int], agreement: float
 ) -> None:
     pair = write_bigram_pair(tmp_path, agreement=agreement, **variant)
-    plain, ahead = run(pair, 0, *SAMPLINGS), run(pair, 4, *SAMPLINGS)
-    assert ahead.texts == plain.texts
+    plain, drafted = run(pair, 0, *SAMPLINGS), run(pair, 4, *SAMPLINGS)
+    assert drafted.texts == plain.texts
     for i, text in recited().items():
         assert (plain.texts[i] == text) == (SAMPLINGS[i] is GREEDY)
-    told = ahead.stats[-1]
+    told = drafted.stats[-1]
     assert told.accepted_tokens > 0.6 * expected_share(agreement, 4) * told.drafted_tokens
 
 

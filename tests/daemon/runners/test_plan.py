@@ -188,6 +188,13 @@ def test_the_other_load_options_reach_the_runner(info: ModelInfo) -> None:
     assert plan(info).threads == MACHINE.physical_cores
 
 
+@pytest.mark.parametrize(("num_thread", "is_bound"), [(0, True), (6, True), (3, False), (9, False)])
+def test_threads_are_bound_where_there_is_one_for_each_core(
+    info: ModelInfo, num_thread: int, is_bound: bool
+) -> None:
+    assert plan(info, num_thread=num_thread).bind_threads is is_bound
+
+
 def test_small_weights_are_read_into_huge_pages_and_large_ones_mapped(info: ModelInfo) -> None:
     def use_mmap(machine: Machine, **options: object) -> bool | None:
         settings = Settings.load()

@@ -196,7 +196,7 @@ def test_large_nuclei_are_those_of_a_full_sort(shape: Any, p: float) -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_sureness_is_the_share_among_the_likeliest_eight(shape: Any, size: int) -> None:
+def test_target_confidence_is_the_share_among_the_likeliest_eight(shape: Any, size: int) -> None:
     rng = np.random.default_rng(size)
     for _ in range(20):
         row = shape(rng, size)
