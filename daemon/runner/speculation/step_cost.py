@@ -124,10 +124,14 @@ class StepCost:
         What is clipped off an outlier is noise or another speed of the machine, which the next call
         tells; until then it is added to the variance of the speed.
         """
-        measured = [index, self._repeats - 1] if self._repeats <= NUM_TRANSIENT else [index]
-        expected = float(self._logs[measured].sum())
-        cross = self._covariance[measured].sum(axis=0)
-        variance = float(cross[measured].sum()) + self.noise
+        expected, cross = float(self._logs[index]), self._covariance[index]
+        variance = float(cross[index])
+        if self._repeats <= NUM_TRANSIENT:
+            transient = self._repeats - 1
+            expected += float(self._logs[transient])
+            cross = cross + self._covariance[transient]
+            variance = float(cross[index]) + float(cross[transient])
+        variance += self.noise
         innovation, limit = took - expected, OUTLIER_DEVIATIONS * math.sqrt(variance)
         clipped = min(max(innovation, -limit), limit)
         gain = cross / variance
