@@ -40,6 +40,8 @@ TOKEN_COST_WEIGHT = 0.2
 NUM_TRANSIENT = 2
 """Calls with an unchanged row count that may still take longer: llama.cpp builds a graph in the
 first, and the CUDA backend captures it in the second (GUIDE 6.4)."""
+MIN_CALL_S = 1e-9
+"""Shortest call, in seconds: the resolution of the clock, so that the logarithm is finite."""
 
 Vector = npt.NDArray[np.float64]
 
@@ -106,7 +108,7 @@ class StepCost:
         """Learn from a call; returns the seconds that were expected of it."""
         self._predict()
         self._repeats = self._repeats + 1 if rows == self._rows else 1
-        self._rows, took = rows, math.log(took_s)
+        self._rows, took = rows, math.log(max(took_s, MIN_CALL_S))
         if rows not in self._index:
             self._add_count(rows, took)
         return math.exp(self._update(self._index[rows], took))
@@ -186,6 +188,10 @@ class StepCost:
     def steady_s(self, rows: int) -> float:
         """Expected seconds of a call with so many rows after the transient."""
         return self._curve_to(rows)[rows]
+
+    def measured_s(self, rows: int) -> float:
+        """`steady_s` without extrapolation to more rows than were measured: never too high."""
+        return self.steady_s(min(rows, max(self._index)))
 
     def without_transient_s(self, took_s: float) -> float:
         """Seconds that the last call, which took `took_s`, would have taken after the transient."""
