@@ -11,7 +11,7 @@ from ...llama.batch import Batch, Hidden
 from ...llama.context import DECODED, TextContext
 from ...llama.draft_contexts import AssistantContext
 from ...sequence import Sequence
-from .drafter import DraftForward, DraftRequest, SelectNext
+from .drafter import Drafter, DraftForward, DraftRequest, SelectNext
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class AssistantInput:
     hidden: Hidden
 
 
-class AssistantDrafter:
+class AssistantDrafter(Drafter):
     """One decode per depth, all streams together.
 
     Drafting writes nothing into the target's cache, so there is no prefill and no rollback.
@@ -31,8 +31,6 @@ class AssistantDrafter:
 
     name = "assistant"
     max_length = MAX_MODEL_DRAFTS
-    is_free = False
-    can_evaluate = False
 
     def __init__(self, target: TextContext, context: AssistantContext) -> None:
         self._target = target
@@ -80,9 +78,6 @@ class AssistantDrafter:
             for row, each in enumerate(inputs)
             if each.request in selected
         ]
-
-    def evaluate(self, request: DraftRequest) -> list[DraftForward]:
-        return []
 
     def observe(self, sequence: Sequence, rows: range, *, is_newest: bool) -> None:
         if is_newest:
