@@ -10,6 +10,7 @@ import pytest
 from engines import GREEDY, Bench, ask, load_spec, open_bench
 from outrider.daemon.protocol import Limits, Sampling, Submit
 from outrider.daemon.runner.speculation.controller import SpeculationController
+from outrider.daemon.runner.speculation.profile import SpeculationProfile
 from outrider.daemon.runner.stream import Stream
 from tiny import write_llama
 from tiny_gemma import write_gemma3, write_gemma4
@@ -154,6 +155,19 @@ def test_prompts_that_end_in_a_step_count_as_starting(
     assert len(parts) > 2
     assert parts[0] < 1
     assert max(parts) >= 1
+
+
+def test_steps_are_measured_without_drafters(tmp_path: Path) -> None:
+    profile = SpeculationProfile()
+    load = load_spec(write_llama(tmp_path / "m.gguf"), num_ctx=1024, speculation=0)
+    with open_bench(load, lambda _loaded, _load: SpeculationController((), profile)) as bench:
+        bench.submit(ask(0, PHRASE, 200))
+        while not profile.verify.is_known:
+            bench.turn()
+        assert not profile.prompt.is_known
+        bench.submit(ask(1, PHRASE * 4, 2))
+        bench.finish(1)
+    assert profile.prompt.is_known
 
 
 def test_a_recurrent_model_gets_no_drafts(tmp_path: Path) -> None:
