@@ -179,12 +179,11 @@ class SimulatedDecodes:
         return quiet_s * self._speed * (1 + NOISE * self._rng.gauss(0, 1))
 
 
-class LabDrafter:
+class LabDrafter(Drafter):
     """A small model with a cache of its own, as far as costs go; its time is the only clock."""
 
     name = "model"
     max_length = 16
-    is_free = False
     can_evaluate = True
 
     def __init__(self, decodes: SimulatedDecodes, texts: Mapping[int, Text]) -> None:
@@ -238,9 +237,6 @@ class LabDrafter:
         self._cached[sequence.id] = min(self._cached[sequence.id], len(sequence.tokens) - 1)
 
     def forget(self, sequence: Tokens) -> None:
-        """Nothing to free."""
-
-    def close(self) -> None:
         """Nothing to free."""
 
 

@@ -6,6 +6,7 @@ import queue
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from ..errors import DecodeFailed
 from ..protocol import Cancel, Delta, Load, SpeculationReport, Stats, Step, ToFront
@@ -13,7 +14,7 @@ from .batch import Batch
 from .faults import failed
 from .kv.prefix_cache import PrefixCache, TrimMode
 from .llama.interface import ABORTED, NO_CELLS, LanguageModel, TargetDecoder
-from .prefill_budget import PrefillBudget
+from .prefill_budget import max_prompt_rows
 from .sampling.sampler import target_confidence
 from .scheduler import Chunk, Scheduler
 from .sequence import Sequence
@@ -62,7 +63,6 @@ class Engine:
             host_cache_bytes=0 if model.is_on_gpu else load.host_cache_bytes,
         )
         self._scheduler = Scheduler(self._cache, slots=load.slots, rows=load.batch)
-        self._prefill_budget = PrefillBudget()
         self._speculation = speculation
         self._inbox: queue.SimpleQueue[Sequence | Cancel] = queue.SimpleQueue()
         self._streams: dict[int, Stream] = {}
@@ -98,7 +98,7 @@ class Engine:
     def step(self) -> list[Delta]:
         """Decode one batch; what it added to its sequences."""
         start_ns = time.perf_counter_ns()
-        chunks = self._scheduler.next_batch(self._prefill_budget.prompt_rows)
+        chunks = self._scheduler.next_batch(partial(max_prompt_rows, self._speculation.profile))
         if not chunks:
             return self._give_way()
         slices = self._fill(chunks, self._draft(chunks))
@@ -188,11 +188,9 @@ class Engine:
                 self._speculation.observe_prompt(
                     each.stream, range(each.first, each.first + each.count)
                 )
-        streams = self._batch.count - prompt_rows
         self._speculation.observe_step(
             rows=self._batch.count, prompt_rows=prompt_rows, took_s=took_ns / 1e9
         )
-        self._prefill_budget.observe(streams=streams, prompt_rows=prompt_rows, took_s=took_ns / 1e9)
         self._stats.steps += 1
         self._stats.decode_ns += took_ns
         self._stats.prompt_tokens += prompt_rows

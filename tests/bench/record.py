@@ -38,13 +38,11 @@ TEXTS = 8  # of one kind
 TOKENS = 64
 
 
-class Recorder:
+class Recorder(Drafter):
     """Records the drafts of another drafter, and proposes none."""
 
     name = "recorder"
     max_length = 1
-    is_free = False
-    can_evaluate = False
 
     def __init__(self, drafter: Drafter, target: TextContext) -> None:
         # by id, one entry after each token
@@ -64,9 +62,6 @@ class Recorder:
         for each in own:
             self.requests[each.sequence.id].append(each)
         return forwards
-
-    def evaluate(self, request: DraftRequest) -> list[DraftForward]:
-        return []
 
     def observe(self, sequence: Tokens, rows: range, *, is_newest: bool) -> None:
         self._drafter.observe(sequence, rows, is_newest=is_newest)

@@ -58,8 +58,8 @@ class Acceptance:
     weighs less in the global records.
 
     The predictability of a stream is the mean confidence of the target in its own tokens, which
-    costs no decode. For drafts that are not made yet the global rate is left out, so that
-    a predictability class without records is probed.
+    costs no decode. Rates by depth, which are needed before anything is drafted, leave out the
+    global rate, so that a predictability class without records is probed.
     """
 
     def __init__(

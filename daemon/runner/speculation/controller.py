@@ -115,17 +115,17 @@ class SpeculationController:
             entry.length = 0
 
     def observe_step(self, *, rows: int, prompt_rows: int, took_s: float) -> None:
-        """The target's decode has ended. `rows`: all rows, draft tokens included."""
-        if not self._drafters:
-            return
+        """The target's decode has ended. `rows`: all rows, prompts and draft tokens included.
+
+        Costs are learned without drafters too, since they also bound the prompt rows of a step.
+        """
         verify = self.profile.verify
         drafted = sum(entry.length for entry in self._entries.values())
         return_s = verify.return_s(rows - drafted) if drafted else 0.0
         self._step_s, self._plain_s = took_s + self._drafting_s, took_s
-        if prompt_rows:
-            verify.interrupt()
-        else:
-            self.forecasts.add(verify.observe(rows, took_s), took_s)
+        expected_s = self.profile.observe_step(rows=rows, prompt_rows=prompt_rows, took_s=took_s)
+        if expected_s is not None:
+            self.forecasts.add(expected_s, took_s)
         if drafted:  # so the costs are known
             steady_s = took_s if prompt_rows else verify.without_transient_s(took_s)
             self._plain_s = steady_s * verify.steady_s(rows - drafted) / verify.steady_s(rows)

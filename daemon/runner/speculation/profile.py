@@ -18,7 +18,24 @@ class SpeculationProfile:
     verify: StepCost = field(default_factory=StepCost)  # by rows of the target
     draft: StepCost = field(default_factory=StepCost)  # by rows of the drafter
     prefill: TokenCost = field(default_factory=TokenCost)  # of the drafter
+    prompt: TokenCost = field(default_factory=TokenCost)  # of the target, beside decode rows
     acceptance: Acceptance = field(default_factory=Acceptance)
+
+    def observe_step(self, *, rows: int, prompt_rows: int, took_s: float) -> float | None:
+        """Learn from a decode of the target with `rows` in all; returns the expected seconds.
+
+        Prompt rows cost less than decode rows: most have no outputs, and they share one KV prefix.
+        So a step with some is forecast by nothing (None). It teaches what its prompt rows add to
+        the decode rows, draft rows included, and says nothing about `verify`.
+        """
+        if not prompt_rows:
+            return self.verify.observe(rows, took_s)
+        self.verify.interrupt()
+        decode_rows = rows - prompt_rows
+        if decode_rows and self.verify.is_known:
+            added_s = took_s - self.verify.measured_s(decode_rows)
+            self.prompt.observe(prompt_rows, max(added_s, 0.0))
+        return None
 
     def prefill_s(self, tokens: int) -> float:
         """Expected seconds of a drafter prefill of so many tokens."""

@@ -15,7 +15,7 @@ from .acceptance import Acceptance, AcceptanceRecord
 from .profile import SpeculationProfile
 from .step_cost import Estimate, StepCost, TokenCost
 
-VERSION = 7
+VERSION = 8
 """Version of the file's format; a profile of another version is ignored and measured anew."""
 SAVE_INTERVAL_S = 10.0
 """Seconds between two writes at least; a crash loses no more than what was measured since."""
@@ -48,6 +48,7 @@ class StoredProfile(msgspec.Struct, frozen=True):
     verify: StoredStepCost
     draft: StoredStepCost
     prefill: TokenCost
+    prompt: TokenCost
     acceptance: tuple[StoredAcceptance, ...]
 
 
@@ -69,7 +70,7 @@ def load_profile(path: Path) -> SpeculationProfile | None:
     verify, draft = (
         StepCost(cost.by_rows, cost.transient, cost.noise) for cost in (stored.verify, stored.draft)
     )
-    return SpeculationProfile(verify, draft, stored.prefill, Acceptance(records))
+    return SpeculationProfile(verify, draft, stored.prefill, stored.prompt, Acceptance(records))
 
 
 def save_profile(profile: SpeculationProfile, path: Path) -> None:
@@ -82,7 +83,7 @@ def save_profile(profile: SpeculationProfile, path: Path) -> None:
         StoredStepCost(cost.by_rows, cost.transient, cost.noise)
         for cost in (profile.verify, profile.draft)
     )
-    stored = StoredProfile(VERSION, verify, draft, profile.prefill, acceptance)
+    stored = StoredProfile(VERSION, verify, draft, profile.prefill, profile.prompt, acceptance)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}")
     try:

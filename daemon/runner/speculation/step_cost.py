@@ -40,6 +40,8 @@ TOKEN_COST_WEIGHT = 0.2
 NUM_TRANSIENT = 2
 """Calls with an unchanged row count that may still take longer: llama.cpp builds a graph in the
 first, and the CUDA backend captures it in the second (GUIDE 6.4)."""
+MIN_CALL_S = 1e-9
+"""Shortest call, in seconds: the resolution of the clock, so that the logarithm is finite."""
 
 Vector = npt.NDArray[np.float64]
 
@@ -86,7 +88,7 @@ class StepCost:
         self._covariance: Vector = np.diag([estimate.variance for estimate in estimates])
         self._rows = 0  # of the last call
         self._repeats = 0  # calls in a row with that row count
-        self._curve: list[float] = []  # seconds by rows; empty until it is fitted
+        self._fitted_s: list[float] = []  # seconds by rows; empty until it is fitted
 
     @property
     def is_known(self) -> bool:
@@ -106,7 +108,7 @@ class StepCost:
         """Learn from a call; returns the seconds that were expected of it."""
         self._predict()
         self._repeats = self._repeats + 1 if rows == self._rows else 1
-        self._rows, took = rows, math.log(took_s)
+        self._rows, took = rows, math.log(max(took_s, MIN_CALL_S))
         if rows not in self._index:
             self._add_count(rows, took)
         return math.exp(self._update(self._index[rows], took))
@@ -124,10 +126,14 @@ class StepCost:
         What is clipped off an outlier is noise or another speed of the machine, which the next call
         tells; until then it is added to the variance of the speed.
         """
-        measured = [index, self._repeats - 1] if self._repeats <= NUM_TRANSIENT else [index]
-        expected = float(self._logs[measured].sum())
-        cross = self._covariance[measured].sum(axis=0)
-        variance = float(cross[measured].sum()) + self.noise
+        expected, cross = float(self._logs[index]), self._covariance[index]
+        variance = float(cross[index])
+        if self._repeats <= NUM_TRANSIENT:
+            transient = self._repeats - 1
+            expected += float(self._logs[transient])
+            cross = cross + self._covariance[transient]
+            variance = float(cross[index]) + float(cross[transient])
+        variance += self.noise
         innovation, limit = took - expected, OUTLIER_DEVIATIONS * math.sqrt(variance)
         clipped = min(max(innovation, -limit), limit)
         gain = cross / variance
@@ -140,7 +146,7 @@ class StepCost:
             jump = min(abs(innovation - clipped), MAX_SPEED_JUMP)
             self._covariance[NUM_TRANSIENT:, NUM_TRANSIENT:] += jump**2
         self.noise = max(self.noise + NOISE_WEIGHT * (clipped**2 - variance), MIN_NOISE)
-        self._curve = []
+        self._fitted_s = []
         return expected
 
     def _add_count(self, rows: int, took: float) -> None:
@@ -149,26 +155,26 @@ class StepCost:
         covariance = np.zeros((size + 1, size + 1))
         covariance[:size, :size] = self._covariance
         if self._index:
-            curve, nearest = self._curve_to(max(rows, *self._index)), self._nearest(rows)
+            fitted_s, nearest = self._fitted_to(max(rows, *self._index)), self._nearest(rows)
             covariance[size, :size] = covariance[:size, size] = self._covariance[nearest]
             own = self._covariance[nearest, nearest]
-            covariance[size, size] = own + NEW_COUNT_VARIANCE + self._gap_variance(rows, curve)
-            took = math.log(curve[rows])
+            covariance[size, size] = own + NEW_COUNT_VARIANCE + self._gap_variance(rows, fitted_s)
+            took = math.log(fitted_s[rows])
         else:
             covariance[size, size] = MIN_NOISE
         self._index[rows] = size
-        self._logs, self._covariance, self._curve = np.append(self._logs, took), covariance, []
+        self._logs, self._covariance, self._fitted_s = np.append(self._logs, took), covariance, []
 
     def _nearest(self, rows: int) -> int:
         """The index of the known row count with the smallest ratio to this one."""
         return self._index[min(self._index, key=lambda known: abs(math.log(known / rows)))]
 
-    def _gap_variance(self, rows: int, curve: Sequence[float]) -> float:
+    def _gap_variance(self, rows: int, fitted_s: Sequence[float]) -> float:
         """Variance of a new row count because of its distance to the known ones."""
         low = max((known for known in self._index if known < rows), default=0)
         high = min((known for known in self._index if known > rows), default=0)
         if low and high:
-            return (INTERPOLATION_SHARE * math.log(curve[high] / curve[low])) ** 2
+            return (INTERPOLATION_SHARE * math.log(fitted_s[high] / fitted_s[low])) ** 2
         return (EXTRAPOLATION_SHARE * math.log(rows / (low or high))) ** 2
 
     def interrupt(self) -> None:
@@ -181,7 +187,11 @@ class StepCost:
 
     def steady_s(self, rows: int) -> float:
         """Expected seconds of a call with so many rows after the transient."""
-        return self._curve_to(rows)[rows]
+        return self._fitted_to(rows)[rows]
+
+    def measured_s(self, rows: int) -> float:
+        """`steady_s` without extrapolation to more rows than were measured: never too high."""
+        return self.steady_s(min(rows, max(self._index)))
 
     def without_transient_s(self, took_s: float) -> float:
         """Seconds that the last call, which took `took_s`, would have taken after the transient."""
@@ -193,7 +203,7 @@ class StepCost:
         Rises with the rows, except that the row count of the last call has no transient.
         """
         factor = self._factor(0)
-        costs = [factor * cost for cost in self._curve_to(rows)[: rows + 1]]
+        costs = [factor * cost for cost in self._fitted_to(rows)[: rows + 1]]
         if 0 < self._rows <= rows:
             costs[self._rows] = self.next_s(self._rows)
         return costs
@@ -213,11 +223,11 @@ class StepCost:
     def _estimate(self, index: int) -> Estimate:
         return Estimate(float(self._logs[index]), float(self._covariance[index, index]))
 
-    def _curve_to(self, rows: int) -> list[float]:
+    def _fitted_to(self, rows: int) -> list[float]:
         """Seconds by rows, at least up to `rows`."""
-        if rows >= len(self._curve):
-            self._curve = self._fit(max(rows, *self._index))
-        return self._curve
+        if rows >= len(self._fitted_s):
+            self._fitted_s = self._fit(max(rows, *self._index))
+        return self._fitted_s
 
     def _fit(self, rows: int) -> list[float]:
         counts = sorted(self._index)
@@ -225,9 +235,9 @@ class StepCost:
         if rows > counts[-1]:
             costs.append(_extrapolate(counts, costs, rows))
             counts.append(rows)
-        curve: list[float] = np.interp(np.arange(rows + 1), counts, costs).tolist()
-        curve[0] = 0.0
-        return curve
+        fitted_s: list[float] = np.interp(np.arange(rows + 1), counts, costs).tolist()
+        fitted_s[0] = 0.0
+        return fitted_s
 
 
 def _isotonic(points: Sequence[Estimate]) -> list[float]:

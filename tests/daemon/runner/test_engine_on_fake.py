@@ -56,9 +56,9 @@ def speculating(*drafters: Drafter, loaded: FakeLoaded) -> SpeculationController
     """Drafts of DRAFT_LENGTH tokens whenever a drafter has any."""
     profile = SpeculationProfile(verify=known({1: 1.0, 64: 2.0}), draft=known({1: 0.1, 8: 0.2}))
     context = loaded.context
-    is_even = loaded.model.is_recurrent
+    equal_rows = loaded.model.is_recurrent
     return SpeculationController(
-        drafters, profile, fixed=DRAFT_LENGTH, max_drafts=context.max_drafts, is_even=is_even
+        drafters, profile, fixed=DRAFT_LENGTH, max_drafts=context.max_drafts, equal_rows=equal_rows
     )
 
 

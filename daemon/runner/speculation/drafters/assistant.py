@@ -10,7 +10,7 @@ from ....protocol import MAX_MODEL_DRAFTS
 from ...batch import Batch, Hidden
 from ...llama.interface import DECODED, LogitsDecoder
 from ...sequence import Sequence
-from .drafter import DraftForward, DraftRequest, SelectNext
+from .drafter import Drafter, DraftForward, DraftRequest, SelectNext
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class AssistantInput:
     hidden: Hidden
 
 
-class AssistantDrafter:
+class AssistantDrafter(Drafter):
     """One decode per depth, all streams together.
 
     Drafting writes nothing into the target's cache, so there is no prefill and no rollback.
@@ -30,8 +30,6 @@ class AssistantDrafter:
 
     name = "assistant"
     max_length = MAX_MODEL_DRAFTS
-    is_free = False
-    can_evaluate = False
 
     def __init__(self, target: LogitsDecoder, context: LogitsDecoder) -> None:
         self._target = target
@@ -79,9 +77,6 @@ class AssistantDrafter:
             for row, each in enumerate(inputs)
             if each.request in selected
         ]
-
-    def evaluate(self, request: DraftRequest) -> list[DraftForward]:
-        return []
 
     def observe(self, sequence: Sequence, rows: range, *, is_newest: bool) -> None:
         if is_newest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from array import array
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
@@ -80,57 +81,48 @@ def select_unfinished(requests: Seq[DraftRequest]) -> list[DraftRequest]:
 
 
 class Drafter(Protocol):
-    """One kind of drafter. All calls come from the engine's thread."""
+    """One kind of drafter; what it need not implement does nothing.
 
-    @property
-    def name(self) -> str:
-        """Its name in metrics and `ps`."""
-        ...
+    All calls come from the engine's thread.
+    """
 
-    @property
-    def max_length(self) -> int:
-        """Draft tokens per stream and step, at most."""
-        ...
+    name: str
+    """Its name in metrics and `ps`."""
+    max_length: int
+    """Draft tokens per stream and step, at most."""
+    is_free: bool = False
+    """Whether drafting takes no decode, so that it costs next to nothing."""
+    can_evaluate: bool = False
+    """Whether `evaluate` is implemented: prefill must cost much less than drafting."""
 
-    @property
-    def is_free(self) -> bool:
-        """Whether drafting takes no decode, so that it costs next to nothing."""
-        ...
-
-    @property
-    def can_evaluate(self) -> bool:
-        """Whether `evaluate` is implemented; useful where a token of prefill costs much less than
-        a draft forward."""
-        ...
-
+    @abstractmethod
     def pending(self, sequence: Sequence) -> int:
         """Tokens of the text, at least the newest, that the next draft has to evaluate first."""
-        ...
 
+    @abstractmethod
     def draft(self, requests: Seq[DraftRequest], select_next: SelectNext) -> list[DraftForward]:
         """Append draft tokens to the requests, one decode per depth, all streams together.
 
         Returns those decodes, and before them those of the prefill.
         """
-        ...
 
     def evaluate(self, request: DraftRequest) -> list[DraftForward]:
         """Teacher-forced evaluation: prefill the text but for its newest token, and append the
         drafts for its last tokens, at most `request.length`."""
-        ...
+        return []
 
     def observe(self, sequence: Sequence, rows: range, *, is_newest: bool) -> None:
         """These rows of the target's last decode are the newest evaluated tokens of the sequence.
 
         `is_newest`: the last token of the text was sampled from the last row. Called before the
-        target's next decode.
+        target's next decode. Drafters that read the text alone need none of it.
         """
-        ...
+        return
 
+    @abstractmethod
     def forget(self, sequence: Sequence) -> None:
         """The sequence has ended."""
-        ...
 
     def close(self) -> None:
-        """Free the drafter's context; must come before the target is freed."""
-        ...
+        """Free the drafter's context, if any; must come before the target is freed."""
+        return

@@ -10,7 +10,7 @@ from ....protocol import MAX_MODEL_DRAFTS
 from ...batch import Batch, Hidden
 from ...llama.interface import DECODED, HeadDecoder
 from ...sequence import Sequence
-from .drafter import MAX_UNSEEN, DraftForward, DraftRequest, SelectNext
+from .drafter import MAX_UNSEEN, Drafter, DraftForward, DraftRequest, SelectNext
 
 MAX_HIDDEN_ROWS = 512
 """Pending hidden rows of a stream at most; the drafts hardly depend on older ones."""
@@ -44,12 +44,10 @@ class HeadInput:
     hidden: Seq[Hidden]
 
 
-class HeadDrafter:
+class HeadDrafter(Drafter):
     """Keeps the target's hidden rows and evaluates them with the next draft."""
 
     max_length = MAX_MODEL_DRAFTS
-    is_free = False
-    can_evaluate = False
 
     def __init__(self, name: str, context: HeadDecoder, rows: int, slots: int) -> None:
         """`rows`: of one decode at most."""
@@ -62,9 +60,6 @@ class HeadDrafter:
     def pending(self, sequence: Sequence) -> int:
         cached = self._running.get(sequence.id)
         return max(len(cached.hidden), 1) if cached else 1
-
-    def evaluate(self, request: DraftRequest) -> list[DraftForward]:
-        return []
 
     def observe(self, sequence: Sequence, rows: range, *, is_newest: bool) -> None:
         cached = self._running.get(sequence.id)

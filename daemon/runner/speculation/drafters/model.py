@@ -12,7 +12,7 @@ from ...batch import Batch
 from ...kv.cached_sequence import common_prefix
 from ...llama.interface import DECODED, SequenceDecoder
 from ...sequence import Sequence
-from .drafter import MAX_UNSEEN, DraftForward, DraftRequest, SelectNext
+from .drafter import MAX_UNSEEN, Drafter, DraftForward, DraftRequest, SelectNext
 
 
 @dataclass(slots=True, eq=False)
@@ -23,12 +23,11 @@ class DrafterSequence:
     tokens: array[int] = field(default_factory=lambda: array("i"))
 
 
-class ModelDrafter:
+class ModelDrafter(Drafter):
     """Evaluates the text when it drafts, then makes one decode per depth."""
 
     name = "model"
     max_length = MAX_MODEL_DRAFTS
-    is_free = False
     can_evaluate = True
 
     def __init__(self, context: SequenceDecoder, rows: int, slots: int) -> None:
@@ -152,9 +151,6 @@ class ModelDrafter:
         for sequence in sequences:
             self._truncate(self._running[sequence.id], 0)
         return False
-
-    def observe(self, sequence: Sequence, rows: range, *, is_newest: bool) -> None:
-        """Nothing to do: the text itself is read with the next draft."""
 
     def forget(self, sequence: Sequence) -> None:
         if cached := self._running.pop(sequence.id, None):

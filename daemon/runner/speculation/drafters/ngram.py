@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from ....protocol import MAX_DRAFTS
 from ...sequence import Sequence
-from .drafter import Draft, DraftForward, DraftRequest, SelectNext
+from .drafter import Draft, Drafter, DraftForward, DraftRequest, SelectNext
 
 NGRAM_SIZES = (3, 5, 8)
 """Tokens of an n-gram; the longest one that occurred before is used."""
@@ -58,13 +58,12 @@ def _match_length(tokens: array[int], end: int) -> int:
     return next((i for i in range(longest) if tokens[end - 1 - i] != tokens[last - i]), longest)
 
 
-class NgramDrafter:
+class NgramDrafter(Drafter):
     """Indexes the texts of the running streams, each on its own."""
 
     name = "ngram"
     max_length = MAX_DRAFTS
     is_free = True
-    can_evaluate = False
 
     def __init__(self) -> None:
         self._indexes: dict[int, NgramIndex] = {}  # by id
@@ -94,14 +93,5 @@ class NgramDrafter:
             confidence = MATCH_CONFIDENCES[bisect_right(MATCH_LENGTHS, match + i)]
             request.drafts.append(Draft(tokens[end + i % period], confidence))
 
-    def evaluate(self, request: DraftRequest) -> list[DraftForward]:
-        return []
-
-    def observe(self, sequence: Sequence, rows: range, *, is_newest: bool) -> None:
-        """Nothing to do: the text itself is read with the next draft."""
-
     def forget(self, sequence: Sequence) -> None:
         self._indexes.pop(sequence.id, None)
-
-    def close(self) -> None:
-        """Nothing to free."""

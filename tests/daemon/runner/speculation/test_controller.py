@@ -11,6 +11,7 @@ from engines import open_engine
 from harness import GREEDY, EngineHarness, load_spec, text_request
 from outrider.daemon.protocol import Limits, Sampling, Submit
 from outrider.daemon.runner.speculation.controller import SpeculationController
+from outrider.daemon.runner.speculation.profile import SpeculationProfile
 from outrider.daemon.runner.stream import Stream
 from tiny import write_llama
 from tiny_gemma import write_gemma3, write_gemma4
@@ -155,6 +156,19 @@ def test_prompts_that_end_in_a_step_count_as_starting(
     assert len(parts) > 2
     assert parts[0] < 1
     assert max(parts) >= 1
+
+
+def test_steps_are_measured_without_drafters(tmp_path: Path) -> None:
+    profile = SpeculationProfile()
+    load = load_spec(write_llama(tmp_path / "m.gguf"), num_ctx=1024, speculation=0)
+    with open_engine(load, lambda _loaded, _load: SpeculationController((), profile)) as harness:
+        harness.submit(text_request(0, PHRASE, 200))
+        while not profile.verify.is_known:
+            harness.turn()
+        assert not profile.prompt.is_known
+        harness.submit(text_request(1, PHRASE * 4, 2))
+        harness.finish(1)
+    assert profile.prompt.is_known
 
 
 def test_a_recurrent_model_gets_no_drafts(tmp_path: Path) -> None:
