@@ -9,8 +9,7 @@ STRETCH = 2.4
 SIZES = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 """Prompt rows of a step; few values, so graph shapes recur (GUIDE 6.4)."""
 MIN_ROWS, MAX_ROWS = SIZES[0], SIZES[-1]
-INITIAL_ROWS = 16
-"""Prompt rows of a step while costs are unknown."""
+INITIAL_ROWS = 16  # prompt rows of a step while costs are unknown
 
 
 def max_prompt_rows(profile: SpeculationProfile, streams: int) -> int:

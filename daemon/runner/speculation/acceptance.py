@@ -6,20 +6,17 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-STREAM_DECAY = 0.97
-"""Factor by which a stream's records fade per drafted token; set by hand, checked by tests/sim."""
-GLOBAL_DECAY = 0.99
-"""The same for the records of all streams together, which change more slowly."""
-PRIOR_TRIALS = 16.0
-"""Weight of the Beta prior, in drafted tokens; set by hand, checked by tests/sim."""
+# The figures without another source were set by hand, checked by tests/sim.
+STREAM_DECAY = 0.97  # factor by which a stream's records fade per drafted token
+GLOBAL_DECAY = 0.99  # factor by which the global records fade per drafted token
+PRIOR_TRIALS = 16.0  # weight of the Beta prior, in drafted tokens
 STREAM_TRIALS = 4.0
 """Drafted tokens of one stream after which one more counts half as much for other streams."""
 INITIAL_ACCEPTANCE = 0.9
 """Acceptance rate that is assumed without any record; high, so that drafting starts."""
 MIN_CUMULATIVE_ACCEPTANCE = 0.05
 """Cumulative acceptance below which deeper drafts are not considered."""
-CONFIDENCE_BUCKETS = 8
-"""Equal intervals of the drafter's confidence, a probability from 0 to 1."""
+CONFIDENCE_BUCKETS = 8  # equal intervals of the drafter's confidence, a probability from 0 to 1
 PREDICTABILITY_BOUNDS = (0.6, 0.75)
 """Mean confidence of the target that separates the predictability classes 0, 1 and 2."""
 UNKNOWN_PREDICTABILITY, ANY_PREDICTABILITY = -1, -2

@@ -22,16 +22,12 @@ from .drafters.ngram import NgramDrafter
 from .profile import SpeculationProfile
 from .profile_store import load_profile
 
-ROWS = (1, 2, 4, 8)
-"""Row counts of the target that are measured; StepCost interpolates, and learns others on line."""
+ROWS = (1, 2, 4, 8)  # row counts of the target that are measured; StepCost interpolates others
 NGRAM_ROWS = (1, 4)
-"""The same if only n-grams are drafted, which is rare: it shortens the time to load a model."""
-STREAMS = (1, 2, 4, 8)
-"""Numbers of streams for which the drafter is measured."""
-ROUNDS = 3
-"""Measurements of each row count, or number of streams; the first ones have a transient."""
-NGRAM_ROUNDS = 2
-"""The same if only n-grams are drafted."""
+"""Row counts that are measured if only n-grams are drafted, to load models sooner."""
+STREAMS = (1, 2, 4, 8)  # numbers of streams for which the drafter is measured
+ROUNDS = 3  # measurements of each row count, and of each number of streams
+NGRAM_ROUNDS = 2  # measurements of each row count if only n-grams are drafted
 GREEDY = Sampling(temperature=0.0)
 NO_ROLLBACK = "draft tokens cannot be removed from the state of this recurrent model"
 

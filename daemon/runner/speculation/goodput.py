@@ -16,10 +16,8 @@ from .step_cost import StepCost
 
 DRAFT_COUNTS = frozenset((*range(9), 10, 12, 14, *range(16, 32, 4), *range(32, 1025, 8)))
 """Draft tokens of a step, all streams together: few values, so graph shapes recur (GUIDE 6.4)."""
-MIN_GAIN = 1.02
-"""Goodput of a draft over that of none, at least, so that noise starts no drafts."""
-MAX_MISSES = 1
-"""Draft forwards in a row that may lower the goodput before the search ends."""
+MIN_GAIN = 1.02  # goodput of a draft over that of none, at least, so that noise starts no drafts
+MAX_MISSES = 1  # draft forwards in a row that may lower the goodput before the search ends
 ROW_LOOKAHEAD = 8
 """Rows of the target over which the cost of one more is averaged while tokens are drafted."""
 

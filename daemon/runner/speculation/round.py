@@ -25,16 +25,12 @@ from .goodput import (
 from .profile import SpeculationProfile
 
 # The figures without another source were set by hand, checked by tests/sim.
-PROBE_LENGTH = 2
-"""Draft tokens of a probe: the second one tells whether runs are accepted."""
-MIN_EVALUATED, MAX_EVALUATED = 8, 16
-"""Tokens of one teacher-forced evaluation."""
-HORIZON = 64
-"""Tokens that a stream is expected to go on for, until it has as many itself."""
+PROBE_LENGTH = 2  # draft tokens of a probe: the second one tells whether runs are accepted
+MIN_EVALUATED, MAX_EVALUATED = 8, 16  # tokens of one teacher-forced evaluation
+HORIZON = 64  # tokens that a stream is expected to go on for, until it has as many itself
 PROBE_GAIN_LENGTH = 4
 """Draft tokens at INITIAL_ACCEPTANCE that the value of a probe assumes if it succeeds."""
-PROBE_SUCCESS_RATE = 0.25
-"""Probability of that."""
+PROBE_SUCCESS_RATE = 0.25  # probability that a probe succeeds
 NGRAM_TRIAL_STEPS = 1.5
 """Extra verification time allowed for n-gram drafts of a stream with no accepted 2-token run, in
 plain steps."""

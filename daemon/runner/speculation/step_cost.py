@@ -11,32 +11,24 @@ import numpy.typing as npt
 
 # Variances are of natural logarithms of seconds, so their roots are relative deviations. Those
 # without another source were set by hand, checked by tests/sim.
-MIN_NOISE = 0.05**2
-"""Smallest variance of one measurement."""
-SPEED_DRIFT = 0.02**2
-"""Variance that the machine's speed gains per call."""
+MIN_NOISE = 0.05**2  # smallest variance of one measurement
+SPEED_DRIFT = 0.02**2  # variance that the machine's speed gains per call
 SHAPE_DRIFT = 0.001**2
 """Variance that the cost of one row count, relative to the others, gains per call."""
-RESTART_VARIANCE = 0.3**2
-"""Variance of the machine's speed when a stored profile is used again."""
-TRANSIENT_VARIANCE = 0.1**2
-"""Prior variance of the transient factors."""
-NEW_COUNT_VARIANCE = 0.05**2
-"""Smallest variance of a row count that is estimated from others."""
+RESTART_VARIANCE = 0.3**2  # variance of the machine's speed when a stored profile is used again
+TRANSIENT_VARIANCE = 0.1**2  # prior variance of the transient factors
+NEW_COUNT_VARIANCE = 0.05**2  # smallest variance of a row count that is estimated from others
 INTERPOLATION_SHARE = 0.25
 """Deviation of a new row count between two others, as a share of their difference in log cost."""
 EXTRAPOLATION_SHARE = 0.5
 """Deviation of a new row count beyond all others, as a share of the difference in log rows."""
-MAX_SHAPE_VARIANCE = 0.2**2
-"""Variance of a row count above which SHAPE_DRIFT is not added."""
+MAX_SHAPE_VARIANCE = 0.2**2  # variance of a row count above which SHAPE_DRIFT is not added
 OUTLIER_DEVIATIONS = 3.0
 """Innovation, in standard deviations, beyond which a measurement is clipped (Huber, 1964)."""
 MAX_SPEED_JUMP = 1.0
 """Largest part of a clipped innovation that may be a change of the machine's speed, as a log."""
-NOISE_WEIGHT = 0.03
-"""Weight of the newest call in the variance of measurements."""
-TOKEN_COST_WEIGHT = 0.2
-"""Weight of the newest call in the cost of a token."""
+NOISE_WEIGHT = 0.03  # weight of the newest call in the variance of measurements
+TOKEN_COST_WEIGHT = 0.2  # weight of the newest call in the cost of a token
 NUM_TRANSIENT = 2
 """Calls with an unchanged row count that may still take longer: llama.cpp builds a graph in the
 first, and the CUDA backend captures it in the second (GUIDE 6.4)."""

@@ -11,12 +11,10 @@ from ....protocol import MAX_DRAFTS
 from ...sequence import Sequence
 from .drafter import Draft, Drafter, DraftForward, DraftRequest, SelectNext
 
-NGRAM_SIZES = (3, 5, 8)
-"""Tokens of an n-gram; the longest one that occurred before is used."""
-COPY_FACTOR = 2
-"""Draft tokens per token of the match, at most."""
+NGRAM_SIZES = (3, 5, 8)  # tokens of an n-gram; the longest one that occurred before is used
+COPY_FACTOR = 2  # draft tokens per token of the match, at most
 MATCH_LENGTHS = (5, 8, 12, 16)
-"""Tokens of a match from which on the next confidence applies."""
+"""Tokens of a match from which on the next of MATCH_CONFIDENCES applies."""
 MATCH_CONFIDENCES = (0.4, 0.6, 0.7, 0.8, 0.95)
 """Prior acceptance rate of a draft token by the match before it, until records outweigh it; set by
 hand, checked by tests/sim."""
