@@ -25,7 +25,6 @@ import psutil
 from outrider.daemon.app import ensure
 from outrider.daemon.cli.progress import follow
 from outrider.daemon.protocol import Load
-from outrider.daemon.runners.process import RUNNER_ENV
 from outrider.models.store import Store
 
 from . import overhead, speculation
@@ -76,7 +75,6 @@ class Plan:
     store_root: Path
     load: Load
     peer: Path
-    peer_env: dict[str, str]
     pair: str  # of PAIRS
     cells: Sequence[speculation.Cell]  # of speculative decoding
 
@@ -99,12 +97,6 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one run of shorter measurements")
     parser.add_argument(
         "--out", type=Path, default=Path(".cache/bench"), help="folder of the results"
-    )
-    parser.add_argument(
-        "--peer-env",
-        choices=("same", "default"),
-        default="same",
-        help="whether llama-server gets the environment of our runner, with its OpenMP setting",
     )
     parser.add_argument(
         "--pair", choices=PAIRS, default="qwen", help=f"model and drafter for {SPECULATION}"
@@ -152,8 +144,7 @@ def _bench(args: argparse.Namespace) -> Path:
     load = plan_of(store_root, MODEL, slots=SLOTS, ctx=NUM_CTX)
     num_runs = args.runs or (1 if args.quick else 3)
     size = QUICK if args.quick else FULL
-    env = RUNNER_ENV if args.peer_env == "same" else {}
-    plan = Plan(args.only, size, num_runs, store_root, load, peer, env, args.pair, args.cells)
+    plan = Plan(args.only, size, num_runs, store_root, load, peer, args.pair, args.cells)
     results = Results(datetime.now(UTC), _machine(), _settings(plan, args), [])
 
     def store() -> Path:
@@ -219,7 +210,7 @@ def _sit(
         folder = Path(name)
         starts = [
             (start_outrider(plan.store_root, MODEL, plan.load, folder), run.outrider),
-            (start_peer(plan.peer, plan.load, folder, plan.peer_env), run.peer),
+            (start_peer(plan.peer, plan.load, folder), run.peer),
         ]
         sides = [
             (stack.enter_context(server), values)
@@ -275,7 +266,6 @@ def _settings(plan: Plan, args: argparse.Namespace) -> dict[str, Fact]:
         "batch": load.batch,
         "threads": load.threads,
         "kv_type": load.kv_type,
-        "peer_env": args.peer_env,
         "size": "quick" if args.quick else "full",
         **({"pair": args.pair} if SPECULATION in plan.names else {}),
     }

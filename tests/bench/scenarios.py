@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from statistics import fmean, median
 
 from .load import Ask, Client, Reply
+from .neighbour import busy_neighbour
 from .servers import Server
 
 MODEL = "smollm2:135m"
@@ -25,6 +26,8 @@ WORDS = (
     "moment nature history science language country culture"
 )
 STREAMS = (1, 4, 8, 16)
+NICE = (19, 0)  # niceness of the busy neighbour beside one stream
+NEIGHBOUR_TOKENS = 64  # of that stream
 SLOTS = max(STREAMS)
 SHARED_TOKENS = 1500  # of the prefix that several prompts share
 LONG_TOKENS = 2000  # of a long prompt
@@ -106,6 +109,18 @@ def streams(count: int) -> Scenario:
     return measure
 
 
+def neighbour(nice: int) -> Scenario:
+    """One stream beside a busy process: the rate inside the stream."""
+
+    async def measure(trial: Trial) -> Values:
+        with busy_neighbour(nice):
+            reply = await trial.client.ask(Ask(trial.prompts.count(), NEIGHBOUR_TOKENS))
+        _warn_short([reply], NEIGHBOUR_TOKENS)
+        return {f"neighbour-{nice}": reply.decode_rate}
+
+    return measure
+
+
 async def ttft_short(trial: Trial) -> Values:
     asks = [Ask(trial.prompts.count(), TTFT_PREDICT) for _ in range(trial.size.repeats)]
     return {"ttft-short": _ms(median(await _ttfts(trial.client, asks)))}
@@ -167,13 +182,14 @@ async def memory(trial: Trial) -> Values:
 SCENARIOS: dict[str, Scenario] = {  # in the order of a run
     "memory-loaded": memory_loaded,
     **{f"streams-{count}": streams(count) for count in STREAMS},
+    **{f"neighbour-{nice}": neighbour(nice) for nice in NICE},
     "ttft-short": ttft_short,
     "ttft-long": ttft_long,
     "ttft-shared": ttft_shared,
     "stall": stall,
     "memory": memory,
 }
-TURNS = {"streams-1": 4, "streams-4": 2}
+TURNS = {"streams-1": 4, "streams-4": 2, **{f"neighbour-{nice}": 4 for nice in NICE}}
 """Repetitions of short scenarios, which a busy neighbour may disturb from start to end."""
 RATES = frozenset(f"streams-{count}" for count in STREAMS)
 

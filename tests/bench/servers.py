@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +54,7 @@ def start_outrider(store_root: Path, model: str, load: Load, folder: Path) -> It
 
 @contextmanager
 def start_peer(
-    binary: Path, load: Load, folder: Path, env: Mapping[str, str], flags: Sequence[str] = ()
+    binary: Path, load: Load, folder: Path, flags: Sequence[str] = ()
 ) -> Iterator[Server]:
     """llama-server with the slots, cells, threads and batch of `load`, further `flags`, and its own
     defaults for the rest."""
@@ -67,7 +66,6 @@ def start_peer(
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **env},
         )
     try:
         _wait_healthy(url, process, log)

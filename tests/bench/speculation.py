@@ -155,7 +155,7 @@ def _peer(binary: Path, plan: Load, folder: Path, way: str, spec_type: str) -> I
     """In a folder of its own, for its log."""
     own = folder / way
     own.mkdir()
-    with start_peer(binary, plan, own, {}, _flags(plan, way, spec_type)) as server:
+    with start_peer(binary, plan, own, _flags(plan, way, spec_type)) as server:
         yield server
 
 
