@@ -20,6 +20,7 @@ def max_prompt_rows(profile: SpeculationProfile, streams: int) -> int:
     """
     if streams == 0:
         return MAX_ROWS
+    profile.learn_deferred()
     if not profile.verify.is_known or not profile.prompt.is_known:
         return INITIAL_ROWS
     rows = (STRETCH - 1) * profile.verify.measured_s(streams) / profile.prompt.token_s

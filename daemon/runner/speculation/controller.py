@@ -117,8 +117,12 @@ class SpeculationController:
     def observe_step(self, *, rows: int, prompt_rows: int, took_s: float) -> None:
         """The target's decode has ended. `rows`: all rows, prompts and draft tokens included.
 
-        Costs are learned without drafters too, since they also bound the prompt rows of a step.
+        Without drafters only the prefill budget asks for costs, and only beside a prompt, so the
+        measurement waits until then.
         """
+        if not self._drafters:
+            self.profile.defer_step(rows=rows, prompt_rows=prompt_rows, took_s=took_s)
+            return
         verify = self.profile.verify
         drafted = sum(entry.length for entry in self._entries.values())
         return_s = verify.return_s(rows - drafted) if drafted else 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 
 from .acceptance import Acceptance
@@ -9,6 +10,9 @@ from .step_cost import StepCost, TokenCost
 
 INITIAL_PREFILL_SHARE = 0.3
 """Drafter prefill of one token until it is measured, as a share of a draft forward of one row."""
+
+MAX_DEFERRED = 32
+"""Steps whose measurement waits until a cost is asked for; older ones are dropped."""
 
 
 @dataclass(slots=True)
@@ -20,6 +24,9 @@ class SpeculationProfile:
     prefill: TokenCost = field(default_factory=TokenCost)  # of the drafter
     prompt: TokenCost = field(default_factory=TokenCost)  # of the target, beside decode rows
     acceptance: Acceptance = field(default_factory=Acceptance)
+    deferred: deque[tuple[int, int, float]] = field(
+        default_factory=lambda: deque(maxlen=MAX_DEFERRED)
+    )
 
     def observe_step(self, *, rows: int, prompt_rows: int, took_s: float) -> float | None:
         """Learn from a decode of the target with `rows` in all; returns the expected seconds.
@@ -36,6 +43,17 @@ class SpeculationProfile:
             added_s = took_s - self.verify.measured_s(decode_rows)
             self.prompt.observe(prompt_rows, max(added_s, 0.0))
         return None
+
+    def defer_step(self, *, rows: int, prompt_rows: int, took_s: float) -> None:
+        """Keep a measurement for `learn_deferred`: to learn at once takes 0.1 ms after a decode,
+        which has evicted the code from the CPU's cache."""
+        self.deferred.append((rows, prompt_rows, took_s))
+
+    def learn_deferred(self) -> None:
+        """Learn from the kept measurements, in their order."""
+        while self.deferred:
+            rows, prompt_rows, took_s = self.deferred.popleft()
+            self.observe_step(rows=rows, prompt_rows=prompt_rows, took_s=took_s)
 
     def prefill_s(self, tokens: int) -> float:
         """Expected seconds of a drafter prefill of so many tokens."""
