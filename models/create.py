@@ -1,4 +1,4 @@
-"""How a model is made of uploaded files and of a model that is here (CONTRACT 7.4)."""
+"""How a model is created from uploaded files, or from a model in the store (CONTRACT 7.4)."""
 
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -16,27 +16,28 @@ from .name import Name
 from .store import Store
 from .thread import in_thread
 
-Files = Mapping[str, str]  # digests of blobs, by the names that users know
+Files = Mapping[str, str]  # blob digest by the file name that the user gave
 Params = Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
-class Defaults:
-    """What weights need and do not say themselves."""
+class FamilyDefaults:
+    """Settings that Ollama's clients expect for an architecture and that its weights lack."""
 
-    renderer: str
-    parser: str
-    stop: tuple[str, ...]
+    renderer: str = ""
+    parser: str = ""
+    stop: tuple[str, ...] = ()
 
 
-DEFAULTS: Final = {"gemma4": Defaults("gemma4", "gemma4", ("<turn|>",))}  # by architecture
+FAMILY_DEFAULTS: Final = {"gemma4": FamilyDefaults("gemma4", "gemma4", ("<turn|>",))}
 
-_ADDED: Final = {media.MODEL, media.PROJECTOR, media.LICENSE}  # these do not replace the base's
+# Layer types of which a model may hold several: new ones do not replace those of the base.
+_CUMULATIVE: Final = {media.MODEL, media.PROJECTOR, media.LICENSE}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """What a model is to be made of; what is empty comes from `base`, if that has it."""
+class CreateSpec:
+    """The contents of a new model; an empty field is inherited from `base`."""
 
     name: Name
     base: Name | None = None
@@ -54,8 +55,8 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Base:
-    """What an order builds on; without a FROM that is nothing."""
+class BaseLayers:
+    """The base model's layers, config and parameters; empty if there is no base."""
 
     layers: tuple[Layer, ...] = ()
     config: Config = field(default_factory=Config)
@@ -63,16 +64,16 @@ class Base:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """An uploaded GGUF; `name` is what its user calls it."""
+class UploadedGGUF:
+    """An uploaded GGUF file; `name` is the file name that the user gave."""
 
     name: str
     blob: Blob
     header: Header
 
     @property
-    def role(self) -> str:
-        """The media type of the layer that it makes."""
+    def media_type(self) -> str:
+        """The type of the layer that this file becomes."""
         kind = self.header.text("general.type")
         if kind == "adapter":
             return media.ADAPTER
@@ -81,81 +82,83 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """A layer of the model to be, with its content if that was not uploaded."""
+class NewLayer:
+    """A layer of the new model; `content` is None if its blob is in the store already."""
 
     layer: Layer
     content: bytes | None = None
 
     @classmethod
-    def of(cls, media_type: str, content: bytes) -> "Piece":
+    def of(cls, media_type: str, content: bytes) -> "NewLayer":
         return cls(Blob.of(content).layer(media_type), content)
 
 
-async def create(store: Store, order: Order) -> AsyncGenerator[str, None]:
-    """Makes the model and tells how it goes; files stay as they were uploaded.
+async def create(store: Store, spec: CreateSpec) -> AsyncGenerator[str, None]:
+    """Creates the model and yields status lines; uploaded files are stored unchanged.
 
-    Nothing is written before the last step, which is not interrupted. Raises CreateRefused,
-    InvalidDigest, ModelNotFound and DamagedModel, before the first status unless something was
-    deleted meanwhile.
+    Nothing is written before the last step, which cannot be interrupted. Raises CreateRefused,
+    InvalidDigest, ModelNotFound and DamagedModel, before the first status unless a blob was
+    deleted in the meantime.
     """
-    pieces = await in_thread(lambda _: _design(store, order))
-    if order.files or order.draft_files or order.adapters:
+    layers = await in_thread(lambda _: _plan_layers(store, spec))
+    if spec.files or spec.draft_files or spec.adapters:
         yield "parsing GGUF"
         yield "validating GGUF model"
-    for piece in pieces:
-        verb = "using existing" if store.blobs.has(piece.layer.digest) else "creating new"
-        yield f"{verb} layer {piece.layer.digest}"
+    for new in layers:
+        verb = "using existing" if store.blobs.has(new.layer.digest) else "creating new"
+        yield f"{verb} layer {new.layer.digest}"
     yield "writing manifest"
-    await in_thread(lambda _: _install(store, order.name, pieces))
+    await in_thread(lambda _: _install(store, spec.name, layers))
     yield "success"
 
 
-def _install(store: Store, name: Name, pieces: tuple[Piece, ...]) -> None:
-    *layers, config = (piece.layer for piece in pieces)
-    contents = [piece.content for piece in pieces if piece.content is not None]
-    store.write(name, Manifest(config, tuple(layers)), contents)
+def _install(store: Store, name: Name, layers: tuple[NewLayer, ...]) -> None:
+    *others, config = (new.layer for new in layers)
+    contents = [new.content for new in layers if new.content is not None]
+    store.write(name, Manifest(config, tuple(others)), contents)
 
 
-def _design(store: Store, order: Order) -> tuple[Piece, ...]:
-    """The layers of the model, and its config as the last of them."""
-    base = _base(store, order.base)
-    files = _parts(store, order.files)
+def _plan_layers(store: Store, spec: CreateSpec) -> tuple[NewLayer, ...]:
+    """The layers of the new model; the last one is its config."""
+    base = _base(store, spec.base)
+    files = _read_files(store, spec.files)
     fresh = [
-        *(Piece(part.blob.layer(part.role)) for part in files),
-        *_drafts(store, order.draft_files),
-        *_adapters(store, order.adapters),
-        *_texts(order),
-        *_params(base, order, files),
+        *(NewLayer(file.blob.layer(file.media_type)) for file in files),
+        *_drafter(store, spec.draft_files),
+        *_adapter(store, spec.adapters),
+        *_texts(spec),
+        *_params(base, spec, files),
     ]
-    pieces = _once([*_kept(base, fresh), *fresh])
-    _check_roles(order, pieces)
-    config = dump_config(_config(base, order, files), tuple(piece.layer for piece in pieces))
-    return *pieces, Piece.of(media.CONFIG_TYPE, config)
+    layers = _unique([*_inherited(base, fresh), *fresh])
+    _check_layers(spec, layers)
+    config = dump_config(_config(base, spec, files), tuple(new.layer for new in layers))
+    return *layers, NewLayer.of(media.CONFIG_TYPE, config)
 
 
-def _kept(base: Base, fresh: list[Piece]) -> Iterator[Piece]:
-    """The layers of the base that nothing replaces; licences and weights only add up."""
-    replaced = {piece.layer.media_type for piece in fresh} - _ADDED
+def _inherited(base: BaseLayers, fresh: list[NewLayer]) -> Iterator[NewLayer]:
+    """The layers of the base that no new layer replaces."""
+    replaced = {new.layer.media_type for new in fresh} - _CUMULATIVE
     if media.TEMPLATE in replaced:
         replaced.add(media.PROMPT)
-    return (Piece(layer) for layer in base.layers if layer.media_type not in replaced)
+    return (NewLayer(layer) for layer in base.layers if layer.media_type not in replaced)
 
 
-def _base(store: Store, name: Name | None) -> Base:
+def _base(store: Store, name: Name | None) -> BaseLayers:
     if name is None:
-        return Base()
+        return BaseLayers()
     model = store.resolve(name)
     layers = store.manifest(model.name).layers
     parent = model.name.short
-    return Base(tuple(replace(la, source=parent) for la in layers), model.config, model.params)
+    return BaseLayers(
+        tuple(replace(la, source=parent) for la in layers), model.config, model.params
+    )
 
 
-def _parts(store: Store, files: Files) -> list[Part]:
-    return [_part(store, name, digest) for name, digest in files.items()]
+def _read_files(store: Store, files: Files) -> list[UploadedGGUF]:
+    return [_read_file(store, name, digest) for name, digest in files.items()]
 
 
-def _part(store: Store, name: str, digest: str) -> Part:
+def _read_file(store: Store, name: str, digest: str) -> UploadedGGUF:
     path = store.blobs.path(digest)
     if not path.is_file():
         raise CreateRefused(f"the blob {digest} of {name} is not here; upload it first")
@@ -171,87 +174,87 @@ def _part(store: Store, name: str, digest: str) -> Part:
         raise CreateRefused(str(error).replace(str(path), name)) from error
     if (header.number("split.count") or 1) > 1:
         raise CreateRefused(
-            f"{name} is one piece of a split model; join them with llama-gguf-split --merge"
+            f"{name} is one part of a split model; join them with llama-gguf-split --merge"
         )
-    return Part(name, Blob(path.name.replace("-", ":"), header.size_bytes), header)
+    return UploadedGGUF(name, Blob(path.name.replace("-", ":"), header.size_bytes), header)
 
 
-def _drafts(store: Store, files: Files) -> list[Piece]:
+def _drafter(store: Store, files: Files) -> list[NewLayer]:
     if len(files) > 1:
-        raise CreateRefused(f"one file drafts for a model, not {' and '.join(files)}")
-    for part in _parts(store, files):
-        if part.role != media.MODEL:
-            raise CreateRefused(f"{part.name} is no model, so it cannot draft for one")
-        return [Piece(part.blob.layer(media.DRAFT))]
+        raise CreateRefused(f"a model has one drafter file, not {' and '.join(files)}")
+    for file in _read_files(store, files):
+        if file.media_type != media.MODEL:
+            raise CreateRefused(f"{file.name} is no model, so it cannot be a drafter")
+        return [NewLayer(file.blob.layer(media.DRAFT))]
     return []
 
 
-def _adapters(store: Store, files: Files) -> list[Piece]:
+def _adapter(store: Store, files: Files) -> list[NewLayer]:
     if len(files) > 1:
         raise CreateRefused("only one adapter is currently supported")
-    for part in _parts(store, files):
-        if part.role != media.ADAPTER:
-            raise CreateRefused(f"{part.name} is not an adapter")
-        return [Piece(part.blob.layer(media.ADAPTER))]
+    for file in _read_files(store, files):
+        if file.media_type != media.ADAPTER:
+            raise CreateRefused(f"{file.name} is not an adapter")
+        return [NewLayer(file.blob.layer(media.ADAPTER))]
     return []
 
 
-def _weights(parts: list[Part]) -> Part | None:
-    return next((part for part in parts if part.role == media.MODEL), None)
+def _weights(files: list[UploadedGGUF]) -> UploadedGGUF | None:
+    return next((file for file in files if file.media_type == media.MODEL), None)
 
 
-def _defaults(files: list[Part]) -> Defaults:
+def _family_defaults(files: list[UploadedGGUF]) -> FamilyDefaults:
     weights = _weights(files)
     architecture = weights.header.architecture if weights else ""
-    return DEFAULTS.get(architecture, Defaults("", "", ()))
+    return FAMILY_DEFAULTS.get(architecture, FamilyDefaults())
 
 
-def _texts(order: Order) -> Iterator[Piece]:
-    texts = {media.TEMPLATE: order.template, media.SYSTEM: order.system}
-    yield from (Piece.of(kind, text.encode()) for kind, text in texts.items() if text)
-    if order.messages:
-        yield Piece.of(media.MESSAGES, msgspec.json.encode(order.messages))
-    yield from (Piece.of(media.LICENSE, text.encode()) for text in order.licenses if text)
+def _texts(spec: CreateSpec) -> Iterator[NewLayer]:
+    texts = {media.TEMPLATE: spec.template, media.SYSTEM: spec.system}
+    yield from (NewLayer.of(kind, text.encode()) for kind, text in texts.items() if text)
+    if spec.messages:
+        yield NewLayer.of(media.MESSAGES, msgspec.json.encode(spec.messages))
+    yield from (NewLayer.of(media.LICENSE, text.encode()) for text in spec.licenses if text)
 
 
-def _params(base: Base, order: Order, files: list[Part]) -> Iterator[Piece]:
-    """The parameters of the base, and over them those of the order."""
-    stop = _defaults(files).stop
-    params = {**({"stop": stop} if stop else {}), **base.params, **order.params}
+def _params(base: BaseLayers, spec: CreateSpec, files: list[UploadedGGUF]) -> Iterator[NewLayer]:
+    """One layer of parameters, unless they equal the base's: the spec's override the base's."""
+    stop = _family_defaults(files).stop
+    params = {**({"stop": stop} if stop else {}), **base.params, **spec.params}
     if params != base.params:
-        yield Piece.of(media.PARAMS, msgspec.json.encode(params))
+        yield NewLayer.of(media.PARAMS, msgspec.json.encode(params))
 
 
-def _once(pieces: list[Piece]) -> tuple[Piece, ...]:
-    """Without what is there already, such as a licence that the base has too."""
-    found: dict[tuple[str, str], Piece] = {}
-    for piece in pieces:
-        found.setdefault((piece.layer.media_type, piece.layer.digest), piece)
+def _unique(layers: list[NewLayer]) -> tuple[NewLayer, ...]:
+    """The layers without repetitions, such as a licence that the base has too."""
+    found: dict[tuple[str, str], NewLayer] = {}
+    for new in layers:
+        found.setdefault((new.layer.media_type, new.layer.digest), new)
     return tuple(found.values())
 
 
-def _check_roles(order: Order, pieces: tuple[Piece, ...]) -> None:
-    """One file is the model, and it is not its own drafter; raises CreateRefused."""
-    models = [p.layer.digest for p in pieces if p.layer.media_type == media.MODEL]
-    drafts = [p.layer.digest for p in pieces if p.layer.media_type == media.DRAFT]
-    names = ", ".join([*([order.base.short] if order.base else []), *order.files])
+def _check_layers(spec: CreateSpec, layers: tuple[NewLayer, ...]) -> None:
+    """Exactly one layer holds weights, and it is not the drafter too; raises CreateRefused."""
+    models = [new.layer.digest for new in layers if new.layer.media_type == media.MODEL]
+    drafters = [new.layer.digest for new in layers if new.layer.media_type == media.DRAFT]
+    names = ", ".join([*([spec.base.short] if spec.base else []), *spec.files])
     if not models:
         raise CreateRefused(f"there are no GGUF weights of a model in {names}")
     if len(models) > 1:
         raise CreateRefused(f"more than one of these are models: {names}; name one with FROM")
-    if models == drafts:
+    if models == drafters:
         raise CreateRefused("the drafter is the model itself; name a smaller one with DRAFT")
 
 
-def _config(base: Base, order: Order, files: list[Part]) -> Config:
+def _config(base: BaseLayers, spec: CreateSpec, files: list[UploadedGGUF]) -> Config:
     weights = _weights(files)
     config = Config.of(weights.header) if weights else base.config
-    defaults = _defaults(files)
-    projectors = [part.header.architecture for part in files if part.role == media.PROJECTOR]
+    defaults = _family_defaults(files)
+    projectors = [f.header.architecture for f in files if f.media_type == media.PROJECTOR]
     return replace(
         config,
         model_families=(*(config.model_families or ()), *projectors) or None,
-        renderer=order.renderer or base.config.renderer or defaults.renderer,
-        parser=order.parser or base.config.parser or defaults.parser,
-        requires=order.requires or base.config.requires,
+        renderer=spec.renderer or base.config.renderer or defaults.renderer,
+        parser=spec.parser or base.config.parser or defaults.parser,
+        requires=spec.requires or base.config.requires,
     )

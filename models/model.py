@@ -83,13 +83,15 @@ def read_model(name: Name, path: Path, blobs: Blobs) -> StoredModel:
     """The model whose manifest lies at `path`; raises DamagedModel with what to do about it."""
     try:
         data = path.read_bytes()
-        return _assemble(name, data, path.stat().st_mtime, _Reader(parse_manifest(data), blobs))
+        return _assemble(
+            name, data, path.stat().st_mtime, _LayerReader(parse_manifest(data), blobs)
+        )
     except (DamagedModel, OSError) as error:
         advice = "pull or create it again, or remove it"
         raise DamagedModel(f"model '{name.short}' is damaged: {error}; {advice}") from error
 
 
-def _assemble(name: Name, data: bytes, mtime: float, reader: "_Reader") -> StoredModel:
+def _assemble(name: Name, data: bytes, mtime: float, reader: "_LayerReader") -> StoredModel:
     weights = reader.manifest.of(media.MODEL)
     return StoredModel(
         name=name,
@@ -111,7 +113,7 @@ def _assemble(name: Name, data: bytes, mtime: float, reader: "_Reader") -> Store
 
 
 @dataclass(frozen=True, slots=True)
-class _Reader:
+class _LayerReader:
     """Reads layers by media type; where one may stand only once, the last one counts."""
 
     manifest: Manifest

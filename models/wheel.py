@@ -10,12 +10,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from .errors import PullFailed
-from .scratch import Scratch
+from .scratch import ScratchFolder
 
 _POLL_S = 0.1
 
 
-async def download(requirement: str, scratch: Scratch) -> AsyncGenerator[int, None]:
+async def download(requirement: str, scratch: ScratchFolder) -> AsyncGenerator[int, None]:
     """Fetches the wheel of `requirement` into `scratch`; yields the bytes that have arrived so far.
 
     Closing the generator stops pip. Raises PullFailed with pip's own reason.
@@ -36,17 +36,17 @@ async def download(requirement: str, scratch: Scratch) -> AsyncGenerator[int, No
         raise PullFailed(_reason(requirement, errors.decode(errors="replace")))
 
 
-def downloaded(scratch: Scratch) -> Path:
+def downloaded(scratch: ScratchFolder) -> Path:
     """The wheel that a finished `download` has left."""
     (wheel,) = _target(scratch).glob("*.whl")
     return wheel
 
 
-def _target(scratch: Scratch) -> Path:
+def _target(scratch: ScratchFolder) -> Path:
     return scratch.path / "wheel"
 
 
-async def _start(requirement: str, scratch: Scratch) -> Process:
+async def _start(requirement: str, scratch: ScratchFolder) -> Process:
     """pip in its own process group; it keeps the scratch folder locked even if we are killed."""
     quiet = ("--no-input", "--disable-pip-version-check", "--no-cache-dir", "--progress-bar", "off")
     return await asyncio.create_subprocess_exec(

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...models.errors import InvalidModelfile, InvalidName
+from ...models.modelfile import Modelfile, decode_modelfile, parse_modelfile
 from ...models.name import Name
-from ...models.recipe import Recipe, decode_modelfile, parse_modelfile
 from ..errors import OutriderError
 from ..parameters import read_parameters
 from .client import Json
@@ -40,13 +40,13 @@ def plan_create(model: str, modelfile: Path | None) -> CreatePlan:
     """
     path = modelfile or Path("Modelfile")
     try:
-        recipe = parse_modelfile(_text(path, is_chosen=modelfile is not None))
+        parsed = parse_modelfile(_text(path, is_chosen=modelfile is not None))
     except InvalidModelfile as error:
         raise ModelfileError(str(error)) from error
-    body = {"model": model, **_text_fields(recipe)}
-    files = tuple(_files(recipe, path.parent))
+    body = {"model": model, **_text_fields(parsed)}
+    files = tuple(_files(parsed, path.parent))
     _check_files(files)
-    names = [name for name in recipe.all("from") if not _find(name, path.parent)]
+    names = [name for name in parsed.all("from") if not _find(name, path.parent)]
     return CreatePlan(body | ({"from": names[-1]} if names else {}), files)
 
 
@@ -61,23 +61,23 @@ def _text(path: Path, *, is_chosen: bool) -> str:
         raise ModelfileError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _text_fields(recipe: Recipe) -> Json:
+def _text_fields(parsed: Modelfile) -> Json:
     """All fields except the files; empty ones are left out."""
-    messages = [{"role": role, "content": text} for role, text in recipe.worded("message")]
+    messages = [{"role": role, "content": text} for role, text in parsed.keyed("message")]
     fields = {
-        **{key: recipe.last(key) for key in ("template", "system", "renderer", "parser")},
-        "requires": recipe.last("requires").removeprefix("v"),
-        "license": list(recipe.all("license")),
-        "parameters": read_parameters(recipe.worded("parameter")),
+        **{key: parsed.last(key) for key in ("template", "system", "renderer", "parser")},
+        "requires": parsed.last("requires").removeprefix("v"),
+        "license": list(parsed.all("license")),
+        "parameters": read_parameters(parsed.keyed("parameter")),
         "messages": messages,
     }
     return {key: value for key, value in fields.items() if value}
 
 
-def _files(recipe: Recipe, folder: Path) -> Iterator[tuple[str, Path]]:
+def _files(parsed: Modelfile, folder: Path) -> Iterator[tuple[str, Path]]:
     """The named files by field; a FROM that names no file has to name a model."""
-    adapter = recipe.last("adapter")
-    named = {"from": recipe.all("from"), "draft": recipe.all("draft")}
+    adapter = parsed.last("adapter")
+    named = {"from": parsed.all("from"), "draft": parsed.all("draft")}
     for command, texts in {**named, "adapter": (adapter,) if adapter else ()}.items():
         for text in texts:
             found = _find(text, folder)

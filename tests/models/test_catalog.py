@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from outrider.models.catalog import CATALOG, Entry, find
+from outrider.models.catalog import CATALOG, CatalogEntry, find
 from outrider.models.name import Name
 
 pytestmark = pytest.mark.unit
@@ -22,7 +22,7 @@ def test_finds_nothing_else(text: str) -> None:
 
 
 @pytest.mark.parametrize("entry", CATALOG, ids=lambda entry: entry.name.short)
-def test_everything_is_pinned(entry: Entry) -> None:
+def test_everything_is_pinned(entry: CatalogEntry) -> None:
     assert re.fullmatch(r"\d+(\.\d+)+", entry.version)
     assert all(re.fullmatch("[0-9a-f]{64}", member.sha256) for member in entry.members)
     assert all(member.size_bytes > 0 for member in entry.members)

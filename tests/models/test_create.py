@@ -1,4 +1,4 @@
-"""Is a model made of exactly what was ordered, and of nothing when something is wrong?"""
+"""Does a created model have exactly the layers of its spec, and is an invalid spec refused?"""
 
 import json
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from ollama_folder import files, put_model
 from outrider.models import manifest as media
-from outrider.models.create import Order, create
+from outrider.models.create import CreateSpec, create
 from outrider.models.errors import CreateRefused, DamagedModel, ModelNotFound
 from outrider.models.model import StoredModel
 from outrider.models.name import Name
@@ -46,15 +46,15 @@ def _headers(path: Path, architecture: str, **metadata: object) -> Path:
 
 
 async def make(store: Store, **parts: object) -> StoredModel:
-    order = Order(name=NAME, **parts)  # type: ignore[arg-type]
-    async for _ in create(store, order):
+    spec = CreateSpec(name=NAME, **parts)  # type: ignore[arg-type]
+    async for _ in create(store, spec):
         pass
     return store.resolve(NAME)
 
 
 async def test_a_file_is_stored_as_it_is(store: Store, upload: Callable[[str], str]) -> None:
     digest = upload("llama")
-    statuses = [s async for s in create(store, Order(name=NAME, files={"m.gguf": digest}))]
+    statuses = [s async for s in create(store, CreateSpec(name=NAME, files={"m.gguf": digest}))]
     model = store.resolve("made")
     assert model.model_path == store.blobs.path(digest)
     assert (model.config.model_format, model.config.model_family) == ("gguf", "llama")
@@ -110,14 +110,14 @@ async def test_a_base_hands_everything_on(store: Store, upload: Callable[[str], 
         renderer="r",
         requires="0.14.0",
     )
-    order = Order(
+    spec = CreateSpec(
         name=Name.parse("child"),
         base=NAME,
         system="other",
         params={"stop": ["b"], "seed": 1},
         licenses=("mine", "yours"),
     )
-    assert "parsing GGUF" not in [status async for status in create(store, order)]
+    assert "parsing GGUF" not in [status async for status in create(store, spec)]
     child = store.resolve("child")
     assert (child.model_path, child.draft_path) == (base.model_path, base.draft_path)
     assert (child.template, child.system, child.messages) == ("t", "other", base.messages)
@@ -170,7 +170,7 @@ async def test_what_only_the_replaced_model_used_goes(
 REFUSALS: list[tuple[dict[str, dict[str, str]], str]] = [
     ({"files": {"a": "llama", "b": "small"}}, "more than one of these are models: a, b"),
     ({"files": {"a": "mmproj"}}, "there are no GGUF weights of a model in a"),
-    ({"files": {"a": "split"}}, "a is one piece of a split model"),
+    ({"files": {"a": "split"}}, "a is one part of a split model"),
     ({"files": {"a": "llama"}, "draft_files": {"b": "llama"}}, "the drafter is the model itself"),
     ({"files": {"a": "llama"}, "draft_files": {"b": "mmproj"}}, "b is no model"),
     ({"files": {"a": "llama"}, "draft_files": {"b": "small", "c": "small"}}, "not b and c"),
@@ -227,8 +227,8 @@ async def test_a_stub_has_no_weights(store: Store) -> None:
 async def test_a_blob_that_goes_meanwhile_leaves_nothing(
     store: Store, upload: Callable[[str], str]
 ) -> None:
-    order = Order(name=NAME, files={"m": upload("llama")}, system="s")
-    steps = create(store, order)
+    spec = CreateSpec(name=NAME, files={"m": upload("llama")}, system="s")
+    steps = create(store, spec)
     assert await anext(steps) == "parsing GGUF"
     store.blobs.path(upload("llama")).unlink()
     with pytest.raises(DamagedModel, match="try again"):
@@ -239,7 +239,7 @@ async def test_a_blob_that_goes_meanwhile_leaves_nothing(
 
 async def test_the_case_of_a_name_stays(store: Store, upload: Callable[[str], str]) -> None:
     await make(store, files={"m": upload("llama")})
-    async for _ in create(store, Order(name=Name.parse("MADE"), base=NAME, system="s")):
+    async for _ in create(store, CreateSpec(name=Name.parse("MADE"), base=NAME, system="s")):
         pass
     assert [model.name.short for model in store.list()] == ["made:latest"]
 

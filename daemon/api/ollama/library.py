@@ -14,7 +14,7 @@ from aiohttp import web
 
 from ....models.errors import InvalidName, ModelError, ModelNotFound
 from ....models.model import StoredModel
-from ....models.modelfile import render_modelfile, render_parameters
+from ....models.modelfile_writer import render_modelfile, render_parameters
 from ....models.name import Name
 from ....models.pull import pull as fetch
 from ....models.store import Store

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from outrider.daemon.api.ollama import create
 from outrider.daemon.api.streaming import Line
-from outrider.models.create import Order
+from outrider.models.create import CreateSpec
 from outrider.models.name import Name
 from outrider.models.store import Store
 from tiny import write_llama
@@ -27,7 +27,7 @@ async def test_a_missing_base_is_fetched_and_success_comes_once(
 
     monkeypatch.setattr(create, "report", pull)
     store = Store(tmp_path / "models")
-    order = Order(name=Name.parse("made"), base=Name.parse("base"), system="be kind")
+    order = CreateSpec(name=Name.parse("made"), base=Name.parse("base"), system="be kind")
     sent = [line["status"] async for line in create._lines(store, order)]
     assert sent[0] == "pulling manifest"
     assert sent.count("success") == 1
