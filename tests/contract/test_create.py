@@ -15,7 +15,7 @@ import pytest
 from daemons import Daemon, Json, start_daemon
 from ollama_folder import files
 from outrider.daemon.cli.entry import exit_code
-from tiny import write_llama
+from tiny import write_gguf, write_llama
 from tiny_gemma import write_gemma4, write_gemma4_assistant
 
 pytestmark = pytest.mark.contract
@@ -276,3 +276,28 @@ async def test_many_at_once_leave_one_whole_model(creating: Daemon, weights: str
     assert answers == [SUCCESS] * 8
     shown = creating.post("/api/show", {"model": "race"})[1]
     assert shown["system"].startswith("number ")
+
+
+def test_a_model_with_an_adapter_is_refused_until_adapters_are_served(
+    creating: Daemon, weights: str, tmp_path: Path
+) -> None:
+    lora = {"general.architecture": "llama", "general.type": "adapter"}
+    adapter, _ = upload(creating, write_gguf(tmp_path / "lora.gguf", lora, []).read_bytes())
+    files_ = {"files": {"a": weights}, "adapters": {"lora.gguf": adapter}}
+    assert create(creating, model="adapted", **files_) == SUCCESS
+    refused = {
+        "error": "adapted:latest has an adapter (LoRA), and adapters are not supported yet; merge "
+        "it into the weights, or create the model without ADAPTER"
+    }
+    for path in ("/api/generate", "/api/chat", "/api/embed"):
+        assert creating.post(path, {"model": "adapted", "prompt": "x"}) == (501, refused)
+    shown = creating.post("/api/show", {"model": "adapted"})[1]
+    assert shown["warnings"] == ["ADAPTER is not supported yet: requests to this model are refused"]
+
+
+def test_what_is_not_used_is_logged_once(creating: Daemon, weights: str) -> None:
+    assert create(creating, model="odd", files={"a": weights}, renderer="odd-one") == SUCCESS
+    for _ in range(2):
+        assert creating.post("/api/generate", {"model": "odd", "keep_alive": 60})[0] == 200
+        assert creating.post("/api/generate", {"model": "odd", "keep_alive": 0})[0] == 200
+    assert creating.log.read_text().count("RENDERER odd-one is not used yet") == 1
