@@ -1,4 +1,4 @@
-"""Which settings hold: flags, OUTRIDER_*, OLLAMA_*, defaults, in this order (CONTRACT 4)."""
+"""Which settings apply: flags, OUTRIDER_*, OLLAMA_*, defaults, in this order (CONTRACT 4)."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from .duration import parse_duration
 from .errors import ConfigError
 from .protocol import MAX_DRAFTS
 
-DEFAULT_PORT = 11434
-FALSE = {"", "0", "f", "false"}
+DEFAULT_PORT = 11434  # TCP (CONTRACT 4)
+FALSE = {"", "0", "f", "false"}  # in lower case
 
 
 def _clean(value: object) -> object:
-    """Values are trimmed of blanks and of surrounding quotes."""
+    """The value without surrounding blanks and quotes."""
     return value.strip().strip("\"'") if isinstance(value, str) else value
 
 
 def _flag(value: object) -> object:
-    """Go's ParseBool; a non-empty value that it does not know counts as true."""
+    """Go's ParseBool, except that any other non-empty value counts as true."""
     return value.lower() not in FALSE if isinstance(value, str) else value
 
 
-def _drafting(value: object) -> object:
+def _draft_length(value: object) -> object:
     """`auto`, `off`, or a number of tokens."""
     words = {"auto": None, "off": 0}
     if not isinstance(value, str):
@@ -53,7 +53,7 @@ def _env(name: str) -> AliasChoices:
 
 
 class Settings(BaseSettings):
-    """Everything the daemon can be told, built once at the edge and handed down in pieces."""
+    """The settings of the daemon, read once at its start."""
 
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, extra="ignore")
 
@@ -67,12 +67,12 @@ class Settings(BaseSettings):
     kv_cache_type: Literal["f32", "f16", "q8_0", "q4_0"] = Field(
         "f16", validation_alias=_env("KV_CACHE_TYPE")
     )
-    speculation: Annotated[int | None, BeforeValidator(_drafting)] = Field(
+    speculation: Annotated[int | None, BeforeValidator(_draft_length)] = Field(
         None, validation_alias=_env("SPECULATION")
     )
-    """Tokens to draft at a time; None: as many as pay; 0: none."""
+    """Most tokens of one draft; None: as many as pay off; 0: no speculative decoding."""
     draft: Path | None = Field(None, validation_alias=_env("DRAFT"))
-    """Weights of a drafter for the models that bring none."""
+    """GGUF file of the drafter for models that have none of their own."""
     cache_home: Path = Field(Path("~/.cache"), validation_alias="XDG_CACHE_HOME")
     origins: Annotated[tuple[str, ...], NoDecode] = Field((), validation_alias=_env("ORIGINS"))
     debug: Annotated[bool, BeforeValidator(_flag)] = Field(False, validation_alias=_env("DEBUG"))
@@ -92,7 +92,7 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _trim(cls, values: dict[str, object]) -> dict[str, object]:
-        """What is empty without its quotes counts as not set."""
+        """A value that is empty without its quotes counts as not set."""
         cleaned = {key: _clean(value) for key, value in values.items()}
         return {key: value for key, value in cleaned.items() if value != ""}
 
@@ -154,7 +154,7 @@ class Settings(BaseSettings):
 
     @property
     def base_url(self) -> str:
-        """Where a client finds the daemon."""
+        """The URL under which a client reaches the daemon."""
         scheme, host, _, path = _split_address(self.address)
         if host in ("", "0.0.0.0", "::"):
             host = "127.0.0.1"
@@ -162,7 +162,7 @@ class Settings(BaseSettings):
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this machine can reach the daemon (CONTRACT 4, Host check)."""
+        """Whether the daemon is reachable from this machine only (CONTRACT 4, Host check)."""
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:

@@ -1,12 +1,13 @@
-"""How long: Go durations, as Ollama's clients write them (CONTRACT 1.6)."""
+"""How a duration is parsed: Go's notation, as Ollama's clients send it (CONTRACT 1.6)."""
 
 from __future__ import annotations
 
 import math
 import re
 
+# Seconds of each unit of Go's time.ParseDuration.
 UNITS_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600}
-PART = re.compile(r"(\d+\.?\d*|\.\d+)([a-zµμ]+)")
+TERM = re.compile(r"(\d+\.?\d*|\.\d+)([a-zµμ]+)")
 
 
 def parse_duration(value: object) -> float:
@@ -33,10 +34,10 @@ def parse_go(text: str) -> float:
     if rest.isdecimal():
         raise ValueError(f'time: missing unit in duration "{text}"')
     total_s, end = 0.0, 0
-    for part in PART.finditer(rest):
-        if part.start() != end or part[2] not in UNITS_S:
+    for term in TERM.finditer(rest):
+        if term.start() != end or term[2] not in UNITS_S:
             break
-        total_s, end = total_s + float(part[1]) * UNITS_S[part[2]], part.end()
+        total_s, end = total_s + float(term[1]) * UNITS_S[term[2]], term.end()
     if not rest or end != len(rest):
         raise ValueError(f'time: invalid duration "{text}"')
     return sign * total_s

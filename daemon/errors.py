@@ -13,7 +13,7 @@ OutriderError
     ├── RunnerDied               the runner process ended under its streams
     └── DecodeFailed             llama.cpp refused a step
 
-A runner sends an error as its class name and text (protocol.Failed); `revive` turns that back.
+A runner sends an error as class name and text (protocol.Failed); `revive` restores it.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ class OutriderError(Exception):
 
 
 class ConfigError(OutriderError):
-    """A flag, variable or file has a value that cannot be used."""
+    """A flag, environment variable or file has an invalid value."""
 
 
 class BadRequest(OutriderError):
-    """The request cannot be served as it is; a retry fails too."""
+    """The request is invalid; a retry fails in the same way."""
 
 
 class NotFound(OutriderError):
@@ -40,7 +40,7 @@ class TooLarge(OutriderError):
 
 
 class Unsupported(OutriderError):
-    """A part of the API that this version does not have yet."""
+    """The request needs a feature that this version lacks."""
 
 
 class InvalidFormat(OutriderError):
@@ -52,22 +52,22 @@ class Busy(OutriderError):
 
 
 class RunnerError(OutriderError):
-    """The runner could not do its work."""
+    """A runner failed."""
 
 
 class LoadFailed(RunnerError):
-    """The model did not come up."""
+    """The model could not be loaded."""
 
 
 class RunnerDied(RunnerError):
-    """The runner process ended while streams depended on it."""
+    """The runner process ended before its requests were done."""
 
 
 class DecodeFailed(RunnerError):
-    """llama.cpp refused a step; the runner ends after saying so."""
+    """llama_decode failed in a step; the runner reports that and ends."""
 
 
 def revive(kind: str, text: str) -> OutriderError:
-    """The error that a runner named by its class; an unknown name stays a plain RunnerError."""
+    """The error of the class named `kind`; a RunnerError for an unknown name."""
     known = {cls.__name__: cls for cls in (BadRequest, InvalidFormat, LoadFailed, DecodeFailed)}
     return known.get(kind, RunnerError)(text)

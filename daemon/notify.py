@@ -1,4 +1,4 @@
-"""How the service tells systemd its state (the sd_notify protocol)."""
+"""How the daemon reports its state to systemd (the sd_notify protocol)."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Notifier:
-    """Speaks to the socket that $NOTIFY_SOCKET names; None outside of systemd says nothing.
+    """Sends states to the socket `address` ($NOTIFY_SOCKET); without systemd it is None.
 
-    Every method returns whether the state was delivered. A manager that went away is no reason
-    for a daemon to stop, so nothing here raises.
+    Every method returns whether the state was delivered. None raises: the daemon does not depend on
+    a service manager.
     """
 
     address: str | None
 
     def ready(self) -> bool:
-        """The daemon takes requests from now on."""
+        """The daemon accepts requests from now on."""
         return self._send("READY=1")
 
     def stopping(self) -> bool:
-        """The daemon is on its way out."""
+        """The daemon is shutting down."""
         return self._send("STOPPING=1")
 
     def _send(self, state: str) -> bool:
         if not self.address:
             return False
-        # A leading @ stands for the zero byte of an abstract socket.
+        # sd_notify(3): a leading @ stands for the zero byte of an abstract socket.
         address = "\0" + self.address[1:] if self.address.startswith("@") else self.address
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as datagram:

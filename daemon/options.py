@@ -1,4 +1,4 @@
-"""What a request may set, and what holds when it does not (CONTRACT 1.5)."""
+"""Which options a request may set, and their defaults (CONTRACT 1.5)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class OptionError(OutriderError):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Every option that llama.cpp can honour, by Ollama's names and defaults."""
+    """The options that llama.cpp supports, with Ollama's names and defaults."""
 
     temperature: float = 0.8
     top_k: int = 40
@@ -30,20 +30,20 @@ class Options:
     repeat_penalty: float = 1.0
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
-    mirostat: int = 0  # 1 or 2 take the place of top_k, top_p, min_p and typical_p
+    mirostat: int = 0  # 1 or 2 replace top_k, top_p, min_p and typical_p
     mirostat_tau: float = 5.0
     mirostat_eta: float = 0.1
     seed: int = -1
     stop: tuple[str, ...] = ()
     num_predict: int = -1
     num_keep: int = 4
-    draft_num_predict: int | None = None  # tokens to draft at a time at most; None: as many as pay
-    draft_fixed: int | None = None  # so many, whether they pay or not: for measurements
+    draft_num_predict: int | None = None  # most tokens of one draft; None: as many as pay off
+    draft_fixed: int | None = None  # exact length of every draft in tokens, for measurements
     num_ctx: int = 0  # 0: the daemon's default
     num_batch: int = 512
     num_gpu: int = -1  # -1: as many layers as fit
     main_gpu: int = 0
-    num_thread: int = 0  # 0: one for each physical core
+    num_thread: int = 0  # 0: as many as physical cores
     use_mmap: bool | None = None
 
     @classmethod
@@ -75,7 +75,7 @@ def _convert(name: str, kind: str, value: object) -> object:
     if kind.startswith("int") and is_number:
         return _clamp(value)  # type: ignore[arg-type]
     if kind == "float" and is_number:
-        with suppress(OverflowError):  # JSON's integers have no bounds
+        with suppress(OverflowError):  # JSON integers are unbounded
             return float(value)  # type: ignore[arg-type]
     if kind.startswith("bool") and isinstance(value, bool):
         return value
@@ -93,5 +93,5 @@ def _convert(name: str, kind: str, value: object) -> object:
 
 
 def _clamp(value: float) -> int:
-    """JSON numbers are truncated, and kept inside what llama.cpp's int32 holds."""
+    """JSON numbers are truncated to integers, and clamped to the int32 that llama.cpp takes."""
     return int(min(max(value, -(2**31)), 2**31 - 1))

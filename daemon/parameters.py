@@ -1,4 +1,4 @@
-"""Which options a model may bring, and how a Modelfile says them (CONTRACT 7.1)."""
+"""Which options a model may set, and how PARAMETER values are parsed (CONTRACT 7.1)."""
 
 from __future__ import annotations
 
@@ -12,19 +12,22 @@ from dataclasses import fields
 from .errors import BadRequest
 from .options import OptionError, Options
 
+# Names that are accepted and ignored (CONTRACT 7.1).
 DEPRECATED = ("f16_kv", "logits_all", "low_vram", "penalize_newline", "use_mlock", "vocab_only")
+# The type of each option's value, such as "int" for `int | None`.
 KINDS = {field.name: str(field.type).split()[0] for field in fields(Options)}
 INTEGER = re.compile(r"[+-]?\d+")
 FLOAT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+# Go's strconv.ParseBool.
 TRUE, FALSE = ("1", "t", "T", "true", "TRUE", "True"), ("0", "f", "F", "false", "FALSE", "False")
 
 log = logging.getLogger(__name__)
 
 
 def read_parameters(texts: Iterable[tuple[str, str]]) -> dict[str, object]:
-    """The values of PARAMETER lines: the last one counts, but several `stop` add up.
+    """The values of PARAMETER lines: the last one of a name counts, except that `stop` accumulates.
 
-    Raises BadRequest with the contract's texts; deprecated names are logged and left out.
+    Raises BadRequest with the contract's texts. Deprecated names are logged and left out.
     """
     values: dict[str, object] = {}
     stops: list[str] = []
@@ -40,15 +43,15 @@ def read_parameters(texts: Iterable[tuple[str, str]]) -> dict[str, object]:
 
 
 def check_parameters(values: Mapping[str, object]) -> dict[str, object]:
-    """The same values, without nulls and deprecated names; raises BadRequest as above."""
+    """The values without nulls and deprecated names; raises BadRequest as `read_parameters`."""
     checked = {name: v for name, v in values.items() if v is not None and _is_known(name)}
     for name, value in checked.items():
         try:
             Options.merge({name: value})
         except OptionError as error:
-            raise _unfit(KINDS[name], json.dumps(value), str(error)) from None
+            raise _invalid(KINDS[name], json.dumps(value), str(error)) from None
         if isinstance(value, float) and not math.isfinite(value):
-            raise _unfit(KINDS[name], str(value), "")
+            raise _invalid(KINDS[name], str(value), "")
     return checked
 
 
@@ -68,9 +71,9 @@ def _read(kind: str, text: str) -> object:
         return float(text)
     if kind == "bool" and text in TRUE + FALSE:
         return text in TRUE
-    raise _unfit(kind, text, "")
+    raise _invalid(kind, text, "")
 
 
-def _unfit(kind: str, value: str, otherwise: str) -> BadRequest:
-    is_plain = kind in ("int", "float", "bool")
-    return BadRequest(f"invalid {kind} value [{value}]" if is_plain else otherwise)
+def _invalid(kind: str, value: str, other_text: str) -> BadRequest:
+    is_scalar = kind in ("int", "float", "bool")
+    return BadRequest(f"invalid {kind} value [{value}]" if is_scalar else other_text)

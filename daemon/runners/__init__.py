@@ -1,1 +1,1 @@
-"""Loaded models as the front sees them: which, in which process, and how they are loaded."""
+"""Models from the front's side: what is on disk, how it is loaded, in which process it runs."""

@@ -1,4 +1,4 @@
-"""One runner process as the front sees it: start, submit, cancel, death."""
+"""How the front drives one runner process: start, submit, cancel, exit."""
 
 from __future__ import annotations
 
@@ -33,8 +33,11 @@ from ..protocol import (
     encode,
 )
 
-LOAD_STALL_S = 300.0  # CONTRACT 4, OLLAMA_LOAD_TIMEOUT
-EXIT_S = 5.0
+LOAD_STALL_S = 300.0  # seconds without progress (CONTRACT 4, OLLAMA_LOAD_TIMEOUT)
+EXIT_S = 5.0  # seconds to exit by itself, before it is killed
+MAX_LINE_BYTES = 1 << 20  # of the runner's stderr
+READ_BYTES = 1 << 18  # of the socket, at a time
+STDERR_LINES = 20  # kept for the error text after an exit
 DIED = (  # CONTRACT 1.4
     "model runner has unexpectedly stopped, this may be due to resource limitations or an "
     "internal error, check ollama server logs for details"
@@ -52,14 +55,14 @@ RUNNER_ENV = {
 # them to one core, where each barrier costs a whole spin: 32 instead of 85 tokens/s (SmolLM2 135M,
 # 2 cores, one busy neighbour).
 BINDING_ENV = {"OMP_PROC_BIND": "true", "OMP_PLACES": "cores"}
-LEVELS = {"ERROR": logging.ERROR, "WARNING": logging.WARNING}  # how a logged line begins
-FATAL = "Fatal Python error"  # how faulthandler begins
+LEVELS = {"ERROR": logging.ERROR, "WARNING": logging.WARNING}  # first words of a runner's log lines
+FATAL = "Fatal Python error"  # the first words of a report of faulthandler
 
 log = logging.getLogger(__name__)
 
 
 class ResponseQueue:
-    """What the runner says about one request."""
+    """The responses to one request."""
 
     def __init__(self) -> None:
         self._queue: asyncio.Queue[Delta | Embedded | OutriderError] = asyncio.Queue()
@@ -69,7 +72,7 @@ class ResponseQueue:
         self._queue.put_nowait(item)
 
     async def get(self) -> Delta | Embedded:
-        """The next answer. Raises the error that the runner has sent instead."""
+        """The next response. Raises the error that the runner has sent instead."""
         item = await self._queue.get()
         self.is_finished = not isinstance(item, Delta) or item.done is not None
         if isinstance(item, OutriderError):
@@ -78,7 +81,7 @@ class ResponseQueue:
 
 
 class RunnerProcess:
-    """A runner that is up; `start` makes one, `stop` ends it."""
+    """A process with a loaded model; `start` creates it, `stop` ends it."""
 
     def __init__(
         self,
@@ -90,9 +93,9 @@ class RunnerProcess:
         self._reader = reader
         self._writer = writer
         self._ids = itertools.count(1)
-        self._inboxes: dict[int, ResponseQueue] = {}
-        self._stderr: deque[str] = deque(maxlen=20)
-        self._tasks = [asyncio.create_task(self._keep_stderr())]
+        self._responses: dict[int, ResponseQueue] = {}
+        self._stderr: deque[str] = deque(maxlen=STDERR_LINES)
+        self._tasks = [asyncio.create_task(self._read_stderr())]
         self._stopping: asyncio.Task[None] | None = None
         self.ready = Ready(0, 0)
         self.stats = Stats()
@@ -100,15 +103,15 @@ class RunnerProcess:
 
     @classmethod
     async def start(cls, load: Load) -> Self:
-        """A runner with its model loaded. Raises LoadFailed; leaves no process behind then."""
-        child = await cls._spawn(load)
+        """Start a process that loads the model. Raises LoadFailed, and then leaves none behind."""
+        runner = await cls._spawn(load)
         try:
-            await child._load(load)
+            await runner._load(load)
         except BaseException:
-            await child.stop()
+            await runner.stop()
             raise
-        child._tasks.append(asyncio.create_task(child._deliver()))
-        return child
+        runner._tasks.append(asyncio.create_task(runner._deliver()))
+        return runner
 
     @classmethod
     async def _spawn(cls, load: Load) -> Self:
@@ -121,7 +124,7 @@ class RunnerProcess:
                     pass_fds=[theirs.fileno()],
                     stdin=asyncio.subprocess.DEVNULL,
                     stderr=asyncio.subprocess.PIPE,
-                    limit=1 << 20,
+                    limit=MAX_LINE_BYTES,
                     # A group of its own: Ctrl-C in a terminal reaches the front alone. A session
                     # of its own would also be a scheduling group of its own on Linux (autogroup),
                     # in which a neighbour at nice 19 gets as much time as the runner.
@@ -138,42 +141,39 @@ class RunnerProcess:
         return self._process.pid
 
     async def submit(self, request: Submit) -> AsyncGenerator[Delta, None]:
-        """The deltas of one request; leaving the loop early frees its slot.
-
-        `request.id` is replaced by a fresh one. Raises BadRequest and RunnerDied.
-        """
-        with self._ask(request) as inbox:
-            while not inbox.is_finished:
-                delta = await inbox.get()
+        """See Runner.submit."""
+        with self._send(request) as responses:
+            while not responses.is_finished:
+                delta = await responses.get()
                 assert isinstance(delta, Delta)
                 yield delta
 
     async def embed(self, request: Embed) -> Embedded:
-        """The vectors of one request, under a fresh id. Raises BadRequest and RunnerDied."""
-        with self._ask(request) as inbox:
-            embedded = await inbox.get()
+        """See Runner.embed."""
+        with self._send(request) as responses:
+            embedded = await responses.get()
             assert isinstance(embedded, Embedded)
             return embedded
 
     @contextlib.contextmanager
-    def _ask(self, request: Submit | Embed) -> Iterator[ResponseQueue]:
-        """Send a request under a fresh id; whoever leaves before its end cancels it."""
+    def _send(self, request: Submit | Embed) -> Iterator[ResponseQueue]:
+        """Send a request under a unique id; leaving the block before its end cancels it."""
         if not self.is_alive:
-            raise RunnerDied(self._obituary())
+            raise RunnerDied(self._exit_reason())
         request = msgspec.structs.replace(request, id=next(self._ids))
-        inbox = self._inboxes[request.id] = ResponseQueue()
+        responses = self._responses[request.id] = ResponseQueue()
         try:
             self._write(encode(request))
-            yield inbox
+            yield responses
         finally:
-            del self._inboxes[request.id]
-            if not inbox.is_finished:
+            del self._responses[request.id]
+            if not responses.is_finished:
                 self._write(encode(Cancel(request.id)))
 
     async def stop(self) -> None:
-        """End the process: politely by closing its socket, then by force.
+        """Close the socket, upon which the process exits; kill it after EXIT_S.
 
-        Any number may wait for it; that one of them is cancelled does not keep the process alive.
+        Any number of callers may await this. The cancellation of one does not stop it.
         """
         self.is_alive = False
         if self._stopping is None:
@@ -214,16 +214,16 @@ class RunnerProcess:
             assert isinstance(message, Loading)
 
     async def _messages(self) -> AsyncIterator[ToFront]:
-        """What the runner says, until its socket closes."""
+        """The runner's messages, until its socket closes."""
         frames = FrameReader()
         decoder: msgspec.msgpack.Decoder[ToFront] = msgspec.msgpack.Decoder(ToFront)
         with contextlib.suppress(ConnectionError):
-            while data := await self._reader.read(1 << 18):
+            while data := await self._reader.read(READ_BYTES):
                 for body in frames.feed(data):
                     yield decoder.decode(body)
 
     async def _deliver(self) -> None:
-        """Hand each request what is for it; when the runner is gone, tell them all."""
+        """Pass responses to their requests; when the socket closes, fail all that are left."""
         cause = ""
         async for message in self._messages():
             if isinstance(message, Step):
@@ -237,51 +237,51 @@ class RunnerProcess:
             elif isinstance(message, Failed):
                 cause = message.text
         if self.is_alive:
-            await self._bury(cause)
+            await self._report_exit(cause)
 
     def _put(self, request_id: int, item: Delta | Embedded | OutriderError) -> None:
-        if inbox := self._inboxes.get(request_id):
-            inbox.put(item)
+        if responses := self._responses.get(request_id):
+            responses.put(item)
 
-    async def _bury(self, cause: str) -> None:
+    async def _report_exit(self, cause: str) -> None:
         self.is_alive = False
         code = await self._exit_code()
         if cause:
             self._stderr.append(cause)
-        log.error("runner %d ended with status %s: %s", self.pid, code, self._last_words() or "-")
+        log.error("runner %d ended with status %s: %s", self.pid, code, self._stderr_end() or "-")
         self._fail_all()
 
     def _fail_all(self) -> None:
-        for inbox in self._inboxes.values():
-            inbox.put(RunnerDied(self._obituary()))
+        for responses in self._responses.values():
+            responses.put(RunnerDied(self._exit_reason()))
 
-    def _obituary(self) -> str:
-        words = self._last_words()
-        return f"{DIED}: {words}" if words else DIED
+    def _exit_reason(self) -> str:
+        end = self._stderr_end()
+        return f"{DIED}: {end}" if end else DIED
 
     async def _died_loading(self) -> str:
         code = await self._exit_code()
-        return f"llama-server process has terminated: {_exit_text(code)}: {self._last_words()}"
+        return f"llama-server process has terminated: {_exit_text(code)}: {self._stderr_end()}"
 
     async def _exit_code(self) -> int:
-        """The status of the process, once its last words are read too."""
+        """The exit status, once all of stderr is read."""
         await asyncio.wait(self._tasks[:1])
         return await self._process.wait()
 
-    def _last_words(self) -> str:
-        """The last line; before a fatal error also the one that may say why."""
+    def _stderr_end(self) -> str:
+        """The last line of stderr; for a fatal error also the one before, which may be its cause."""
         lines = list(self._stderr)
         is_fatal = bool(lines) and lines[-1].startswith(FATAL)
         return "; ".join(lines[-2:] if is_fatal else lines[-1:])
 
-    async def _keep_stderr(self) -> None:
-        """Pass on what the runner logs, and keep the end of it for its obituary."""
+    async def _read_stderr(self) -> None:
+        """Log the runner's stderr, and keep its end for the error text."""
         assert self._process.stderr
         while line := await self._process.stderr.readline():
             text = line.decode("utf-8", "replace").rstrip()
             level = LEVELS.get(text.partition(" ")[0], logging.DEBUG)
             log.log(level, "runner %d: %s", self.pid, text)
-            if not (self._stderr and self._stderr[-1].startswith(FATAL)):  # then comes its stack
+            if not (self._stderr and self._stderr[-1].startswith(FATAL)):  # the stack follows
                 self._stderr.append(text)
 
 

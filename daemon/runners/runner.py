@@ -1,4 +1,4 @@
-"""What the front asks of a runner, whatever stands behind it: a process, or a fake in tests."""
+"""What a runner offers to the front: the interface of runner processes and of fakes in tests."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from ..protocol import Delta, Embed, Embedded, Load, Ready, Stats, Submit
 
 
 class Runner(Protocol):
-    """A loaded model that takes requests."""
+    """A loaded model that accepts requests."""
 
     ready: Ready
     stats: Stats
     is_alive: bool
 
     def submit(self, request: Submit) -> AsyncGenerator[Delta, None]:
-        """The deltas of one request; leaving the loop early frees its slot.
+        """The deltas of one request; closing the iterator early frees its slot.
 
-        `request.id` is replaced by a fresh one. Raises BadRequest and RunnerDied.
+        `request.id` is replaced by a unique one. Raises BadRequest and RunnerDied.
         """
         ...
 
     async def embed(self, request: Embed) -> Embedded:
-        """The vectors of one request, under a fresh id. Raises BadRequest and RunnerDied."""
+        """The vectors of one request; as `submit`. Raises BadRequest and RunnerDied."""
         ...
 
     async def stop(self) -> None:
-        """End it; any number of callers may wait for that."""
+        """End the runner; any number of callers may await this."""
         ...
 
 
 StartRunner = Callable[[Load], Awaitable[Runner]]
-"""Gives a runner with its model loaded. Raises LoadFailed."""
+"""Starts a runner and loads its model. Raises LoadFailed."""

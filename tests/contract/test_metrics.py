@@ -1,4 +1,4 @@
-"""/metrics: what Prometheus reads, and whether the figures are right."""
+"""/metrics: do the exported figures match the requests?"""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ASK = {"model": "tiny", "prompt": "metrics", "raw": True, "stream": False}
 
 
 def value(daemon: Daemon, name: str) -> float:
-    """The figure of the tiny model; 0 before it first appears."""
+    """The figure of the tiny model; 0 before it is first exported."""
     text = daemon.get("/metrics")[1]["text"]
     found = re.search(rf'^{name}{{[^}}]*model="tiny:latest"[^}}]*}} (\S+)$', text, re.MULTILINE)
     return float(found[1]) if found else 0.0
@@ -32,6 +32,13 @@ def test_a_request_moves_the_counters(daemon: Daemon) -> None:
     assert moved["step_seconds"] >= moved["decode_seconds"] > 0
     assert value(daemon, "outrider_requests_total") == ended + 1
     assert value(daemon, "outrider_queue_seconds_count") > 0
+
+
+def test_help_texts_name_drafts_in_the_fields_words(daemon: Daemon) -> None:
+    text = daemon.get("/metrics")[1]["text"]
+    assert "# HELP outrider_drafted_tokens_total Draft tokens verified\n" in text
+    assert "# HELP outrider_accepted_tokens_total Draft tokens accepted\n" in text
+    assert "guess" not in text
 
 
 def test_a_repeated_prompt_is_taken_from_the_cache(daemon: Daemon) -> None:
