@@ -1,4 +1,4 @@
-"""Where the bytes of models lie: one file per content, named by its sha256 (CONTRACT 6.1)."""
+"""Where the contents of models are stored: one file each, named by its sha256 (CONTRACT 6.1)."""
 
 import hashlib
 from collections.abc import Callable
@@ -10,38 +10,38 @@ from .errors import DigestMismatch
 from .manifest import Layer, check_digest
 from .partial import Partial
 
-_CHUNK_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 20  # copied at a time
 
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """A stored content: `digest` is `sha256:<hex>`."""
+    """A content by its digest, `sha256:<hex>`."""
 
     digest: str
     size_bytes: int
 
     @classmethod
     def of(cls, data: bytes) -> "Blob":
-        """What `data` is called, stored or not."""
+        """The blob of `data`, stored or not."""
         return cls(f"sha256:{hashlib.sha256(data).hexdigest()}", len(data))
 
     def layer(self, media_type: str, source: str | None = None) -> Layer:
-        """This blob in the role of `media_type`."""
+        """This blob as a layer of that type."""
         return Layer(media_type, self.digest, self.size_bytes, source)
 
 
 class Blobs:
-    """The blobs folder; it is made when the first blob is added."""
+    """The blobs folder, created with the first blob."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def path(self, digest: str) -> Path:
-        """Where the blob lies or would lie; raises InvalidDigest."""
+        """The path of the blob, stored or not; raises InvalidDigest."""
         return self.root / check_digest(digest).replace(":", "-").lower()
 
     def has(self, digest: str, size_bytes: int | None = None) -> bool:
-        """Whether the blob is here, and of that size if one is given; raises InvalidDigest."""
+        """Whether the blob is stored, with that size if one is given; raises InvalidDigest."""
         path = self.path(digest)
         return path.is_file() and size_bytes in (None, path.stat().st_size)
 
@@ -51,11 +51,11 @@ class Blobs:
             return self.keep(partial)
 
     def partial(self) -> Partial:
-        """A blob in the making: write to it, then `keep` it."""
+        """A new file: write to it, then `keep` it as a blob."""
         return Partial(self.root)
 
     def keep(self, partial: Partial, *, expect: str | None = None) -> Blob:
-        """Makes the finished `partial` a blob; raises DigestMismatch if it is not `expect`."""
+        """Stores the complete `partial` as a blob; raises DigestMismatch if it is not `expect`."""
         blob = Blob(partial.digest, partial.size_bytes)
         if expect is not None and self.path(expect) != self.path(blob.digest):
             raise DigestMismatch(expect, blob.digest)
@@ -65,7 +65,7 @@ class Blobs:
 
 
 def copy(source: IO[bytes], target: Partial, on_bytes: Callable[[int], None] | None = None) -> None:
-    """Copies `source` to its end in chunks; `on_bytes` may raise to stop it."""
+    """Copies `source` in chunks; `on_bytes` gets the size of each, and may raise to stop."""
     while chunk := source.read(_CHUNK_BYTES):
         target.write(chunk)
         if on_bytes is not None:

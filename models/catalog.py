@@ -1,4 +1,4 @@
-"""Which models can be fetched without a registry: weights that travel inside Python packages."""
+"""Which models can be pulled without a registry: weights inside Python packages."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from .name import Name
 
 @dataclass(frozen=True, slots=True)
 class WheelMember:
-    """A file inside the wheel, pinned: `sha256` is 64 hex digits."""
+    """A file inside a wheel, pinned by its hash; `sha256` is 64 hex digits."""
 
     path: str
     sha256: str
@@ -22,7 +22,7 @@ class WheelMember:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CatalogEntry:
-    """A model and the package that carries it; nothing of the package is ever installed or run."""
+    """A model and the package that contains it; the package is never installed or run."""
 
     name: Name
     package: str
@@ -30,8 +30,8 @@ class CatalogEntry:
     wheel_size_bytes: int
     weights: WheelMember
     license: WheelMember
-    notice: str  # whose work it is: the first licence layer, before the text of the licence
-    template: str | None = None  # Go syntax, so that the folder works under Ollama too
+    notice: str  # author and licence in short: the first licence layer, before the licence itself
+    template: str | None = None  # a Go template, so that Ollama can use the same folder
     system: str = ""
     params: Mapping[str, object] = field(default_factory=dict)
 
@@ -40,7 +40,7 @@ class CatalogEntry:
         return self.weights, self.license
 
 
-# The same prompt as the Jinja template inside the GGUF gives.
+# Renders the same prompt as the Jinja template in the GGUF.
 _SMOLLM2_TEMPLATE: Final = """\
 {{- range $i, $message := .Messages }}
 {{- if and (eq $i 0) (ne $message.Role "system") }}<|im_start|>system
@@ -75,5 +75,5 @@ CATALOG: Final = (_SMOLLM2_135M,)
 
 
 def find(name: Name, catalog: Sequence[CatalogEntry] = CATALOG) -> CatalogEntry | None:
-    """The entry of that name, in whatever case; None if the catalog does not have it."""
+    """The entry of that name, ignoring case; None if there is none."""
     return next((entry for entry in catalog if entry.name.same(name)), None)

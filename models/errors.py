@@ -1,19 +1,19 @@
-"""What can go wrong with a model on disk or on its way there.
+"""Which errors concern models on disk, pulled or created.
 
 ModelError
 ├── InvalidName       the text is not a model name
 ├── InvalidDigest     the text is not a sha256 digest
-├── DigestMismatch    the bytes are not those that were promised
+├── DigestMismatch    the bytes do not have the expected digest
 ├── ModelNotFound     no manifest of that name
 ├── DamagedModel      the manifest is unreadable, or a blob is missing or of the wrong size
-├── PullFailed        the model could not be fetched; the store is as it was before
+├── PullFailed        the model could not be pulled; the store is unchanged
 ├── InvalidModelfile  the text is not a Modelfile
-└── CreateRefused     no model can be made of what was named; the store is as it was before
+└── CreateRefused     the spec does not make a model; the store is unchanged
 """
 
 
 class ModelError(Exception):
-    """Base of everything that the models room raises on purpose."""
+    """Base of the errors of this package."""
 
 
 class InvalidName(ModelError):
@@ -25,7 +25,7 @@ class InvalidDigest(ModelError):
 
 
 class DigestMismatch(ModelError):
-    """The content hashes to `got` where `want` was promised (both `sha256:<hex>`)."""
+    """The content has the digest `got` instead of `want` (both `sha256:<hex>`)."""
 
     def __init__(self, want: str, got: str) -> None:
         super().__init__(f'digest mismatch, expected "{want}", got "{got}"')
@@ -34,7 +34,7 @@ class DigestMismatch(ModelError):
 
 
 class ModelNotFound(ModelError):
-    """No model of that name is in the store; `name` is the text that was asked for."""
+    """No model of that name is in the store; `name` is the name as requested."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"model '{name}' not found")
@@ -42,11 +42,11 @@ class ModelNotFound(ModelError):
 
 
 class DamagedModel(ModelError):
-    """A model cannot be used as it lies on disk; the text names the file and the remedy."""
+    """The files of a model are unusable; the text names the file and the remedy."""
 
 
 class PullFailed(ModelError):
-    """A model could not be fetched; the text says why and what to do."""
+    """A model could not be pulled; the text gives the reason and the remedy."""
 
 
 class InvalidModelfile(ModelError):
@@ -54,4 +54,4 @@ class InvalidModelfile(ModelError):
 
 
 class CreateRefused(ModelError):
-    """A model cannot be made of what was named for it; the text says why and what to do."""
+    """A model cannot be created from its spec; the text gives the reason and the remedy."""

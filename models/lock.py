@@ -1,4 +1,4 @@
-"""Who may touch a file or folder now: advisory locks that die with their process."""
+"""How processes exclude each other: advisory locks, released when their process ends."""
 
 import fcntl
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @contextmanager
 def locked(path: Path) -> Iterator[int]:
-    """Waits until nobody else holds `path` (file or folder); gives the descriptor that holds it."""
+    """Waits for the lock on `path` (a file or folder); yields the descriptor that holds it."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -19,7 +19,7 @@ def locked(path: Path) -> Iterator[int]:
 
 
 def abandoned(path: Path) -> bool:
-    """Whether whoever made `path` under a lock is gone; False too when `path` itself is."""
+    """Whether the process that locked `path` has ended; False if `path` does not exist."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What a manifest says: which blobs make up a model (CONTRACT 6.2)."""
+"""What a manifest contains: the blobs of a model and their roles (CONTRACT 6.2)."""
 
 import re
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ PROJECTOR: Final = "application/vnd.ollama.image.projector"
 ADAPTER: Final = "application/vnd.ollama.image.adapter"
 DRAFT: Final = "application/vnd.ollama.image.draft"
 TEMPLATE: Final = "application/vnd.ollama.image.template"
-PROMPT: Final = "application/vnd.ollama.image.prompt"  # the old name of a template layer
+PROMPT: Final = "application/vnd.ollama.image.prompt"  # former type of a template layer
 SYSTEM: Final = "application/vnd.ollama.image.system"
 PARAMS: Final = "application/vnd.ollama.image.params"
 MESSAGES: Final = "application/vnd.ollama.image.messages"
@@ -27,7 +27,7 @@ _DIGEST = re.compile(r"sha256[:-][0-9a-fA-F]{64}")
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One blob and its role; `source` is the parent model or path that it was made from."""
+    """One blob and its role; `source` is the parent model or path from which it was created."""
 
     media_type: str
     digest: str
@@ -74,9 +74,9 @@ def check_digest(text: str) -> str:
 
 
 def parse_manifest(data: bytes) -> Manifest:
-    """The manifest in `data`; unknown keys and media types are kept out of the way.
+    """The manifest in `data`; unknown keys are ignored.
 
-    Raises DamagedModel with the reason, also for digests that could lead out of the blobs folder.
+    Raises DamagedModel with the reason, also for a digest that is no file name in the blobs folder.
     """
     try:
         wire = msgspec.json.decode(data, type=_AnyManifest)
@@ -92,7 +92,7 @@ def dump_manifest(manifest: Manifest) -> bytes:
 
 
 class _AnyManifest(msgspec.Struct):
-    """A manifest as it is read: only what is needed is asked for."""
+    """A manifest on reading: the fields that are needed, without checks of the others."""
 
     config: _WireLayer
     layers: list[_WireLayer] | None = None

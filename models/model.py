@@ -1,4 +1,4 @@
-"""What a model is: everything its manifest and its blobs say about it."""
+"""What a stored model consists of, as its manifest and blobs state."""
 
 import hashlib
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """The config blob (CONTRACT 6.2); keys that are not named here are ignored."""
+    """The config blob (CONTRACT 6.2); other keys are ignored."""
 
     model_format: str = ""
     model_family: str = ""
@@ -40,7 +40,7 @@ class Config:
 
     @classmethod
     def of(cls, header: Header) -> "Config":
-        """What the weights say of themselves."""
+        """The fields that follow from the header of the weights."""
         return cls(
             model_format="gguf",
             model_family=header.architecture,
@@ -52,7 +52,7 @@ class Config:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredModel:
-    """A model that is complete on disk. The small text layers are read, the big ones are paths."""
+    """A complete model on disk. Small text layers are read, large layers are paths."""
 
     name: Name
     digest: str  # hex sha256 of the manifest's bytes, no prefix
@@ -72,15 +72,15 @@ class StoredModel:
 
 
 def dump_config(config: Config, layers: tuple[Layer, ...]) -> bytes:
-    """The config blob's JSON; empty fields are left out, as Ollama does."""
+    """The JSON of the config blob, without empty fields, as Ollama writes it."""
     stated = {key: value for key, value in msgspec.to_builtins(config).items() if value}
-    platform = {"architecture": "amd64", "os": "linux"}  # always these, whatever the machine
+    platform = {"architecture": "amd64", "os": "linux"}  # the same on every machine, as in Ollama
     rootfs = {"type": "layers", "diff_ids": [layer.digest for layer in layers]}
     return msgspec.json.encode(stated | platform | {"rootfs": rootfs})
 
 
 def read_model(name: Name, path: Path, blobs: Blobs) -> StoredModel:
-    """The model whose manifest lies at `path`; raises DamagedModel with what to do about it."""
+    """The model whose manifest is at `path`; raises DamagedModel with the remedy."""
     try:
         data = path.read_bytes()
         return _assemble(
@@ -114,7 +114,7 @@ def _assemble(name: Name, data: bytes, mtime: float, reader: "_LayerReader") -> 
 
 @dataclass(frozen=True, slots=True)
 class _LayerReader:
-    """Reads layers by media type; where one may stand only once, the last one counts."""
+    """Reads layers by media type; if only one is allowed, the last one counts."""
 
     manifest: Manifest
     blobs: Blobs

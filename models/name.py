@@ -1,4 +1,4 @@
-"""How a model is called: `[scheme://][host/][namespace/]model[:tag]` (CONTRACT 6.3)."""
+"""How a model is named: `[scheme://][host/][namespace/]model[:tag]` (CONTRACT 6.3)."""
 
 import re
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ _TAG = _MODEL
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """A complete model name; every part is safe as the name of a file."""
+    """A complete model name; each part is a safe file name."""
 
     host: str
     namespace: str
@@ -31,7 +31,7 @@ class Name:
 
     @classmethod
     def parse(cls, text: str) -> "Name":
-        """The name that `text` means, with the defaults filled in; raises InvalidName."""
+        """The name in `text`, with defaults for missing parts; raises InvalidName."""
         path, tag = _split_tag(_without_scheme(text.strip()))
         match path.split("/"):
             case [model]:
@@ -49,12 +49,12 @@ class Name:
 
     @property
     def full(self) -> str:
-        """Every part spelled out."""
+        """The name with all parts."""
         return f"{self.host}/{self.namespace}/{self.model}:{self.tag}"
 
     @property
     def short(self) -> str:
-        """What people see: without default host and namespace, always with the tag."""
+        """The name as shown to users: without default host and namespace, always with the tag."""
         if self.host != DEFAULT_HOST:
             return self.full
         if self.namespace != DEFAULT_NAMESPACE:
@@ -62,7 +62,7 @@ class Name:
         return f"{self.model}:{self.tag}"
 
     def same(self, other: "Name") -> bool:
-        """Whether both mean one model: case never tells two models apart."""
+        """Whether both name the same model: names differ in more than case."""
         return self.full.lower() == other.full.lower()
 
     def __str__(self) -> str:

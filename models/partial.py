@@ -1,8 +1,7 @@
-"""How a file comes to be whole or not at all.
+"""How a file is written atomically.
 
-A partial is written under a name of its own, locked while its writer lives, and renamed when it is
-complete. What a killed process leaves behind is not locked any more, so that `sweep` can tell it
-from the work of a process that is still busy.
+A partial file has a name of its own, is locked while its process lives, and is renamed when it is
+complete. The partial of a killed process is no longer locked: `sweep` removes those.
 """
 
 import fcntl
@@ -19,7 +18,7 @@ _PREFIX, _SUFFIX = ".outrider-", "-partial"
 
 
 class Partial:
-    """A file in the making, hashed as it is written; leaving the `with` block drops it."""
+    """A file being written and hashed; leaving the `with` block removes it unless committed."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -29,7 +28,7 @@ class Partial:
 
     @property
     def digest(self) -> str:
-        """`sha256:<hex>` of what was written so far."""
+        """`sha256:<hex>` of the bytes written so far."""
         return f"sha256:{self._sha256.hexdigest()}"
 
     def write(self, data: bytes) -> None:
@@ -38,11 +37,11 @@ class Partial:
         self.size_bytes += len(data)
 
     def flush(self) -> None:
-        """Makes everything written so far readable at `path`."""
+        """Makes the bytes written so far readable at `path`."""
         self._file.flush()
 
     def commit(self, final: Path) -> None:
-        """Puts the complete file at `final`, replacing what is there; a crash cannot halve it."""
+        """Renames the file to `final`, replacing an old one; a crash leaves one of them whole."""
         self._file.flush()
         os.fsync(self._file.fileno())
         final.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -50,7 +49,7 @@ class Partial:
         _sync_folder(final.parent)
 
     def close(self) -> None:
-        """Removes the file, unless it was committed; may be called more than once."""
+        """Removes the file unless it was committed; may be called again."""
         self.path.unlink(missing_ok=True)
         self._file.close()
 
@@ -67,7 +66,7 @@ class Partial:
 
 
 def sweep(folder: Path) -> None:
-    """Removes the partials whose process has died; those of living ones stay."""
+    """Removes the partials of processes that have ended."""
     for path in folder.glob(f"{_PREFIX}*{_SUFFIX}"):
         if abandoned(path):
             path.unlink(missing_ok=True)
@@ -80,7 +79,7 @@ def _create(folder: Path) -> tuple[Path, BinaryIO]:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         if os.fstat(descriptor).st_nlink:
             return path, os.fdopen(descriptor, "wb")
-        os.close(descriptor)  # a sweep came between making the file and locking it
+        os.close(descriptor)  # a sweep removed the file before it was locked
 
 
 def _sync_folder(folder: Path) -> None:

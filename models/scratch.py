@@ -1,4 +1,4 @@
-"""Where an unfinished pull keeps its files, and who clears up after one that was killed."""
+"""Where an unfinished pull keeps its files, and how those of a killed one are removed."""
 
 import shutil
 import tempfile
@@ -14,7 +14,7 @@ _PREFIX = ".outrider-pull-"
 
 @dataclass(frozen=True, slots=True)
 class ScratchFolder:
-    """A folder that lasts as long as its lock: hand `lock` to child processes that write there."""
+    """A folder that exists while `lock` is held; child processes that write there inherit it."""
 
     path: Path
     lock: int
@@ -22,10 +22,10 @@ class ScratchFolder:
 
 @contextmanager
 def scratch(root: Path) -> Iterator[ScratchFolder]:
-    """A fresh folder below `root` (so on its file system), gone when the block ends."""
+    """A new folder below `root` (on its file system), removed at the end of the block."""
     root.mkdir(mode=0o755, parents=True, exist_ok=True)
     with ExitStack() as stack:
-        with locked(root):  # so that no sweep comes between making and locking
+        with locked(root):  # no sweep can remove the folder before it is locked
             path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=root))
             stack.callback(shutil.rmtree, path, ignore_errors=True)
             lock = stack.enter_context(locked(path))
@@ -33,7 +33,7 @@ def scratch(root: Path) -> Iterator[ScratchFolder]:
 
 
 def sweep(root: Path) -> None:
-    """Removes the folders whose processes have died; the caller holds the lock on `root`."""
+    """Removes the folders of ended processes; the caller holds the lock on `root`."""
     for path in root.glob(f"{_PREFIX}*"):
         if abandoned(path):
             shutil.rmtree(path, ignore_errors=True)

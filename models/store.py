@@ -1,4 +1,4 @@
-"""Which models are on this disk: a folder laid out as Ollama's (CONTRACT 6.1)."""
+"""Which models are stored: a folder with Ollama's layout (CONTRACT 6.1)."""
 
 import logging
 from collections.abc import Iterable, Iterator
@@ -20,10 +20,10 @@ _log = logging.getLogger(__name__)
 
 
 class Store:
-    """The models below `root`; a folder that does not exist is empty until something is written.
+    """The models below `root`; the first write creates the folder.
 
-    Reading takes no lock, since manifests and blobs appear whole. Writing takes one on `root`, so
-    that no process removes a blob that another one is about to refer to.
+    Reading takes no lock, since manifests and blobs are written atomically. Writing locks `root`,
+    so that no process removes a blob to which another is about to refer.
     """
 
     def __init__(self, root: Path) -> None:
@@ -32,7 +32,7 @@ class Store:
         self._manifests = root / "manifests"
 
     def list(self) -> list[StoredModel]:
-        """Every usable model, the newest first; what is damaged is left out with a warning."""
+        """Every intact model, the newest first; damaged ones are skipped with a warning."""
         models = []
         for name in self._names():
             try:
@@ -42,7 +42,7 @@ class Store:
         return sorted(models, key=lambda model: model.modified_at, reverse=True)
 
     def find(self, name: Name) -> Name | None:
-        """`name` in the case it has on disk, or None if there is no such model."""
+        """`name` in its case on disk, or None if there is no such model."""
         found = self._cased(name)
         return found if self._path(found).is_file() else None
 
@@ -54,14 +54,14 @@ class Store:
         return read_model(found, self._path(found), self.blobs)
 
     def manifest(self, name: Name) -> Manifest:
-        """Which blobs the model of that name has; raises ModelNotFound, DamagedModel."""
+        """The manifest of the model; raises ModelNotFound, DamagedModel."""
         return parse_manifest(self._existing(name).read_bytes())
 
     def write(self, name: Name, manifest: Manifest, contents: Iterable[bytes] = ()) -> int:
-        """Makes `manifest` the model `name`, and blobs of `contents`.
+        """Stores `manifest` as the model `name`, and `contents` as blobs.
 
-        Its other blobs must be in place (else DamagedModel). Returns how many blobs went because
-        only the model that was replaced had used them.
+        Its other blobs must be stored already (else DamagedModel). Returns the number of removed
+        blobs: those that only the replaced model used.
         """
         fresh = {Blob.of(data).digest: data for data in contents}
         with self._locked():
@@ -74,14 +74,14 @@ class Store:
             return self._put(name, dump_manifest(manifest))
 
     def copy(self, source: Name, destination: Name) -> None:
-        """Gives the model `source` a second name; raises ModelNotFound."""
+        """Stores the model `source` under a second name; raises ModelNotFound."""
         with self._locked():
             self._put(destination, self._existing(source).read_bytes())
 
     def delete(self, name: Name) -> None:
-        """Removes the model and the blobs that no other model uses; raises ModelNotFound.
+        """Removes a model, damaged or not, and the blobs that no other model uses.
 
-        A damaged model can be deleted too.
+        Raises ModelNotFound.
         """
         with self._locked():
             path = self._existing(name)
@@ -91,7 +91,7 @@ class Store:
             self._remove_unused(layers)
 
     def sweep(self) -> None:
-        """Removes what killed processes left half done; what living ones are at stays."""
+        """Removes unfinished files of processes that have ended."""
         if not self.root.is_dir():
             return
         with self._locked():
@@ -108,11 +108,11 @@ class Store:
         return self._remove_unused(replaced)
 
     def _remove_unused(self, layers: tuple[Layer, ...]) -> int:
-        """Removes those of `layers` that no manifest names; none while a manifest is unreadable."""
+        """Removes blobs of `layers` that no manifest names; none if a manifest is unreadable."""
         try:
             manifests = [parse_manifest(path.read_bytes()) for path in self._paths()]
         except DamagedModel as error:
-            _log.warning("unused blobs stay, since one manifest is unreadable: %s", error)
+            _log.warning("unused blobs are kept, since a manifest is unreadable: %s", error)
             return 0
         used = {self.blobs.path(blob.digest) for other in manifests for blob in other.blobs}
         unused = {self.blobs.path(layer.digest) for layer in layers} - used
@@ -135,7 +135,7 @@ class Store:
         return self._manifests.joinpath(*name.parts)
 
     def _cased(self, name: Name) -> Name:
-        """`name` with every part in the case of the folder or file that is already there."""
+        """`name` with every part in the case of the existing folder or file."""
         folder, parts = self._manifests, []
         for part in name.parts:
             parts.append(_entry(folder, part))
@@ -150,7 +150,7 @@ class Store:
             try:
                 yield Name(*path.parts[-4:])
             except InvalidName:
-                _log.warning("%s is not named like a model; it is ignored", path)
+                _log.warning("%s is not a valid model name; the file is ignored", path)
 
     def _locked(self) -> AbstractContextManager[int]:
         self.root.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -162,12 +162,12 @@ def _layers(path: Path) -> tuple[Layer, ...]:
     try:
         return parse_manifest(path.read_bytes()).blobs
     except DamagedModel as error:
-        _log.warning("%s: %s; its blobs stay", path, error)
+        _log.warning("%s: %s; its blobs are kept", path, error)
         return ()
 
 
 def _entry(folder: Path, part: str) -> str:
-    """What `part` is called in `folder`: itself, or an entry that differs in case alone."""
+    """`part`, or the entry of `folder` that differs from it in case only."""
     if not folder.is_dir():
         return part
     same = sorted(entry.name for entry in folder.iterdir() if entry.name.lower() == part.lower())

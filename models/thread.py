@@ -1,4 +1,4 @@
-"""How blocking work gets out of the event loop's way without outliving whoever asked for it."""
+"""How blocking work runs outside the event loop and ends with the task that awaits it."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 async def in_thread(work: Callable[[Event], T]) -> T:
-    """The result of `work`, run in a thread; when cancelled, has `work` stop and awaits that."""
+    """The result of `work`, run in a thread; cancelling sets its event and awaits its end."""
     stop = Event()
     task = asyncio.create_task(asyncio.to_thread(work, stop))
     try:
@@ -18,4 +18,4 @@ async def in_thread(work: Callable[[Event], T]) -> T:
         stop.set()
         await asyncio.wait({task})
         if not task.cancelled():
-            task.exception()  # the waiter that was cancelled is not there to take it
+            task.exception()  # marks it as retrieved: the cancelled task cannot

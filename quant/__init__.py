@@ -1,0 +1,1 @@
+"""GGUF files: what they contain, and what they cost in memory."""

@@ -1,4 +1,4 @@
-"""What is inside a GGUF file: its metadata and its list of tensors, read without the weights."""
+"""What a GGUF file contains: metadata and list of tensors, read without the weights."""
 
 import mmap
 import stat
@@ -19,7 +19,7 @@ VERSIONS: Final = (2, 3)
 DEFAULT_ALIGNMENT: Final = 32  # bytes; `general.alignment` replaces it
 SHORT_ARRAY: Final = 64  # elements; arrays up to this length are always read
 
-# Far above any real model, so that a damaged count can neither hang nor fill the memory.
+# Limits far above any real model: a damaged count must neither hang nor exhaust memory.
 MAX_KEYS: Final = 1 << 16
 MAX_TENSORS: Final = 1 << 20
 MAX_ELEMENTS: Final = 1 << 22
@@ -53,16 +53,17 @@ CODES: Final[Mapping[int, str]] = {  # numbers and booleans, as `struct` calls t
     }.items()
 }
 
+# Remedies in error texts.
 RENEW: Final = "download or convert it again"
 UPDATE: Final = "it needs a newer version of Outrider"
 
 
 class GGUFError(Exception):
-    """A file that is no usable GGUF: one sentence with its path, what is wrong and what to do."""
+    """A file is not usable as GGUF; the text names its path, the problem and the remedy."""
 
 
 class EveryArray(Container[str]):
-    """For `read_header(path, arrays=EveryArray())`: reads arrays of any length."""
+    """The set of all keys: `read_header(path, arrays=EveryArray())` reads every array."""
 
     def __contains__(self, key: object) -> bool:
         return True
@@ -70,7 +71,7 @@ class EveryArray(Container[str]):
 
 @dataclass(frozen=True, slots=True)
 class Array:
-    """An array that was skipped: the type of its elements, such as "string", and their number."""
+    """A skipped array: the type of its elements, such as "string", and their number."""
 
     kind: str
     count: int
@@ -82,7 +83,7 @@ Value = Scalar | list[Scalar] | Array
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """One tensor; `kind` is such as "Q4_1", `offset` counts bytes from the start of the file."""
+    """One tensor; `kind` is a type such as "Q4_1", `offset` is in bytes from the file's start."""
 
     name: str
     kind: str
@@ -93,7 +94,7 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """All that a GGUF file says about itself; facts which it leaves out are None."""
+    """The metadata and tensors of a GGUF file; properties without a value are None."""
 
     path: Path
     version: int
@@ -107,7 +108,7 @@ class Header:
 
     @property
     def quantisation(self) -> str:
-        """Such as "Q4_K_M"; without a known `general.file_type`, the type most parameters have."""
+        """Such as "Q4_K_M"; without a known `general.file_type`, the type of most parameters."""
         file_type = self.number("general.file_type")
         named = None if file_type is None else quantisation_name(file_type)
         if named is not None:
@@ -135,12 +136,12 @@ class Header:
 
     @property
     def has_mtp(self) -> bool:
-        """Whether the file holds a head that drafts further tokens (GUIDE 2.3)."""
+        """Whether the file contains a multi-token prediction head (GUIDE 2.3)."""
         return bool(self.number(f"{self.architecture}.nextn_predict_layers"))
 
     @property
     def pooling(self) -> int | None:
-        """llama.cpp's pooling type, which embedding models have; 0 is present, and means none."""
+        """llama.cpp's pooling type, present in embedding models; 0 means no pooling."""
         return self.number(f"{self.architecture}.pooling_type")
 
     @property
@@ -169,7 +170,7 @@ def read_header(path: Path, *, arrays: Container[str] = ()) -> Header:
     _require_file(path)
     try:
         with path.open("rb") as file:
-            if file.read(len(MAGIC)) != MAGIC:  # also: an empty file cannot be mapped
+            if file.read(len(MAGIC)) != MAGIC:  # tested first: an empty file cannot be mapped
                 raise GGUFError(f"{path} is not a GGUF file: convert the model to GGUF first")
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 return _read(_Cursor(path, data, position=len(MAGIC)), arrays)
@@ -178,7 +179,7 @@ def read_header(path: Path, *, arrays: Container[str] = ()) -> Header:
 
 
 def _require_file(path: Path) -> None:
-    """Asked before opening, because opening a named pipe blocks for ever."""
+    """Checked before opening, because opening a named pipe blocks."""
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError) as error:  # ValueError: a path with a null character
@@ -194,7 +195,7 @@ def _unreadable(path: Path, error: OSError | ValueError) -> GGUFError:
 
 @dataclass(slots=True)
 class _Cursor:
-    """A place in the file's bytes; nothing is read, or even allocated, beyond their end."""
+    """A position in the file; nothing is read or allocated beyond its end."""
 
     path: Path
     data: mmap.mmap
@@ -215,7 +216,7 @@ class _Cursor:
         return int(self._unpack(U64, what)[0])
 
     def count(self, what: str, most: int, smallest_bytes: int) -> int:
-        """A number of things, each of which takes at least `smallest_bytes`."""
+        """A count of items, each of which takes at least `smallest_bytes`."""
         count = self.u64(what)
         if count > most:
             raise self.error(f"{what} is {count}, more than any model has")
@@ -233,11 +234,11 @@ class _Cursor:
             raise self.error(f"{what} is not UTF-8 text") from None
 
     def texts(self, count: int, what: str) -> list[Scalar]:
-        # Vocabularies in use hold tokens that are only a part of a character.
+        # Some vocabularies contain tokens that are a part of a UTF-8 character.
         return [self._string(what, MAX_TEXT_BYTES).decode(errors="replace") for _ in range(count)]
 
     def skip_texts(self, count: int, what: str) -> None:
-        """A tight loop: vocabularies have hundreds of thousands of strings."""
+        """Skips strings in a tight loop: vocabularies have hundreds of thousands."""
         data, position, unpack = self.data, self.position, U64.unpack_from
         try:
             for _ in range(count):
@@ -348,7 +349,7 @@ def _tensors(cursor: _Cursor, count: int, alignment: int) -> tuple[Tensor, ...]:
 
 
 def _tensor(cursor: _Cursor, alignment: int) -> Tensor:
-    """The next tensor, whose offset still counts from the start of the tensor data."""
+    """The next tensor; its offset is relative to the start of the tensor data."""
     name = cursor.text("a tensor's name", MAX_NAME_BYTES)
     dimensions = cursor.u32(f"the number of dimensions of {name}")
     if not 1 <= dimensions <= MAX_DIMENSIONS:

@@ -1,16 +1,16 @@
-"""How quantisations are named and how big they are."""
+"""How quantisation types are named, and the sizes of their tensors."""
 
 from collections.abc import Sequence
 from math import prod
 
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, LlamaFileType
 
-MXFP4_FILE_TYPE = 4  # written by Ollama into its MXFP4 files; llama.cpp left this number unused
-UNSURE_FLAG = int(LlamaFileType.GUESSED)  # set beside the number
+MXFP4_FILE_TYPE = 4  # of Ollama's MXFP4 files; llama.cpp does not use this number
+UNSURE_FLAG = int(LlamaFileType.GUESSED)  # a flag in the file type
 
 
 def quantisation_name(file_type: int) -> str | None:
-    """`general.file_type` as clients see it (15 is "Q4_K_M"); None if the number is unknown."""
+    """The name of a `general.file_type` for clients (15 is "Q4_K_M"); None if it is unknown."""
     number = file_type & ~UNSURE_FLAG
     if number == MXFP4_FILE_TYPE:
         return "MXFP4"
@@ -22,7 +22,7 @@ def quantisation_name(file_type: int) -> str | None:
 
 
 def tensor_kind(number: int) -> str | None:
-    """A tensor type's number in a GGUF file as its name (12 is "Q4_K"); None if unknown."""
+    """The name of a tensor type's number in a GGUF file (12 is "Q4_K"); None if it is unknown."""
     try:
         return str(GGMLQuantizationType(number).name)
     except ValueError:
@@ -43,7 +43,7 @@ def tensor_bytes(kind: str, shape: Sequence[int]) -> int:
 
 
 def format_parameters(count: int) -> str:
-    """A parameter count as Ollama shows it: 999, 12K, 134.52M, 8.0B, and 7B if it is exact."""
+    """A parameter count in Ollama's format: 999, 12K, 134.52M, 8.0B, and 7B if it is exact."""
     if count < 1_000:
         return str(count)
     if count < 1_000_000:

@@ -269,7 +269,7 @@ class RunnerProcess:
         return await self._process.wait()
 
     def _stderr_end(self) -> str:
-        """The last line of stderr; for a fatal error also the one before, which may be its cause."""
+        """The last line of stderr; before a fatal error also the one that may state its cause."""
         lines = list(self._stderr)
         is_fatal = bool(lines) and lines[-1].startswith(FATAL)
         return "; ".join(lines[-2:] if is_fatal else lines[-1:])

@@ -207,7 +207,7 @@ async def test_missing_package_gives_pips_reason(
 
 async def test_missing_member(store: Store, entry: CatalogEntry) -> None:
     wrong = replace(entry.weights, path="tiny/other.gguf")
-    with pytest.raises(PullFailed, match=r"tiny-weights==1\.0 is not the package .*other\.gguf"):
+    with pytest.raises(PullFailed, match=r"tiny-weights==1\.0 does not contain .*other\.gguf"):
         await lines(store, replace(entry, weights=wrong))
     assert_nothing_kept(store)
 
