@@ -1,58 +1,161 @@
-"""How much memory does a model take, by what the header of its GGUF file says?"""
+"""How many bytes a model takes in memory, computed from its GGUF header (GUIDE 9.1 and 9.2).
 
+The figures cover weights, KV cache, recurrent states and the attention mask, on all devices
+together. The rest of the compute buffer and the logits are not counted.
+"""
+
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from .gguf import Header
-from .types import tensor_bytes
+from .types import row_bytes
 
-CELL_STEP: Final = 256  # cells; llama.cpp pads a context to a multiple of it (GUIDE 9.1)
+CELL_STEP: Final = 256  # cells; llama.cpp rounds the cells of a cache up to a multiple (GUIDE 9.1)
+STATE_BYTES: Final = 4  # bytes of an element of a recurrent state, always f32 (GUIDE 9.1)
+MASK_BYTES: Final = 2  # bytes of an element of the attention mask, f16 (GUIDE 9.2)
 
 
 @dataclass(frozen=True, slots=True)
-class MemoryNeed:
-    """What loading a model takes, by part; compute buffers are not included yet."""
+class ContextShape:
+    """The parameters of a llama.cpp context that determine the size of its cache."""
+
+    cells: int  # n_ctx; all sequences share them (kv_unified)
+    sequences: int  # n_seq_max
+    ubatch: int  # n_ubatch, in rows
+    kv_type: str  # such as "f16" or "q8_0"
+    snapshots: int = 0  # n_rs_seq: further states of each sequence, for going back
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryEstimate:
+    """What a load takes, by part."""
 
     weights_bytes: int
-    kv_bytes: int
-    drafter_bytes: int = 0
+    cache_bytes: int  # KV cache and recurrent states
+    mask_bytes: int
+    drafter_bytes: int = 0  # weights, cache and mask of a drafter with weights of its own
 
     @property
     def total_bytes(self) -> int:
-        return self.weights_bytes + self.kv_bytes + self.drafter_bytes
+        return self.weights_bytes + self.cache_bytes + self.mask_bytes + self.drafter_bytes
+
+
+def estimate_memory(header: Header, context: ContextShape) -> MemoryEstimate:
+    """The memory of a model with one context."""
+    return MemoryEstimate(
+        weights_bytes(header), cache_bytes(header, context), mask_bytes(header, context)
+    )
 
 
 def weights_bytes(header: Header) -> int:
-    """Bytes of all tensors of a file."""
+    """The size of all tensors."""
     return sum(tensor.size_bytes for tensor in header.tensors)
 
 
-def kv_cache_bytes(header: Header, *, cells: int, kv_type: str) -> int:
-    """Bytes of the KV cache of `cells` cells whose keys and values have the type `kv_type`.
+def cache_bytes(header: Header, context: ContextShape) -> int:
+    """The size of KV cache and recurrent states by GUIDE 9.1; an upper bound in these cases:
 
-    The formula is GUIDE 9.1's for plain attention in every layer. It is an upper bound for models
-    with sliding windows, and leaves out recurrent states. It is 0 for a header without the facts.
+    a window whose layers the header does not name (all count as full attention), an architecture
+    without snapshots, and multi-head latent attention. The state of RWKV is not counted.
     """
-    heads = header.number(f"{header.architecture}.attention.head_count") or 0
-    layers, width = header.block_count or 0, header.embedding_length or 0
-    head_width = width // heads if heads else 0
-    key_width = header.number(f"{header.architecture}.attention.key_length") or head_width
-    value_width = header.number(f"{header.architecture}.attention.value_length") or head_width
-    row_bytes = sum(
-        _row_bytes(kv_type, kv_heads * key_width) + _row_bytes(kv_type, kv_heads * value_width)
-        for kv_heads in _kv_heads(header, layers, heads)
+    if not has_cache(header):
+        return 0
+    num_layers = _number(header, "block_count") or 0
+    shared = _number(header, "attention.shared_kv_layers") or 0
+    return sum(_layer_bytes(header, layer, context) for layer in range(num_layers - shared))
+
+
+def mask_bytes(header: Header, context: ContextShape) -> int:
+    """The size of the attention mask, the part of the compute buffer that grows with n_ctx."""
+    num_layers = _number(header, "block_count") or 0
+    attends = any(_num_kv_heads(header, layer) for layer in range(num_layers))
+    return context.cells * context.ubatch * MASK_BYTES if attends and has_cache(header) else 0
+
+
+def has_cache(header: Header) -> bool:
+    """Whether the model keeps a cache between decodes; an encoder does not (GUIDE 1.5)."""
+    return header.values.get(f"{header.architecture}.attention.causal") is not False
+
+
+def has_states(header: Header) -> bool:
+    """Whether each sequence takes memory of its own: a sliding window or a recurrent state."""
+    return bool(_number(header, "attention.sliding_window")) or any(_state_elements(header))
+
+
+def _layer_bytes(header: Header, layer: int, context: ContextShape) -> int:
+    heads_kv = _num_kv_heads(header, layer)
+    if not heads_kv or _is_recurrent(header, layer):
+        states = context.sequences * (1 + context.snapshots)
+        return states * sum(_state_elements(header)) * STATE_BYTES
+    is_window = _is_window(header, layer)
+    suffix = "_swa" if is_window else ""
+    num_heads = _of_layer(header, "attention.head_count", layer) or 1
+    default = (header.embedding_length or 0) // num_heads
+    widths = (
+        _number(header, f"attention.{side}_length{suffix}")
+        or _number(header, f"attention.{side}_length")
+        or default
+        for side in ("key", "value")
     )
-    return -(-cells // CELL_STEP) * CELL_STEP * row_bytes
+    cells = _window_cells(header, context) if is_window else _padded(context.cells)
+    return cells * sum(row_bytes(context.kv_type.upper(), width * heads_kv) for width in widths)
 
 
-def _kv_heads(header: Header, layers: int, heads: int) -> list[int]:
-    """Heads of keys and values, by layer: one number for all layers, or a list of them."""
-    stated = header.values.get(f"{header.architecture}.attention.head_count_kv")
-    if isinstance(stated, list):
-        return [count for count in stated if isinstance(count, int)]
-    return [stated if isinstance(stated, int) else heads] * layers
+def _num_kv_heads(header: Header, layer: int) -> int:
+    """Heads of keys and values; 0 for a layer without attention."""
+    heads_kv = _of_layer(header, "attention.head_count_kv", layer)
+    return (_of_layer(header, "attention.head_count", layer) or 0) if heads_kv is None else heads_kv
 
 
-def _row_bytes(kv_type: str, width: int) -> int:
-    """Bytes of a row; quantized types store whole blocks of 32 elements."""
-    return tensor_bytes(kv_type.upper(), (-(-width // 32) * 32,)) if width else 0
+def _window_cells(header: Header, context: ContextShape) -> int:
+    window = _number(header, "attention.sliding_window") or 0
+    return _padded(min(_padded(context.cells), window * context.sequences + context.ubatch))
+
+
+def _is_window(header: Header, layer: int) -> bool:
+    """Whether a layer attends to a sliding window; of a period n, the last layer does not."""
+    pattern = header.values.get(f"{header.architecture}.attention.sliding_window_pattern")
+    if not _number(header, "attention.sliding_window"):
+        return False
+    if isinstance(pattern, list):
+        return layer < len(pattern) and bool(pattern[layer])
+    period = _number(header, "attention.sliding_window_pattern") or 1
+    return layer % period < period - 1
+
+
+def _is_recurrent(header: Header, layer: int) -> bool:
+    """Whether a layer of a hybrid has a state instead of keys and values.
+
+    Every `full_attention_interval`-th layer has attention, and so has a NextN head at the end.
+    """
+    interval = _number(header, "full_attention_interval") or 0
+    trunk = (_number(header, "block_count") or 0) - (_number(header, "nextn_predict_layers") or 0)
+    return interval > 0 and layer < trunk and (layer + 1) % interval != 0
+
+
+def _state_elements(header: Header) -> Iterator[int]:
+    """Elements of a recurrent layer's state: convolution, state space, short convolution."""
+    inner, state = _number(header, "ssm.inner_size") or 0, _number(header, "ssm.state_size") or 0
+    groups = _number(header, "ssm.group_count") or 0
+    yield max((_number(header, "ssm.conv_kernel") or 0) - 1, 0) * (inner + 2 * groups * state)
+    yield state * inner
+    length = _number(header, "shortconv.l_cache") or 0
+    yield max(length - 1, 0) * (header.embedding_length or 0)
+
+
+def _number(header: Header, key: str) -> int | None:
+    return header.number(f"{header.architecture}.{key}")
+
+
+def _of_layer(header: Header, key: str, layer: int) -> int | None:
+    """A hyperparameter that is one number, or one for each layer."""
+    values = header.values.get(f"{header.architecture}.{key}")
+    if not isinstance(values, list):
+        return _number(header, key)
+    value = values[layer] if layer < len(values) else None
+    return value if isinstance(value, int) else None
+
+
+def _padded(cells: int) -> int:
+    return -(-cells // CELL_STEP) * CELL_STEP

@@ -42,6 +42,12 @@ def tensor_bytes(kind: str, shape: Sequence[int]) -> int:
     return prod(shape) // int(block_elements) * int(block_bytes)
 
 
+def row_bytes(kind: str, num_elements: int) -> int:
+    """Bytes of one row of a tensor, in whole blocks. Raises KeyError for an unknown type."""
+    block_elements, block_bytes = GGML_QUANT_SIZES[GGMLQuantizationType[kind]]
+    return -(-num_elements // int(block_elements)) * int(block_bytes)
+
+
 def format_parameters(count: int) -> str:
     """A parameter count in Ollama's format: 999, 12K, 134.52M, 8.0B, and 7B if it is exact."""
     if count < 1_000:

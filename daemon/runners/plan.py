@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 
-from ...quant.memory import CELL_STEP, MemoryNeed, kv_cache_bytes, weights_bytes
+from ...quant.memory import CELL_STEP, ContextShape, MemoryEstimate, estimate_memory, has_states
 from ..config import Settings
 from ..errors import Unsupported
 from ..options import Options
@@ -23,6 +23,7 @@ MIN_BATCH = 32  # rows
 HOST_CACHE_DIVISOR = 16  # the host cache may take one part of the memory in so many
 READ_DIVISOR = 6  # weights up to one part of the memory in so many are read instead of mapped
 TEXTS_PER_BATCH = 32  # sequences of an embedding context; for encoders they cost no memory
+MAX_SNAPSHOTS = 4  # states of a sequence that drafts can be rolled back to (GUIDE 4.4)
 LAST_POOLING = 3  # LLAMA_POOLING_TYPE_LAST: the last token's row is the vector (GUIDE 1.13)
 
 
@@ -31,7 +32,7 @@ class LoadPlan:
     """How a model is loaded, and what that is expected to take."""
 
     load: Load
-    need: MemoryNeed
+    need: MemoryEstimate
 
 
 def plan_load(info: ModelInfo, options: Options, settings: Settings, machine: Machine) -> LoadPlan:
@@ -88,9 +89,17 @@ def plan_embedding(
 
 
 def _planned(info: ModelInfo, load: Load) -> LoadPlan:
-    kv_bytes = kv_cache_bytes(info.header, cells=load.cells, kv_type=load.kv_type)
-    drafter_bytes = info.drafter_bytes if load.draft else 0
-    return LoadPlan(load, MemoryNeed(weights_bytes(info.header), kv_bytes, drafter_bytes))
+    drafts = not load.embedding and load.speculation != 0
+    released = -(-load.slots // 2) if has_states(info.header) and not load.embedding else 0
+    shape = ContextShape(
+        load.cells,
+        load.slots + released,  # as the runner makes its context (llama/context.py, num_seqs)
+        load.batch,
+        load.kv_type,
+        min(MAX_SNAPSHOTS, load.batch - 2) if drafts else 0,
+    )
+    need = estimate_memory(info.header, shape)
+    return LoadPlan(load, replace(need, drafter_bytes=info.drafter_bytes if load.draft else 0))
 
 
 def _refuse_adapter(info: ModelInfo) -> None:
