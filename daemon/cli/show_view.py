@@ -26,8 +26,8 @@ def render(shown: Json, verbose: bool) -> str:
     if verbose:
         sections += [("Metadata", _metadata(shown)), ("Tensors", _tensors(shown))]
     sections += [
-        ("System", _first(shown.get("system"), SYSTEM_LINES)),
-        ("License", _first(shown.get("license"), LICENSE_LINES)),
+        ("System", _first(shown.get("system"))),
+        ("License", _first(shown.get("license"))),
     ]
     return "\n\n".join(_section(title, rows) for title, rows in sections if rows)
 
