@@ -48,13 +48,13 @@ class Blobs:
     def add_bytes(self, data: bytes) -> Blob:
         with self.partial() as partial:
             partial.write(data)
-            return self.keep(partial)
+            return self.commit(partial)
 
     def partial(self) -> Partial:
-        """A blob in the making: write to it, then `keep` it."""
+        """A blob in the making: write to it, then `commit` it."""
         return Partial(self.root)
 
-    def keep(self, partial: Partial, *, expect: str | None = None) -> Blob:
+    def commit(self, partial: Partial, *, expect: str | None = None) -> Blob:
         """Makes the finished `partial` a blob; raises DigestMismatch if it is not `expect`."""
         blob = Blob(partial.digest, partial.size_bytes)
         if expect is not None and self.path(expect) != self.path(blob.digest):

@@ -178,11 +178,11 @@ class Repl:
             raise UsageError(f"/set think takes nothing or one of {', '.join(THINK_LEVELS)}")
         self._change(think=level or True)
 
-    def _change(self, **fields: Any) -> None:
-        self._session = replace(self._session, **fields)
+    def _change(self, **changes: Any) -> None:
+        self._session = replace(self._session, **changes)
 
-    def _change_view(self, **fields: bool) -> None:
-        self._view = replace(self._view, **fields)
+    def _change_view(self, **changes: bool) -> None:
+        self._view = replace(self._view, **changes)
 
     def _show(self, part: str) -> None:
         if part != "info" and part not in PARTS:
