@@ -20,13 +20,12 @@ from .api.error_table import ErrorTable
 from .api.guard import Handler, Origins, build_guard, cross_origin
 from .api.ollama import blobs, completions, create, embed, library
 from .api.ollama.errors import ERRORS as OLLAMA_ERRORS
-from .api.ollama.wire import MAX_BODY
 from .api.state import APP_STATE, AppState
 from .api.streaming import Lines
 from .config import Settings
 from .errors import ConfigError
 from .metrics import Metrics
-from .notify import Notifier
+from .notify import notify
 from .runners.machine import Machine, read_machine
 from .runners.model_info import ModelIndex
 from .runners.pool import AUTO_MAX_LOADED, MEMORY_SHARE, PoolLimits, RunnerPool
@@ -57,7 +56,6 @@ def build_app(
         ],
     )
     app[APP_STATE] = AppState(settings, ModelIndex(store), pool, Metrics(pool), machine)
-    app[MAX_BODY] = MAX_BODY_BYTES
     app.router.add_get("/", library.root)
     app.router.add_get("/metrics", library.metrics)
     app.router.add_get("/api/version", library.version)
@@ -179,14 +177,14 @@ async def serve(settings: Settings, pull: str | None, follow: Follow) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    notifier = Notifier(os.environ.get("NOTIFY_SOCKET"))
+    manager = os.environ.get("NOTIFY_SOCKET")
     if pull and not await _completes(ensure(Store(settings.models), pull, follow), stop):
         return
     async with running(settings) as url:
         print(_greeting(url, pull), flush=True)
-        notifier.ready()
+        notify(manager, "READY=1")
         await stop.wait()
-        notifier.stopping()
+        notify(manager, "STOPPING=1")
 
 
 async def _completes(work: Coroutine[object, object, None], stop: asyncio.Event) -> bool:

@@ -48,13 +48,13 @@ class Blobs:
     def add_bytes(self, data: bytes) -> Blob:
         with self.partial() as partial:
             partial.write(data)
-            return self.keep(partial)
+            return self.commit(partial)
 
     def partial(self) -> Partial:
-        """A new file: write to it, then `keep` it as a blob."""
+        """A new file: write to it, then `commit` it as a blob."""
         return Partial(self.root)
 
-    def keep(self, partial: Partial, *, expect: str | None = None) -> Blob:
+    def commit(self, partial: Partial, *, expect: str | None = None) -> Blob:
         """Stores the complete `partial` as a blob; raises DigestMismatch if it is not `expect`."""
         blob = Blob(partial.digest, partial.size_bytes)
         if expect is not None and self.path(expect) != self.path(blob.digest):

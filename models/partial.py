@@ -9,7 +9,6 @@ import hashlib
 import os
 import secrets
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO, Self
 
 from .lock import abandoned
@@ -56,12 +55,7 @@ class Partial:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

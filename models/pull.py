@@ -151,7 +151,7 @@ def _install(store: Store, entry: CatalogEntry, fetched: Fetched) -> int:
     layers = _layers(store, entry)
     blob = store.blobs.add_bytes(dump_config(config, layers))
     for partial in fetched.values():
-        store.blobs.keep(partial)
+        store.blobs.commit(partial)
     return store.write(entry.name, Manifest(blob.layer(media.CONFIG_TYPE), layers))
 
 

@@ -17,7 +17,7 @@ def add_file(store: Store, path: Path) -> Blob:
     """A copy of the file as a blob; large files are never in memory as a whole."""
     with store.blobs.partial() as partial, path.open("rb") as source:
         copy(source, partial)
-        return store.blobs.keep(partial)
+        return store.blobs.commit(partial)
 
 
 def import_gguf(

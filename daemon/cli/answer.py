@@ -11,7 +11,12 @@ from . import humanize
 from .client import Json
 
 DIM, PLAIN = "\x1b[2m", "\x1b[0m"
-VALUE_COLUMN = 22
+VALUE_COLUMN = 22  # of the footer
+FOOTER = (
+    *("total_duration", "load_duration"),
+    *("prompt_eval_count", "prompt_eval_duration", "prompt_eval_rate"),
+    *("eval_count", "eval_duration", "eval_rate"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,28 +138,18 @@ def _width(text: str) -> int:
 
 def footer(metrics: Json) -> str:
     """The lines of `--verbose`: a label, and its value from column 23."""
-    prompt, answer = _count(metrics, "prompt_eval_count"), _count(metrics, "eval_count")
-    rows = (
-        ("total duration:", _duration(metrics, "total_duration")),
-        ("load duration:", _duration(metrics, "load_duration")),
-        ("prompt eval count:", prompt),
-        ("prompt eval duration:", _duration(metrics, "prompt_eval_duration")),
-        ("prompt eval rate:", _rate(metrics, "prompt_eval")),
-        ("eval count:", answer),
-        ("eval duration:", _duration(metrics, "eval_duration")),
-        ("eval rate:", _rate(metrics, "eval")),
-    )
+    rows = ((name.replace("_", " ") + ":", _figure(metrics, name)) for name in FOOTER)
     return "\n".join(f"{label:{VALUE_COLUMN}}{value}" for label, value in rows if value)
 
 
-def _duration(metrics: Json, name: str) -> str:
-    return humanize.go_duration(metrics[name]) if metrics.get(name) else ""
-
-
-def _count(metrics: Json, name: str) -> str:
-    return f"{metrics[name]} token(s)" if metrics.get(name) else ""
-
-
-def _rate(metrics: Json, what: str) -> str:
-    tokens, nanoseconds = metrics.get(f"{what}_count"), metrics.get(f"{what}_duration")
-    return f"{tokens / nanoseconds * 1e9:.2f} tokens/s" if tokens and nanoseconds else ""
+def _figure(metrics: Json, name: str) -> str:
+    """A count, duration or rate with its unit; empty if it is missing or 0."""
+    phase, _, kind = name.rpartition("_")
+    tokens, duration_ns = metrics.get(f"{phase}_count"), metrics.get(f"{phase}_duration")
+    if kind == "count":
+        return f"{tokens} token(s)" if tokens else ""
+    if not duration_ns:
+        return ""
+    if kind == "duration":
+        return humanize.go_duration(duration_ns)
+    return f"{tokens / duration_ns * 1e9:.2f} tokens/s" if tokens else ""

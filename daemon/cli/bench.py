@@ -110,15 +110,10 @@ def summarise(row: Sequence[BenchCell], runs: Sequence[Sequence[BenchRun]]) -> l
     results = []
     for i, cell in enumerate(row):
         own = [run[i] for run in runs]
-        drafted = sum(each.drafted for each in own)
-        results.append(
-            BenchResult(
-                cell,
-                median(each.tokens_per_s for each in own),
-                median(run[i].tokens_per_s / run[0].tokens_per_s for run in runs),
-                sum(each.accepted for each in own) / drafted if drafted else None,
-            )
-        )
+        speed = median(run.tokens_per_s for run in own)
+        ratio = median(run[i].tokens_per_s / run[0].tokens_per_s for run in runs)
+        accepted, drafted = sum(run.accepted for run in own), sum(run.drafted for run in own)
+        results.append(BenchResult(cell, speed, ratio, accepted / drafted if drafted else None))
     return results
 
 

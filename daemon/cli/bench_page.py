@@ -40,14 +40,11 @@ def _plot(row: Sequence[BenchResult]) -> str:
     cell, most = row[0].cell, max(1.0, *(result.ratio for result in row))
     scale = (WIDTH - LABEL - 130) / most
     height = len(row) * (BAR + GAP) + GAP
-    marks = [
-        f'<line x1="{LABEL + scale:.1f}" x2="{LABEL + scale:.1f}" y2="{height}" stroke="#aaa"/>'
-    ]
+    x = f"{LABEL + scale:.1f}"
+    marks = [f'<line x1="{x}" x2="{x}" y2="{height}" stroke="#aaa"/>']
     for i, result in enumerate(row):
-        y = GAP + i * (BAR + GAP)
-        mode = result.cell.mode
+        y, length, mode = GAP + i * (BAR + GAP), result.ratio * scale, result.cell.mode
         colour = COLOURS.get(mode, FIXED_COLOUR)
-        length = result.ratio * scale
         marks.append(
             f'<text x="{LABEL - 8}" y="{y + 12}" text-anchor="end">{mode_label(mode)}</text>'
             f'<rect x="{LABEL}" y="{y}" width="{length:.1f}" height="{BAR}" fill="{colour}"/>'

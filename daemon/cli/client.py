@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
@@ -44,12 +43,7 @@ class Client:
         )
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def close(self) -> None:
@@ -78,9 +72,8 @@ class Client:
 
     async def upload(self, path: str, chunks: AsyncIterator[bytes], size_bytes: int) -> None:
         """Sends the chunks, `size_bytes` in all."""
-        async with self._open(
-            "POST", path, data=chunks, headers={"Content-Length": f"{size_bytes}"}
-        ):
+        headers = {"Content-Length": f"{size_bytes}"}
+        async with self._open("POST", path, data=chunks, headers=headers):
             return
 
     async def stream(self, path: str, body: Mapping[str, object]) -> AsyncGenerator[Json, None]:

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import Concatenate, ParamSpec
+
+import click
 
 from ..config import Settings
 from .client import Client
 
+P = ParamSpec("P")
 
-def run_with_client(host: str | None, work: Callable[[Client], Awaitable[None]]) -> None:
-    """Runs a coroutine with a client for the daemon at `host`, or at the configured address."""
 
-    async def connected() -> None:
-        async with Client(Settings.load(host=host).base_url) as client:
-            await work(client)
+def with_client(command: Callable[Concatenate[Client, P], Awaitable[None]]) -> Callable[P, None]:
+    """Runs a coroutine as a click command, with a client for the daemon that `--host` names."""
 
-    asyncio.run(connected())
+    @click.pass_obj
+    @wraps(command)
+    def run(address: str | None, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        async def connected() -> None:
+            async with Client(Settings.load(host=address).base_url) as client:
+                await command(client, *args, **kwargs)
+
+        asyncio.run(connected())
+
+    return run

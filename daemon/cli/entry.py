@@ -14,7 +14,7 @@ import click
 from ..config import Settings
 from ..errors import ConfigError, OutriderError
 from .client import Client
-from .connect import run_with_client
+from .connect import with_client
 from .model_commands import cp, create, list_loaded, list_stored, pull, rm, show, stop
 from .run import run
 from .serve import serve
@@ -40,7 +40,7 @@ def commands(ctx: click.Context, host: str | None, show_version: bool) -> None:
     """Run language models on this machine."""
     ctx.obj = host
     if show_version:
-        run_with_client(host, _print_version)
+        _print_version()
         ctx.exit()
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
@@ -79,7 +79,13 @@ def exit_code(args: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:  # the outermost guard: no traceback reaches the user
-        return _fail_unexpectedly(error)
+        with suppress(ConfigError):
+            if Settings.load().debug:
+                traceback.print_exception(error)
+        return _fail(
+            f"unexpected {type(error).__name__}: {error}: please report this; "
+            "run with OUTRIDER_DEBUG=1 for the traceback"
+        )
     return 0
 
 
@@ -88,17 +94,8 @@ def _fail(text: str, code: int = 1) -> int:
     return code
 
 
-def _fail_unexpectedly(error: Exception) -> int:
-    with suppress(ConfigError):
-        if Settings.load().debug:
-            traceback.print_exception(error)
-    return _fail(
-        f"unexpected {type(error).__name__}: {error}: please report this; "
-        "run with OUTRIDER_DEBUG=1 for the traceback"
-    )
-
-
-async def _print_version(client: Client) -> None:
+@with_client
+async def _print_version(client: Client, /) -> None:
     own = version("outrider")
     click.echo(f"outrider version is {own}")
     try:

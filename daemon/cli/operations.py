@@ -16,8 +16,7 @@ from .upload import Upload
 
 async def pull(client: Client, model: str, insecure: bool = False) -> None:
     """Fetches the model from its registry, with its progress on stderr."""
-    lines = client.stream("/api/pull", {"model": model, "insecure": insecure})
-    await progress.follow(lines)
+    await progress.follow(client.stream("/api/pull", {"model": model, "insecure": insecure}))
 
 
 async def create(client: Client, plan: CreatePlan) -> None:
@@ -50,8 +49,8 @@ async def load(client: Client, session: ChatSession) -> None:
     """Loads the model into memory, so that the first answer does not wait for it."""
     notice = f"Loading {session.model}..." if sys.stderr.isatty() else ""
     keep_alive = {} if session.keep_alive is None else {"keep_alive": session.keep_alive}
-    options = dict(session.options)
-    body = {"model": session.model, "options": options, "stream": False, **keep_alive}
+    model, options = session.model, dict(session.options)
+    body = {"model": model, "options": options, "stream": False, **keep_alive}
     print(notice, end="", file=sys.stderr, flush=True)
     try:
         await client.post("/api/generate", body)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import shlex
 import sys
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields, replace
-from typing import Any, TextIO, TypeVar
+from typing import Any, TextIO
 
 from ..errors import OutriderError
 from ..options import Options
@@ -67,8 +67,6 @@ Ctrl-L   Clear the screen
 """,
 }
 
-Result = TypeVar("Result")
-
 
 class UsageError(OutriderError):
     """A command at the prompt is unknown or has invalid arguments."""
@@ -103,15 +101,15 @@ class Repl:
         }
         self._settings: dict[str, Callable[[str], None]] = {
             "parameter": self._set_parameter,
-            "system": self._set_system,
+            "system": lambda text: self._change(system=text),
             "format": self._set_format,
-            "noformat": self._set_field(format=None),
+            "noformat": lambda _: self._change(format=None),
             "think": self._set_think,
-            "nothink": self._set_field(think=False),
-            "verbose": self._set_view(verbose=True),
-            "quiet": self._set_view(verbose=False),
-            "wordwrap": self._set_view(word_wrap=True),
-            "nowordwrap": self._set_view(word_wrap=False),
+            "nothink": lambda _: self._change(think=False),
+            "verbose": lambda _: self._change_view(verbose=True),
+            "quiet": lambda _: self._change_view(verbose=False),
+            "wordwrap": lambda _: self._change_view(word_wrap=True),
+            "nowordwrap": lambda _: self._change_view(word_wrap=False),
             "history": lambda _: history.set_recording(True),
             "nohistory": lambda _: history.set_recording(False),
         }
@@ -149,8 +147,8 @@ class Repl:
         """Streams an answer. Ctrl-C keeps the part received so far; a failed answer is dropped."""
         asked = self._session.with_message("user", text)
         answer = AnswerView(self._out, self._view)
-        with suppress(KeyboardInterrupt):
-            self._run(operations.chat(self._client, asked, answer))
+        with suppress(KeyboardInterrupt):  # Ctrl-C cancels the coroutine, which ends its connection
+            self._runner.run(operations.chat(self._client, asked, answer))
         if answer.content:
             self._session = asked.with_message("assistant", answer.content)
         if self._view.verbose and answer.metrics:
@@ -168,45 +166,30 @@ class Repl:
             name, *values = shlex.split(text)
         except ValueError:
             raise UsageError("write it as /set parameter NAME VALUE") from None
-        option = {name: parameter(name, values)}
-        self._session = replace(self._session, options={**self._session.options, **option})
-
-    def _set_system(self, text: str) -> None:
-        self._session = replace(self._session, system=text)
+        self._change(options={**self._session.options, name: parameter(name, values)})
 
     def _set_format(self, value: str) -> None:
         if value != "json":
             raise UsageError("write it as /set format json")
-        self._session = replace(self._session, format=value)
+        self._change(format=value)
 
     def _set_think(self, level: str) -> None:
         if level and level not in THINK_LEVELS:
             raise UsageError(f"/set think takes nothing or one of {', '.join(THINK_LEVELS)}")
-        self._session = replace(self._session, think=level or True)
+        self._change(think=level or True)
 
-    def _set_field(self, **choice: str | bool | None) -> Callable[[str], None]:
-        """A /set command without a value that changes the session."""
+    def _change(self, **changes: Any) -> None:
+        self._session = replace(self._session, **changes)
 
-        def command(_: str) -> None:
-            self._session = replace(self._session, **choice)  # type: ignore[arg-type]
-
-        return command
-
-    def _set_view(self, **choice: bool) -> Callable[[str], None]:
-        """A /set command without a value that changes the view."""
-
-        def command(_: str) -> None:
-            self._view = replace(self._view, **choice)
-
-        return command
+    def _change_view(self, **changes: bool) -> None:
+        self._view = replace(self._view, **changes)
 
     def _show(self, part: str) -> None:
         if part != "info" and part not in PARTS:
             raise UsageError(f"/show takes one of info, {', '.join(PARTS)}")
-        shown = self._run(self._client.post("/api/show", {"model": self._session.model}))
-        self._print(
-            show_view.render(shown, verbose=False) if part == "info" else self._part(shown, part)
-        )
+        shown = self._runner.run(self._client.post("/api/show", {"model": self._session.model}))
+        text = self._part(shown, part) if part != "info" else show_view.render(shown, verbose=False)
+        self._print(text)
 
     def _part(self, shown: Json, part: str) -> str:
         text = str(shown.get(part) or "").rstrip()
@@ -221,11 +204,11 @@ class Repl:
         if not model or " " in model:
             raise UsageError("/load takes the name of a model")
         fresh = replace(self._session, model=model, messages=())
-        self._run(operations.load(self._client, fresh))
+        self._runner.run(operations.load(self._client, fresh))
         self._session = fresh
 
     def _clear(self, _: str) -> None:
-        self._session = replace(self._session, messages=())
+        self._change(messages=())
         self._print("The conversation is cleared.")
 
     def _help(self, topic: str) -> None:
@@ -235,11 +218,6 @@ class Repl:
 
     def _leave(self, _: str) -> None:
         self._open = False
-
-    def _run(self, work: Coroutine[Any, Any, Result]) -> Result:
-        """Runs a coroutine. Ctrl-C cancels it, which closes its connection, and raises
-        KeyboardInterrupt."""
-        return self._runner.run(work)
 
     def _print(self, text: str) -> None:
         print(text, file=self._out, flush=True)

@@ -13,15 +13,11 @@ from ..config import Settings
 from . import history, operations, repl
 from .answer import AnswerView, ViewOptions, footer
 from .client import Client
-from .connect import run_with_client
+from .connect import with_client
 from .parameter_types import ThinkCommand, keep_alive, schema_or_json, with_stdin
 from .session import ChatSession
 
-THINK: dict[str, bool | str] = {
-    "true": True,
-    "false": False,
-    **{level: level for level in repl.THINK_LEVELS},
-}
+THINK: dict[str, bool | str] = {"true": True, "false": False, **{x: x for x in repl.THINK_LEVELS}}
 
 
 @click.command(cls=ThinkCommand)
@@ -82,15 +78,11 @@ def run(
         _converse(address, session, view, insecure, path)
     else:
         text = with_stdin(" ".join(prompt))
-        run_with_client(address, lambda client: _answer_once(client, session, text, view, insecure))
+        _answer_once(session, text, view, insecure)
 
 
 def _converse(
-    host: str | None,
-    session: ChatSession,
-    view: ViewOptions,
-    insecure: bool,
-    path: Path | None,
+    host: str | None, session: ChatSession, view: ViewOptions, insecure: bool, path: Path | None
 ) -> None:
     with asyncio.Runner() as runner:
         client = runner.run(Client(Settings.load(host=host).base_url).__aenter__())
@@ -108,8 +100,9 @@ async def _prepare(client: Client, session: ChatSession, insecure: bool) -> None
     await operations.load(client, session)
 
 
+@with_client
 async def _answer_once(
-    client: Client, session: ChatSession, text: str, view: ViewOptions, insecure: bool
+    client: Client, /, session: ChatSession, text: str, view: ViewOptions, insecure: bool
 ) -> None:
     """Writes one answer to stdout; an empty prompt only loads the model."""
     if not text:

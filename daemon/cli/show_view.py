@@ -8,8 +8,7 @@ from . import humanize, table
 from .client import Json
 
 INDENT = "  "
-LICENSE_LINES = 2
-SYSTEM_LINES = 2
+TEXT_LINES = 2  # of the system text and of the license
 SHOWN_ITEMS = 3  # of a list in the metadata
 
 Rows = Sequence[Sequence[str]]
@@ -27,8 +26,8 @@ def render(shown: Json, verbose: bool) -> str:
     if verbose:
         sections += [("Metadata", _metadata(shown)), ("Tensors", _tensors(shown))]
     sections += [
-        ("System", _first(shown.get("system"), SYSTEM_LINES)),
-        ("License", _first(shown.get("license"), LICENSE_LINES)),
+        ("System", _first(shown.get("system"))),
+        ("License", _first(shown.get("license"))),
     ]
     return "\n\n".join(_section(title, rows) for title, rows in sections if rows)
 
@@ -41,10 +40,9 @@ def _section(title: str, rows: Rows) -> str:
 def _model(shown: Json) -> Rows:
     details, info = shown.get("details") or {}, shown.get("model_info") or {}
     architecture = info.get("general.architecture") or details.get("family")
-    parameters = info.get("general.parameter_count")
     rows = (
         ("architecture", architecture),
-        ("parameters", humanize.count(parameters) if parameters else _known_size(details)),
+        ("parameters", _count(info) or details.get("parameter_size")),
         ("context length", info.get(f"{architecture}.context_length")),
         ("embedding length", info.get(f"{architecture}.embedding_length")),
         ("quantization", details.get("quantization_level")),
@@ -53,16 +51,16 @@ def _model(shown: Json) -> Rows:
     return _filled(rows)
 
 
-def _known_size(details: Json) -> str:
-    return str(details.get("parameter_size") or "")
+def _count(info: Json) -> str:
+    parameters = info.get("general.parameter_count")
+    return humanize.count(parameters) if parameters else ""
 
 
 def _projector(info: Json) -> Rows:
     architecture = info.get("general.architecture")
-    parameters = info.get("general.parameter_count")
     rows = (
         ("architecture", architecture),
-        ("parameters", humanize.count(parameters) if parameters else ""),
+        ("parameters", _count(info)),
         ("embedding length", info.get(f"{architecture}.vision.embedding_length")),
         ("dimensions", info.get(f"{architecture}.vision.projection_dim")),
     )
@@ -99,8 +97,8 @@ def _tensors(shown: Json) -> Rows:
     ]
 
 
-def _first(text: object, limit: int) -> Rows:
+def _first(text: object) -> Rows:
     """The first lines that are not empty, and "..." if there are more."""
     lines = [line.strip() for line in str(text or "").splitlines() if line.strip()]
-    more = ["..."] if len(lines) > limit else []
-    return [(line,) for line in [*lines[:limit], *more]]
+    more = ["..."] if len(lines) > TEXT_LINES else []
+    return [(line,) for line in [*lines[:TEXT_LINES], *more]]

@@ -13,7 +13,7 @@ from . import bench_page, progress
 from . import verify as verification
 from .bench_prompts import speculation_of
 from .client import Client, DaemonError
-from .connect import run_with_client
+from .connect import with_client
 from .parameter_types import NumberList
 
 NUMBERS = NumberList()
@@ -21,25 +21,21 @@ NUMBERS = NumberList()
 
 @click.command()
 @click.argument("model")
-@click.pass_obj
-def verify(address: str | None, /, model: str) -> None:
+@with_client
+async def verify(client: Client, /, model: str) -> None:
     """Compare MODEL's text with and without speculative decoding."""
-
-    async def work(client: Client) -> None:
-        drafters = (await speculation_of(client, model))["drafters"]
-        click.echo(f"{model}, drafted by {' and '.join(drafters)}:")
-        outcomes: list[verification.Outcome] = []
-        for kind, temperature in verification.cases():
-            for outcome in await verification.verify(client, model, kind, temperature):
-                click.echo(str(outcome))
-                outcomes.append(outcome)
-        click.echo(verification.sentence(outcomes))
-        if any(o.difference and not o.difference.is_near_tie for o in outcomes):
-            raise DaemonError(
-                f"speculative decoding changes the text of {model}; please report the lines above"
-            )
-
-    run_with_client(address, work)
+    drafters = (await speculation_of(client, model))["drafters"]
+    click.echo(f"{model}, drafted by {' and '.join(drafters)}:")
+    outcomes: list[verification.Outcome] = []
+    for kind, temperature in verification.cases():
+        for outcome in await verification.verify(client, model, kind, temperature):
+            click.echo(str(outcome))
+            outcomes.append(outcome)
+    click.echo(verification.sentence(outcomes))
+    if any(o.difference and not o.difference.is_near_tie for o in outcomes):
+        raise DaemonError(
+            f"speculative decoding changes the text of {model}; please report the lines above"
+        )
 
 
 @click.command()
@@ -53,9 +49,9 @@ def verify(address: str | None, /, model: str) -> None:
 @click.option(
     "--html", type=click.Path(path_type=Path, dir_okay=False), help="The file for the plots."
 )
-@click.pass_obj
-def bench(
-    address: str | None,
+@with_client
+async def bench(
+    client: Client,
     /,
     model: str,
     streams: Sequence[float],
@@ -67,26 +63,20 @@ def bench(
     """Measure the speed of MODEL with and without speculative decoding."""
     page = html or Path(f"outrider-bench-{model.replace(':', '-').replace('/', '-')}.html")
     numbers = [int(number) for number in streams if number >= 1]
-
-    async def work(client: Client) -> None:
-        names = " and ".join((await speculation_of(client, model))["drafters"])
-        click.echo(f"{model}, drafted by {names}; ratios to plain decoding, and acceptance rates")
-        click.echo(bench_runs.header())
-        results = []
-        for row in bench_runs.rows(numbers, temperatures):
-            measured = []
-            for run in range(runs + 1):  # the first run fills the prefix cache
-                measured.append(
-                    [await bench_runs.measure(client, model, c, num_predict) for c in row]
-                )
-                _progress(f"{row[0].kind}: run {run} of {runs}")
-            results.append(bench_runs.summarise(row, measured[1:]))
-            _progress("")
-            click.echo(bench_runs.line(results[-1]))
-            page.write_text(bench_page.render(model, names, results), encoding="utf-8")
-        click.echo(f"plots: {page}")
-
-    run_with_client(address, work)
+    names = " and ".join((await speculation_of(client, model))["drafters"])
+    click.echo(f"{model}, drafted by {names}; ratios to plain decoding, and acceptance rates")
+    click.echo(bench_runs.header())
+    results = []
+    for row in bench_runs.rows(numbers, temperatures):
+        measured = []
+        for run in range(runs + 1):  # the first run fills the prefix cache
+            measured.append([await bench_runs.measure(client, model, c, num_predict) for c in row])
+            _progress(f"{row[0].kind}: run {run} of {runs}")
+        results.append(bench_runs.summarise(row, measured[1:]))
+        _progress("")
+        click.echo(bench_runs.line(results[-1]))
+        page.write_text(bench_page.render(model, names, results), encoding="utf-8")
+    click.echo(f"plots: {page}")
 
 
 def _progress(text: str) -> None:

@@ -58,8 +58,8 @@ class Upload:
 
     async def _send(self) -> AsyncGenerator[Json, None]:
         path = f"/api/blobs/{self.digest}"
-        sending = self._client.upload(path, self._counted(), self._total_bytes)
-        task = asyncio.create_task(sending)
+        upload = self._client.upload(path, self._counted(), self._total_bytes)
+        task = asyncio.create_task(upload)
         try:
             while not task.done():
                 yield self._line("uploading", self._sent_bytes)

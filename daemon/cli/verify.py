@@ -35,6 +35,10 @@ class Choice:
             return False
         return abs(self.plain_logprob - self.speculative_logprob) <= NEAR_LOGPROB
 
+    def __str__(self) -> str:
+        plain, speculative = _figure(self.plain_logprob), _figure(self.speculative_logprob)
+        return f"{self.piece!r} (logprob {plain} plain, {speculative} speculative)"
+
 
 @dataclass(frozen=True, slots=True)
 class Difference:
@@ -52,13 +56,9 @@ class Difference:
     def __str__(self) -> str:
         kind = "near-tie" if self.is_near_tie else "DIFFERENT"
         return (
-            f"{kind} at token {self.position}: plain took {self._describe(self.plain)}, "
-            f"speculative took {self._describe(self.speculative)}"
+            f"{kind} at token {self.position}: plain took {self.plain}, "
+            f"speculative took {self.speculative}"
         )
-
-    def _describe(self, choice: Choice) -> str:
-        logprobs = (_figure(choice.plain_logprob), _figure(choice.speculative_logprob))
-        return f"{choice.piece!r} (logprob {logprobs[0]} plain, {logprobs[1]} speculative)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +87,8 @@ async def verify(client: Client, model: str, kind: str, temperature: float) -> l
         request = BenchRequest(model, kind, mode, temperature=temperature)
         speculative = await client.post("/api/chat", request.body(logprobs=TOP_LOGPROBS))
         drafted = (speculative.get("speculation") or {}).get("drafted", 0)
-        difference = first_difference(
-            plain.get("logprobs") or [], speculative.get("logprobs") or []
-        )
+        logprobs = (answer.get("logprobs") or [] for answer in (plain, speculative))
+        difference = first_difference(*logprobs)
         outcomes.append(Outcome(request, speculative.get("eval_count", 0), drafted, difference))
     return outcomes
 

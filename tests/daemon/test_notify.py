@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from outrider.daemon.notify import Notifier
+from outrider.daemon.notify import notify
 
 pytestmark = pytest.mark.unit
 
@@ -24,13 +24,12 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[so
 
 def test_states_arrive(manager: tuple[socket.socket, str]) -> None:
     bound, address = manager
-    notifier = Notifier(address)
-    assert notifier.ready()
-    assert notifier.stopping()
+    assert notify(address, "READY=1")
+    assert notify(address, "STOPPING=1")
     said = [bound.recv(100).decode() for _ in range(2)]
     assert said == ["READY=1", "STOPPING=1"]
 
 
 @pytest.mark.parametrize("address", [None, "", "/nowhere/notify", "@nobody-listens", "vsock:2:1"])
 def test_without_a_manager_nothing_is_delivered_and_nothing_raises(address: str | None) -> None:
-    assert Notifier(address).ready() is False
+    assert notify(address, "READY=1") is False

@@ -51,7 +51,7 @@ def test_copy_tells_its_progress(blobs: Blobs) -> None:
     chunks: list[int] = []
     with blobs.partial() as partial:
         copy(io.BytesIO(DATA), partial, chunks.append)
-        assert blobs.keep(partial, expect=DIGEST) == Blob(DIGEST, len(DATA))
+        assert blobs.commit(partial, expect=DIGEST) == Blob(DIGEST, len(DATA))
     assert sum(chunks) == len(DATA)
     assert len(chunks) > 1
 
@@ -60,7 +60,7 @@ def test_mismatch_keeps_nothing(blobs: Blobs) -> None:
     with blobs.partial() as partial:
         partial.write(DATA)
         with pytest.raises(DigestMismatch) as caught:
-            blobs.keep(partial, expect=OTHER)
+            blobs.commit(partial, expect=OTHER)
     assert str(caught.value) == f'digest mismatch, expected "{OTHER}", got "{DIGEST}"'
     assert list(blobs.root.iterdir()) == []
 
@@ -68,7 +68,7 @@ def test_mismatch_keeps_nothing(blobs: Blobs) -> None:
 def test_an_upper_case_expectation_is_met(blobs: Blobs) -> None:
     with blobs.partial() as partial:
         partial.write(DATA)
-        blobs.keep(partial, expect="sha256-" + DIGEST[7:].upper())
+        blobs.commit(partial, expect="sha256-" + DIGEST[7:].upper())
     assert blobs.has(DIGEST)
 
 

@@ -7,26 +7,10 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from aiohttp import web
-
 from ...chat.conversation import ToolCall
 from ...protocol import Logprob, SpeculationReport
-from ..completion import (
-    NOTHING,
-    Answer,
-    Completion,
-    Event,
-    Events,
-    Finished,
-    Loaded,
-    Output,
-    Rendered,
-    collect,
-    complete,
-)
-from ..state import AppState
-from ..streaming import NDJSON, Line, Lines, respond
-from .errors import ERRORS
+from ..completion import NOTHING, Answer, Event, Events, Finished, Loaded, Output, Rendered
+from ..streaming import Line, Lines
 
 Shape = Callable[[Output], Line]
 """The part of a line in which generate and chat differ."""
@@ -86,21 +70,6 @@ class AnswerWording:
             "speculation": _speculation(done.speculation_report),
         }
         return {key: value for key, value in metrics.items() if value}
-
-
-async def send(
-    request: web.Request,
-    state: AppState,
-    completion: Completion,
-    wording: AnswerWording,
-    *,
-    stream: bool,
-) -> web.StreamResponse:
-    """Answer line by line, or with one object; without a new text there is only one object."""
-    events = complete(state, completion)
-    if not stream or completion.prompt is None or completion.render_only:
-        return web.json_response(wording.whole(await collect(events)))
-    return await respond(request, wording.lines(events), NDJSON, ERRORS)
 
 
 def generate_shape(output: Output) -> Line:

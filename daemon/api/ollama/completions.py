@@ -10,11 +10,13 @@ from ...chat.conversation import Conversation, Message, RawPrompt, ToolCall
 from ...errors import BadRequest, NotFound, Unsupported
 from ...options import Options
 from ...runners.model_info import ModelInfo
-from ..completion import Completion
+from ..completion import Completion, collect, complete
 from ..request import answer_schema, build_conversation, missing_capability, refuse_images
-from ..state import APP_STATE, AppState
+from ..state import APP_STATE
+from ..streaming import NDJSON, respond
 from . import wire
-from .answer import AnswerWording, chat_shape, generate_shape, send
+from .answer import AnswerWording, chat_shape, generate_shape
+from .errors import ERRORS
 
 MAX_TOP_LOGPROBS = 20  # CONTRACT 1.2
 
@@ -23,42 +25,46 @@ async def generate(request: web.Request) -> web.StreamResponse:
     """POST /api/generate"""
     start_ns = time.monotonic_ns()
     body = await wire.read(request, wire.GenerateRequest)
-    state = request.app[APP_STATE]
     _check_logprobs(body)
     if not body.model:
         raise NotFound("model '' not found")
-    info = await state.model_index.find(body.model, f"model '{body.model}' not found")
+    info = await _find(request, body)
     wording = AnswerWording(body.model, generate_shape, shows_context=not body.raw)
     if not body.prompt and body.keep_alive == 0:
-        return await _unload(state, info, wording)
+        return await _unload(request, info, wording)
     if body.raw and (body.template or body.system or body.context):
         raise BadRequest("raw mode does not support template, system, or context")
-    _check_capabilities(info, body, "generate")
+    _check_capabilities(info, body, "generate", suffix=body.suffix)
     if body.template:
         raise Unsupported("a template in the request is not supported yet; leave it out")
     refuse_images(bool(body.images))
     prompt = _generate_prompt(info, body) if body.prompt else None
-    completion = _completion(info, body, prompt, start_ns)
-    return await send(request, state, completion, wording, stream=body.stream)
+    completion = _completion(info, body, prompt, start_ns, context=tuple(body.context))
+    return await _send(request, completion, wording, stream=body.stream)
 
 
 async def chat(request: web.Request) -> web.StreamResponse:
     """POST /api/chat"""
     start_ns = time.monotonic_ns()
     body = await wire.read(request, wire.ChatRequest)
-    state = request.app[APP_STATE]
     _check_logprobs(body)
     if not body.model:
         raise BadRequest("model is required")
-    info = await state.model_index.find(body.model, f"model '{body.model}' not found")
+    info = await _find(request, body)
     wording = AnswerWording(body.model, chat_shape)
     if not body.messages and body.keep_alive == 0:
-        return await _unload(state, info, wording)
-    _check_capabilities(info, body, "chat")
+        return await _unload(request, info, wording)
+    _check_capabilities(info, body, "chat", tools=bool(body.tools))
     refuse_images(any(message.images for message in body.messages))
-    prompt = _chat_prompt(info, body) if body.messages else None
+    messages = tuple(map(_message, body.messages))
+    prompt = build_conversation(info, messages, think=body.think) if messages else None
     completion = _completion(info, body, prompt, start_ns)
-    return await send(request, state, completion, wording, stream=body.stream)
+    return await _send(request, completion, wording, stream=body.stream)
+
+
+async def _find(request: web.Request, body: wire.CompletionFields) -> ModelInfo:
+    not_found = f"model '{body.model}' not found"
+    return await request.app[APP_STATE].model_index.find(body.model, not_found)
 
 
 def _check_logprobs(body: wire.CompletionFields) -> None:
@@ -67,10 +73,13 @@ def _check_logprobs(body: wire.CompletionFields) -> None:
 
 
 def _check_capabilities(
-    info: ModelInfo, body: wire.GenerateRequest | wire.ChatRequest, verb: str
+    info: ModelInfo,
+    body: wire.CompletionFields,
+    verb: str,
+    *,
+    suffix: str = "",
+    tools: bool = False,
 ) -> None:
-    suffix = body.suffix if isinstance(body, wire.GenerateRequest) else ""
-    tools = isinstance(body, wire.ChatRequest) and bool(body.tools)
     missing = missing_capability(info, think=body.think, suffix=suffix, tools=tools)
     if missing in ("insert", "tools"):
         raise BadRequest(f"{info.model.name.full} does not support {missing}")
@@ -79,23 +88,48 @@ def _check_capabilities(
         raise BadRequest(f'"{body.model}" does not support {lacking}')
 
 
-async def _unload(state: AppState, info: ModelInfo, wording: AnswerWording) -> web.StreamResponse:
-    await state.pool.unload(str(info.path))
+async def _unload(
+    request: web.Request, info: ModelInfo, wording: AnswerWording
+) -> web.StreamResponse:
+    await request.app[APP_STATE].pool.unload(str(info.path))
     return web.json_response(wording.ended("unload"))
+
+
+def _generate_prompt(info: ModelInfo, body: wire.GenerateRequest) -> Conversation | RawPrompt:
+    if body.raw:
+        return RawPrompt(body.prompt)
+    user = (Message("user", body.prompt),)
+    with_stored = not body.context
+    return build_conversation(
+        info, user, think=body.think, system=body.system, with_stored=with_stored
+    )
+
+
+def _message(message: wire.WireMessage) -> Message:
+    calls = ((call.id, call.function) for call in message.tool_calls)
+    return Message(
+        role=message.role.lower(),
+        content=message.content,
+        thinking=message.thinking,
+        tool_calls=tuple(ToolCall(f.name, f.arguments, call_id) for call_id, f in calls),
+        tool_name=message.tool_name,
+        tool_call_id=message.tool_call_id,
+    )
 
 
 def _completion(
     info: ModelInfo,
-    body: wire.GenerateRequest | wire.ChatRequest,
+    body: wire.CompletionFields,
     prompt: Conversation | RawPrompt | None,
     start_ns: int,
+    context: tuple[int, ...] = (),
 ) -> Completion:
     return Completion(
         info=info,
         prompt=prompt,
         options=Options.merge(info.model.params, body.options),
         start_ns=start_ns,
-        context=tuple(body.context) if isinstance(body, wire.GenerateRequest) else (),
+        context=context,
         schema=answer_schema(body.format) if prompt else "",
         truncate=body.truncate,
         shift=body.shift,
@@ -105,31 +139,11 @@ def _completion(
     )
 
 
-def _generate_prompt(info: ModelInfo, body: wire.GenerateRequest) -> Conversation | RawPrompt:
-    if body.raw:
-        return RawPrompt(body.prompt)
-    return build_conversation(
-        info,
-        (Message("user", body.prompt),),
-        think=body.think,
-        system=body.system,
-        with_stored=not body.context,
-    )
-
-
-def _chat_prompt(info: ModelInfo, body: wire.ChatRequest) -> Conversation:
-    return build_conversation(info, tuple(map(_message, body.messages)), think=body.think)
-
-
-def _message(message: wire.WireMessage) -> Message:
-    return Message(
-        role=message.role.lower(),
-        content=message.content,
-        thinking=message.thinking,
-        tool_calls=tuple(
-            ToolCall(call.function.name, call.function.arguments, call.id)
-            for call in message.tool_calls
-        ),
-        tool_name=message.tool_name,
-        tool_call_id=message.tool_call_id,
-    )
+async def _send(
+    request: web.Request, completion: Completion, wording: AnswerWording, *, stream: bool
+) -> web.StreamResponse:
+    """Answer line by line, or with one object; without a new text there is only one object."""
+    events = complete(request.app[APP_STATE], completion)
+    if not stream or completion.prompt is None or completion.render_only:
+        return web.json_response(wording.whole(await collect(events)))
+    return await respond(request, wording.lines(events), NDJSON, ERRORS)

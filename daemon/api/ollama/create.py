@@ -10,7 +10,6 @@ from aiohttp import web
 
 from ....models.create import CreateSpec, Files
 from ....models.create import create as make
-from ....models.errors import CreateRefused, InvalidDigest, InvalidName
 from ....models.manifest import check_digest
 from ....models.name import Name
 from ....models.store import Store
@@ -42,21 +41,19 @@ async def _lines(store: Store, order: CreateSpec) -> Lines:
         async with aclosing(make(store, order)) as statuses:
             async for status in statuses:
                 yield {"status": status}
-    except (CreateRefused, InvalidDigest) as error:
-        raise BadRequest(str(error)) from error
     except OSError as error:
         raise OutriderError(f"the model cannot be stored in {store.root}: {error}") from error
 
 
 def _order(body: wire.CreateRequest) -> CreateSpec:
-    """The request for `models.create`. Raises BadRequest."""
-    name = _name(body.model or body.name)
+    """The request for `models.create`. Raises BadRequest, InvalidName and InvalidDigest."""
+    name = Name.parse(body.target)
     _refuse_unsupported(body)
     if not (body.base or body.files):
         raise BadRequest("neither 'from' or 'files' was specified")
     return CreateSpec(
         name=name,
-        base=_name(body.base) if body.base else None,
+        base=Name.parse(body.base) if body.base else None,
         files=_files(body.files),
         draft_files=_files(body.draft_files),
         adapters=_files(body.adapters),
@@ -83,21 +80,11 @@ def _refuse_unsupported(body: wire.CreateRequest) -> None:
         raise BadRequest("info is not supported: the facts of a model come from its GGUF file")
 
 
-def _name(text: str) -> Name:
-    try:
-        return Name.parse(text)
-    except InvalidName as error:
-        raise BadRequest(str(error)) from None
-
-
 def _files(files: Files) -> Files:
-    """The same files. Raises BadRequest for a path that leaves its folder or a bad digest."""
+    """The same files. Raises BadRequest for a path that leaves its folder, and InvalidDigest."""
     for name, digest in files.items():
         path = PurePosixPath(name)
         if not name or path.is_absolute() or ".." in path.parts:
             raise BadRequest("file path must be relative")
-        try:
-            check_digest(digest)
-        except InvalidDigest as error:
-            raise BadRequest(str(error)) from None
+        check_digest(digest)
     return files

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ....models.errors import InvalidName, ModelError
+from ....models.errors import CreateRefused, DigestMismatch, InvalidDigest, InvalidName, ModelError
 from ....quant.gguf import GGUFError
 from ...errors import BadRequest, Busy, NotFound, OutriderError, TooLarge, Unsupported
 from ..error_table import ErrorTable
@@ -10,6 +10,9 @@ from ..error_table import ErrorTable
 ERRORS = ErrorTable(
     {
         BadRequest: 400,
+        CreateRefused: 400,
+        DigestMismatch: 400,
+        InvalidDigest: 400,
         InvalidName: 400,
         NotFound: 404,
         TooLarge: 413,

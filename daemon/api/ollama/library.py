@@ -69,7 +69,7 @@ async def ps(request: web.Request) -> web.Response:
 async def show(request: web.Request) -> web.Response:
     """POST /api/show"""
     body = await wire.read(request, wire.ShowRequest)
-    text = body.model or body.name
+    text = body.target
     if not text:
         raise BadRequest("model is required")
     state = request.app[APP_STATE]
@@ -94,7 +94,7 @@ async def copy(request: web.Request) -> web.Response:
 async def delete(request: web.Request) -> web.Response:
     """DELETE /api/delete"""
     body = await wire.read(request, wire.NameRequest)
-    text = body.model or body.name
+    text = body.target
     if not text:
         raise BadRequest("model is required")
     name = _name(text, f'name "{text}" is invalid')
@@ -108,7 +108,7 @@ async def delete(request: web.Request) -> web.Response:
 async def pull(request: web.Request) -> web.StreamResponse:
     """POST /api/pull"""
     body = await wire.read(request, wire.PullRequest)
-    name = _name(body.model or body.name, "invalid model name")
+    name = Name.parse(body.target)
     if body.insecure:
         raise BadRequest("insecure is not supported: models are fetched over HTTPS")
     lines = report(request.app[APP_STATE].model_index.store, name)
@@ -145,13 +145,13 @@ def _details(model: StoredModel, info: ModelInfo | None) -> Line:
     """The `details` object; the header of the weights fills in for the config."""
     config, header = model.config, info.header if info else None
     family = config.model_family or (header.architecture if header else "")
+    size = config.model_type or (format_parameters(header.parameter_count) if header else "")
     return {
         "parent_model": model.parent_model,
         "format": config.model_format or "gguf",
         "family": family,
         "families": list(config.model_families) if config.model_families else [family],
-        "parameter_size": config.model_type
-        or (format_parameters(header.parameter_count) if header else ""),
+        "parameter_size": size,
         "quantization_level": config.file_type or (header.quantisation if header else ""),
         **({"context_length": header.context_length} if header else {}),
         **({"embedding_length": header.embedding_length} if header else {}),
@@ -189,6 +189,7 @@ def _speculation(ready: Ready, stats: Stats) -> Line:
     """Drafts since the model was loaded; empty if it has no drafter and none was refused."""
     if not (ready.drafters or ready.refusal):
         return {}
+    speedup = stats.plain_ns / stats.speculated_ns if stats.speculated_ns else 1.0
     return {
         "speculation": {
             "drafters": list(ready.drafters),
@@ -196,15 +197,13 @@ def _speculation(ready: Ready, stats: Stats) -> Line:
             "drafted": stats.drafted_tokens,
             "accepted": stats.accepted_tokens,
             "mean_length": stats.drafted_tokens / stats.drafts if stats.drafts else 0.0,
-            "estimated_speedup": stats.plain_ns / stats.speculated_ns
-            if stats.speculated_ns
-            else 1.0,
+            "estimated_speedup": speedup,
         }
     }
 
 
 def _shown(info: ModelInfo, header: Header, system: str) -> Line:
-    model = info.model
+    model, tensors = info.model, header.tensors
     texts = {
         "license": "\n".join(model.licenses),
         "modelfile": render_modelfile(model),
@@ -219,19 +218,15 @@ def _shown(info: ModelInfo, header: Header, system: str) -> Line:
         **{key: text for key, text in texts.items() if text},
         "details": _details(model, info),
         "model_info": _model_info(header),
-        "tensors": [
-            {"name": t.name, "type": t.kind, "shape": list(t.shape)} for t in header.tensors
-        ],
+        "tensors": [{"name": t.name, "type": t.kind, "shape": list(t.shape)} for t in tensors],
         "capabilities": info.capabilities,
         "modified_at": model.modified_at.isoformat(),
     }
 
 
 def _model_info(header: Header) -> Line:
+    """The values of the header; a long array is null."""
     hidden = ("general.name", "tokenizer.chat_template")
-    values = {
-        key: None if isinstance(value, Array) else value
-        for key, value in header.values.items()
-        if key not in hidden
-    }
+    values = {k: None if isinstance(v, Array) else v for k, v in header.values.items()}
+    values = {key: value for key, value in values.items() if key not in hidden}
     return {**values, "general.parameter_count": header.parameter_count}

@@ -81,14 +81,19 @@ class WireMessage(WireModel):
     tool_call_id: str = ""
 
 
-class CompletionFields(WireModel):
-    """The fields that generate and chat share."""
+class RunFields(WireModel):
+    """The fields of every request that needs a loaded model."""
 
     model: str = ""
-    stream: bool = True
-    format: str | JsonObject = ""
     keep_alive: KeepAlive = None
     options: JsonObject = {}
+
+
+class CompletionFields(RunFields):
+    """The fields that generate and chat share."""
+
+    stream: bool = True
+    format: str | JsonObject = ""
     think: Think = None
     truncate: bool = True
     shift: bool = True
@@ -112,27 +117,31 @@ class ChatRequest(CompletionFields):
     tools: list[JsonObject] = []
 
 
-class EmbedRequest(WireModel):
-    model: str = ""
+class EmbedRequest(RunFields):
     input: Texts = []
     truncate: bool = True
     dimensions: int = 0  # 0: all that the model has
-    keep_alive: KeepAlive = None
-    options: JsonObject = {}
 
 
-class EmbeddingsRequest(WireModel):
+class EmbeddingsRequest(RunFields):
     """The older route, for one vector."""
 
-    model: str = ""
     prompt: str = ""
-    keep_alive: KeepAlive = None
-    options: JsonObject = {}
 
 
-class ShowRequest(WireModel):
+class NameRequest(WireModel):
+    """`name` is the old spelling of `model`."""
+
     model: str = ""
     name: str = ""
+
+    @property
+    def target(self) -> str:
+        """The name of the model."""
+        return self.model or self.name
+
+
+class ShowRequest(NameRequest):
     verbose: bool = False
     system: str = ""
     options: JsonObject = {}
@@ -143,23 +152,14 @@ class CopyRequest(WireModel):
     destination: str = ""
 
 
-class NameRequest(WireModel):
-    """`name` is the old spelling of `model`."""
-
-    model: str = ""
-    name: str = ""
-
-
 class PullRequest(NameRequest):
     insecure: bool = False  # plain HTTP, which is refused
     stream: bool = True
 
 
-class CreateRequest(WireModel):
-    """`name` and `quantization` are old spellings; files map names to digests."""
+class CreateRequest(NameRequest):
+    """`quantization` is the old spelling of `quantize`; files map names to digests."""
 
-    model: str = ""
-    name: str = ""
     base: str = Field("", alias="from")
     files: dict[str, str] = {}
     draft_files: dict[str, str] = {}
@@ -185,7 +185,7 @@ async def read(request: web.Request, kind: type[R]) -> R:
     try:
         body = (await request.read()).decode("utf-8", "replace").lstrip("\ufeff \t\r\n")
     except web.HTTPRequestEntityTooLarge:
-        limit = request.app.get(MAX_BODY, 0) >> 20
+        limit = request.client_max_size >> 20
         raise TooLarge(f"the request body is too large: at most {limit} MiB are read") from None
     if not body:
         raise BadRequest("missing request body")
@@ -197,9 +197,6 @@ async def read(request: web.Request, kind: type[R]) -> R:
         raise BadRequest(_explain(error)) from None
     except ValueError as error:
         raise BadRequest(f"invalid JSON: {error}") from None
-
-
-MAX_BODY = web.AppKey("max_body", int)
 
 
 def _parse(body: str) -> object:

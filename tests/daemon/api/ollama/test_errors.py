@@ -10,7 +10,13 @@ from outrider.daemon import errors, options
 from outrider.daemon.api.error_table import INTERNAL
 from outrider.daemon.api.ollama.errors import ERRORS
 from outrider.daemon.errors import OutriderError
-from outrider.models.errors import InvalidName, ModelError
+from outrider.models.errors import (
+    CreateRefused,
+    DigestMismatch,
+    InvalidDigest,
+    InvalidName,
+    ModelError,
+)
 from outrider.quant.gguf import GGUFError
 
 pytestmark = pytest.mark.unit
@@ -29,6 +35,8 @@ STATUSES: dict[type[Exception], int] = {
     errors.RunnerDied: 500,
     errors.DecodeFailed: 500,
     options.OptionError: 500,
+    CreateRefused: 400,
+    InvalidDigest: 400,
     InvalidName: 400,
     ModelError: 500,
     GGUFError: 500,
@@ -61,3 +69,8 @@ def test_the_text_of_any_other_exception_goes_to_the_log_alone(
 def test_no_class_is_forgotten() -> None:
     ours = {kind for kind in vars(errors).values() if isinstance(kind, type)}
     assert {kind for kind in ours if issubclass(kind, OutriderError)} <= STATUSES.keys()
+
+
+def test_a_wrong_digest_is_the_request_s_fault() -> None:
+    reply = ERRORS.explain(DigestMismatch("a", "b"), REQUEST)
+    assert (reply.status, reply.body) == (400, {"error": 'digest mismatch, expected "a", got "b"'})

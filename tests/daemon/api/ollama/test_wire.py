@@ -12,7 +12,6 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from outrider.daemon.api.ollama.errors import ERRORS
 from outrider.daemon.api.ollama.wire import (
-    MAX_BODY,
     ChatRequest,
     CompletionFields,
     GenerateRequest,
@@ -42,7 +41,6 @@ async def parse(request: web.Request) -> web.Response:
 @pytest.fixture
 async def client() -> AsyncIterator[TestClient[web.Request, web.Application]]:
     app = web.Application(client_max_size=LIMIT)
-    app[MAX_BODY] = LIMIT
     app.router.add_post("/{kind}", parse)
     async with TestClient(TestServer(app)) as running:
         yield running
