@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 
-from prometheus_client import (
-    CONTENT_TYPE_LATEST as CONTENT_TYPE_LATEST,
-)
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from .protocol import Done
@@ -32,7 +31,7 @@ TOTALS = {
     "plain_ns": ("outrider_plain_seconds", "Estimated decoding time without speculation", NS),
     "expected_ns": (
         "outrider_expected_decode_seconds",
-        "Decoding time by the step-cost estimates",
+        "Decoding time by estimated step costs",
         NS,
     ),
     "misjudged_ns": ("outrider_misjudged_decode_seconds", "Absolute error of these estimates", NS),
@@ -40,9 +39,9 @@ TOTALS = {
     "decoded_tokens": ("outrider_decoded_tokens", "Tokens that were sampled", 1),
 }
 LEVELS = {
-    "slots_busy": ("outrider_slots_busy", "Requests that are being decoded"),
-    "waiting": ("outrider_requests_waiting", "Requests that wait for a slot"),
-    "cells_used": ("outrider_kv_cells_used", "KV cells that hold a token"),
+    "slots_busy": ("outrider_slots_busy", "Requests that are being decoded", 1),
+    "waiting": ("outrider_requests_waiting", "Requests that wait for a slot", 1),
+    "cells_used": ("outrider_kv_cells_used", "KV cells that hold a token", 1),
 }
 
 
@@ -52,18 +51,13 @@ class Metrics:
     def __init__(self, pool: RunnerPool) -> None:
         self._registry = CollectorRegistry()
         self._registry.register(_Runners(pool))
-        label = ("model",)
+        labels, registry = ("model", "reason"), self._registry
         self._requests = Counter(
-            "outrider_requests",
-            "Answers by how they ended",
-            ("model", "reason"),
-            registry=self._registry,
+            "outrider_requests", "Answers by how they ended", labels, registry=registry
         )
-        self._queue_s = self._histogram("outrider_queue_seconds", "Wait for a slot", label)
-        self._first_s = self._histogram("outrider_prompt_seconds", "Slot to first token", label)
-
-    def _histogram(self, name: str, text: str, labels: Iterable[str]) -> Histogram:
-        return Histogram(name, text, labels, buckets=WAITS_S, registry=self._registry)
+        histogram = partial(Histogram, labelnames=["model"], buckets=WAITS_S, registry=registry)
+        self._queue_s = histogram("outrider_queue_seconds", "Wait for a slot")
+        self._first_s = histogram("outrider_prompt_seconds", "Slot to first token")
 
     def count(self, model: str, done: Done) -> None:
         """A request has ended."""
@@ -71,29 +65,25 @@ class Metrics:
         self._queue_s.labels(model).observe(done.queue_ns * NS)
         self._first_s.labels(model).observe(done.prompt_ns * NS)
 
-    def render(self) -> bytes:
-        """The text that Prometheus reads."""
-        return generate_latest(self._registry)
+    def render(self) -> tuple[bytes, str]:
+        """The text that Prometheus reads, and its content type."""
+        return generate_latest(self._registry), CONTENT_TYPE_LATEST
 
 
 class _Runners(Collector):
-    """What each loaded model's runner last said of itself."""
+    """The last statistics of the runner of each loaded model."""
 
     def __init__(self, pool: RunnerPool) -> None:
         self._pool = pool
 
     def collect(self) -> Iterator[Metric]:
         loaded_models = self._pool.loaded_models
-        for field, (name, text, factor) in TOTALS.items():
-            total = CounterMetricFamily(name, text, labels=("model",))
-            for model, value in _by_model(loaded_models, field).items():
-                total.add_metric((model,), value * factor)
-            yield total
-        for field, (name, text) in LEVELS.items():
-            level = GaugeMetricFamily(name, text, labels=("model",))
-            for model, value in _by_model(loaded_models, field).items():
-                level.add_metric((model,), value)
-            yield level
+        for family, table in ((CounterMetricFamily, TOTALS), (GaugeMetricFamily, LEVELS)):
+            for field, (name, text, factor) in table.items():
+                metric = family(name, text, labels=("model",))
+                for model, value in _by_model(loaded_models, field).items():
+                    metric.add_metric((model,), value * factor)
+                yield metric
 
 
 def _by_model(loaded_models: Iterable[LoadedModel], field: str) -> dict[str, float]:

@@ -1,19 +1,8 @@
-"""What can go wrong with a model on disk or on its way there.
-
-ModelError
-├── InvalidName       the text is not a model name
-├── InvalidDigest     the text is not a sha256 digest
-├── DigestMismatch    the bytes are not those that were promised
-├── ModelNotFound     no manifest of that name
-├── DamagedModel      the manifest is unreadable, or a blob is missing or of the wrong size
-├── PullFailed        the model could not be fetched; the store is as it was before
-├── InvalidModelfile  the text is not a Modelfile
-└── CreateRefused     no model can be made of what was named; the store is as it was before
-"""
+"""What can go wrong with a model on disk or on its way there?"""
 
 
 class ModelError(Exception):
-    """Base of everything that the models room raises on purpose."""
+    """Base of the expected errors of this folder."""
 
 
 class InvalidName(ModelError):
@@ -34,7 +23,7 @@ class DigestMismatch(ModelError):
 
 
 class ModelNotFound(ModelError):
-    """No model of that name is in the store; `name` is the text that was asked for."""
+    """No model of that name is in the store; `name` is the text of the request."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"model '{name}' not found")

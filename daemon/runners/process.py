@@ -15,23 +15,9 @@ from typing import Self
 
 import msgspec
 
+from .. import protocol
 from ..errors import LoadFailed, OutriderError, RunnerDied, revive
-from ..protocol import (
-    Cancel,
-    Delta,
-    Embed,
-    Embedded,
-    Failed,
-    FrameReader,
-    Load,
-    Loading,
-    Ready,
-    Stats,
-    Step,
-    Submit,
-    ToFront,
-    encode,
-)
+from ..protocol import Delta, Embed, Embedded, Failed, Load, Ready, Stats, Step, Submit, ToFront
 
 LOAD_STALL_S = 300.0  # CONTRACT 4, OLLAMA_LOAD_TIMEOUT
 EXIT_S = 5.0
@@ -59,7 +45,7 @@ log = logging.getLogger(__name__)
 
 
 class ResponseQueue:
-    """What the runner says about one request."""
+    """The messages of the runner about one request."""
 
     def __init__(self) -> None:
         self._queue: asyncio.Queue[Delta | Embedded | OutriderError] = asyncio.Queue()
@@ -138,10 +124,7 @@ class RunnerProcess:
         return self._process.pid
 
     async def submit(self, request: Submit) -> AsyncGenerator[Delta, None]:
-        """The deltas of one request; leaving the loop early frees its slot.
-
-        `request.id` is replaced by a fresh one. Raises BadRequest and RunnerDied.
-        """
+        """As in the protocol `Runner`."""
         with self._ask(request) as inbox:
             while not inbox.is_finished:
                 delta = await inbox.get()
@@ -149,7 +132,7 @@ class RunnerProcess:
                 yield delta
 
     async def embed(self, request: Embed) -> Embedded:
-        """The vectors of one request, under a fresh id. Raises BadRequest and RunnerDied."""
+        """As in the protocol `Runner`."""
         with self._ask(request) as inbox:
             embedded = await inbox.get()
             assert isinstance(embedded, Embedded)
@@ -157,18 +140,18 @@ class RunnerProcess:
 
     @contextlib.contextmanager
     def _ask(self, request: Submit | Embed) -> Iterator[ResponseQueue]:
-        """Send a request under a fresh id; whoever leaves before its end cancels it."""
+        """Send a request under a fresh id; leaving the block before its end cancels it."""
         if not self.is_alive:
-            raise RunnerDied(self._obituary())
+            raise self._died()
         request = msgspec.structs.replace(request, id=next(self._ids))
         inbox = self._inboxes[request.id] = ResponseQueue()
         try:
-            self._write(encode(request))
+            self._write(protocol.encode(request))
             yield inbox
         finally:
             del self._inboxes[request.id]
             if not inbox.is_finished:
-                self._write(encode(Cancel(request.id)))
+                self._write(protocol.encode(protocol.Cancel(request.id)))
 
     async def stop(self) -> None:
         """End the process: politely by closing its socket, then by force.
@@ -197,7 +180,7 @@ class RunnerProcess:
             self._writer.write(frame)
 
     async def _load(self, load: Load) -> None:
-        self._writer.write(encode(load))
+        self._writer.write(protocol.encode(load))
         messages = self._messages()
         while True:
             try:
@@ -205,17 +188,17 @@ class RunnerProcess:
             except TimeoutError:
                 raise LoadFailed("timed out waiting for the model to load") from None
             except StopAsyncIteration:
-                raise LoadFailed(await self._died_loading()) from None
+                raise await self._died_loading() from None
             if isinstance(message, Failed):
                 raise revive(message.kind, message.text)
             if isinstance(message, Ready):
                 self.ready = message
                 return
-            assert isinstance(message, Loading)
+            assert isinstance(message, protocol.Loading)
 
     async def _messages(self) -> AsyncIterator[ToFront]:
-        """What the runner says, until its socket closes."""
-        frames = FrameReader()
+        """The messages of the runner, until its socket closes."""
+        frames = protocol.FrameReader()
         decoder: msgspec.msgpack.Decoder[ToFront] = msgspec.msgpack.Decoder(ToFront)
         with contextlib.suppress(ConnectionError):
             while data := await self._reader.read(1 << 18):
@@ -223,7 +206,7 @@ class RunnerProcess:
                     yield decoder.decode(body)
 
     async def _deliver(self) -> None:
-        """Hand each request what is for it; when the runner is gone, tell them all."""
+        """Put each message into the queue of its request; fail them all when the runner ends."""
         cause = ""
         async for message in self._messages():
             if isinstance(message, Step):
@@ -232,50 +215,50 @@ class RunnerProcess:
                     self._put(delta.id, delta)
             elif isinstance(message, Embedded):
                 self._put(message.id, message)
-            elif isinstance(message, Failed) and message.id is not None:
-                self._put(message.id, revive(message.kind, message.text))
             elif isinstance(message, Failed):
-                cause = message.text
-        if self.is_alive:
-            await self._bury(cause)
+                if message.id is None:
+                    cause = message.text
+                else:
+                    self._put(message.id, revive(message.kind, message.text))
+        if not self.is_alive:
+            return
+        self.is_alive = False
+        code = await self._exit_code()
+        if cause:
+            self._stderr.append(cause)
+        log.error("runner %d ended with status %s: %s", self.pid, code, self._last_lines() or "-")
+        self._fail_all()
 
     def _put(self, request_id: int, item: Delta | Embedded | OutriderError) -> None:
         if inbox := self._inboxes.get(request_id):
             inbox.put(item)
 
-    async def _bury(self, cause: str) -> None:
-        self.is_alive = False
-        code = await self._exit_code()
-        if cause:
-            self._stderr.append(cause)
-        log.error("runner %d ended with status %s: %s", self.pid, code, self._last_words() or "-")
-        self._fail_all()
-
     def _fail_all(self) -> None:
         for inbox in self._inboxes.values():
-            inbox.put(RunnerDied(self._obituary()))
+            inbox.put(self._died())
 
-    def _obituary(self) -> str:
-        words = self._last_words()
-        return f"{DIED}: {words}" if words else DIED
+    def _died(self) -> RunnerDied:
+        last = self._last_lines()
+        return RunnerDied(f"{DIED}: {last}" if last else DIED)
 
-    async def _died_loading(self) -> str:
+    async def _died_loading(self) -> LoadFailed:
         code = await self._exit_code()
-        return f"llama-server process has terminated: {_exit_text(code)}: {self._last_words()}"
+        status = f"signal {-code}" if code < 0 else f"exit status {code}"
+        return LoadFailed(f"llama-server process has terminated: {status}: {self._last_lines()}")
 
     async def _exit_code(self) -> int:
-        """The status of the process, once its last words are read too."""
+        """The status of the process, after all of its stderr is read."""
         await asyncio.wait(self._tasks[:1])
         return await self._process.wait()
 
-    def _last_words(self) -> str:
-        """The last line; before a fatal error also the one that may say why."""
+    def _last_lines(self) -> str:
+        """The last line of stderr; after a fatal error also the one before, which may say why."""
         lines = list(self._stderr)
         is_fatal = bool(lines) and lines[-1].startswith(FATAL)
         return "; ".join(lines[-2:] if is_fatal else lines[-1:])
 
     async def _keep_stderr(self) -> None:
-        """Pass on what the runner logs, and keep the end of it for its obituary."""
+        """Log the stderr of the runner, and keep its end, which may say why the runner died."""
         assert self._process.stderr
         while line := await self._process.stderr.readline():
             text = line.decode("utf-8", "replace").rstrip()
@@ -286,9 +269,5 @@ class RunnerProcess:
 
 
 def _environment(load: Load) -> dict[str, str]:
-    """What the user has set counts more than our own."""
+    """Variables that the user has set take precedence."""
     return {**RUNNER_ENV, **(BINDING_ENV if load.bind_threads else {}), **os.environ}
-
-
-def _exit_text(code: int) -> str:
-    return f"signal {-code}" if code < 0 else f"exit status {code}"
