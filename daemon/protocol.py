@@ -17,15 +17,9 @@ import msgspec
 from .chat.conversation import Conversation, RawPrompt, ToolCall
 
 LENGTH = struct.Struct("<I")
-
-# A longer frame is taken for a broken stream.
-MAX_FRAME_BYTES = 1 << 30
-
-# Draft tokens for one stream in one step, by any drafter.
-MAX_DRAFTS = 48
-
-# Draft tokens for one stream in one step, by a drafter with weights.
-MAX_MODEL_DRAFTS = 16
+MAX_FRAME_BYTES = 1 << 30  # a longer frame is taken for a broken stream
+MAX_DRAFTS = 48  # draft tokens for one stream in one step, by any drafter
+MAX_MODEL_DRAFTS = 16  # the same, by a drafter with weights
 
 
 class Load(msgspec.Struct, frozen=True, tag=True):

@@ -1,19 +1,8 @@
-"""Which errors concern models on disk, pulled or created.
-
-ModelError
-├── InvalidName       the text is not a model name
-├── InvalidDigest     the text is not a sha256 digest
-├── DigestMismatch    the bytes do not have the expected digest
-├── ModelNotFound     no manifest of that name
-├── DamagedModel      the manifest is unreadable, or a blob is missing or of the wrong size
-├── PullFailed        the model could not be pulled; the store is unchanged
-├── InvalidModelfile  the text is not a Modelfile
-└── CreateRefused     the spec does not make a model; the store is unchanged
-"""
+"""What can go wrong with a model on disk or on its way there?"""
 
 
 class ModelError(Exception):
-    """Base of the errors of this package."""
+    """Base of the expected errors of this folder."""
 
 
 class InvalidName(ModelError):
@@ -25,7 +14,7 @@ class InvalidDigest(ModelError):
 
 
 class DigestMismatch(ModelError):
-    """The content has the digest `got` instead of `want` (both `sha256:<hex>`)."""
+    """The content hashes to `got` where `want` was promised (both `sha256:<hex>`)."""
 
     def __init__(self, want: str, got: str) -> None:
         super().__init__(f'digest mismatch, expected "{want}", got "{got}"')
@@ -34,7 +23,7 @@ class DigestMismatch(ModelError):
 
 
 class ModelNotFound(ModelError):
-    """No model of that name is in the store; `name` is the name as requested."""
+    """No model of that name is in the store; `name` is the text of the request."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"model '{name}' not found")
@@ -42,11 +31,11 @@ class ModelNotFound(ModelError):
 
 
 class DamagedModel(ModelError):
-    """The files of a model are unusable; the text names the file and the remedy."""
+    """A model cannot be used as it lies on disk; the text names the file and the remedy."""
 
 
 class PullFailed(ModelError):
-    """A model could not be pulled; the text gives the reason and the remedy."""
+    """A model could not be fetched; the text says why and what to do."""
 
 
 class InvalidModelfile(ModelError):
@@ -54,4 +43,4 @@ class InvalidModelfile(ModelError):
 
 
 class CreateRefused(ModelError):
-    """A model cannot be created from its spec; the text gives the reason and the remedy."""
+    """A model cannot be made of what was named for it; the text says why and what to do."""

@@ -35,9 +35,7 @@ class Conversation(msgspec.Struct, frozen=True, tag=True):
 
     messages: tuple[Message, ...]
     tools: tuple[Tool, ...] = ()
-    think: bool | str | None = (
-        None  # a string is a level (CONTRACT 1.7); None: the template decides
-    )
+    think: bool | str | None = None  # or a level (CONTRACT 1.7); None: the template decides
 
 
 class RawPrompt(msgspec.Struct, frozen=True, tag=True):

@@ -126,8 +126,8 @@ class RunnerPool:
     @property
     def loaded_models(self) -> list[LoadedModel]:
         """Loaded models, the one that stays longest first."""
-        alive = [b for b in self._loaded_models.values() if b.runner.is_alive]
-        return sorted(alive, key=lambda b: -b.expires_in_s)
+        alive = (model for model in self._loaded_models.values() if model.runner.is_alive)
+        return sorted(alive, key=lambda model: -model.expires_in_s)
 
     @contextlib.asynccontextmanager
     async def lease(self, spec: RunnerSpec, keep_alive_s: float | None) -> AsyncIterator[Runner]:
@@ -148,11 +148,10 @@ class RunnerPool:
 
     async def unload(self, model: str) -> None:
         """Let a model (by blob path) go when its requests are done; a no-op if it is not loaded."""
-        for loaded in [
-            loaded for loaded in self._loaded_models.values() if loaded.load.model == model
-        ]:
-            loaded.keep_alive_s = 0.0
-            self._start_clock(loaded)
+        for loaded in self._loaded_models.values():
+            if loaded.load.model == model:
+                loaded.keep_alive_s = 0.0
+                self._start_clock(loaded)
 
     async def close(self) -> None:
         """End all runners, busy or not."""
@@ -195,26 +194,24 @@ class RunnerPool:
     async def _load_model(self, spec: RunnerSpec) -> LoadedModel:
         if old := self._loaded_models.get(pool_key(spec.load)):
             await self._dismiss(old)
-        while victims := choose_victims(
-            self._loaded_models.values(), spec.need_bytes, self._limits
-        ):
+        models, need, limits = self._loaded_models, spec.need_bytes, self._limits
+        while victims := choose_victims(models.values(), need, limits):
             await self._dismiss(victims[0])
-        if spec.need_bytes > self._limits.memory_bytes:
+        if need > limits.memory_bytes:
             log.warning(
                 "%s needs about %d MiB, and models may take %d MiB of this machine's memory",
-                *(spec.name, spec.need_bytes >> 20, self._limits.memory_bytes >> 20),
+                *(spec.name, need >> 20, limits.memory_bytes >> 20),
             )
         start_s = time.monotonic()
         runner = await self._start(spec.load)
         log.info("loaded %s in %.2f s", spec.name, time.monotonic() - start_s)
-        if runner.ready.refusal:
-            log.warning("%s: %s", spec.name, runner.ready.refusal)
-        measured_bytes = runner.ready.size_bytes - runner.ready.size_vram_bytes
-        host_bytes = measured_bytes if runner.ready.size_bytes else spec.need_bytes
-        loaded = LoadedModel(
-            spec.name, spec.digest, spec.load, runner, self._keep_alive_s, host_bytes
-        )
-        self._loaded_models[pool_key(spec.load)] = loaded
+        ready = runner.ready
+        if ready.refusal:
+            log.warning("%s: %s", spec.name, ready.refusal)
+        host_bytes = ready.size_bytes - ready.size_vram_bytes if ready.size_bytes else need
+        name, digest, load, keep_alive_s = spec.name, spec.digest, spec.load, self._keep_alive_s
+        loaded = LoadedModel(name, digest, load, runner, keep_alive_s, host_bytes)
+        models[pool_key(load)] = loaded
         return loaded
 
     def _abandon(self, task: asyncio.Task[LoadedModel]) -> None:
@@ -233,11 +230,11 @@ class RunnerPool:
         loaded.stop_clock()
         loaded.idle_since_s = time.monotonic()
         loaded.idle.set()
-        if not loaded.runner.is_alive or loaded.keep_alive_s <= 0:
-            self._spawn(self._dismiss(loaded))
-        elif math.isfinite(loaded.keep_alive_s):
-            loop = asyncio.get_running_loop()
-            loaded.timer = loop.call_later(loaded.keep_alive_s, self._expire, loaded)
+        stay_s = loaded.keep_alive_s if loaded.runner.is_alive else 0.0
+        if stay_s <= 0:
+            self._expire(loaded)
+        elif math.isfinite(stay_s):
+            loaded.timer = asyncio.get_running_loop().call_later(stay_s, self._expire, loaded)
 
     def _expire(self, loaded: LoadedModel) -> None:
         self._spawn(self._dismiss(loaded))

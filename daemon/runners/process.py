@@ -1,4 +1,4 @@
-"""How the front drives one runner process: start, submit, cancel, exit."""
+"""One runner process as the front sees it: start, submit, cancel, death."""
 
 from __future__ import annotations
 
@@ -15,29 +15,12 @@ from typing import Self
 
 import msgspec
 
+from .. import protocol
 from ..errors import LoadFailed, OutriderError, RunnerDied, revive
-from ..protocol import (
-    Cancel,
-    Delta,
-    Embed,
-    Embedded,
-    Failed,
-    FrameReader,
-    Load,
-    Loading,
-    Ready,
-    Stats,
-    Step,
-    Submit,
-    ToFront,
-    encode,
-)
+from ..protocol import Delta, Embed, Embedded, Failed, Load, Ready, Stats, Step, Submit, ToFront
 
-LOAD_STALL_S = 300.0  # seconds without progress (CONTRACT 4, OLLAMA_LOAD_TIMEOUT)
-EXIT_S = 5.0  # seconds to exit by itself, before it is killed
-MAX_LINE_BYTES = 1 << 20  # of the runner's stderr
-READ_BYTES = 1 << 18  # of the socket, at a time
-STDERR_LINES = 20  # kept for the error text after an exit
+LOAD_STALL_S = 300.0  # CONTRACT 4, OLLAMA_LOAD_TIMEOUT
+EXIT_S = 5.0
 DIED = (  # CONTRACT 1.4
     "model runner has unexpectedly stopped, this may be due to resource limitations or an "
     "internal error, check ollama server logs for details"
@@ -55,14 +38,14 @@ RUNNER_ENV = {
 # them to one core, where each barrier costs a whole spin: 32 instead of 85 tokens/s (SmolLM2 135M,
 # 2 cores, one busy neighbour).
 BINDING_ENV = {"OMP_PROC_BIND": "true", "OMP_PLACES": "cores"}
-LEVELS = {"ERROR": logging.ERROR, "WARNING": logging.WARNING}  # first words of a runner's log lines
-FATAL = "Fatal Python error"  # the first words of a report of faulthandler
+LEVELS = {"ERROR": logging.ERROR, "WARNING": logging.WARNING}  # how a logged line begins
+FATAL = "Fatal Python error"  # how faulthandler begins
 
 log = logging.getLogger(__name__)
 
 
 class ResponseQueue:
-    """The responses to one request."""
+    """The messages of the runner about one request."""
 
     def __init__(self) -> None:
         self._queue: asyncio.Queue[Delta | Embedded | OutriderError] = asyncio.Queue()
@@ -72,7 +55,7 @@ class ResponseQueue:
         self._queue.put_nowait(item)
 
     async def get(self) -> Delta | Embedded:
-        """The next response. Raises the error that the runner has sent instead."""
+        """The next answer. Raises the error that the runner has sent instead."""
         item = await self._queue.get()
         self.is_finished = not isinstance(item, Delta) or item.done is not None
         if isinstance(item, OutriderError):
@@ -81,7 +64,7 @@ class ResponseQueue:
 
 
 class RunnerProcess:
-    """A process with a loaded model; `start` creates it, `stop` ends it."""
+    """A runner that is up; `start` makes one, `stop` ends it."""
 
     def __init__(
         self,
@@ -93,9 +76,9 @@ class RunnerProcess:
         self._reader = reader
         self._writer = writer
         self._ids = itertools.count(1)
-        self._responses: dict[int, ResponseQueue] = {}
-        self._stderr: deque[str] = deque(maxlen=STDERR_LINES)
-        self._tasks = [asyncio.create_task(self._read_stderr())]
+        self._inboxes: dict[int, ResponseQueue] = {}
+        self._stderr: deque[str] = deque(maxlen=20)
+        self._tasks = [asyncio.create_task(self._keep_stderr())]
         self._stopping: asyncio.Task[None] | None = None
         self.ready = Ready(0, 0)
         self.stats = Stats()
@@ -103,15 +86,15 @@ class RunnerProcess:
 
     @classmethod
     async def start(cls, load: Load) -> Self:
-        """Start a process that loads the model. Raises LoadFailed, and then leaves none behind."""
-        runner = await cls._spawn(load)
+        """A runner with its model loaded. Raises LoadFailed; leaves no process behind then."""
+        child = await cls._spawn(load)
         try:
-            await runner._load(load)
+            await child._load(load)
         except BaseException:
-            await runner.stop()
+            await child.stop()
             raise
-        runner._tasks.append(asyncio.create_task(runner._deliver()))
-        return runner
+        child._tasks.append(asyncio.create_task(child._deliver()))
+        return child
 
     @classmethod
     async def _spawn(cls, load: Load) -> Self:
@@ -124,7 +107,7 @@ class RunnerProcess:
                     pass_fds=[theirs.fileno()],
                     stdin=asyncio.subprocess.DEVNULL,
                     stderr=asyncio.subprocess.PIPE,
-                    limit=MAX_LINE_BYTES,
+                    limit=1 << 20,
                     # A group of its own: Ctrl-C in a terminal reaches the front alone. A session
                     # of its own would also be a scheduling group of its own on Linux (autogroup),
                     # in which a neighbour at nice 19 gets as much time as the runner.
@@ -141,39 +124,39 @@ class RunnerProcess:
         return self._process.pid
 
     async def submit(self, request: Submit) -> AsyncGenerator[Delta, None]:
-        """See Runner.submit."""
-        with self._send(request) as responses:
-            while not responses.is_finished:
-                delta = await responses.get()
+        """As in the protocol `Runner`."""
+        with self._ask(request) as inbox:
+            while not inbox.is_finished:
+                delta = await inbox.get()
                 assert isinstance(delta, Delta)
                 yield delta
 
     async def embed(self, request: Embed) -> Embedded:
-        """See Runner.embed."""
-        with self._send(request) as responses:
-            embedded = await responses.get()
+        """As in the protocol `Runner`."""
+        with self._ask(request) as inbox:
+            embedded = await inbox.get()
             assert isinstance(embedded, Embedded)
             return embedded
 
     @contextlib.contextmanager
-    def _send(self, request: Submit | Embed) -> Iterator[ResponseQueue]:
-        """Send a request under a unique id; leaving the block before its end cancels it."""
+    def _ask(self, request: Submit | Embed) -> Iterator[ResponseQueue]:
+        """Send a request under a fresh id; leaving the block before its end cancels it."""
         if not self.is_alive:
-            raise RunnerDied(self._exit_reason())
+            raise self._died()
         request = msgspec.structs.replace(request, id=next(self._ids))
-        responses = self._responses[request.id] = ResponseQueue()
+        inbox = self._inboxes[request.id] = ResponseQueue()
         try:
-            self._write(encode(request))
-            yield responses
+            self._write(protocol.encode(request))
+            yield inbox
         finally:
-            del self._responses[request.id]
-            if not responses.is_finished:
-                self._write(encode(Cancel(request.id)))
+            del self._inboxes[request.id]
+            if not inbox.is_finished:
+                self._write(protocol.encode(protocol.Cancel(request.id)))
 
     async def stop(self) -> None:
-        """Close the socket, upon which the process exits; kill it after EXIT_S.
+        """End the process: politely by closing its socket, then by force.
 
-        Any number of callers may await this. The cancellation of one does not stop it.
+        Any number may wait for it; that one of them is cancelled does not keep the process alive.
         """
         self.is_alive = False
         if self._stopping is None:
@@ -197,7 +180,7 @@ class RunnerProcess:
             self._writer.write(frame)
 
     async def _load(self, load: Load) -> None:
-        self._writer.write(encode(load))
+        self._writer.write(protocol.encode(load))
         messages = self._messages()
         while True:
             try:
@@ -205,25 +188,25 @@ class RunnerProcess:
             except TimeoutError:
                 raise LoadFailed("timed out waiting for the model to load") from None
             except StopAsyncIteration:
-                raise LoadFailed(await self._died_loading()) from None
+                raise await self._died_loading() from None
             if isinstance(message, Failed):
                 raise revive(message.kind, message.text)
             if isinstance(message, Ready):
                 self.ready = message
                 return
-            assert isinstance(message, Loading)
+            assert isinstance(message, protocol.Loading)
 
     async def _messages(self) -> AsyncIterator[ToFront]:
-        """The runner's messages, until its socket closes."""
-        frames = FrameReader()
+        """The messages of the runner, until its socket closes."""
+        frames = protocol.FrameReader()
         decoder: msgspec.msgpack.Decoder[ToFront] = msgspec.msgpack.Decoder(ToFront)
         with contextlib.suppress(ConnectionError):
-            while data := await self._reader.read(READ_BYTES):
+            while data := await self._reader.read(1 << 18):
                 for body in frames.feed(data):
                     yield decoder.decode(body)
 
     async def _deliver(self) -> None:
-        """Pass responses to their requests; when the socket closes, fail all that are left."""
+        """Put each message into the queue of its request; fail them all when the runner ends."""
         cause = ""
         async for message in self._messages():
             if isinstance(message, Step):
@@ -232,63 +215,59 @@ class RunnerProcess:
                     self._put(delta.id, delta)
             elif isinstance(message, Embedded):
                 self._put(message.id, message)
-            elif isinstance(message, Failed) and message.id is not None:
-                self._put(message.id, revive(message.kind, message.text))
             elif isinstance(message, Failed):
-                cause = message.text
-        if self.is_alive:
-            await self._report_exit(cause)
-
-    def _put(self, request_id: int, item: Delta | Embedded | OutriderError) -> None:
-        if responses := self._responses.get(request_id):
-            responses.put(item)
-
-    async def _report_exit(self, cause: str) -> None:
+                if message.id is None:
+                    cause = message.text
+                else:
+                    self._put(message.id, revive(message.kind, message.text))
+        if not self.is_alive:
+            return
         self.is_alive = False
         code = await self._exit_code()
         if cause:
             self._stderr.append(cause)
-        log.error("runner %d ended with status %s: %s", self.pid, code, self._stderr_end() or "-")
+        log.error("runner %d ended with status %s: %s", self.pid, code, self._last_lines() or "-")
         self._fail_all()
 
+    def _put(self, request_id: int, item: Delta | Embedded | OutriderError) -> None:
+        if inbox := self._inboxes.get(request_id):
+            inbox.put(item)
+
     def _fail_all(self) -> None:
-        for responses in self._responses.values():
-            responses.put(RunnerDied(self._exit_reason()))
+        for inbox in self._inboxes.values():
+            inbox.put(self._died())
 
-    def _exit_reason(self) -> str:
-        end = self._stderr_end()
-        return f"{DIED}: {end}" if end else DIED
+    def _died(self) -> RunnerDied:
+        last = self._last_lines()
+        return RunnerDied(f"{DIED}: {last}" if last else DIED)
 
-    async def _died_loading(self) -> str:
+    async def _died_loading(self) -> LoadFailed:
         code = await self._exit_code()
-        return f"llama-server process has terminated: {_exit_text(code)}: {self._stderr_end()}"
+        status = f"signal {-code}" if code < 0 else f"exit status {code}"
+        return LoadFailed(f"llama-server process has terminated: {status}: {self._last_lines()}")
 
     async def _exit_code(self) -> int:
-        """The exit status, once all of stderr is read."""
+        """The status of the process, after all of its stderr is read."""
         await asyncio.wait(self._tasks[:1])
         return await self._process.wait()
 
-    def _stderr_end(self) -> str:
-        """The last line of stderr; before a fatal error also the one that may state its cause."""
+    def _last_lines(self) -> str:
+        """The last line of stderr; after a fatal error also the one before, which may say why."""
         lines = list(self._stderr)
         is_fatal = bool(lines) and lines[-1].startswith(FATAL)
         return "; ".join(lines[-2:] if is_fatal else lines[-1:])
 
-    async def _read_stderr(self) -> None:
-        """Log the runner's stderr, and keep its end for the error text."""
+    async def _keep_stderr(self) -> None:
+        """Log the stderr of the runner, and keep its end, which may say why the runner died."""
         assert self._process.stderr
         while line := await self._process.stderr.readline():
             text = line.decode("utf-8", "replace").rstrip()
             level = LEVELS.get(text.partition(" ")[0], logging.DEBUG)
             log.log(level, "runner %d: %s", self.pid, text)
-            if not (self._stderr and self._stderr[-1].startswith(FATAL)):  # the stack follows
+            if not (self._stderr and self._stderr[-1].startswith(FATAL)):  # then comes its stack
                 self._stderr.append(text)
 
 
 def _environment(load: Load) -> dict[str, str]:
-    """What the user has set counts more than our own."""
+    """Variables that the user has set take precedence."""
     return {**RUNNER_ENV, **(BINDING_ENV if load.bind_threads else {}), **os.environ}
-
-
-def _exit_text(code: int) -> str:
-    return f"signal {-code}" if code < 0 else f"exit status {code}"

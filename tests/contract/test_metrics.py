@@ -36,8 +36,8 @@ def test_a_request_moves_the_counters(daemon: Daemon) -> None:
 
 def test_help_texts_name_drafts_in_the_fields_words(daemon: Daemon) -> None:
     text = daemon.get("/metrics")[1]["text"]
-    assert "# HELP outrider_drafted_tokens_total Draft tokens verified\n" in text
-    assert "# HELP outrider_accepted_tokens_total Draft tokens accepted\n" in text
+    assert "# HELP outrider_drafted_tokens_total Draft tokens that were verified\n" in text
+    assert "# HELP outrider_accepted_tokens_total Draft tokens that were accepted\n" in text
 
 
 def test_a_repeated_prompt_is_taken_from_the_cache(daemon: Daemon) -> None:

@@ -21,7 +21,6 @@ from ....models.store import Store
 from ....quant.gguf import Array, Header
 from ....quant.types import format_parameters
 from ...errors import BadRequest, NotFound, OutriderError
-from ...metrics import CONTENT_TYPE_LATEST
 from ...options import Options
 from ...protocol import Ready, Stats
 from ...runners.model_info import ModelInfo
@@ -47,8 +46,8 @@ async def version(_request: web.Request) -> web.Response:
 
 async def metrics(request: web.Request) -> web.Response:
     """GET /metrics"""
-    body = request.app[APP_STATE].metrics.render()
-    return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+    body, content_type = request.app[APP_STATE].metrics.render()
+    return web.Response(body=body, headers={"Content-Type": content_type})
 
 
 async def tags(request: web.Request) -> web.Response:
