@@ -46,15 +46,9 @@ def build_app(
 ) -> web.Application:
     """The routes, and the middlewares around all of them."""
     origins = Origins(settings.origins)
-    app = web.Application(
-        client_max_size=MAX_BODY_BYTES,
-        middlewares=[
-            note_request,
-            build_guard(origins, check_host=settings.is_loopback),
-            tidy_path,
-            answer_errors,
-        ],
-    )
+    guard = build_guard(origins, check_host=settings.is_loopback)
+    middlewares = (note_request, guard, tidy_path, answer_errors)
+    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=middlewares)
     app[APP_STATE] = AppState(settings, ModelIndex(store), pool, Metrics(pool), machine)
     app.router.add_get("/", library.root)
     app.router.add_get("/metrics", library.metrics)
@@ -137,9 +131,8 @@ async def running(settings: Settings) -> AsyncIterator[str]:
     """
     store = Store(settings.models)
     machine = read_machine()
-    limits = PoolLimits(
-        settings.max_loaded_models or AUTO_MAX_LOADED, int(MEMORY_SHARE * machine.memory_bytes)
-    )
+    max_loaded = settings.max_loaded_models or AUTO_MAX_LOADED
+    limits = PoolLimits(max_loaded, int(MEMORY_SHARE * machine.memory_bytes))
     pool = RunnerPool(RunnerProcess.start, limits, keep_alive_s=settings.keep_alive_s)
     runner = web.AppRunner(
         build_app(settings, store, pool, machine),
@@ -149,15 +142,15 @@ async def running(settings: Settings) -> AsyncIterator[str]:
     )
     await runner.setup()
     try:
-        site = web.TCPSite(runner, settings.host or None, settings.port)
         try:
-            await site.start()
+            await web.TCPSite(runner, settings.host or None, settings.port).start()
         except OSError as error:
             raise ConfigError(
                 f"cannot listen on {settings.host or '*'}:{settings.port}: {error.strerror}; "
                 "is another daemon running? choose another address with --host or --port"
             ) from error
-        yield _url(settings, runner)
+        port = runner.addresses[0][1]
+        yield settings.model_copy(update={"port_override": port}).base_url
     finally:
         await runner.cleanup()
         await pool.close()
@@ -203,11 +196,6 @@ async def ensure(store: Store, text: str, follow: Follow) -> None:
     name = Name.parse(text)
     if not store.find(name):
         await follow(library.report(store, name))
-
-
-def _url(settings: Settings, runner: web.AppRunner) -> str:
-    port = runner.addresses[0][1]
-    return settings.model_copy(update={"port_override": port}).base_url
 
 
 def _greeting(url: str, model: str | None) -> str:

@@ -12,7 +12,6 @@ from pydantic import (
     BeforeValidator,
     Field,
     ValidationError,
-    computed_field,
     field_validator,
     model_validator,
 )
@@ -53,7 +52,7 @@ def _env(name: str) -> AliasChoices:
 
 
 class Settings(BaseSettings):
-    """The settings of the daemon, read once at its start."""
+    """All settings of the daemon and of the commands; built once at the edge."""
 
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, extra="ignore")
 
@@ -133,20 +132,17 @@ class Settings(BaseSettings):
     @classmethod
     def _origins(cls, value: object) -> object:
         if isinstance(value, str):
-            value = [part.strip() for part in value.split(",")]
-            value = tuple(part for part in value if part)
+            value = tuple(part.strip() for part in value.split(",") if part.strip())
         for origin in value if isinstance(value, tuple) else ():
             if origin != "*" and "://" not in origin:
                 raise ValueError(f"origin {origin!r} needs a scheme, such as https://{origin}")
         return value
 
-    @computed_field  # type: ignore[prop-decorator]
     @property
     def host(self) -> str:
         """The address to bind; empty means every interface."""
         return _split_address(self.address)[1]
 
-    @computed_field  # type: ignore[prop-decorator]
     @property
     def port(self) -> int:
         """The TCP port to bind or to reach."""

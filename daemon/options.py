@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, fields
 
 from .errors import OutriderError
 from .protocol import Limits, Sampling
@@ -17,23 +16,9 @@ class OptionError(OutriderError):
     """An option has the wrong JSON type; Ollama answers that with status 500."""
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """The options that llama.cpp supports, with Ollama's names and defaults."""
+class Options(Sampling, frozen=True):
+    """Every option that llama.cpp can honour, by Ollama's names and defaults."""
 
-    temperature: float = 0.8
-    top_k: int = 40
-    top_p: float = 0.9
-    min_p: float = 0.0
-    typical_p: float = 1.0
-    repeat_last_n: int = 64
-    repeat_penalty: float = 1.0
-    presence_penalty: float = 0.0
-    frequency_penalty: float = 0.0
-    mirostat: int = 0  # 1 or 2 replace top_k, top_p, min_p and typical_p
-    mirostat_tau: float = 5.0
-    mirostat_eta: float = 0.1
-    seed: int = -1
     stop: tuple[str, ...] = ()
     num_predict: int = -1
     num_keep: int = 4
@@ -52,22 +37,29 @@ class Options:
 
         Raises OptionError for a wrong type. Unknown names are logged and left out.
         """
-        kinds = {field.name: str(field.type) for field in fields(cls)}
         values: dict[str, object] = {}
         for layer in layers:
             for name, value in layer.items():
-                if name not in kinds:
+                if name not in OPTION_TYPES:
                     log.warning("invalid option provided: %s", name)
                 elif value is not None:
-                    values[name] = _convert(name, kinds[name], value)
+                    values[name] = _convert(name, OPTION_TYPES[name], value)
         return cls(**values)  # type: ignore[arg-type]
 
     def sampling(self) -> Sampling:
-        names = {field.name for field in fields(self)} & set(Sampling.__struct_fields__)
-        return Sampling(**{name: getattr(self, name) for name in names})
+        return Sampling(**{name: getattr(self, name) for name in Sampling.__struct_fields__})
 
     def limits(self, *, truncate: bool, shift: bool) -> Limits:
         return Limits(self.num_predict, self.num_keep, self.stop, truncate, shift)
+
+
+OPTION_TYPES: Mapping[str, str] = {
+    name: str(kind)
+    for layer in (Sampling, Options)
+    for name, kind in layer.__annotations__.items()
+    if name != "logit_bias"
+}
+"""The annotation of each option, by its name."""
 
 
 def _convert(name: str, kind: str, value: object) -> object:
@@ -83,13 +75,8 @@ def _convert(name: str, kind: str, value: object) -> object:
         if all(isinstance(item, str) for item in value):
             return tuple(value)
         raise OptionError(f'option "{name}" must be of an array of strings')
-    names = {
-        "int": "integer",
-        "int | None": "integer",
-        "float": "float32",
-        "bool | None": "boolean",
-    }
-    raise OptionError(f'option "{name}" must be of type {names.get(kind, "array")}')
+    names = {"int": "integer", "float": "float32", "bool": "boolean"}
+    raise OptionError(f'option "{name}" must be of type {names.get(kind.split()[0], "array")}')
 
 
 def _clamp(value: float) -> int:

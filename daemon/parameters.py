@@ -7,15 +7,13 @@ import logging
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
 
 from .errors import BadRequest
-from .options import OptionError, Options
+from .options import OPTION_TYPES, OptionError, Options
 
 # Names that are accepted and ignored (CONTRACT 7.1).
 DEPRECATED = ("f16_kv", "logits_all", "low_vram", "penalize_newline", "use_mlock", "vocab_only")
-# The type of each option's value, such as "int" for `int | None`.
-KINDS = {field.name: str(field.type).split()[0] for field in fields(Options)}
+KINDS = {name: kind.split()[0] for name, kind in OPTION_TYPES.items()}
 INTEGER = re.compile(r"[+-]?\d+")
 FLOAT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 # Go's strconv.ParseBool.

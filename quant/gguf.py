@@ -5,7 +5,7 @@ import stat
 import struct
 from collections import Counter
 from collections.abc import Container, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Final
@@ -110,9 +110,8 @@ class Header:
     def quantisation(self) -> str:
         """Such as "Q4_K_M"; without a known `general.file_type`, the type of most parameters."""
         file_type = self.number("general.file_type")
-        named = None if file_type is None else quantisation_name(file_type)
-        if named is not None:
-            return named
+        if file_type is not None and (name := quantisation_name(file_type)) is not None:
+            return name
         parameters: Counter[str] = Counter()
         for tensor in self.tensors:
             parameters[tensor.kind] += prod(tensor.shape)
@@ -336,16 +335,11 @@ def _tensors(cursor: _Cursor, count: int, alignment: int) -> tuple[Tensor, ...]:
             raise cursor.error(f"the tensor {tensor.name!r} is there twice")
         found[tensor.name] = tensor
     start = -(-cursor.position // alignment) * alignment
-    expected = max(
-        (start + tensor.offset + tensor.size_bytes for tensor in found.values()), default=0
-    )
-    if expected > len(cursor.data):
-        raise cursor.error(
-            f"its tensors need a file of {expected} bytes, but it has {len(cursor.data)}"
-        )
-    return tuple(
-        Tensor(t.name, t.kind, t.shape, start + t.offset, t.size_bytes) for t in found.values()
-    )
+    tensors = tuple(replace(tensor, offset=start + tensor.offset) for tensor in found.values())
+    need, size = max((t.offset + t.size_bytes for t in tensors), default=0), len(cursor.data)
+    if need > size:
+        raise cursor.error(f"its tensors need a file of {need} bytes, but it has {size}")
+    return tensors
 
 
 def _tensor(cursor: _Cursor, alignment: int) -> Tensor:

@@ -21,7 +21,7 @@ SMALLEST_NORM = 1e-12  # keeps a vector of zeros one of zeros
 Vectors = NDArray[np.float32]  # a row for each text
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class EmbeddingTexts:
     """A request for vectors, as every dialect reads it."""
 

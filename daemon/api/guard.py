@@ -20,18 +20,20 @@ LOCAL_ORIGINS = (
     *(f"{scheme}://*" for scheme in APP_SCHEMES),
 )
 LOCAL_SUFFIXES = (".localhost", ".local", ".internal")
-ALLOW_METHODS = "GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS"
 STAINLESS = (  # headers of the OpenAI client, each after "x-stainless-"
     "arch async custom-poll-interval helper-method lang os package-version poll-helper "
     "retry-count runtime runtime-version timeout"
 )
-ALLOW_HEADERS = ",".join(
-    [
-        *("Authorization", "Content-Type", "User-Agent", "Accept", "X-Requested-With"),
-        "OpenAI-Beta",
-        *(f"x-stainless-{name}" for name in STAINLESS.split()),
-    ]
+ALLOW_HEADERS = (
+    *("Authorization", "Content-Type", "User-Agent", "Accept", "X-Requested-With"),
+    "OpenAI-Beta",
+    *(f"x-stainless-{name}" for name in STAINLESS.split()),
 )
+PREFLIGHT = {
+    "Access-Control-Allow-Methods": "GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS",
+    "Access-Control-Allow-Headers": ",".join(ALLOW_HEADERS),
+    "Access-Control-Max-Age": "43200",  # seconds
+}
 
 
 class Origins:
@@ -78,7 +80,7 @@ def build_guard(
         if origin and not origins.allows(origin, host):
             return web.Response(status=403)
         if request.method == "OPTIONS":
-            return web.Response(status=204, headers=_preflight() if origin else {})
+            return web.Response(status=204, headers=PREFLIGHT if origin else {})
         return await handler(request)
 
     return guard
@@ -90,11 +92,3 @@ def cross_origin(origins: Origins, request: web.Request) -> dict[str, str]:
     if not origin or not origins.allows(origin, host):
         return {}
     return {"Access-Control-Allow-Origin": "*" if origins.is_open else origin, "Vary": "Origin"}
-
-
-def _preflight() -> dict[str, str]:
-    return {
-        "Access-Control-Allow-Methods": ALLOW_METHODS,
-        "Access-Control-Allow-Headers": ALLOW_HEADERS,
-        "Access-Control-Max-Age": "43200",
-    }

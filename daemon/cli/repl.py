@@ -7,11 +7,11 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any, TextIO
 
 from ..errors import OutriderError
-from ..options import Options
+from ..options import OPTION_TYPES
 from . import history, operations, show_view
 from .answer import AnswerView, ViewOptions, footer
 from .client import Client, Json
@@ -242,10 +242,10 @@ def is_command(word: str) -> bool:
 
 def parameter(name: str, values: Sequence[str]) -> object:
     """The value of an option in its type. Raises UsageError."""
-    kinds = {field.name: str(field.type) for field in fields(Options)}
-    if name not in kinds:
-        raise UsageError(f"there is no parameter {name}; there are {', '.join(sorted(kinds))}")
-    kind = KINDS.get(kinds[name], list)
+    if name not in OPTION_TYPES:
+        known = ", ".join(sorted(OPTION_TYPES))
+        raise UsageError(f"there is no parameter {name}; there are {known}")
+    kind = KINDS.get(OPTION_TYPES[name], list)
     if kind is list:
         return list(values)
     if len(values) == 1:

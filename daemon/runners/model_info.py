@@ -53,11 +53,9 @@ class ModelInfo:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What the model stores and the daemon does not use yet, one sentence each."""
-        rendering = (
-            "prompts are rendered with the chat template in the GGUF file"
-            if self.header.chat_template
-            else "the GGUF file has no chat template, so that messages are joined as plain text"
-        )
+        rendering = "the GGUF file has no chat template, so that messages are joined as plain text"
+        if self.header.chat_template:
+            rendering = "prompts are rendered with the chat template in the GGUF file"
         parsing = "the output is split by the thinking tags of the chat template"
         config = self.model.config
         stored = (
@@ -141,9 +139,7 @@ class ModelIndex:
         """None for a broken file; each version of it is logged once."""
         try:
             version = _version(path)
-            if version in self._broken:
-                return None
-            return self._read(path)
+            return None if version in self._broken else self._read(path)
         except GGUFError as error:
             self._broken.add(version)
             log.warning(NOT_USED, path, error)

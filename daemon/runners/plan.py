@@ -25,6 +25,10 @@ READ_DIVISOR = 6  # weights up to one part of the memory in so many are read ins
 TEXTS_PER_BATCH = 32  # sequences of an embedding context; for encoders they cost no memory
 MAX_SNAPSHOTS = 4  # states of a sequence that drafts can be rolled back to (GUIDE 4.4)
 LAST_POOLING = 3  # LLAMA_POOLING_TYPE_LAST: the last token's row is the vector (GUIDE 1.13)
+NO_ADAPTERS = (
+    "{} has an adapter (LoRA), and adapters are not served yet; create the model without ADAPTER, "
+    "or merge the adapter into the weights first, for example with llama.cpp's llama-export-lora"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,8 @@ def plan_load(info: ModelInfo, options: Options, settings: Settings, machine: Ma
     longer context the slots share the cells of one (CONTRACT 5.2 and 5.4). Raises Unsupported for
     a model with an adapter.
     """
-    _refuse_adapter(info)
+    if info.model.adapter_paths:
+        raise Unsupported(NO_ADAPTERS.format(info.model.name.short))
     num_tokens = options.num_ctx or settings.context_length or DEFAULT_NUM_CTX
     num_ctx = max(MIN_NUM_CTX, min(num_tokens, info.header.context_length or num_tokens))
     slots, threads = settings.num_parallel, options.num_thread or machine.physical_cores
@@ -100,15 +105,6 @@ def _planned(info: ModelInfo, load: Load) -> LoadPlan:
     )
     need = estimate_memory(info.header, shape)
     return LoadPlan(load, replace(need, drafter_bytes=info.drafter_bytes if load.draft else 0))
-
-
-def _refuse_adapter(info: ModelInfo) -> None:
-    if info.model.adapter_paths:
-        raise Unsupported(
-            f"{info.model.name.short} has an adapter (LoRA), and adapters are not served yet; "
-            "create the model without ADAPTER, or merge the adapter into the weights first, for "
-            "example with llama.cpp's llama-export-lora"
-        )
 
 
 def _use_mmap(info: ModelInfo, options: Options, machine: Machine) -> bool | None:

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from ...errors import BadRequest, NotFound, RunnerError
 from .. import embedding
-from ..embedding import EmbeddingTexts
+from ..embedding import EmbeddingResult, EmbeddingTexts
 from ..state import APP_STATE
 from . import wire
 
@@ -18,17 +18,9 @@ async def embed(request: web.Request) -> web.Response:
     """POST /api/embed"""
     start_ns = time.monotonic_ns()
     body = await wire.read(request, wire.EmbedRequest)
-    state = request.app[APP_STATE]
     if not body.model:
         raise NotFound("model '' not found")
-    texts = EmbeddingTexts(
-        info=await state.model_index.find(body.model, _unknown(body.model)),
-        texts=tuple(body.input),
-        options=body.options,
-        truncate=body.truncate,
-        keep_alive_s=body.keep_alive,
-    )
-    answer = await embedding.embed(state, texts)
+    answer = await _embed(request, body, tuple(body.input), truncate=body.truncate)
     if not body.input:
         return _json({"model": body.model, "embeddings": []})
     return _json(
@@ -45,25 +37,23 @@ async def embed(request: web.Request) -> web.Response:
 async def embeddings(request: web.Request) -> web.Response:
     """POST /api/embeddings; what the runner refuses has status 500 here."""
     body = await wire.read(request, wire.EmbeddingsRequest)
-    state = request.app[APP_STATE]
     if not body.model:
         raise BadRequest("model is required")
-    texts = EmbeddingTexts(
-        info=await state.model_index.find(body.model, _unknown(body.model)),
-        texts=(body.prompt,) if body.prompt else (),
-        options=body.options,
-        truncate=False,
-        keep_alive_s=body.keep_alive,
-    )
+    texts = (body.prompt,) if body.prompt else ()
     try:
-        answer = await embedding.embed(state, texts)
+        answer = await _embed(request, body, texts, truncate=False)
     except BadRequest as error:
         raise RunnerError(str(error)) from None
     return _json({"embedding": embedding.require_finite(answer.vectors).reshape(-1).tolist()})
 
 
-def _unknown(model: str) -> str:
-    return f'model "{model}" not found, try pulling it first'
+async def _embed(
+    request: web.Request, body: wire.RunFields, texts: tuple[str, ...], *, truncate: bool
+) -> EmbeddingResult:
+    state, name = request.app[APP_STATE], body.model
+    info = await state.model_index.find(name, f'model "{name}" not found, try pulling it first')
+    embedding_texts = EmbeddingTexts(info, texts, body.options, truncate, body.keep_alive)
+    return await embedding.embed(state, embedding_texts)
 
 
 def _json(body: dict[str, object]) -> web.Response:

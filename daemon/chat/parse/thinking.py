@@ -17,7 +17,7 @@ class _State(Enum):
 
 
 class ThinkingParser:
-    """Splits one output that arrives in pieces, which may cut a tag anywhere.
+    """An OutputParser of thinking blocks.
 
     The opening tag counts only at the very start of the output, and only the first block counts.
     """
@@ -30,11 +30,9 @@ class ThinkingParser:
 
     @property
     def is_thinking(self) -> bool:
-        """Whether the next text belongs to the thinking block."""
         return self._state is _State.THINKING
 
     def push(self, text: str) -> Parsed:
-        """Take the next piece. Returns only what no later piece can change."""
         self._held += text
         thinking = ""
         if self._state is _State.START:
@@ -49,7 +47,6 @@ class ThinkingParser:
         return Parsed(content, thinking)
 
     def finish(self) -> Parsed:
-        """The output has ended. Returns the text that was held back."""
         held, self._held = self._held, ""
         if self._state is _State.THINKING:
             return Parsed(thinking=held)

@@ -67,13 +67,7 @@ class PlainTemplate:
 
     thinks = False
 
-    def render(
-        self,
-        messages: Sequence[Mapping[str, object]],
-        *,
-        tools: Sequence[Mapping[str, object]] = (),
-        think: bool | str | None,
-    ) -> str:
+    def render(self, messages: Sequence[Mapping[str, object]], **_: object) -> str:
         """The prompt of a base model, which knows neither tools nor thinking."""
         return "\n\n".join(str(message["content"]) for message in messages)
 
