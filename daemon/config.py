@@ -25,11 +25,6 @@ DEFAULT_PORT = 11434  # TCP (CONTRACT 4)
 FALSE = {"", "0", "f", "false"}  # in lower case
 
 
-def _clean(value: object) -> object:
-    """The value without surrounding blanks and quotes."""
-    return value.strip().strip("\"'") if isinstance(value, str) else value
-
-
 def _flag(value: object) -> object:
     """Go's ParseBool, except that any other non-empty value counts as true."""
     return value.lower() not in FALSE if isinstance(value, str) else value
@@ -91,9 +86,11 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _trim(cls, values: dict[str, object]) -> dict[str, object]:
-        """A value that is empty without its quotes counts as not set."""
-        cleaned = {key: _clean(value) for key, value in values.items()}
-        return {key: value for key, value in cleaned.items() if value != ""}
+        """Trims blanks and surrounding quotes; what is empty then counts as not set."""
+        trimmed = {
+            k: v.strip().strip("\"'") if isinstance(v, str) else v for k, v in values.items()
+        }
+        return {key: value for key, value in trimmed.items() if value != ""}
 
     @field_validator("address")
     @classmethod

@@ -90,5 +90,6 @@ def _by_model(loaded_models: Iterable[LoadedModel], field: str) -> dict[str, flo
     """A model that is loaded for text and for embeddings is one series: Prometheus takes no two."""
     sums: dict[str, float] = {}
     for loaded in loaded_models:
-        sums[loaded.name] = sums.get(loaded.name, 0) + float(getattr(loaded.runner.stats, field))
+        name, value = loaded.spec.name, float(getattr(loaded.runner.stats, field))
+        sums[name] = sums.get(name, 0) + value
     return sums

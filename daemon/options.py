@@ -65,7 +65,8 @@ OPTION_TYPES: Mapping[str, str] = {
 def _convert(name: str, kind: str, value: object) -> object:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if kind.startswith("int") and is_number:
-        return _clamp(value)  # type: ignore[arg-type]
+        # JSON numbers are truncated, and kept inside what llama.cpp's int32 holds.
+        return int(min(max(value, -(2**31)), 2**31 - 1))  # type: ignore[call-overload]
     if kind == "float" and is_number:
         with suppress(OverflowError):  # JSON integers are unbounded
             return float(value)  # type: ignore[arg-type]
@@ -77,8 +78,3 @@ def _convert(name: str, kind: str, value: object) -> object:
         raise OptionError(f'option "{name}" must be of an array of strings')
     names = {"int": "integer", "float": "float32", "bool": "boolean"}
     raise OptionError(f'option "{name}" must be of type {names.get(kind.split()[0], "array")}')
-
-
-def _clamp(value: float) -> int:
-    """JSON numbers are truncated to integers, and clamped to the int32 that llama.cpp takes."""
-    return int(min(max(value, -(2**31)), 2**31 - 1))

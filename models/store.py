@@ -10,11 +10,9 @@ from .blobs import Blob, Blobs
 from .errors import DamagedModel, InvalidName, ModelNotFound
 from .lock import locked
 from .manifest import Layer, Manifest, dump_manifest, parse_manifest
-from .model import Config, StoredModel, read_model
+from .model import StoredModel, read_model
 from .name import Name
 from .partial import Partial
-
-__all__ = ["Config", "Store", "StoredModel"]
 
 _log = logging.getLogger(__name__)
 

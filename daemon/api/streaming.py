@@ -25,11 +25,7 @@ class StreamFormat:
     end: bytes = b""  # ends a stream that did not fail
 
 
-def _encode_ndjson(line: Line) -> bytes:
-    return msgspec.json.encode(line) + b"\n"
-
-
-NDJSON = StreamFormat("application/x-ndjson", _encode_ndjson)
+NDJSON = StreamFormat("application/x-ndjson", lambda line: msgspec.json.encode(line) + b"\n")
 
 
 def sse(*, event_field: str = "", sentinel: str = "") -> StreamFormat:

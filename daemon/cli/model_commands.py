@@ -12,8 +12,6 @@ from . import create_plan, operations, show_view, table
 from .client import Client, MissingModelError
 from .connect import with_client
 
-PARTS = ("license", "modelfile", "parameters", "system", "template")
-
 
 @click.command()
 @click.argument("model")
@@ -69,7 +67,7 @@ async def show(client: Client, /, model: str, verbose: bool, **parts: bool) -> N
     """Show the properties of MODEL."""
     chosen = [name for name, is_set in parts.items() if is_set]
     if len(chosen) > 1:
-        *first, last = (f"'--{name}'" for name in PARTS)
+        *first, last = (f"'--{name}'" for name in show_view.PARTS)
         raise click.UsageError(f"only one of {', '.join(first)}, or {last} can be specified")
     shown = await client.post("/api/show", {"model": model, "verbose": verbose})
     if chosen:

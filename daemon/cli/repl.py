@@ -21,7 +21,6 @@ PROMPT, MORE = ">>> ", "... "
 QUOTES = '"""'
 QUOTABLE = ("", "/set system ")
 THINK_LEVELS = ("low", "medium", "high", "max")
-PARTS = ("license", "modelfile", "parameters", "system", "template")
 
 KINDS: Mapping[str, type] = {"int": int, "float": float, "bool | None": bool}
 """By the annotation of an option: the type of its value. All others are lists of strings."""
@@ -185,8 +184,8 @@ class Repl:
         self._view = replace(self._view, **changes)
 
     def _show(self, part: str) -> None:
-        if part != "info" and part not in PARTS:
-            raise UsageError(f"/show takes one of info, {', '.join(PARTS)}")
+        if part != "info" and part not in show_view.PARTS:
+            raise UsageError(f"/show takes one of info, {', '.join(show_view.PARTS)}")
         shown = self._runner.run(self._client.post("/api/show", {"model": self._session.model}))
         text = self._part(shown, part) if part != "info" else show_view.render(shown, verbose=False)
         self._print(text)

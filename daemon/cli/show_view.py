@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from . import humanize, table
 from .client import Json
 
+PARTS = ("license", "modelfile", "parameters", "system", "template")  # shown alone, on request
 INDENT = "  "
 TEXT_LINES = 2  # of the system text and of the license
 SHOWN_ITEMS = 3  # of a list in the metadata
@@ -24,7 +25,12 @@ def render(shown: Json, verbose: bool) -> str:
         ("Parameters", _parameters(shown)),
     ]
     if verbose:
-        sections += [("Metadata", _metadata(shown)), ("Tensors", _tensors(shown))]
+        metadata = sorted((shown.get("model_info") or {}).items())
+        tensors = shown.get("tensors") or ()
+        sections += [
+            ("Metadata", [(key, _value(value)) for key, value in metadata]),
+            ("Tensors", [(t["name"], t["type"], str(t["shape"])) for t in tensors]),
+        ]
     sections += [
         ("System", _first(shown.get("system"))),
         ("License", _first(shown.get("license"))),
@@ -77,10 +83,6 @@ def _parameters(shown: Json) -> Rows:
     return [(line[0], line[1] if len(line) == 2 else "") for line in lines if line]
 
 
-def _metadata(shown: Json) -> Rows:
-    return [(key, _value(value)) for key, value in sorted((shown.get("model_info") or {}).items())]
-
-
 def _value(value: object) -> str:
     """One value of the GGUF header; a long list shows its beginning and its length."""
     if not isinstance(value, list):
@@ -88,13 +90,6 @@ def _value(value: object) -> str:
     more = ["..."] if len(value) > SHOWN_ITEMS else []
     text = ", ".join([*map(str, value[:SHOWN_ITEMS]), *more])
     return f"[{text}] ({len(value)} items)" if more else f"[{text}]"
-
-
-def _tensors(shown: Json) -> Rows:
-    return [
-        (tensor["name"], tensor["type"], str(tensor["shape"]))
-        for tensor in shown.get("tensors") or ()
-    ]
 
 
 def _first(text: object) -> Rows:

@@ -29,13 +29,26 @@ T = TypeVar("T")
 PoolKey = tuple[str, bool]  # path of the model blob, whether it is loaded for embeddings
 
 
-@dataclass(slots=True, eq=False)
-class LoadedModel:
-    """A loaded model: its runner, its leases, and when it is unloaded."""
+@dataclass(frozen=True, slots=True)
+class RunnerSpec:
+    """The runner that a request needs."""
 
     name: str
     digest: str
     load: Load
+    need_bytes: int = 0  # of memory, as planned
+
+    @property
+    def key(self) -> PoolKey:
+        """A model may be loaded once for text and once for embeddings."""
+        return self.load.model, self.load.embedding
+
+
+@dataclass(slots=True, eq=False)
+class LoadedModel:
+    """A loaded model: its runner, its leases, and when it is unloaded."""
+
+    spec: RunnerSpec  # of the request that loaded it
     runner: Runner
     keep_alive_s: float
     host_bytes: int = 0  # of memory that is not a GPU's
@@ -61,21 +74,6 @@ class LoadedModel:
     def stop_clock(self) -> None:
         if self.timer:
             self.timer.cancel()
-
-
-@dataclass(frozen=True, slots=True)
-class RunnerSpec:
-    """The runner that a request needs."""
-
-    name: str
-    digest: str
-    load: Load
-    need_bytes: int = 0  # of memory, as planned
-
-
-def pool_key(load: Load) -> PoolKey:
-    """A model may be loaded once for text and once for embeddings."""
-    return load.model, load.embedding
 
 
 def can_serve(loaded: Load, spec: Load) -> bool:
@@ -149,7 +147,7 @@ class RunnerPool:
     async def unload(self, model: str) -> None:
         """Let a model (by blob path) go when its requests are done; a no-op if it is not loaded."""
         for loaded in self._loaded_models.values():
-            if loaded.load.model == model:
+            if loaded.spec.load.model == model:
                 loaded.keep_alive_s = 0.0
                 self._start_clock(loaded)
 
@@ -165,10 +163,10 @@ class RunnerPool:
         await asyncio.gather(*(loaded.runner.stop() for loaded in loaded_models))
 
     def _find(self, spec: RunnerSpec) -> LoadedModel | None:
-        loaded = self._loaded_models.get(pool_key(spec.load))
+        loaded = self._loaded_models.get(spec.key)
         if loaded is None or loaded.is_leaving or not loaded.runner.is_alive:
             return None
-        return loaded if can_serve(loaded.load, spec.load) else None
+        return loaded if can_serve(loaded.spec.load, spec.load) else None
 
     async def _queue(self, spec: RunnerSpec) -> LoadedModel:
         """Load in a task of its own, which goes on when the client disconnects."""
@@ -192,7 +190,7 @@ class RunnerPool:
             return loaded
 
     async def _load_model(self, spec: RunnerSpec) -> LoadedModel:
-        if old := self._loaded_models.get(pool_key(spec.load)):
+        if old := self._loaded_models.get(spec.key):
             await self._dismiss(old)
         models, need, limits = self._loaded_models, spec.need_bytes, self._limits
         while victims := choose_victims(models.values(), need, limits):
@@ -209,9 +207,7 @@ class RunnerPool:
         if ready.refusal:
             log.warning("%s: %s", spec.name, ready.refusal)
         host_bytes = ready.size_bytes - ready.size_vram_bytes if ready.size_bytes else need
-        name, digest, load, keep_alive_s = spec.name, spec.digest, spec.load, self._keep_alive_s
-        loaded = LoadedModel(name, digest, load, runner, keep_alive_s, host_bytes)
-        models[pool_key(load)] = loaded
+        models[spec.key] = loaded = LoadedModel(spec, runner, self._keep_alive_s, host_bytes)
         return loaded
 
     def _abandon(self, task: asyncio.Task[LoadedModel]) -> None:
@@ -245,9 +241,9 @@ class RunnerPool:
         await loaded.idle.wait()
         loaded.stop_clock()
         await loaded.runner.stop()
-        if self._loaded_models.get(pool_key(loaded.load)) is loaded:
-            del self._loaded_models[pool_key(loaded.load)]
-            log.info("unloaded %s", loaded.name)
+        if self._loaded_models.get(loaded.spec.key) is loaded:
+            del self._loaded_models[loaded.spec.key]
+            log.info("unloaded %s", loaded.spec.name)
 
     def _spawn(self, work: Coroutine[object, object, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(work)

@@ -98,6 +98,7 @@ class RunnerProcess:
 
     @classmethod
     async def _spawn(cls, load: Load) -> Self:
+        binding = BINDING_ENV if load.bind_threads else {}
         ours, theirs = socket.socketpair()
         with theirs:
             reader, writer = await asyncio.open_unix_connection(sock=ours)
@@ -112,7 +113,7 @@ class RunnerProcess:
                     # of its own would also be a scheduling group of its own on Linux (autogroup),
                     # in which a neighbour at nice 19 gets as much time as the runner.
                     process_group=0,
-                    env=_environment(load),
+                    env={**RUNNER_ENV, **binding, **os.environ},  # the user's variables win
                 )
             except BaseException:
                 writer.close()
@@ -266,8 +267,3 @@ class RunnerProcess:
             log.log(level, "runner %d: %s", self.pid, text)
             if not (self._stderr and self._stderr[-1].startswith(FATAL)):  # then comes its stack
                 self._stderr.append(text)
-
-
-def _environment(load: Load) -> dict[str, str]:
-    """Variables that the user has set take precedence."""
-    return {**RUNNER_ENV, **(BINDING_ENV if load.bind_threads else {}), **os.environ}

@@ -11,8 +11,9 @@ from ollama_folder import MEDIA, files, put_blob, put_model
 from outrider.models import manifest as media
 from outrider.models.errors import DamagedModel, InvalidName, ModelNotFound
 from outrider.models.manifest import Layer, Manifest
+from outrider.models.model import Config
 from outrider.models.name import Name
-from outrider.models.store import Config, Store
+from outrider.models.store import Store
 
 pytestmark = pytest.mark.unit
 

@@ -61,7 +61,7 @@ async def ps(request: web.Request) -> web.Response:
     state = request.app[APP_STATE]
     details = {m.digest: _details(m, info) for m, info in await state.model_index.list()}
     now = datetime.now().astimezone()
-    models = [_loaded(m, details.get(m.digest), now) for m in state.pool.loaded_models]
+    models = [_loaded(m, details.get(m.spec.digest), now) for m in state.pool.loaded_models]
     return web.json_response({"models": models})
 
 
@@ -170,17 +170,18 @@ def _tag(model: StoredModel, info: ModelInfo | None) -> Line:
 
 
 def _loaded(loaded: LoadedModel, details: Line | None, now: datetime) -> Line:
+    spec, ready = loaded.spec, loaded.runner.ready
     expires = now + timedelta(seconds=min(loaded.expires_in_s, FOREVER_S))
     return {
-        "name": loaded.name,
-        "model": loaded.name,
-        "size": loaded.runner.ready.size_bytes,
-        "digest": loaded.digest,
+        "name": spec.name,
+        "model": spec.name,
+        "size": ready.size_bytes,
+        "digest": spec.digest,
         "details": details or {},
         "expires_at": expires.isoformat(),
-        "size_vram": loaded.runner.ready.size_vram_bytes,
-        "context_length": loaded.load.num_ctx,
-        **_speculation(loaded.runner.ready, loaded.runner.stats),
+        "size_vram": ready.size_vram_bytes,
+        "context_length": spec.load.num_ctx,
+        **_speculation(ready, loaded.runner.stats),
     }
 
 

@@ -18,10 +18,6 @@ LEVELS = ("high", "medium", "low", "max")
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
-def _seconds(value: object) -> float | None:
-    return None if value is None else parse_duration(value)
-
-
 def _think(value: object) -> object:
     choices = '"high", "medium", "low", "max", true, or false'
     if isinstance(value, str) and value not in LEVELS:
@@ -40,7 +36,8 @@ def _texts(value: object) -> object:
     raise ValueError("invalid input type")
 
 
-KeepAlive = Annotated[float | None, BeforeValidator(_seconds)]
+Seconds = BeforeValidator(lambda value: None if value is None else parse_duration(value))
+KeepAlive = Annotated[float | None, Seconds]
 Think = Annotated[bool | str | None, BeforeValidator(_think)]
 Texts = Annotated[list[str], BeforeValidator(_texts)]
 JsonObject = dict[str, object]

@@ -36,7 +36,7 @@ class ChatTemplate:
         env.filters["tojson"] = _to_json
         env.filters["from_json"] = json.loads
         env.globals["raise_exception"] = _refuse
-        env.globals["strftime_now"] = _now
+        env.globals["strftime_now"] = lambda layout: datetime.now().strftime(layout)
         self._template = env.from_string(source)
         self._tokens = {"bos_token": bos, "eos_token": eos}
         self.thinks = "<think>" in source and "</think>" in source  # CONTRACT 8.3
@@ -70,10 +70,6 @@ class PlainTemplate:
     def render(self, messages: Sequence[Mapping[str, object]], **_: object) -> str:
         """The prompt of a base model, which knows neither tools nor thinking."""
         return "\n\n".join(str(message["content"]) for message in messages)
-
-
-def _now(layout: str) -> str:
-    return datetime.now().strftime(layout)
 
 
 def _refuse(text: str) -> NoReturn:

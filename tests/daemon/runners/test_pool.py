@@ -89,7 +89,7 @@ async def until(holds: Callable[[], bool]) -> None:
 
 
 def names(pool: RunnerPool) -> list[str]:
-    return [loaded.name for loaded in pool.loaded_models]
+    return [loaded.spec.name for loaded in pool.loaded_models]
 
 
 async def test_clients_that_come_together_share_one_runner(first: RunnerSpec) -> None:
@@ -223,7 +223,7 @@ async def test_another_context_length_reloads_after_the_users_are_done(ggufs: li
         pids = await asyncio.gather(*waiting)
         assert pids[0] == pids[1] != runner.pid
         assert not psutil.pid_exists(runner.pid)
-        assert [loaded.load.num_ctx for loaded in pool.loaded_models] == [512]
+        assert [loaded.spec.load.num_ctx for loaded in pool.loaded_models] == [512]
 
 
 async def test_a_client_that_leaves_during_a_load_breaks_nothing(first: RunnerSpec) -> None:

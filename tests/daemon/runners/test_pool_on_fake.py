@@ -37,7 +37,7 @@ def loaded(
     host_bytes: int = 0,
 ) -> LoadedModel:
     runner = cast(Runner, None)  # the decision does not look at it
-    model = LoadedModel(name, "", LOAD, runner, keep_alive_s, host_bytes, users)
+    model = LoadedModel(RunnerSpec(name, "", LOAD), runner, keep_alive_s, host_bytes, users)
     model.idle_since_s = idle_since_s
     return model
 
@@ -47,7 +47,7 @@ async def names_after(pool: RunnerPool, *specs: RunnerSpec) -> set[str]:
     for each in specs:
         async with pool.lease(each, None):
             pass
-    return {model.name for model in pool.loaded_models}
+    return {model.spec.name for model in pool.loaded_models}
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ async def test_as_many_are_evicted_as_the_new_one_needs_room_for(
 ) -> None:
     models = [loaded("a", idle_since_s=1, host_bytes=30), loaded("b", users=1, host_bytes=30)]
     chosen = choose_victims(models, need_bytes, PoolLimits(memory_bytes=100))
-    assert [model.name for model in chosen] == ["a", "b"][:victims]
+    assert [model.spec.name for model in chosen] == ["a", "b"][:victims]
 
 
 async def test_a_model_that_needs_the_memory_of_another_replaces_it() -> None:
