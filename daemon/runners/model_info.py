@@ -62,7 +62,10 @@ class ModelInfo:
             (self.model.template, f"TEMPLATE is stored but not used yet: {rendering}"),
             (config.renderer, f"RENDERER {config.renderer} is not used yet: {rendering}"),
             (config.parser, f"PARSER {config.parser} is not used yet: {parsing}"),
-            (self.model.adapter_paths, "adapters are not served yet: requests are refused"),
+            (
+                self.model.adapter_paths,
+                "ADAPTER is not supported yet: requests to this model are refused",
+            ),
             (self.model.projector_paths, "the projector is not used yet: images are refused"),
         )
         return tuple(sentence for layer, sentence in stored if layer)

@@ -26,8 +26,8 @@ TEXTS_PER_BATCH = 32  # sequences of an embedding context; for encoders they cos
 MAX_SNAPSHOTS = 4  # states of a sequence that drafts can be rolled back to (GUIDE 4.4)
 LAST_POOLING = 3  # LLAMA_POOLING_TYPE_LAST: the last token's row is the vector (GUIDE 1.13)
 NO_ADAPTERS = (
-    "{} has an adapter (LoRA), and adapters are not served yet; create the model without ADAPTER, "
-    "or merge the adapter into the weights first, for example with llama.cpp's llama-export-lora"
+    "{} has an adapter (LoRA), and adapters are not supported yet; merge it into the weights, or "
+    "create the model without ADAPTER"
 )
 
 

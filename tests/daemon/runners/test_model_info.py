@@ -94,7 +94,7 @@ async def test_a_model_that_cannot_be_read_is_listed_without_a_header(tmp_path: 
         ({}, {"renderer": "gemma4"}, ["RENDERER gemma4 is not used yet: prompts"]),
         ({}, {"parser": "gemma4"}, ["PARSER gemma4 is not used yet"]),
         ({"projector_paths": (Path("p"),)}, {}, ["the projector is not used yet"]),
-        ({"adapter_paths": (Path("a"),)}, {}, ["adapters are not served yet"]),
+        ({"adapter_paths": (Path("a"),)}, {}, ["ADAPTER is not supported yet"]),
     ],
 )
 async def test_stored_layers_that_are_not_used_give_warnings(
