@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from ..errors import DecodeFailed
-from ..protocol import Cancel, Delta, Load, SpeculationReport, Stats, Step, ToFront
+from ..protocol import Cancel, Delta, Load, Stats, Step, ToFront
 from .batch import Batch
 from .faults import failed
 from .kv.prefix_cache import PrefixCache, TrimMode
@@ -33,9 +33,7 @@ class BatchSlice:
     stream: Stream
     first: int  # row
     count: int  # rows of the chunk
-    samples: (
-        bool  # whether its next token is sampled: the rows from the chunk's last on are outputs
-    )
+    samples: bool  # the next token is sampled: the rows from the chunk's last on are outputs
     drafts: list[int]
 
 
@@ -100,7 +98,7 @@ class Engine:
         start_ns = time.perf_counter_ns()
         chunks = self._scheduler.next_batch(partial(max_prompt_rows, self._speculation.profile))
         if not chunks:
-            return self._give_way()
+            return self._make_room()
         slices = self._fill(chunks, self._draft(chunks))
         decode_ns = time.perf_counter_ns()
         rc = self._context.decode(self._batch)
@@ -109,8 +107,8 @@ class Engine:
         if rc == ABORTED:
             return self._retry()
         if rc == NO_CELLS:
-            return self._give_way()
-        self._settle(slices, took_ns)
+            return self._make_room()
+        self._record(slices, took_ns)
         is_flush = start_ns >= self._flush_due_ns
         if is_flush:
             self._flush_due_ns = start_ns + FLUSH_NS
@@ -173,7 +171,7 @@ class Engine:
         self._prefilling = frozenset(c.sequence.id for c in chunks if c.count > 1)
         return slices
 
-    def _settle(self, slices: list[BatchSlice], took_ns: int) -> None:
+    def _record(self, slices: list[BatchSlice], took_ns: int) -> None:
         """Record a decode: its tokens are in the KV cache, and its time is known."""
         prompt_rows = 0
         for each in slices:
@@ -185,85 +183,58 @@ class Engine:
             if seq.cached in seq.checkpoint_at:
                 self._cache.checkpoint(seq.kv_seq)
             if not each.samples:
-                self._speculation.observe_prompt(
-                    each.stream, range(each.first, each.first + each.count)
-                )
-        self._speculation.observe_step(
-            rows=self._batch.count, prompt_rows=prompt_rows, took_s=took_ns / 1e9
-        )
+                rows = range(each.first, each.first + each.count)
+                self._speculation.observe_prompt(each.stream, rows)
+        count, took_s = self._batch.count, took_ns / 1e9
+        self._speculation.observe_step(rows=count, prompt_rows=prompt_rows, took_s=took_s)
         self._stats.steps += 1
         self._stats.decode_ns += took_ns
         self._stats.prompt_tokens += prompt_rows
 
-    def _advance(self, part: BatchSlice, is_flush: bool) -> Delta | None:
+    def _advance(self, item: BatchSlice, is_flush: bool) -> Delta | None:
         """Sample the next tokens of a stream whose tokens are all evaluated.
 
-        Returns its first text and its end at once, other text at a flush. A fault of its grammar,
-        its sampler or its parser ends this stream alone.
+        Returns its first text and its end at once, other text at a flush.
         """
-        stream, drafts, last = part.stream, part.drafts, part.first + part.count - 1
+        stream, drafts, last = item.stream, item.drafts, item.first + item.count - 1
         seq = stream.sequence
         if seq.reached_max_tokens:
             return self._close(stream, "length")
-        try:
-            result = accept(stream, drafts, lambda i: self._context.logits(last + i))
-        except BaseException as fault:
-            if drafts:
-                assert seq.kv_seq
-                self._cache.roll_back(seq.kv_seq)
-            self._fail(stream, fault)
-            return None
-        self._stats.decoded_tokens += result.accepted + 1
+        result = accept(stream, drafts, lambda i: self._context.logits(last + i))
+        accepted = result.accepted
+        self._stats.decoded_tokens += accepted + 1
         if drafts:
             assert seq.kv_seq
-            self._cache.extend(seq.kv_seq, drafts[: result.accepted])
+            self._cache.extend(seq.kv_seq, drafts[:accepted])
             self._cache.roll_back(seq.kv_seq)
         if result.reason:
-            return self._close(stream, result.reason, result.accepted)
+            return self._close(stream, result.reason, accepted)
         self._speculation.observe_stream(
             stream,
-            accepted=result.accepted,
-            rows=range(part.first, last + result.accepted + 1),
-            target_confidence=lambda: target_confidence(
-                self._context.logits(last + result.accepted)
-            ),
+            accepted=accepted,
+            rows=range(item.first, last + accepted + 1),
+            target_confidence=lambda: target_confidence(self._context.logits(last + accepted)),
         )
         if seq.is_full:
             seq.shift()
             self._scheduler.preempt(seq)
-        if stream.has_output and not is_flush:
-            return None
-        try:
-            return stream.delta()
-        except BaseException as fault:
-            self._fail(stream, fault)
-            return None
+        return stream.delta() if is_flush or not stream.has_output else None
 
     def _close(self, stream: Stream, reason: str, accepted: int = 0) -> Delta | None:
-        """Free the slot of a stream; its last delta, or None if it failed at the very end."""
-        report = self._release(stream, accepted)
+        """Free the slot of a stream; its last delta, or None if it ends with a fault of its own.
+
+        Such a fault ends this stream alone, but a failed decode is raised.
+        """
+        seq = stream.sequence
+        report = self._speculation.finish(stream, accepted=accepted)
+        del self._streams[seq.id]
+        self._scheduler.remove(seq)
+        self._stats.cached_tokens += seq.num_reused
         try:
             return stream.finish(reason, report)
         except BaseException as fault:
-            self._send(failed(stream.sequence.id, fault))
+            self._send(failed(seq.id, fault))
             return None
-
-    def _fail(self, stream: Stream, fault: BaseException) -> None:
-        """End one stream with an error; the others of the batch go on.
-
-        Raises `fault` itself if it is a failed decode.
-        """
-        message = failed(stream.sequence.id, fault)
-        self._release(stream)
-        self._send(message)
-
-    def _release(self, stream: Stream, accepted: int = 0) -> SpeculationReport | None:
-        """Forget a stream; its slot and cells are free from here on."""
-        report = self._speculation.finish(stream, accepted=accepted)
-        del self._streams[stream.sequence.id]
-        self._scheduler.remove(stream.sequence)
-        self._stats.cached_tokens += stream.sequence.num_reused
-        return report
 
     def _retry(self) -> list[Delta]:
         """After an abort, restart the sequences whose cells have changed (GUIDE 10.2).
@@ -281,7 +252,7 @@ class Engine:
             self._cache.drop_released()
         return []
 
-    def _give_way(self) -> list[Delta]:
+    def _make_room(self) -> list[Delta]:
         """Without free cells, evict a cached prefix, or preempt the youngest sequence."""
         if not self._cache.evict():
             if len(self._scheduler.running) < 2:
@@ -290,19 +261,18 @@ class Engine:
         return []
 
     def _count(self) -> Stats:
-        self._stats.slots_busy = len(self._scheduler.running)
-        self._stats.waiting = len(self._scheduler.waiting)
-        self._stats.preempted = self._scheduler.num_preempted
-        total = self._speculation.total
-        self._stats.drafts = total.num_drafts
-        self._stats.drafted_tokens, self._stats.accepted_tokens = total.drafted, total.accepted
-        self._stats.speculated_ns = int(total.took_s * 1e9)
-        self._stats.plain_ns = int(total.plain_s * 1e9)
-        forecasts = self._speculation.forecasts
-        self._stats.expected_ns = int(forecasts.expected_s * 1e9)
-        self._stats.misjudged_ns = int(forecasts.error_s * 1e9)
-        self._stats.cells_used = self._cache.num_cells_used
-        return self._stats
+        stats, total, forecasts = self._stats, self._speculation.total, self._speculation.forecasts
+        stats.slots_busy, stats.waiting = len(self._scheduler.running), len(self._scheduler.waiting)
+        stats.preempted, stats.cells_used = (
+            self._scheduler.num_preempted,
+            self._cache.num_cells_used,
+        )
+        stats.drafts, stats.drafted_tokens = total.num_drafts, total.drafted
+        stats.accepted_tokens = total.accepted
+        stats.speculated_ns, stats.plain_ns = int(total.took_s * 1e9), int(total.plain_s * 1e9)
+        stats.expected_ns = int(forecasts.expected_s * 1e9)
+        stats.misjudged_ns = int(forecasts.error_s * 1e9)
+        return stats
 
 
 def trim_mode_of(model: LanguageModel) -> TrimMode:

@@ -39,7 +39,7 @@ class Stream:
         self._num_parsed = 0  # of the output tokens
         self.has_output = False  # whether a delta was made
         self._pending = Parsed()  # not yet sent
-        self._fault: BaseException | None = None  # raised by the next `sample`
+        self._fault: BaseException | None = None  # of this request; raised by `finish`
         self._logprobs: list[Logprob] = []
         self._queued_ns = time.monotonic_ns()
         self._started_ns = 0
@@ -52,10 +52,16 @@ class Stream:
     def sample(self, logits: NDArray[np.float32]) -> str:
         """Sample a token; the reason why it was the last one, or "".
 
-        Raises RunnerError if no token is possible, InvalidFormat at a limit of the grammar.
+        After a fault the reason is "error", and `finish` raises the fault: RunnerError if no token
+        is possible, InvalidFormat at a limit of the grammar, or whatever a library raised.
         """
-        if self._fault:
-            raise self._fault
+        try:
+            return "error" if self._fault else self._sample(logits)
+        except BaseException as fault:
+            self._fault = fault
+            return "error"
+
+    def _sample(self, logits: NDArray[np.float32]) -> str:
         seq = self.sequence
         self._first_ns = self._first_ns or time.monotonic_ns()
         grammar = self._grammar
@@ -86,7 +92,7 @@ class Stream:
     def num_possible(self, tokens: Seq[int]) -> int:
         """How many of these tokens, from the first on, the grammar allows.
 
-        A fault of the grammar is kept for `sample`: drafts are for all streams, a fault for one.
+        None after a fault of the grammar, which ends this stream alone.
         """
         grammar = self._grammar
         try:
@@ -97,13 +103,17 @@ class Stream:
 
     def delta(self) -> Delta | None:
         """What is certain since the last delta; None if that is nothing."""
-        self._parse()
-        if not (self._pending or self._logprobs):
+        try:
+            self._parse()
+        except BaseException as fault:
+            self._fault = fault
             return None
-        return self._flush(None)
+        return self._flush(None) if self._pending or self._logprobs else None
 
     def finish(self, reason: str, speculation_report: SpeculationReport | None) -> Delta:
-        """The last delta, with all text that was held back."""
+        """The last delta, with all text that was held back. Raises the fault of this stream."""
+        if self._fault:
+            raise self._fault
         self._parse()
         self._pending += self._parser.push(self._text.finish()) + self._parser.finish()
         return self._flush(self._done(reason, speculation_report))
