@@ -192,9 +192,8 @@ class TextContext(KVContext):
         self.num_seqs = num_seqs(model, load)
         outputs = max(self.num_seqs, min(load.slots * (1 + MAX_DRAFTS), MAX_OUTPUTS, load.batch))
         states = min(RECURRENT_DRAFTS, load.batch - 2) if load.speculation != 0 else 0
-        super().__init__(
-            model, load, seqs=self.num_seqs, outputs=outputs, n_rs_seq=states
-        )  # GUIDE 0.2
+        # GUIDE 0.2
+        super().__init__(model, load, seqs=self.num_seqs, outputs=outputs, n_rs_seq=states)
         self.max_drafts = MAX_DRAFTS
         if model.is_recurrent:  # one snapshot per draft token; some architectures have none
             self.max_drafts = int(lib.llama_n_rs_seq(self.handle))
