@@ -80,9 +80,8 @@ class EagleContext(KVContext):
             return self._target.hidden(row)
         width = self._target.model.width
         address = self._entered(self._target.handle, layer)
-        return np.ctypeslib.as_array(
-            (ctypes.c_float * width).from_address(address + 4 * width * row)
-        )
+        floats = (ctypes.c_float * width).from_address(address + 4 * width * row)
+        return np.ctypeslib.as_array(floats)
 
     def fuse(self, taken: Sequence[Hidden]) -> Sequence[Hidden]:
         """One row of the decoder's width for each. Raises DecodeFailed."""

@@ -107,7 +107,7 @@ def mirostat_survivors(row: Row, sampling: Sampling, mu: float) -> tuple[Ids, Ro
     return ids, row[ids]
 
 
-def updated_mu(mu: float, logits: Row, own: float, sampling: Sampling) -> float:
+def next_mu(mu: float, logits: Row, own: float, sampling: Sampling) -> float:
     """Mirostat's mu after a token with the logit `own` was sampled from survivors with `logits`."""
     peak = float(logits.max())
     below = (logits.astype(np.float64) - peak) / sampling.temperature
