@@ -240,7 +240,7 @@ class Engine:
     def _retry(self) -> list[Delta]:
         """After an abort, restart the sequences whose cells have changed (GUIDE 10.2).
 
-        Recurrent states move between cells while they are computed, so an aborted step may spoil
+        Recurrent states move between cells while they are computed, so an aborted step may corrupt
         any of them, also of sequences that were not in the batch.
         """
         self._context.disarm()

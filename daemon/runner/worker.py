@@ -114,7 +114,7 @@ class TextWorker:
 
 
 class Worker:
-    """Two threads: this one decodes, the other takes in requests."""
+    """Two threads: the main one decodes, the other receives requests."""
 
     def __init__(self, front: FrontConnection) -> None:
         self._front = front
@@ -155,7 +155,7 @@ class Worker:
         return worker, _ready(loaded.log, worker.drafters, worker.refusal)
 
     def _receive(self) -> None:
-        """Take in messages until the front is gone, then end the process at once.
+        """Receive messages until the front is gone, then end the process at once.
 
         The front sends nothing between `Load` and `Ready`, so the worker exists.
         """
@@ -176,7 +176,7 @@ class Worker:
             os._exit(code)
 
     def _submit(self, request: Submit | Embed) -> None:
-        """Take in one request; its fault is its own.
+        """Receive one request; its fault is its own.
 
         The log names a long request before native code sees it: should that code end the process,
         the line is the last one.

@@ -2,7 +2,7 @@
 
 A sequence id keeps its cells when its request ends (it is released) until the id or the cells are
 needed; the least recently used one is evicted first. A new request starts from the longest prefix
-in any sequence, released or busy: a pure continuation goes on with the same id, everything else
+in any sequence, released or busy: a pure continuation uses the same id, everything else
 gets a fork, which costs no cells in the unified cache (GUIDE 5.1). With plain attention a prefix
 may end anywhere. A window or a recurrent state is valid only near its own end; there, checkpoints
 at branching points and before the last token of a prompt make shorter prefixes reusable (GUIDE 4).
@@ -30,13 +30,10 @@ from .host_cache import HostCache
 
 # Bytes of all checkpoints together.
 MAX_CHECKPOINT_BYTES = 1 << 30
-
 # Tokens. To compute a shorter prefix takes no longer than to restore its checkpoint.
 MIN_CHECKPOINT_TOKENS = 64
-
 # Tokens that a restored sequence must save, and must have to be saved at all.
 MIN_HOST_TOKENS = 32
-
 # A released sequence is continued, not forked, if that discards at most the reused tokens divided
 # by this number.
 CONTINUE_DIVISOR = 8
@@ -254,7 +251,7 @@ class PrefixCache:
         return (best.count if best else 0), best
 
     def _is_valid_at(self, source: CachedSequence | HostCopy, count: int) -> bool:
-        """Whether a sequence is sound after a truncation to `count` tokens."""
+        """Whether a sequence is valid after a truncation to `count` tokens."""
         if count == len(source.tokens) or self._trim_mode is TrimMode.ANYWHERE:
             return True
         if self._trim_mode is TrimMode.END:

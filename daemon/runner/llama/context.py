@@ -29,14 +29,11 @@ KV_TYPES = {
 }
 UINT8_P = ctypes.POINTER(ctypes.c_uint8)
 PARTIAL_ONLY = lib.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY
-
 # Sequence ids for released prefixes, at most. They cost nothing (GUIDE 9.1); the bound keeps the
 # search for a prefix short.
 MAX_RELEASED = 16
-
 # Draft tokens of a recurrent model. Each needs the memory of one more state per sequence.
 RECURRENT_DRAFTS = 4
-
 # Output rows of one decode. Each needs a float32 per token of the vocabulary.
 MAX_OUTPUTS = 64
 

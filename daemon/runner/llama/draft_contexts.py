@@ -17,7 +17,6 @@ from .model import LlamaModel
 from .native_batch import native_batch
 
 CONTEXT_TYPE_MTP = lib.LLAMA_CONTEXT_TYPE_MTP
-
 # Rows of one encoder call of an EAGLE-3 head. llama.cpp reserves logits for each, too.
 FUSED_ROWS = 32
 

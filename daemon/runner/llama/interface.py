@@ -1,4 +1,4 @@
-"""What the runner asks of llama.cpp: a model, a context for text, and the contexts of drafters.
+"""What does the runner need of llama.cpp? A model, a context for text, contexts of drafters.
 
 This module imports no llama_cpp, and neither does anything that is typed against it, so engine,
 scheduler and speculation run in tests on a fake (tests/fake_llama.py). `LlamaModel` and the

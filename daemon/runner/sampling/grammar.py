@@ -17,7 +17,7 @@ from ...errors import BadRequest, InvalidFormat
 from ..llama.interface import LanguageModel
 
 SCHEMA = "a valid JSON Schema object"
-# Without a bound, a model can go on with newlines for ever (GUIDE 7.4).
+# Without a bound, a model can repeat newlines without end (GUIDE 7.4).
 WHITESPACE = r"[ \n\t]{0,24}"
 # Schemas that compile at the same time: a large one leaves a thread to the small ones. llguidance
 # releases the GIL, and its own limits end any compilation: 4,000 optional properties take 1 s.

@@ -22,13 +22,10 @@ from .truncation import MAX_LOGIT, Ids, Row, best, largest, mirostat_survivors, 
 
 # Tokens among which the confidence of a greedy draft and of the target is measured.
 NUM_RIVALS = 8
-
 # Logits. A token so far below the largest has less than 1/8000 of its probability.
 FAR_BELOW = np.float32(9.0)
-
 # Smaller temperatures are zero in llama.cpp's float32.
 ZERO_TEMPERATURE = 1e-45
-
 # Options that must be finite numbers.
 FINITE = (
     *("temperature", "top_p", "min_p", "typical_p", "mirostat_tau", "mirostat_eta"),
