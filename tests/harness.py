@@ -28,7 +28,7 @@ from outrider.daemon.protocol import (
 from outrider.daemon.runner.engine import Engine
 from outrider.daemon.runner.input_processor import InputProcessor
 from outrider.daemon.runner.llama.interface import LanguageModel, TargetDecoder
-from outrider.daemon.runner.sampling.grammar import GrammarCompiler
+from outrider.daemon.runner.sampling.grammar import Grammar, GrammarCompiler
 from outrider.daemon.runner.speculation.controller import SpeculationController
 
 GREEDY = Sampling(temperature=0.0)
@@ -70,6 +70,11 @@ def chat_request(request_id: int, *texts: str, limits: Limits) -> Submit:
     return Submit(id=request_id, prompt=Conversation(turns), sampling=GREEDY, limits=limits)
 
 
+def make_grammar(compiler: GrammarCompiler, schema: str) -> Grammar:
+    """The grammar of one answer. Raises what is wrong with the schema."""
+    return compiler.start(schema).result().copy()
+
+
 class LoadedPair(Protocol):
     """A model and its context, real or fake."""
 
@@ -95,7 +100,7 @@ class EngineHarness:
         for request in requests:
             sequence = self.input.prepare(request)
             if request.schema:
-                sequence.grammar = self.grammars.make(request.schema)
+                sequence.grammar = make_grammar(self.grammars, request.schema)
             self.engine.submit(sequence)
 
     def turn(self) -> None:

@@ -63,6 +63,5 @@ class Batch:
 
     def output_all(self) -> None:
         """Make every row an output, as pooling requires (GUIDE 1.13)."""
-        for row in range(self.count):
-            self._output[row] = 1
+        self.is_output[: self.count] = 1
         self.outputs = list(range(self.count))

@@ -35,26 +35,6 @@ NOT_FINITE = "the model computed a vector that is not finite for text {} of the 
 Vector = NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True)
-class SpecialTokens:
-    """What the tokenizer puts around a text."""
-
-    before: list[int]
-    after: list[int]
-
-    @classmethod
-    def of(cls, model: EncoderModel) -> SpecialTokens:
-        """Found by tokenizing a short text: models differ in what they add."""
-        bare = model.tokenize("a", add_bos=False)
-        whole = model.tokenize("a", add_bos=True)
-        at = next(i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)
-        return cls(whole[:at], whole[at + len(bare) :])
-
-    @property
-    def count(self) -> int:
-        return len(self.before) + len(self.after)
-
-
 @dataclass(slots=True, eq=False)
 class EmbeddingJob:
     """One request while it runs."""
@@ -62,8 +42,7 @@ class EmbeddingJob:
     id: int
     texts: list[list[int]]  # tokens
     vectors: Vector  # a row for each text
-    waiting: deque[int]  # texts that are in no batch yet
-    num_left: int  # texts without a vector
+    waiting: deque[int]  # texts without a vector, except those in the running batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +71,7 @@ class EmbeddingWorker:
         self._context = context
         self._load = load
         self._send = send
-        self._special = SpecialTokens.of(model)
+        self._before, self._after = special_tokens(model)
         self._batch = Batch(load.batch)
         self._packed_rows = min(PACKED_ROWS, load.batch)
         self._inbox: queue.SimpleQueue[EmbeddingJob | Cancel] = queue.SimpleQueue()
@@ -108,9 +87,7 @@ class EmbeddingWorker:
             raise BadRequest("there are no texts to embed")
         texts = [self._tokenize(text, request) for text in request.texts]
         vectors = np.zeros((len(texts), self._context.width), np.float32)
-        self._inbox.put(
-            EmbeddingJob(request.id, texts, vectors, deque(range(len(texts))), len(texts))
-        )
+        self._inbox.put(EmbeddingJob(request.id, texts, vectors, deque(range(len(texts)))))
 
     def cancel(self, cancel: Cancel) -> None:
         """Forget a request; callable from any thread.
@@ -139,10 +116,10 @@ class EmbeddingWorker:
             return
         for item, vector in zip(picked, vectors, strict=True):
             item.job.vectors[item.index] = vector
-            item.job.num_left -= 1
         self._send(Step((), self._count(picked)))
         for job in {item.job.id: item.job for item in picked}.values():
-            self._finish(job)
+            if not job.waiting:
+                self._finish(job)
 
     def _receive(self) -> None:
         """Receive requests and cancels; wait only when there is nothing to evaluate."""
@@ -159,15 +136,16 @@ class EmbeddingWorker:
 
     def _tokenize(self, text: str, request: Embed) -> list[int]:
         """The tokens of a text, cut to what fits (CONTRACT 1.10). Raises BadRequest."""
-        special = self._special
+        before, after = self._before, self._after
         tokens = self._model.tokenize(text, add_bos=False)
-        room = min(request.num_ctx, self._load.num_ctx, self._model.train_ctx) - special.count
+        room = min(request.num_ctx, self._load.num_ctx, self._model.train_ctx)
+        room -= len(before) + len(after)
         if len(tokens) > room:
             if not request.truncate:
                 raise BadRequest(TOO_LONG)
             if room <= 0:
                 raise BadRequest(NO_ROOM)
-        whole = [*special.before, *tokens[:room], *special.after]
+        whole = [*before, *tokens[:room], *after]
         if not whole:
             raise BadRequest("a text is empty: there is nothing to embed")
         if len(whole) > self._load.batch and not self._context.can_split:
@@ -214,14 +192,12 @@ class EmbeddingWorker:
 
     def _count(self, picked: Seq[EmbeddingText]) -> Stats:
         self._stats.prompt_tokens += sum(len(item.tokens) for item in picked)
-        self._stats.slots_busy = len({item.job.id for item in picked if item.job.num_left})
+        self._stats.slots_busy = len({item.job.id for item in picked if item.job.waiting})
         self._stats.waiting = sum(len(job.waiting) for job in self._jobs)
         return self._stats
 
     def _finish(self, job: EmbeddingJob) -> None:
         """Send the vectors of a request that has them all; a NaN fails this request alone."""
-        if job.num_left:
-            return
         is_finite = np.isfinite(job.vectors).all(axis=1)
         if not is_finite.all():
             fault = RunnerError(NOT_FINITE.format(int(is_finite.argmin())))
@@ -229,6 +205,14 @@ class EmbeddingWorker:
             return
         num_tokens = sum(map(len, job.texts))
         self._send(Embedded(job.id, job.vectors.tobytes(), self._context.width, num_tokens))
+
+
+def special_tokens(model: EncoderModel) -> tuple[list[int], list[int]]:
+    """What the tokenizer of this model puts before and after a text, found with a short one."""
+    bare = model.tokenize("a", add_bos=False)
+    whole = model.tokenize("a", add_bos=True)
+    at = next(i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)
+    return whole[:at], whole[at + len(bare) :]
 
 
 def next_texts(jobs: deque[EmbeddingJob], *, rows: int, seqs: int) -> list[EmbeddingText]:

@@ -146,9 +146,8 @@ class Engine:
         outputs = sum(chunk.is_last for chunk in chunks)
         room = min(self._batch.capacity - rows, self._context.max_outputs - outputs)
         starting = sum(c.count / c.sequence.pending for c in chunks if not c.sequence.is_decoding)
-        drafts = self._speculation.propose(
-            streams, others=rows - len(streams), starting=starting, room=room
-        )
+        others = rows - len(streams)
+        drafts = self._speculation.propose(streams, others=others, starting=starting, room=room)
         if drafts and not self._cache.reserve(rows + sum(map(len, drafts.values()))):
             self._speculation.drop()
             return {}
@@ -239,7 +238,7 @@ class Engine:
     def _retry(self) -> list[Delta]:
         """After an abort, restart the sequences whose cells have changed (GUIDE 10.2).
 
-        Recurrent states move between cells while they are computed, so an aborted step may spoil
+        Recurrent states move between cells while they are computed, so an aborted step may corrupt
         any of them, also of sequences that were not in the batch.
         """
         self._context.disarm()
@@ -262,11 +261,9 @@ class Engine:
 
     def _count(self) -> Stats:
         stats, total, forecasts = self._stats, self._speculation.total, self._speculation.forecasts
-        stats.slots_busy, stats.waiting = len(self._scheduler.running), len(self._scheduler.waiting)
-        stats.preempted, stats.cells_used = (
-            self._scheduler.num_preempted,
-            self._cache.num_cells_used,
-        )
+        scheduler = self._scheduler
+        stats.slots_busy, stats.waiting = len(scheduler.running), len(scheduler.waiting)
+        stats.preempted, stats.cells_used = scheduler.num_preempted, self._cache.num_cells_used
         stats.drafts, stats.drafted_tokens = total.num_drafts, total.drafted
         stats.accepted_tokens = total.accepted
         stats.speculated_ns, stats.plain_ns = int(total.took_s * 1e9), int(total.plain_s * 1e9)

@@ -1,4 +1,4 @@
-"""Which sequences wait until the grammar of their schema is compiled."""
+"""Which sequences wait until the grammar of their schema is compiled?"""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 from ..errors import InvalidFormat
-from .sampling.grammar import CompiledSchema, GrammarCompiler
+from .sampling.grammar import Grammar, GrammarCompiler
 from .sequence import Sequence
 
 # Seconds from the request to its grammar, with the wait for a compiling thread. 4,000 optional
@@ -20,7 +20,7 @@ TOO_SLOW = (
 
 
 class GrammarQueue:
-    """Passes each sequence on with its grammar; nobody else waits for a large schema."""
+    """Submits each sequence with its grammar; no other request waits for a large schema."""
 
     def __init__(
         self,
@@ -35,13 +35,14 @@ class GrammarQueue:
         self._submit = submit
         self._fail = fail
         self._timeout_s = timeout_s
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._waiting: dict[int, threading.Timer] = {}  # by request
 
     def add(self, sequence: Sequence, schema: str) -> None:
         """Compile the schema, then submit the sequence; to be called from one thread."""
         compiling = self._compiler.start(schema)
-        timer = threading.Timer(self._timeout_s, self._expire, (sequence.id,))
+        fault = InvalidFormat(TOO_SLOW.format(self._timeout_s))
+        timer = threading.Timer(self._timeout_s, self._end, (sequence.id, fault))
         timer.daemon = True
         with self._lock:
             self._waiting[sequence.id] = timer
@@ -52,25 +53,21 @@ class GrammarQueue:
     def cancel(self, request_id: int) -> bool:
         """Forget a sequence; False if it does not wait here (any more)."""
         with self._lock:
-            return self._take(request_id)
-
-    def _take(self, request_id: int) -> bool:
-        timer = self._waiting.pop(request_id, None)
+            timer = self._waiting.pop(request_id, None)
         if timer:
             timer.cancel()
         return timer is not None
 
-    def _finish(self, sequence: Sequence, done: Future[CompiledSchema]) -> None:
+    def _finish(self, sequence: Sequence, done: Future[Grammar]) -> None:
         try:
-            sequence.grammar = done.result().begin()
+            sequence.grammar = done.result().copy()
         except BaseException as fault:
-            if self.cancel(sequence.id):
-                self._fail(sequence.id, fault)
+            self._end(sequence.id, fault)
             return
         with self._lock:  # a cancel finds the sequence here or where it is submitted to
-            if self._take(sequence.id):
+            if self.cancel(sequence.id):
                 self._submit(sequence)
 
-    def _expire(self, request_id: int) -> None:
+    def _end(self, request_id: int, fault: BaseException) -> None:
         if self.cancel(request_id):
-            self._fail(request_id, InvalidFormat(TOO_SLOW.format(self._timeout_s)))
+            self._fail(request_id, fault)

@@ -25,7 +25,7 @@ from .sequence import Sequence, cut_middle
 
 # Texts whose tokens are kept: a text is measured before it is used, and often comes again.
 TEXTS_KEPT = 8
-# Compiled templates of requests that are kept.
+# Compiled templates that are kept: the model's own and those of requests.
 TEMPLATES_KEPT = 8
 TOO_LONG = (
     "the prompt is longer than the context length currently available to the model; shorten the "
@@ -40,33 +40,26 @@ class InputProcessor:
         self._model = model
         self._num_ctx = num_ctx
         self._bos, self._eos = self._text_of(model.bos), self._text_of(model.eos)
-        self._template = self._own_template()
         self._compile = lru_cache(TEMPLATES_KEPT)(self._compile_anew)
+        self._template("")  # raises LoadFailed now, not for a request
         self._tokenize = lru_cache(TEXTS_KEPT)(self._tokenize_anew)
 
     def _text_of(self, token: int) -> str:
         return self._model.piece(token, special=True).decode() if token >= 0 else ""
 
-    def _own_template(self) -> ChatTemplate | PlainTemplate:
-        source = self._model.chat_template
-        if source is None:
-            return PlainTemplate()
+    def _template(self, source: str) -> ChatTemplate | PlainTemplate:
+        """The template of a request, or with "" the model's. Raises BadRequest or LoadFailed."""
         try:
-            return self._compile_anew(source)
+            return self._compile(source or self._model.chat_template)
         except jinja2.TemplateSyntaxError as error:
+            if source:
+                raise BadRequest(f"the template of the request cannot be read: {error}") from error
             raise LoadFailed(f"the model's chat template cannot be read: {error}") from error
 
-    def _compile_anew(self, source: str) -> ChatTemplate:
+    def _compile_anew(self, source: str | None) -> ChatTemplate | PlainTemplate:
+        if source is None:
+            return PlainTemplate()
         return ChatTemplate(source, bos=self._bos, eos=self._eos)
-
-    def _template_of(self, submit: Submit) -> ChatTemplate | PlainTemplate:
-        """The request's own template, or the model's. Raises BadRequest."""
-        if not submit.template:
-            return self._template
-        try:
-            return self._compile(submit.template)
-        except jinja2.TemplateSyntaxError as error:
-            raise BadRequest(f"the template of the request cannot be read: {error}") from error
 
     def render(self, submit: Submit) -> str:
         """The prompt as text. Raises BadRequest."""
@@ -106,33 +99,30 @@ class InputProcessor:
         prompt = submit.prompt
         if submit.parser or not (isinstance(prompt, Conversation) and prompt.think):
             return submit.parser or CONTENT
-        return THINKING if self._template_of(submit).thinks else CONTENT
+        return THINKING if self._template(submit.template).thinks else CONTENT
 
     def _fitting(self, submit: Submit) -> str:
         """The rendered prompt, without the oldest messages if they do not fit (CONTRACT 1.4)."""
         if not isinstance(submit.prompt, Conversation):
             return submit.prompt.text
         messages, think = submit.prompt.messages, submit.prompt.think
-        template = self._template_of(submit)
+        template = self._template(submit.template)
         tools = [tool.definition for tool in submit.prompt.tools]
-
-        def rendered(kept: Seq[Message]) -> str:
-            shown = [_as_dict(message) for message in kept]
-            return template.render(shown, tools=tools, think=think)
-
-        text = rendered(messages)
-        if not submit.limits.truncate or len(self._tokenize(text)) <= self._num_ctx:
-            return text
         droppable = [i for i, m in enumerate(messages[:-1]) if m.role != "system"]
 
         def without(count: int) -> str:
             dropped = set(droppable[:count])
-            return rendered([m for i, m in enumerate(messages) if i not in dropped])
+            kept = [_as_dict(m) for i, m in enumerate(messages) if i not in dropped]
+            return template.render(kept, tools=tools, think=think)
 
-        def fits(count: int) -> bool:
-            return len(self._tokenize(without(count))) <= self._num_ctx
+        def fits(text: str) -> bool:
+            return len(self._tokenize(text)) <= self._num_ctx
 
-        return without(bisect_left(range(len(droppable)), True, key=fits))
+        text = without(0)
+        if not submit.limits.truncate or fits(text):
+            return text
+        counts = range(len(droppable))
+        return without(bisect_left(counts, True, key=lambda count: fits(without(count))))
 
     def _tokenize_anew(self, text: str) -> list[int]:
         """Tokenize; the BOS is not added to one that the template wrote (GUIDE 8.2)."""

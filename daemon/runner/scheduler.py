@@ -79,7 +79,8 @@ class Scheduler:
         self._admit()
         if self.running:
             self._cache.offload_released()
-        self._preempt_until_one_row_fits()
+        while not self._cache.reserve(len(self.running)) and len(self.running) > 1:
+            self.preempt(self.running[-1])  # there is no cell for one more row of every sequence
         decoding = [Chunk(seq, 1) for seq in self.running if seq.pending == 1]
         if len(decoding) == len(self.running):
             return decoding
@@ -101,11 +102,6 @@ class Scheduler:
             budget -= count
             num_reserved += count
         return chunks
-
-    def _preempt_until_one_row_fits(self) -> None:
-        """Preempt the youngest until there is a cell for one more row of every sequence."""
-        while not self._cache.reserve(len(self.running)) and len(self.running) > 1:
-            self.preempt(self.running[-1])
 
     def _admit(self) -> None:
         """Start the sequences whose whole prompt fits beside one more token of every sequence.

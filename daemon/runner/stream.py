@@ -127,11 +127,10 @@ class Stream:
 
     def _flush(self, done: Done | None) -> Delta:
         self.has_output = True
-        parsed, logprobs = self._pending, tuple(self._logprobs)
+        new, logprobs = self._pending, tuple(self._logprobs)
         self._pending, self._logprobs = Parsed(), []
-        return Delta(
-            self.sequence.id, parsed.content, parsed.thinking, parsed.tool_calls, logprobs, done
-        )
+        id_ = self.sequence.id
+        return Delta(id_, new.content, new.thinking, new.tool_calls, logprobs, done)
 
     def _note(self, sampled: SampledToken) -> None:
         if sampled.logprob is None:

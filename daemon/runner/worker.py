@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from ..chat.conversation import Conversation
-from ..errors import BadRequest, OutriderError
+from ..errors import BadRequest, LoadFailed
 from ..protocol import (
     Cancel,
     Delta,
@@ -33,8 +33,8 @@ from .engine import Engine
 from .faults import failed
 from .grammar_queue import GrammarQueue
 from .input_processor import InputProcessor
-from .llama.context import TextContext
-from .llama.loading import LoadedContext, load_embedding_model, load_model
+from .llama.context import EmbeddingContext, TextContext
+from .llama.loading import LoadedContext, load_context, load_model
 from .llama.model import SHALLOW_CHARACTERS, LlamaLog
 from .sampling.grammar import GrammarCompiler
 from .speculation.calibration import prepare_speculation
@@ -74,14 +74,12 @@ class TextWorker:
         speculation = prepare_speculation(loaded, load)
         self.drafters, self.refusal = speculation.names, speculation.refusal
         self._engine = Engine(loaded.model, loaded.context, load, send, speculation)
+        compiler = GrammarCompiler(loaded.model)
         self._grammars = GrammarQueue(
-            GrammarCompiler(loaded.model),
-            self._engine.submit,
-            lambda request_id, fault: send(failed(request_id, fault)),
+            compiler, self._engine.submit, lambda id_, fault: send(failed(id_, fault))
         )
-        self._profile_writer = ProfileWriter(
-            speculation.profile, load.profile if speculation.names else ""
-        )
+        path = load.profile if speculation.names else ""
+        self._profile_writer = ProfileWriter(speculation.profile, path)
         self._send = send
 
     def turn(self) -> None:
@@ -116,52 +114,48 @@ class TextWorker:
 
 
 class Worker:
-    """Two threads: this one decodes, the other takes in requests."""
+    """Two threads: the main one decodes, the other receives requests."""
 
     def __init__(self, front: FrontConnection) -> None:
         self._front = front
         self._messages = front.messages()
 
     def run(self) -> None:
-        """Load, then decode until the front is gone. Raises what a failed decode raises."""
+        """Load, then decode until the front is gone.
+
+        A failed load or step fails every request, then the process ends.
+        """
         load = next(self._messages)
         assert isinstance(load, Load)
         threading.Thread(target=self._receive, name="input", daemon=True).start()
         try:
             self._worker, ready = self._start(load)
-        except OutriderError as error:
-            self._front.send(Failed(None, type(error).__name__, str(error)))
-            return
-        self._front.send(ready)
-        self._work()
-
-    def _work(self) -> None:
-        """Decode; a failed step fails every request, then the process ends."""
-        try:
+            self._front.send(ready)
             while True:
                 self._worker.turn()
         except BrokenPipeError:
             log.info("the front is gone")
         except BaseException as error:
             self._front.send(Failed(None, type(error).__name__, str(error)))
-            raise
+            if not isinstance(error, LoadFailed):
+                raise
 
     def _start(self, load: Load) -> tuple[TextWorker | EmbeddingWorker, Ready]:
         """Load the model, and make the worker for it. Raises LoadFailed."""
+        send = self._front.send
 
         def report(fraction: float) -> None:
-            self._front.send(Loading(fraction))
+            send(Loading(fraction))
 
-        send = self._front.send
         if load.embedding:
-            encoder = load_embedding_model(load, report)
+            encoder = load_context(EmbeddingContext, load, report)
             return EmbeddingWorker(encoder.model, encoder.context, load, send), _ready(encoder.log)
         loaded = load_model(load, report)
         worker = TextWorker(loaded, load, send)
         return worker, _ready(loaded.log, worker.drafters, worker.refusal)
 
     def _receive(self) -> None:
-        """Take in messages until the front is gone, then end the process at once.
+        """Receive messages until the front is gone, then end the process at once.
 
         The front sends nothing between `Load` and `Ready`, so the worker exists.
         """
@@ -182,7 +176,7 @@ class Worker:
             os._exit(code)
 
     def _submit(self, request: Submit | Embed) -> None:
-        """Take in one request; its fault is its own.
+        """Receive one request; its fault is its own.
 
         The log names a long request before native code sees it: should that code end the process,
         the line is the last one.

@@ -24,7 +24,7 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class HostCachedSequence:
+class HostCopy:
     """A copy of a whole sequence in host memory."""
 
     tokens: array[int]
@@ -48,7 +48,7 @@ class CachedSequence:
     is_busy: bool = True  # a request runs on it; otherwise it is released
     is_rolled_back: bool = False  # rejected drafts were removed, and nothing evaluated since
     last_used: int = 0  # on the cache's own clock; the smallest is evicted first
-    host_copy: HostCachedSequence | None = None  # where it was loaded from, while both are equal
+    host_copy: HostCopy | None = None  # where it was loaded from, while both are equal
 
 
 def common_prefix(first: Tokens, second: Tokens) -> int:

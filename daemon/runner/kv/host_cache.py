@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .cached_sequence import HostCachedSequence, starts_with
+from .cached_sequence import HostCopy, starts_with
 
 
 class HostCache:
@@ -12,12 +12,12 @@ class HostCache:
 
     def __init__(self, size_bytes: int) -> None:
         self.size_bytes = size_bytes
-        self._items: list[HostCachedSequence] = []
+        self._items: list[HostCopy] = []
 
-    def __iter__(self) -> Iterator[HostCachedSequence]:
+    def __iter__(self) -> Iterator[HostCopy]:
         return iter(self._items)
 
-    def put(self, item: HostCachedSequence) -> None:
+    def put(self, item: HostCopy) -> None:
         """Add a sequence in place of those that are prefixes of it; evict the least recently used
         while the cache is too large."""
         self._items = [other for other in self._items if not starts_with(item.tokens, other.tokens)]
@@ -25,5 +25,5 @@ class HostCache:
         while sum(other.size_bytes for other in self._items) > self.size_bytes:
             del self._items[0]
 
-    def pop(self, item: HostCachedSequence) -> None:
+    def pop(self, item: HostCopy) -> None:
         self._items.remove(item)

@@ -2,7 +2,7 @@
 
 A sequence id keeps its cells when its request ends (it is released) until the id or the cells are
 needed; the least recently used one is evicted first. A new request starts from the longest prefix
-in any sequence, released or busy: a pure continuation goes on with the same id, everything else
+in any sequence, released or busy: a pure continuation uses the same id, everything else
 gets a fork, which costs no cells in the unified cache (GUIDE 5.1). With plain attention a prefix
 may end anywhere. A window or a recurrent state is valid only near its own end; there, checkpoints
 at branching points and before the last token of a prompt make shorter prefixes reusable (GUIDE 4).
@@ -20,28 +20,20 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...errors import DecodeFailed
 from ..llama.interface import KVMemory
-from .cached_sequence import (
-    CachedSequence,
-    Checkpoint,
-    HostCachedSequence,
-    common_prefix,
-    starts_with,
-)
+from .cached_sequence import CachedSequence, Checkpoint, HostCopy, common_prefix, starts_with
 from .cell_allocator import CellAllocator
 from .host_cache import HostCache
 
 # Bytes of all checkpoints together.
 MAX_CHECKPOINT_BYTES = 1 << 30
-
 # Tokens. To compute a shorter prefix takes no longer than to restore its checkpoint.
 MIN_CHECKPOINT_TOKENS = 64
-
 # Tokens that a restored sequence must save, and must have to be saved at all.
 MIN_HOST_TOKENS = 32
-
 # A released sequence is continued, not forked, if that discards at most the reused tokens divided
 # by this number.
 CONTINUE_DIVISOR = 8
@@ -101,10 +93,7 @@ class PrefixCache:
         """The longest reusable prefix. The last token is never part of it: its row has the logits
         for the first new token."""
         text = np.asarray(tokens[:-1], np.int32)
-        matches = [
-            PrefixMatch(s, *self._reusable_part(s, common_prefix(text, s.tokens)))
-            for s in self._kv_seqs
-        ]
+        matches = [PrefixMatch(s, *self._reusable_part(s, text)) for s in self._kv_seqs]
         found = [match for match in matches if match.count > 0]
         return max(found, key=lambda m: (m.count, _is_whole(m)), default=None)
 
@@ -116,9 +105,8 @@ class PrefixCache:
     def shared(self, tokens: Sequence[int]) -> int:
         """How many first tokens another text has, too, reusable or not: the branching point."""
         text = np.asarray(tokens[:-1], np.int32)
-        return max(
-            (common_prefix(text, s.tokens) for s in (*self._kv_seqs, *self._host_cache)), default=0
-        )
+        known = *self._kv_seqs, *self._host_cache
+        return max((common_prefix(text, s.tokens) for s in known), default=0)
 
     def num_available(self) -> int:
         """Cells that no busy sequence uses; those of released sequences can be evicted."""
@@ -132,7 +120,8 @@ class PrefixCache:
         """
         self._load_from_host(tokens)
         match = self.match(tokens)
-        if match and (_can_continue(match) or not self._has_spare_seq(match.kv_seq)):
+        has_spare = self._free_seqs or self._lru_released(but=match.kv_seq if match else None)
+        if match and (_can_continue(match) or not has_spare):
             return self._continue(match)
         kv_seq = CachedSequence(self._allocate_seq(keep=match.kv_seq if match else None))
         self._kv_seqs.append(kv_seq)
@@ -210,20 +199,18 @@ class PrefixCache:
             self._host_cache.put(kv_seq.host_copy or self._copy_to_host(kv_seq))
         self.drop(kv_seq)
 
-    def _copy_to_host(self, kv_seq: CachedSequence) -> HostCachedSequence:
-        return HostCachedSequence(
+    def _copy_to_host(self, kv_seq: CachedSequence) -> HostCopy:
+        return HostCopy(
             tokens=kv_seq.tokens,
             checkpoints=tuple(kv_seq.checkpoints),
             first_position=self._memory.first_position(kv_seq.seq),
             state=self._memory.save(kv_seq.seq, whole=True),
         )
 
-    def _find_in_host_cache(self, tokens: Sequence[int]) -> tuple[HostCachedSequence | None, int]:
+    def _find_in_host_cache(self, tokens: Sequence[int]) -> tuple[HostCopy | None, int]:
         """The saved sequence with the longest reusable prefix, and the length of that."""
         text = np.asarray(tokens[:-1], np.int32)
-        counts = [
-            (s, self._reusable_part(s, common_prefix(text, s.tokens))[0]) for s in self._host_cache
-        ]
+        counts = [(s, self._reusable_part(s, text)[0]) for s in self._host_cache]
         return max(counts, key=lambda found: found[1], default=(None, 0))
 
     def _load_from_host(self, tokens: Sequence[int]) -> None:
@@ -253,26 +240,26 @@ class PrefixCache:
         self._touch(kv_seq)
 
     def _reusable_part(
-        self, source: CachedSequence | HostCachedSequence, count: int
+        self, source: CachedSequence | HostCopy, text: NDArray[np.int32]
     ) -> tuple[int, Checkpoint | None]:
-        """How many of `count` common tokens can be reused, and from which checkpoint."""
+        """How many first tokens of a text can be reused, and from which checkpoint."""
+        count = common_prefix(text, source.tokens)
         if self._is_valid_at(source, count):
             return count, None
         fitting = [c for c in source.checkpoints if c.count <= count]
         best = max(fitting, key=lambda c: c.count, default=None)
         return (best.count if best else 0), best
 
-    def _is_valid_at(self, source: CachedSequence | HostCachedSequence, count: int) -> bool:
-        """Whether a sequence is sound after a truncation to `count` tokens."""
+    def _is_valid_at(self, source: CachedSequence | HostCopy, count: int) -> bool:
+        """Whether a sequence is valid after a truncation to `count` tokens."""
         if count == len(source.tokens) or self._trim_mode is TrimMode.ANYWHERE:
             return True
         if self._trim_mode is TrimMode.END:
             return False
-        first = (
-            source.first_position
-            if isinstance(source, HostCachedSequence)
-            else self._memory.first_position(source.seq)
-        )
+        if isinstance(source, HostCopy):
+            first = source.first_position
+        else:
+            first = self._memory.first_position(source.seq)
         return first == 0 or first <= count - self._window + 1  # GUIDE 4.2
 
     def _continue(self, match: PrefixMatch) -> CachedSequence:
@@ -313,9 +300,6 @@ class PrefixCache:
             # (GUIDE 4.3).
             self._memory.restore(target.seq, self._memory.save(target.seq))
 
-    def _has_spare_seq(self, but: CachedSequence) -> bool:
-        return bool(self._free_seqs) or any(s is not but for s in self._released())
-
     def _allocate_seq(self, keep: CachedSequence | None) -> int:
         if not self._free_seqs:
             victim = self._lru_released(but=keep)
@@ -332,10 +316,9 @@ class PrefixCache:
 
     def _evict_checkpoints(self, size_bytes: int) -> None:
         """Make room for a checkpoint of this size, the least recently used sequences first."""
+        room = MAX_CHECKPOINT_BYTES - size_bytes
         for kv_seq in sorted(self._kv_seqs, key=lambda s: s.last_used):
-            while (
-                kv_seq.checkpoints and self._checkpoint_bytes() + size_bytes > MAX_CHECKPOINT_BYTES
-            ):
+            while kv_seq.checkpoints and self._checkpoint_bytes() > room:
                 kv_seq.checkpoints.pop(0)
 
     def _checkpoint_bytes(self) -> int:

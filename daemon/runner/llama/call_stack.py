@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -17,25 +18,13 @@ def call_with_stack(size_bytes: int, call: Callable[[], T]) -> T:
     The stack is only reserved: its pages take memory when they are touched, and are given back at
     the end. Raises MemoryError if the system does not reserve that much.
     """
-    results: list[T] = []
-    faults: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            results.append(call())
-        except BaseException as fault:
-            faults.append(fault)
-
-    thread = threading.Thread(target=run, name="deep-stack")
-    with _START:
-        before = threading.stack_size(size_bytes)
-        try:
-            thread.start()
-        except RuntimeError as error:
-            raise MemoryError(f"no stack of {size_bytes} bytes: {error}") from error
-        finally:
-            threading.stack_size(before)
-    thread.join()
-    if faults:
-        raise faults[0]
-    return results[0]
+    with ThreadPoolExecutor(1, "deep-stack") as threads:
+        with _START:
+            before = threading.stack_size(size_bytes)
+            try:
+                result = threads.submit(call)  # starts the thread
+            except RuntimeError as error:
+                raise MemoryError(f"no stack of {size_bytes} bytes: {error}") from error
+            finally:
+                threading.stack_size(before)
+        return result.result()

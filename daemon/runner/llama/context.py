@@ -29,14 +29,11 @@ KV_TYPES = {
 }
 UINT8_P = ctypes.POINTER(ctypes.c_uint8)
 PARTIAL_ONLY = lib.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY
-
 # Sequence ids for released prefixes, at most. They cost nothing (GUIDE 9.1); the bound keeps the
 # search for a prefix short.
 MAX_RELEASED = 16
-
 # Draft tokens of a recurrent model. Each needs the memory of one more state per sequence.
 RECURRENT_DRAFTS = 4
-
 # Output rows of one decode. Each needs a float32 per token of the vocabulary.
 MAX_OUTPUTS = 64
 
@@ -192,9 +189,8 @@ class TextContext(KVContext):
         self.num_seqs = num_seqs(model, load)
         outputs = max(self.num_seqs, min(load.slots * (1 + MAX_DRAFTS), MAX_OUTPUTS, load.batch))
         states = min(RECURRENT_DRAFTS, load.batch - 2) if load.speculation != 0 else 0
-        super().__init__(
-            model, load, seqs=self.num_seqs, outputs=outputs, n_rs_seq=states
-        )  # GUIDE 0.2
+        # GUIDE 0.2
+        super().__init__(model, load, seqs=self.num_seqs, outputs=outputs, n_rs_seq=states)
         self.max_drafts = MAX_DRAFTS
         if model.is_recurrent:  # one snapshot per draft token; some architectures have none
             self.max_drafts = int(lib.llama_n_rs_seq(self.handle))

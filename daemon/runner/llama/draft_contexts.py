@@ -17,7 +17,6 @@ from .model import LlamaModel
 from .native_batch import native_batch
 
 CONTEXT_TYPE_MTP = lib.LLAMA_CONTEXT_TYPE_MTP
-
 # Rows of one encoder call of an EAGLE-3 head. llama.cpp reserves logits for each, too.
 FUSED_ROWS = 32
 
@@ -26,9 +25,8 @@ class NextnContext(KVContext):
     """The context of an MTP head in the target's own weights: a small KV cache (GUIDE 2.3)."""
 
     def __init__(self, target: TextContext, load: Load) -> None:
-        super().__init__(
-            target.model, load, seqs=load.slots, outputs=load.slots, ctx_type=CONTEXT_TYPE_MTP
-        )
+        sizes = {"seqs": load.slots, "outputs": load.slots}
+        super().__init__(target.model, load, **sizes, ctx_type=CONTEXT_TYPE_MTP)
         self._target = target
         self.width = target.model.hidden_width
         self.first: Hidden | None = np.zeros(self.width, np.float32)
@@ -81,9 +79,8 @@ class EagleContext(KVContext):
             return self._target.hidden(row)
         width = self._target.model.width
         address = self._entered(self._target.handle, layer)
-        return np.ctypeslib.as_array(
-            (ctypes.c_float * width).from_address(address + 4 * width * row)
-        )
+        floats = (ctypes.c_float * width).from_address(address + 4 * width * row)
+        return np.ctypeslib.as_array(floats)
 
     def fuse(self, taken: Sequence[Hidden]) -> Sequence[Hidden]:
         """One row of the decoder's width for each. Raises DecodeFailed."""
@@ -91,10 +88,8 @@ class EagleContext(KVContext):
         for start in range(0, len(taken), FUSED_ROWS):
             part = taken[start : start + FUSED_ROWS]
             self._features.clear()
-            next_ = self.num_cached(
-                0
-            )  # the encoder ignores positions, but they must be consecutive
-            self._features.add_hidden(0, next_, [0] * len(part), part, outputs=len(part))
+            position = self.num_cached(0)  # ignored by the encoder, but must be consecutive
+            self._features.add_hidden(0, position, [0] * len(part), part, outputs=len(part))
             if lib.llama_encode(self.handle, native_batch(self._features)):
                 raise DecodeFailed(f"llama_encode failed for {len(part)} rows")
             fused += [self.hidden(row) for row in range(len(part))]
@@ -115,15 +110,7 @@ class AssistantContext(LogitsContext):
     def __init__(self, model: LlamaModel, target: TextContext, load: Load) -> None:
         seqs = target.num_seqs  # as in the target, or the cells would not match
         rows = max(seqs, 32)
-        super().__init__(
-            model,
-            load,
-            seqs=seqs,
-            outputs=seqs,
-            n_batch=rows,
-            n_ubatch=rows,
-            ctx_other=target.handle,
-            ctx_type=CONTEXT_TYPE_MTP,
-        )
+        sizes = {"seqs": seqs, "outputs": seqs, "n_batch": rows, "n_ubatch": rows}
+        super().__init__(model, load, **sizes, ctx_other=target.handle, ctx_type=CONTEXT_TYPE_MTP)
         self.keep_hidden(True)
         target.keep_hidden(True)

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 from llama_cpp import llama_cpp as lib
 
 from ...protocol import Load
-from .context import EmbeddingContext, LlamaContext, TextContext
+from .context import LlamaContext, TextContext
 from .model import LlamaLog, LlamaModel
 
 C = TypeVar("C", bound=LlamaContext)
@@ -25,20 +25,14 @@ class LoadedContext(Generic[C]):
 
 
 def load_model(load: Load, progress: Callable[[float], None]) -> LoadedContext[TextContext]:
-    """Weights and a context for text. Raises LoadFailed with llama.cpp's own reason."""
-    return _load(TextContext, load, progress)
+    """Weights and a context for text. Raises LoadFailed."""
+    return load_context(TextContext, load, progress)
 
 
-def load_embedding_model(
-    load: Load, progress: Callable[[float], None]
-) -> LoadedContext[EmbeddingContext]:
-    """Weights and a context for embeddings. Raises LoadFailed with llama.cpp's own reason."""
-    return _load(EmbeddingContext, load, progress)
-
-
-def _load(
+def load_context(
     kind: Callable[[LlamaModel, Load], C], load: Load, progress: Callable[[float], None]
 ) -> LoadedContext[C]:
+    """Weights and a context of this kind. Raises LoadFailed with llama.cpp's own reason."""
     log = LlamaLog()
     lib.llama_backend_init()
     model = LlamaModel(load.model, load, log, progress)

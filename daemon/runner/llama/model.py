@@ -116,11 +116,12 @@ class LlamaModel:
         self._ends: dict[int, bool] = {}
 
     def close(self) -> None:
+        """Free the weights, after every context on them."""
         lib.llama_model_free(self.handle)
 
     @property
     def is_on_gpu(self) -> bool:
-        """Whether any buffer of the model or its context lies in a GPU's memory."""
+        """Whether any buffer of the model or its context is in a GPU's memory."""
         return self._log.size_vram_bytes > 0
 
     @cached_property

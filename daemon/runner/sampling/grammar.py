@@ -8,7 +8,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 
 import numpy as np
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
@@ -18,7 +17,7 @@ from ...errors import BadRequest, InvalidFormat
 from ..llama.interface import LanguageModel
 
 SCHEMA = "a valid JSON Schema object"
-# Without a bound, a model can go on with newlines for ever (GUIDE 7.4).
+# Without a bound, a model can repeat newlines without end (GUIDE 7.4).
 WHITESPACE = r"[ \n\t]{0,24}"
 # Schemas that compile at the same time: a large one leaves a thread to the small ones. llguidance
 # releases the GIL, and its own limits end any compilation: 4,000 optional properties take 1 s.
@@ -42,6 +41,10 @@ class Grammar:
         self._num_tokens = num_tokens
         self._mask = np.zeros((num_tokens + 31) // 32, np.int32)
 
+    def copy(self) -> Grammar:
+        """The same place in the same schema, for another answer."""
+        return Grammar(self._matcher.deep_copy(), self._num_tokens)
+
     def allowed(self) -> NDArray[np.bool_]:
         """For each token, whether it may come next. Raises InvalidFormat at a limit."""
         self._matcher.unsafe_compute_mask_ptr(self._mask.ctypes.data, self._mask.nbytes)
@@ -60,18 +63,6 @@ class Grammar:
             raise _error_of(self._matcher)
 
 
-@dataclass(frozen=True, slots=True)
-class CompiledSchema:
-    """A schema that any number of answers can follow."""
-
-    matcher: LLMatcher  # at its start; never advanced
-    num_tokens: int
-
-    def begin(self) -> Grammar:
-        """The grammar of one answer."""
-        return Grammar(self.matcher.deep_copy(), self.num_tokens)
-
-
 class GrammarCompiler:
     """Compiles schemas in threads of its own, each one once as long as it is remembered."""
 
@@ -80,13 +71,13 @@ class GrammarCompiler:
         self._tokenizer: LLTokenizer | None = None  # the vocabulary; built when first used
         self._building = threading.Lock()
         self._threads = ThreadPoolExecutor(COMPILE_THREADS, "grammar")
-        self._compiled: OrderedDict[bytes, Future[CompiledSchema]] = OrderedDict()  # by SHA-256
+        self._compiled: OrderedDict[bytes, Future[Grammar]] = OrderedDict()  # by SHA-256
 
-    def start(self, schema: str) -> Future[CompiledSchema]:
-        """Compile a JSON schema; to be called from one thread.
+    def start(self, schema: str) -> Future[Grammar]:
+        """Compile a JSON schema to a grammar, of which each answer needs a copy.
 
-        The result raises InvalidFormat with llguidance's reason, BadRequest if the model's
-        vocabulary cannot follow any schema.
+        To be called from one thread. The result raises InvalidFormat with llguidance's reason,
+        BadRequest if the model's vocabulary cannot follow any schema.
         """
         digest = hashlib.sha256(schema.encode("utf-8", "replace")).digest()
         known = self._compiled.get(digest)
@@ -97,25 +88,20 @@ class GrammarCompiler:
             self._compiled.popitem(last=False)
         return known
 
-    def make(self, schema: str) -> Grammar:
-        """The grammar of one answer, once it is compiled. Raises as the result of `start`."""
-        return self.start(schema).result().begin()
-
-    def _compile(self, schema: str) -> CompiledSchema:
+    def _compile(self, schema: str) -> Grammar:
         grammar = LLMatcher.grammar_from_json_schema(_bounded(schema))
         limits = LLParserLimits(verbose_errors=False)
         matcher = LLMatcher(self._vocabulary(), grammar, log_level=0, limits=limits)
         if matcher.is_error():
             raise _error_of(matcher)
-        return CompiledSchema(matcher, self._model.num_tokens)
+        return Grammar(matcher, self._model.num_tokens)
 
     def _vocabulary(self) -> LLTokenizer:
         with self._building:
-            if self._tokenizer is None:
-                try:
-                    self._tokenizer = self._model.grammar_tokenizer()
-                except ValueError as error:
-                    raise BadRequest(f"this model cannot follow a format: {error}") from error
+            try:
+                self._tokenizer = self._tokenizer or self._model.grammar_tokenizer()
+            except ValueError as error:
+                raise BadRequest(f"this model cannot follow a format: {error}") from error
             return self._tokenizer
 
 
@@ -133,19 +119,16 @@ def _bounded(schema: str) -> str:
 def _error_of(matcher: LLMatcher) -> InvalidFormat:
     """Why a matcher is in an error state: for a user, and for the log as the cause."""
     problem = str(matcher.get_error()).partition("\n<")[0].strip()  # then comes the parser's state
-    error = _invalid(_reason(problem))
+    reason = problem
+    if problem.startswith(PANIC):
+        reason = PANICKED
+    elif problem in STUCK:
+        reason = "the schema allows no further token"
+    elif any(sign in problem for sign in LIMITED):
+        reason = f"the schema is too complex: {problem.partition('; consider')[0]}; {SIMPLIFY}"
+    error = _invalid(reason)
     error.__cause__ = RuntimeError(problem)
     return error
-
-
-def _reason(problem: str) -> str:
-    if problem.startswith(PANIC):
-        return PANICKED
-    if problem in STUCK:
-        return "the schema allows no further token"
-    if any(sign in problem for sign in LIMITED):
-        return f"the schema is too complex: {problem.partition('; consider')[0]}; {SIMPLIFY}"
-    return problem
 
 
 def _invalid(reason: str) -> InvalidFormat:

@@ -16,7 +16,6 @@ from .truncation import HANDFUL, Ids, Row
 
 # Tokens whose noise is computed at once: larger arrays do not fit the CPU's cache.
 CHUNK = 8192
-
 # The increment of SplitMix64; the shifts and factors in `_mix` and `_split` are its own, too.
 GOLDEN = 0x9E3779B97F4A7C15
 

@@ -18,26 +18,14 @@ from numpy.typing import NDArray
 from ...errors import BadRequest
 from ...protocol import Sampling
 from .gumbel import gumbel_argmax
-from .truncation import (
-    MAX_LOGIT,
-    Ids,
-    Row,
-    best,
-    largest,
-    mirostat_survivors,
-    survivors,
-    updated_mu,
-)
+from .truncation import MAX_LOGIT, Ids, Row, best, largest, mirostat_survivors, next_mu, survivors
 
 # Tokens among which the confidence of a greedy draft and of the target is measured.
 NUM_RIVALS = 8
-
 # Logits. A token so far below the largest has less than 1/8000 of its probability.
 FAR_BELOW = np.float32(9.0)
-
 # Smaller temperatures are zero in llama.cpp's float32.
 ZERO_TEMPERATURE = 1e-45
-
 # Options that must be finite numbers.
 FINITE = (
     *("temperature", "top_p", "min_p", "typical_p", "mirostat_tau", "mirostat_eta"),
@@ -141,7 +129,7 @@ class Sampler:
         ids, logits = self._survivors(row)
         token = gumbel_argmax(ids, logits, s, position)
         if s.mirostat:
-            self._mu = updated_mu(self._mu, logits, float(row[token]), s)
+            self._mu = next_mu(self._mu, logits, float(row[token]), s)
         return token
 
     def _survivors(self, row: Row) -> tuple[Ids, Row]:

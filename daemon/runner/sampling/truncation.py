@@ -22,19 +22,14 @@ Ids = NDArray[np.int64]  # token ids, or places in an array
 
 # Tokens of a block whose peak is computed first in the search for the largest logits.
 BLOCK = 256
-
 # Survivors. Python's floats are faster for so few: a decode evicts numpy's code from the cache.
 HANDFUL = 64
-
 # Tokens that are sorted without a further split, and the size of a sample of a row.
 FEW = 2048
-
 # The largest of a sample whose smallest is the first threshold of a nucleus.
 HEAD = 8
-
 # Tokens from which mirostat 1 estimates the exponent of Zipf's law, as in llama-server.
 MIROSTAT_HEAD = 100
-
 # The largest logit that a bias or a penalty may make; float32 can still subtract two of them.
 MAX_LOGIT = 1e30
 
@@ -107,7 +102,7 @@ def mirostat_survivors(row: Row, sampling: Sampling, mu: float) -> tuple[Ids, Ro
     return ids, row[ids]
 
 
-def updated_mu(mu: float, logits: Row, own: float, sampling: Sampling) -> float:
+def next_mu(mu: float, logits: Row, own: float, sampling: Sampling) -> float:
     """Mirostat's mu after a token with the logit `own` was sampled from survivors with `logits`."""
     peak = float(logits.max())
     below = (logits.astype(np.float64) - peak) / sampling.temperature

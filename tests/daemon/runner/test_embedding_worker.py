@@ -28,7 +28,7 @@ from outrider.daemon.runner.embedding_worker import (
 )
 from outrider.daemon.runner.llama.context import EmbeddingContext
 from outrider.daemon.runner.llama.interface import CLS, LAST, MEAN, RANK
-from outrider.daemon.runner.llama.loading import load_embedding_model
+from outrider.daemon.runner.llama.loading import load_context
 from tiny import write_llama
 from tiny_bert import write_bert
 from tiny_gemma import write_gemma3
@@ -72,7 +72,7 @@ class Bench:
 
 @contextmanager
 def open_bench(load: Load) -> Iterator[Bench]:
-    loaded = load_embedding_model(load, lambda _fraction: None)
+    loaded = load_context(EmbeddingContext, load, lambda _fraction: None)
     said: list[Embedded] = []
     stats: list[Stats] = []
     failed: list[Failed] = []
@@ -119,9 +119,7 @@ def same(left: Vectors, right: Vectors) -> bool:
 
 def job(request_id: int, *lengths: int) -> EmbeddingJob:
     texts, count = [[0] * length for length in lengths], len(lengths)
-    return EmbeddingJob(
-        request_id, texts, np.zeros((count, 1), np.float32), deque(range(count)), count
-    )
+    return EmbeddingJob(request_id, texts, np.zeros((count, 1), np.float32), deque(range(count)))
 
 
 def packs(jobs: Sequence[EmbeddingJob], **limits: int) -> list[list[tuple[int, int]]]:

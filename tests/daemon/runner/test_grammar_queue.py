@@ -22,14 +22,14 @@ HOUR_S = 3600.0
 class FakeSchema:
     """A compiled schema; each answer gets a grammar of its own."""
 
-    def begin(self) -> Grammar:
+    def copy(self) -> Grammar:
         return cast(Grammar, object())
 
 
 class BrokenSchema:
     """A compiled schema that cannot be copied."""
 
-    def begin(self) -> Grammar:
+    def copy(self) -> Grammar:
         raise SystemError("no copy")
 
 

@@ -7,7 +7,7 @@ from array import array
 
 import numpy as np
 import pytest
-from harness import GREEDY
+from harness import GREEDY, make_grammar
 from outrider.daemon.chat.parse.parser import ContentParser
 from outrider.daemon.chat.parse.thinking import ThinkingParser
 from outrider.daemon.protocol import Limits
@@ -49,7 +49,7 @@ def test_a_grammar_binds_from_the_token_after_the_thinking_on(
     model: LlamaModel, every: int
 ) -> None:
     seq = sequence(thinks=True)
-    seq.grammar = GrammarCompiler(model).make(SCHEMA)
+    seq.grammar = make_grammar(GrammarCompiler(model), SCHEMA)
     liked = "[1] is {free}</think>" + "[" * 300
     reason, thought, said = tell(Stream(seq, model), model, liked, every=every)
     assert (reason, thought) == ("stop", "[1] is {free}")

@@ -7,6 +7,7 @@ import random
 
 import numpy as np
 import pytest
+from harness import make_grammar
 from outrider.daemon.errors import InvalidFormat
 from outrider.daemon.runner.llama.model import LlamaModel
 from outrider.daemon.runner.sampling.grammar import MAX_CACHED, Grammar, GrammarCompiler
@@ -58,7 +59,7 @@ def spell(grammar: Grammar, model: LlamaModel, text: str) -> None:
 def test_every_walk_follows_the_schema(
     maker: GrammarCompiler, model: LlamaModel, seed: int
 ) -> None:
-    answer = walk(maker.make(json.dumps(PERSON)), model, random.Random(seed))
+    answer = walk(make_grammar(maker, json.dumps(PERSON)), model, random.Random(seed))
     assert isinstance(answer, dict)
     assert {"name", "age"} <= answer.keys() <= PERSON["properties"].keys()  # type: ignore[attr-defined]
     assert isinstance(answer["name"], str)
@@ -71,19 +72,21 @@ def test_every_walk_follows_the_schema(
 def test_any_object_will_do_for_plain_json(
     maker: GrammarCompiler, model: LlamaModel, seed: int
 ) -> None:
-    assert isinstance(walk(maker.make('{"type": "object"}'), model, random.Random(seed)), dict)
+    assert isinstance(
+        walk(make_grammar(maker, '{"type": "object"}'), model, random.Random(seed)), dict
+    )
 
 
 def test_walks_differ(maker: GrammarCompiler, model: LlamaModel) -> None:
     answers = {
-        json.dumps(walk(maker.make(json.dumps(PERSON)), model, random.Random(seed)))
+        json.dumps(walk(make_grammar(maker, json.dumps(PERSON)), model, random.Random(seed)))
         for seed in range(5)
     }
     assert len(answers) == 5
 
 
 def test_a_complete_answer_can_only_end(maker: GrammarCompiler, model: LlamaModel) -> None:
-    grammar = maker.make('{"enum": [{"a": 1}]}')
+    grammar = make_grammar(maker, '{"enum": [{"a": 1}]}')
     spell(grammar, model, '{"a": 1}')
     allowed = np.flatnonzero(grammar.allowed()).tolist()
     assert allowed
@@ -95,13 +98,15 @@ def test_what_contradicts_the_schema_is_not_allowed(
 ) -> None:
     for text in ("[", '{"age": "', '{"name": "123456789', '{"other"', "{\n}", '{"name": "a"}'):
         with pytest.raises(AssertionError, match="of"):
-            spell(maker.make(json.dumps(PERSON)), model, text)
-    spell(maker.make(json.dumps(PERSON)), model, '{"name": "a", "age": -5, "tags": ["red"]}')
+            spell(make_grammar(maker, json.dumps(PERSON)), model, text)
+    spell(
+        make_grammar(maker, json.dumps(PERSON)), model, '{"name": "a", "age": -5, "tags": ["red"]}'
+    )
 
 
 def test_whitespace_is_bounded(maker: GrammarCompiler, model: LlamaModel) -> None:
     (newline,) = model.tokenize("\n", add_bos=False)
-    grammar = maker.make('{"type": "object"}')
+    grammar = make_grammar(maker, '{"type": "object"}')
     spell(grammar, model, "{")
     count = 0
     while grammar.allowed()[newline]:
@@ -113,7 +118,7 @@ def test_whitespace_is_bounded(maker: GrammarCompiler, model: LlamaModel) -> Non
 
 
 def test_two_answers_to_one_schema_are_apart(maker: GrammarCompiler, model: LlamaModel) -> None:
-    first, second = (maker.make(json.dumps(PERSON)) for _ in range(2))
+    first, second = (make_grammar(maker, json.dumps(PERSON)) for _ in range(2))
     spell(first, model, '{"name": "')
     spell(second, model, '{"name": "a", "age": 1}')
     spell(first, model, 'b", "age": 2}')
@@ -141,7 +146,7 @@ def test_a_schema_that_cannot_be_followed_is_one_clear_error(
     maker: GrammarCompiler, schema: str, reason: str
 ) -> None:
     with pytest.raises(InvalidFormat, match=reason) as caught:
-        maker.make(schema)
+        make_grammar(maker, schema)
     assert str(caught.value).startswith("invalid format: ")
     assert "expected" in str(caught.value)
 
@@ -160,7 +165,7 @@ ACCENTS = "é" * 60  # byte 100 of the JSON lies inside a letter
 )
 def test_a_panic_of_the_library_is_a_clear_error(maker: GrammarCompiler, schema: object) -> None:
     with pytest.raises(InvalidFormat, match="wrong type") as caught:
-        maker.make(json.dumps(schema))
+        make_grammar(maker, json.dumps(schema))
     assert len(str(caught.value).splitlines()) == 1
     assert "panic" in str(caught.value.__cause__)
 
@@ -178,7 +183,7 @@ ALTERNATIVES = {
 def test_a_limit_of_the_parser_is_a_clear_error_that_stays(
     maker: GrammarCompiler, model: LlamaModel, schema: object
 ) -> None:
-    grammar = maker.make(json.dumps(schema))
+    grammar = make_grammar(maker, json.dumps(schema))
     for _ in range(2):
         with pytest.raises(InvalidFormat, match=r"too complex.*max is 2000; simplify it"):
             spell(grammar, model, "{")
@@ -202,5 +207,7 @@ def test_a_schema_that_failed_is_compiled_again(maker: GrammarCompiler) -> None:
 
 def test_a_bad_schema_spoils_nothing(maker: GrammarCompiler, model: LlamaModel) -> None:
     with pytest.raises(InvalidFormat):
-        maker.make('{"type": "banana"}')
-    assert isinstance(walk(maker.make('{"type": "object"}'), model, random.Random(1)), dict)
+        make_grammar(maker, '{"type": "banana"}')
+    assert isinstance(
+        walk(make_grammar(maker, '{"type": "object"}'), model, random.Random(1)), dict
+    )

@@ -27,8 +27,8 @@ from outrider.daemon.runner.sampling.sampler import (
 from outrider.daemon.runner.sampling.truncation import (
     largest,
     mirostat_survivors,
+    next_mu,
     survivors,
-    updated_mu,
 )
 
 pytestmark = pytest.mark.unit
@@ -449,7 +449,7 @@ def test_mirostat_adapts_as_llama_cpps(shape: Any, version: int) -> None:
                 num_rounded += 1
                 ids = theirs
             assert same(row, ids, theirs)
-            mu = updated_mu(mu, row[ids], float(row[token]), s)
+            mu = next_mu(mu, row[ids], float(row[token]), s)
             sizes.add(ids.size)
     assert len(sizes) > 3
     assert num_rounded <= 1
@@ -465,7 +465,7 @@ def test_the_sampler_carries_mirostats_mu_on() -> None:
         noisy = logits / s.temperature + gumbel(1, position, ids)
         token = int(ids[noisy.argmax()])
         assert sampler.sample(row, (), position).token == token
-        mu = updated_mu(mu, logits, float(row[token]), s)
+        mu = next_mu(mu, logits, float(row[token]), s)
 
 
 @pytest.mark.parametrize("version", [1, 2])
