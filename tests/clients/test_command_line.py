@@ -15,7 +15,13 @@ from daemons import Daemon
 pytestmark = pytest.mark.contract
 
 BRIEF = "brief:latest"
-MODELFILE = "FROM smollm2:135m\nPARAMETER num_predict 32\nPARAMETER seed 7\n"
+# A context of its own, so that a loaded smollm2:135m does not serve it under that name.
+MODELFILE = """\
+FROM smollm2:135m
+PARAMETER num_predict 32
+PARAMETER seed 7
+PARAMETER num_ctx 2048
+"""
 
 
 def outrider(daemon: Daemon, *args: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
