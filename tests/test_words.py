@@ -12,6 +12,7 @@ import tokenize
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,10 @@ PATTERNS = {re.compile(rf"\b{p}\b", re.IGNORECASE): better for p, better in IN_T
 DOC_PATTERNS = {re.compile(rf"\b{p}\b", re.IGNORECASE): better for p, better in IN_DOCS.items()}
 
 
+ANY_OF_THEM = re.compile("|".join([*IN_TEXTS, *IN_DOCS]), re.IGNORECASE)  # a fast first look
+
+
+@cache
 def words_of(name: str) -> list[str]:
     """`RegretBudget` and `regret_budget`: regret, budget."""
     return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
@@ -173,17 +178,19 @@ def bad_texts(path: Path, tree: ast.AST) -> Iterator[Found]:
 
 
 def search(path: Path, first_line: int, text: str, *, is_doc: bool) -> Iterator[Found]:
+    if not ANY_OF_THEM.search(text):
+        return
     for pattern, better in (PATTERNS | DOC_PATTERNS if is_doc else PATTERNS).items():
         for match in pattern.finditer(text):
             line = first_line + text.count("\n", 0, match.start())
             yield Found(path, line, match[0], better)
 
 
-def comments(path: Path) -> Iterator[tuple[int, str]]:
+@cache
+def comments(path: Path) -> list[tuple[int, str]]:
     with path.open("rb") as file:
-        for token in tokenize.tokenize(file.readline):
-            if token.type == tokenize.COMMENT:
-                yield token.start[0], token.string
+        tokens = tokenize.tokenize(file.readline)
+        return [(t.start[0], t.string) for t in tokens if t.type == tokenize.COMMENT]
 
 
 def runs_on(comment: str) -> bool:
@@ -195,6 +202,7 @@ def listed(found: list[Found]) -> str:
     return "\n".join(map(str, dict.fromkeys(found)))
 
 
+@cache
 def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text("utf-8"), str(path))
 
