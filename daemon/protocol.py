@@ -14,7 +14,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-from .chat.conversation import Conversation, RawPrompt, ToolCall
+from .chat.conversation import Prompt, ToolCall
+from .chat.format import ChatFormat
 
 LENGTH = struct.Struct("<I")
 MAX_FRAME_BYTES = 1 << 30  # a longer frame is taken for a broken stream
@@ -77,11 +78,10 @@ class Submit(msgspec.Struct, frozen=True, tag=True):
     """A request for text."""
 
     id: int
-    prompt: Conversation | RawPrompt
+    prompt: Prompt
     sampling: Sampling = Sampling()
     limits: Limits = Limits()
-    template: str = ""  # Jinja chat template instead of the model's own; "": the model's own
-    parser: str = ""  # output parser by name (chat.parse); "": the one that the template implies
+    format: ChatFormat = ChatFormat()  # how the prompt is worded and the output read
     context: tuple[int, ...] = ()  # tokens of an earlier answer, put before the prompt
     schema: str = ""  # JSON schema that the answer follows
     num_logprobs: int | None = None  # alternatives for each token; None: no logprobs
@@ -141,6 +141,7 @@ class Done(msgspec.Struct, frozen=True):
     eval_tokens: int = 0
     eval_ns: int = 0
     context: tuple[int, ...] = ()
+    stop: str = ""  # the stop string that ended it; "": none did
     speculation_report: SpeculationReport | None = None  # None: nothing was drafted
 
 
@@ -159,6 +160,13 @@ class Logprob(msgspec.Struct, frozen=True):
     top: tuple[Alternative, ...] = ()
 
 
+class Started(msgspec.Struct, frozen=True):
+    """The prompt of a sequence as it was accepted, before its first token."""
+
+    prompt_tokens: int
+    dropped_messages: int = 0  # old messages that did not fit the context
+
+
 class Delta(msgspec.Struct, frozen=True):
     """What the steps since the last delta added to one sequence."""
 
@@ -168,6 +176,7 @@ class Delta(msgspec.Struct, frozen=True):
     tool_calls: tuple[ToolCall, ...] = ()
     logprobs: tuple[Logprob, ...] = ()
     done: Done | None = None
+    started: Started | None = None  # in the first delta only
 
 
 class Stats(msgspec.Struct):

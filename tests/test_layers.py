@@ -87,7 +87,7 @@ MAY_IMPORT = {
         ),
     },
     # The front starts `python -m outrider.daemon.runner`, and never imports it.
-    "runners": {*BASE, "runners", "quant", "models", "config", "options"},
+    "runners": {*BASE, "runners", "chat", "quant", "models", "config", "options"},
     "metrics": {"runners", "protocol"},
     "api": {*BASE, "api", "chat", "runners", "metrics", "config", "duration", "options", "models"},
     "ollama": {

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
+import secrets
+import string
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from ..chat.conversation import Conversation, RawPrompt, ToolCall
+import msgspec
+
+from ..chat.conversation import Prompt, ToolCall
+from ..chat.format import ChatFormat
 from ..options import Options
 from ..protocol import Done, Logprob, Submit
 from ..runners.model_info import ModelInfo
 from .state import AppState
+
+ID_LETTERS = string.ascii_lowercase + string.digits  # of a call's id (CONTRACT 1.3)
+ID_LENGTH = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +28,8 @@ class Completion:
     """A request for text, as every dialect reads it."""
 
     info: ModelInfo
-    prompt: Conversation | RawPrompt | None  # None: the model is only loaded
+    prompt: Prompt | None  # None: the model is only loaded
+    format: ChatFormat | None = None  # None: the model's own
     options: Options  # sampling, limits, draft bounds and how the model is loaded
     start_ns: int  # time.monotonic_ns() when the request arrived
     context: tuple[int, ...] = ()  # tokens of an earlier answer, put before the prompt
@@ -36,6 +46,14 @@ class Loaded:
     """The model is ready. Always the first event."""
 
     load_ns: int  # since the request arrived
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The runner took the request. The second event, unless it only loads or renders."""
+
+    prompt_tokens: int
+    dropped_messages: int  # old messages that did not fit the context
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +78,7 @@ class Rendered:
     """The prompt as text; the only event after `Loaded` of a request with `render_only`."""
 
     prompt: str
+    prompt_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +90,7 @@ class Finished:
     total_ns: int  # since the request arrived
 
 
-Event = Loaded | Output | Rendered | Finished
+Event = Loaded | Accepted | Output | Rendered | Finished
 Events = AsyncGenerator[Event, None]
 
 
@@ -80,6 +99,7 @@ class Answer:
     """All events of a request in one value."""
 
     output: Output  # all outputs joined
+    accepted: Accepted | None  # None: nothing was generated
     end: Event  # the last event: `Loaded` if the model was only loaded
 
 
@@ -95,12 +115,17 @@ async def complete(state: AppState, completion: Completion) -> Events:
         if completion.prompt is None:
             return
         submit = _submit(completion, completion.prompt)
+        number = _CallNumbers()
         async with aclosing(runner.submit(submit)) as deltas:
             async for delta in deltas:
                 if submit.render_only:
-                    yield Rendered(delta.text)
+                    yield Rendered(delta.text, delta.done.prompt_tokens if delta.done else 0)
                     return
-                output = Output(delta.text, delta.thinking, delta.tool_calls, delta.logprobs)
+                if delta.started:
+                    started = delta.started
+                    yield Accepted(started.prompt_tokens, started.dropped_messages)
+                calls = tuple(number(call) for call in delta.tool_calls)
+                output = Output(delta.text, delta.thinking, calls, delta.logprobs)
                 if output != NOTHING:
                     yield output
                 if delta.done:
@@ -120,14 +145,27 @@ async def collect(events: Events) -> Answer:
         tuple(call for output in outputs for call in output.tool_calls),
         tuple(entry for output in outputs for entry in output.logprobs),
     )
-    return Answer(joined, taken[-1])
+    accepted = next((event for event in taken if isinstance(event, Accepted)), None)
+    return Answer(joined, accepted, taken[-1])
 
 
-def _submit(completion: Completion, prompt: Conversation | RawPrompt) -> Submit:
+class _CallNumbers:
+    """Gives each tool call of an answer its index, and an id if the model wrote none."""
+
+    def __init__(self) -> None:
+        self._index = itertools.count()
+
+    def __call__(self, call: ToolCall) -> ToolCall:
+        id_ = call.id or "call_" + "".join(secrets.choice(ID_LETTERS) for _ in range(ID_LENGTH))
+        return msgspec.structs.replace(call, id=id_, index=next(self._index))
+
+
+def _submit(completion: Completion, prompt: Prompt) -> Submit:
     options = completion.options
     return Submit(
         id=0,  # the runner's connection replaces it
         prompt=prompt,
+        format=completion.format or completion.info.chat_format,
         sampling=options.sampling(),
         limits=options.limits(truncate=completion.truncate, shift=completion.shift),
         context=completion.context,

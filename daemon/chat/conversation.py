@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+REQUIRED = "required"  # the tool choice that demands a call of any tool
+
 
 class ToolCall(msgspec.Struct, frozen=True):
     """A call of a tool, as a model has written it."""
@@ -11,6 +13,7 @@ class ToolCall(msgspec.Struct, frozen=True):
     name: str
     arguments: dict[str, object]
     id: str = ""
+    index: int = 0  # place among the calls of its turn, from 0
 
 
 class Tool(msgspec.Struct, frozen=True):
@@ -36,9 +39,21 @@ class Conversation(msgspec.Struct, frozen=True, tag=True):
     messages: tuple[Message, ...]
     tools: tuple[Tool, ...] = ()
     think: bool | str | None = None  # or a level (CONTRACT 1.7); None: the template decides
+    tool_choice: str = ""  # "": the model decides; REQUIRED: some call; else: a call of this tool
+
+
+class Infill(msgspec.Struct, frozen=True, tag=True):
+    """A gap between two texts, which the model fills (CONTRACT 8.2, `.Suffix`)."""
+
+    prompt: str
+    suffix: str
+    think: bool | str | None = None
 
 
 class RawPrompt(msgspec.Struct, frozen=True, tag=True):
     """A prompt that is tokenized as it is, without a template."""
 
     text: str
+
+
+Prompt = Conversation | Infill | RawPrompt

@@ -14,8 +14,9 @@ from functools import lru_cache
 import jinja2
 import msgspec
 
-from ..chat.conversation import Conversation, Message
-from ..chat.parse.registry import CONTENT, PARSERS, THINKING
+from ..chat.conversation import Conversation, Infill, Message
+from ..chat.parse.parser import OutputParser, OutputStart
+from ..chat.parse.registry import CONTENT, THINKING, family_of
 from ..chat.render.jinja import ChatTemplate, PlainTemplate
 from ..errors import BadRequest, LoadFailed
 from ..protocol import Submit
@@ -90,23 +91,26 @@ class InputProcessor:
             num_logprobs=submit.num_logprobs,
             draft_limit=submit.draft_limit,
             draft_fixed=submit.draft_fixed,
-            parser=PARSERS[self._parser_name(submit)](text),
+            parser=self._parser(submit, text),
         )
 
-    def _parser_name(self, submit: Submit) -> str:
-        if submit.parser and submit.parser not in PARSERS:
-            raise BadRequest(f"there is no output parser {submit.parser!r}")
-        prompt = submit.prompt
-        if submit.parser or not (isinstance(prompt, Conversation) and prompt.think):
-            return submit.parser or CONTENT
-        return THINKING if self._template(submit.template).thinks else CONTENT
+    def _parser(self, submit: Submit, prompt: str) -> OutputParser:
+        chat, name = submit.prompt, submit.format.parser
+        if not isinstance(chat, Conversation):
+            return family_of(CONTENT).make(OutputStart(prompt))
+        if not name and chat.think and self._template(submit.format.template).thinks:
+            name = THINKING
+        start = OutputStart(prompt, chat.tools, chat.think, submit.format)
+        return family_of(name).make(start)
 
     def _fitting(self, submit: Submit) -> str:
         """The rendered prompt, without the oldest messages if they do not fit (CONTRACT 1.4)."""
+        if isinstance(submit.prompt, Infill):
+            raise BadRequest("this model cannot fill a gap: leave out the suffix")
         if not isinstance(submit.prompt, Conversation):
             return submit.prompt.text
         messages, think = submit.prompt.messages, submit.prompt.think
-        template = self._template(submit.template)
+        template = self._template(submit.format.template)
         tools = [tool.definition for tool in submit.prompt.tools]
         droppable = [i for i, m in enumerate(messages[:-1]) if m.role != "system"]
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence as Seq
 import numpy as np
 from numpy.typing import NDArray
 
-from ..chat.parse.parser import ContentParser, Parsed
+from ..chat.parse.parser import ContentParser, Parsed, Region
 from ..errors import RunnerError
 from ..protocol import Alternative, Delta, Done, Logprob, SpeculationReport
 from .llama.interface import LanguageModel
@@ -87,7 +87,7 @@ class Stream:
     @property
     def _grammar(self) -> Grammar | None:
         """The grammar of the next token; None inside a thinking block."""
-        return None if self._parser.is_thinking else self.sequence.grammar
+        return None if self._parser.region is Region.THINKING else self.sequence.grammar
 
     def num_possible(self, tokens: Seq[int]) -> int:
         """How many of these tokens, from the first on, the grammar allows.

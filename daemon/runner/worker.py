@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from ..chat.conversation import Conversation
+from ..chat.conversation import Conversation, Infill
 from ..errors import BadRequest, LoadFailed
 from ..protocol import (
     Cancel,
@@ -198,6 +198,8 @@ def num_characters(request: Submit | Embed) -> int:
     prompt = request.prompt
     if isinstance(prompt, Conversation):
         return sum(len(message.content) for message in prompt.messages)
+    if isinstance(prompt, Infill):
+        return len(prompt.prompt) + len(prompt.suffix)
     return len(prompt.text)
 
 

@@ -13,6 +13,7 @@ from ...models.model import StoredModel
 from ...models.name import Name
 from ...models.store import Store
 from ...quant.gguf import EveryArray, GGUFError, Header, read_header
+from ..chat.format import ChatFormat
 from ..errors import NotFound, OutriderError
 
 DRAFTED = "gemma4"  # the architecture whose drafters are files of their own (GUIDE 2.1)
@@ -37,6 +38,11 @@ class ModelInfo:
     def path(self) -> Path:
         """The file with the weights."""
         return self.header.path
+
+    @property
+    def chat_format(self) -> ChatFormat:
+        """How its conversations are worded and its outputs read (CONTRACT 8.1)."""
+        return ChatFormat(template=self.header.chat_template or "")
 
     @property
     def capabilities(self) -> list[str]:

@@ -9,7 +9,17 @@ from datetime import UTC, datetime
 
 from ...chat.conversation import ToolCall
 from ...protocol import Logprob, SpeculationReport
-from ..completion import NOTHING, Answer, Event, Events, Finished, Loaded, Output, Rendered
+from ..completion import (
+    NOTHING,
+    Accepted,
+    Answer,
+    Event,
+    Events,
+    Finished,
+    Loaded,
+    Output,
+    Rendered,
+)
 from ..streaming import Line, Lines
 
 Shape = Callable[[Output], Line]
@@ -25,10 +35,10 @@ class AnswerWording:
     shows_context: bool = False
 
     async def lines(self, events: Events) -> Lines:
-        """A line for each event but `Loaded`."""
+        """A line for each event but `Loaded` and `Accepted`."""
         async with aclosing(events):
             async for event in events:
-                if not isinstance(event, Loaded):
+                if not isinstance(event, Loaded | Accepted):
                     yield self.line(event)
 
     def whole(self, answer: Answer) -> Line:
@@ -45,7 +55,7 @@ class AnswerWording:
                 return {**self._head(NOTHING), "done": False, "_debug_info": debug}
             case Finished(done):
                 return self.ended(done.reason) | self._metrics(event)
-            case Loaded():
+            case Loaded() | Accepted():
                 return self.ended("load")
 
     def ended(self, reason: str) -> Line:
@@ -93,8 +103,8 @@ def _shape(key: str, output: Output) -> Line:
 
 def _tool_call(call: ToolCall) -> Line:
     """A call as in CONTRACT 1.9."""
-    function = {"name": call.name, "arguments": call.arguments}
-    return {"id": call.id, "function": function} if call.id else {"function": function}
+    function = {"index": call.index, "name": call.name, "arguments": call.arguments}
+    return {"id": call.id, "function": function}
 
 
 def _logprobs(entries: tuple[Logprob, ...]) -> Line:

@@ -2,10 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import Protocol
 
-from ..conversation import ToolCall
+from ..conversation import Tool, ToolCall
+from ..format import ChatFormat
+
+
+class Region(Enum):
+    """The part of an output to which the next text belongs."""
+
+    THINKING = auto()  # no grammar applies
+    CONTENT = auto()  # the grammar of an answer or of a forced call applies
+    CALL = auto()  # the grammar of a forced call applies
+
+
+@dataclass(frozen=True, slots=True)
+class OutputStart:
+    """What is known before the first token of an output."""
+
+    prompt: str = ""  # as rendered; it may end inside an open thought
+    tools: Sequence[Tool] = ()  # that the request offers
+    think: bool | str | None = None  # as in Conversation
+    format: ChatFormat = field(default_factory=ChatFormat)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +52,8 @@ class OutputParser(Protocol):
     """Splits one output that arrives in pieces, which may cut a marker anywhere."""
 
     @property
-    def is_thinking(self) -> bool:
-        """Whether the next text belongs to a thinking block, where no grammar applies."""
+    def region(self) -> Region:
+        """The part to which the next text belongs, as far as the text so far decides it."""
         ...
 
     def push(self, text: str) -> Parsed:
@@ -47,10 +68,24 @@ class OutputParser(Protocol):
 class ContentParser:
     """Passes all text on as content."""
 
-    is_thinking = False
+    region = Region.CONTENT
 
     def push(self, text: str) -> Parsed:
         return Parsed(text)
 
     def finish(self) -> Parsed:
         return Parsed()
+
+
+@dataclass(frozen=True, slots=True)
+class ParserFamily:
+    """The output format that several models share."""
+
+    make: Callable[[OutputStart], OutputParser]
+    markers: tuple[str, ...] = ()  # tokens that the parser sees as text, although they are special
+    openings: tuple[str, ...] = ()  # markers that begin a thought or a call
+    thinks: bool = False  # whether it separates thoughts (CONTRACT 8.3)
+    calls: bool = False  # whether it finds tool calls (CONTRACT 8.3)
+    call_grammar: Callable[[Sequence[Tool]], str] | None = None
+    """A Lark grammar (GUIDE 7.4) of one call or more of any of these tools, with all markers. The
+    parser reads what it allows. None: the format has none, and a forced call is worded as JSON."""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
-from .parser import ContentParser, OutputParser
-from .thinking import OPEN, ThinkingParser
+from .parser import ContentParser, ParserFamily
+from .thinking import THINKING_FAMILY
 
 CONTENT, THINKING = "content", "thinking"
 
-MakeParser = Callable[[str], OutputParser]
-"""Makes the parser of one output from its rendered prompt, which may end inside an open block."""
-
-PARSERS: Mapping[str, MakeParser] = {
-    CONTENT: lambda _prompt: ContentParser(),
-    THINKING: lambda prompt: ThinkingParser(opened=prompt.rstrip().endswith(OPEN)),
+FAMILIES: Mapping[str, ParserFamily] = {
+    CONTENT: ParserFamily(lambda _start: ContentParser()),
+    THINKING: THINKING_FAMILY,
 }
+
+
+def family_of(parser: str) -> ParserFamily:
+    """The family of that name; an unknown name is treated as no parser (CONTRACT 8.5)."""
+    return FAMILIES.get(parser, FAMILIES[CONTENT])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
-from .parser import Parsed
+from .parser import OutputStart, Parsed, ParserFamily, Region
 
 OPEN, CLOSE = "<think>", "</think>"
 
@@ -29,8 +29,8 @@ class ThinkingParser:
         self._at_start = True  # of the block: leading blanks are dropped
 
     @property
-    def is_thinking(self) -> bool:
-        return self._state is _State.THINKING
+    def region(self) -> Region:
+        return Region.THINKING if self._state is _State.THINKING else Region.CONTENT
 
     def push(self, text: str) -> Parsed:
         self._held += text
@@ -72,3 +72,10 @@ class ThinkingParser:
         keep = next(n for n in range(len(CLOSE) - 1, -1, -1) if text.endswith(CLOSE[:n]))
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]
+
+
+def _make(start: OutputStart) -> ThinkingParser:
+    return ThinkingParser(opened=start.prompt.rstrip().endswith(OPEN))
+
+
+THINKING_FAMILY = ParserFamily(_make, markers=(OPEN, CLOSE), openings=(OPEN,), thinks=True)

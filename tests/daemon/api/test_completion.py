@@ -8,6 +8,7 @@ import pytest
 from fake_runner import DONE, HANG
 from front import Front
 from outrider.daemon.api.completion import (
+    Accepted,
     Answer,
     Completion,
     Event,
@@ -28,7 +29,8 @@ from outrider.daemon.protocol import Delta, Done, Logprob
 
 pytestmark = pytest.mark.unit
 
-CALLS = (ToolCall("f", {"x": 1}, "c1"), ToolCall("g", {}))
+CALLS = (ToolCall("f", {"x": 1}, "c1"), ToolCall("g", {}, "c2", 1))
+ACCEPTED = Accepted(3, 1)
 A, B = Logprob(b"a", -1.0), Logprob(b"b", -2.0)
 FINISHED = Finished(DONE, load_ns=1, total_ns=2)
 
@@ -84,7 +86,7 @@ async def test_without_a_prompt_there_is_only_loaded(front: Front) -> None:
 
 async def test_a_rendered_prompt_is_no_output(front: Front) -> None:
     front.runners.scripts.append([Delta(1, "<s>x", done=Done("render"))])
-    assert (await events(front, render_only=True))[1:] == [Rendered("<s>x")]
+    assert (await events(front, render_only=True))[1:] == [Rendered("<s>x", 0)]
 
 
 async def test_closing_the_events_frees_the_slot_and_the_runner(front: Front) -> None:
@@ -114,21 +116,22 @@ async def test_a_failed_load_gives_no_event(front: Front) -> None:
 async def test_the_fold_joins_all_outputs() -> None:
     given = (
         Loaded(1),
+        ACCEPTED,
         Output("", "hm", logprobs=(A,)),
         Output("a", "!", CALLS[:1]),
         Output("b", tool_calls=CALLS[1:], logprobs=(B,)),
         FINISHED,
     )
     joined = Output("ab", "hm!", CALLS, (A, B))
-    assert await collect(stream(*given)) == Answer(joined, FINISHED)
+    assert await collect(stream(*given)) == Answer(joined, ACCEPTED, FINISHED)
 
 
 @pytest.mark.parametrize(
     ("given", "answer"),
     [
-        ([Loaded(1)], Answer(Output(), Loaded(1))),
-        ([Loaded(1), Rendered("x")], Answer(Output(), Rendered("x"))),
-        ([Loaded(1), FINISHED], Answer(Output(), FINISHED)),
+        ([Loaded(1)], Answer(Output(), None, Loaded(1))),
+        ([Loaded(1), Rendered("x", 1)], Answer(Output(), None, Rendered("x", 1))),
+        ([Loaded(1), FINISHED], Answer(Output(), None, FINISHED)),
     ],
 )
 async def test_the_fold_of_a_request_without_text(given: list[Event], answer: Answer) -> None:
@@ -141,8 +144,8 @@ def test_ollama_words_tool_calls_in_the_message() -> None:
             "role": "assistant",
             "content": "a",
             "tool_calls": [
-                {"id": "c1", "function": {"name": "f", "arguments": {"x": 1}}},
-                {"function": {"name": "g", "arguments": {}}},
+                {"id": "c1", "function": {"index": 0, "name": "f", "arguments": {"x": 1}}},
+                {"id": "c2", "function": {"index": 1, "name": "g", "arguments": {}}},
             ],
         }
     }

@@ -17,6 +17,7 @@ import msgspec
 import pytest
 from harness import GREEDY, load_spec, text_request
 from outrider.daemon.chat.conversation import Conversation, Message, RawPrompt, Tool
+from outrider.daemon.chat.format import ChatFormat
 from outrider.daemon.errors import BadRequest, InvalidFormat, OutriderError, RunnerDied, RunnerError
 from outrider.daemon.protocol import Delta, Embed, Submit
 from outrider.daemon.runner.llama.model import MAX_CHARACTERS
@@ -60,9 +61,8 @@ FAULTS: dict[str, tuple[Submit, str]] = {
         "too complex",
     ),
     "nowhere": (text_request(0, "x", schema='{"$ref": "#"}'), "no further token"),
-    "parser": (msgspec.structs.replace(text_request(0, "x"), parser="none"), "no output parser"),
     "template": (
-        Submit(0, Conversation((Message("user", "x"),)), template="{% for %}"),
+        Submit(0, Conversation((Message("user", "x"),)), format=ChatFormat(template="{% for %}")),
         "template of the request cannot be read",
     ),
     "context": (
@@ -220,10 +220,15 @@ def test_a_request_brings_its_own_template_and_tools(gguf: Path) -> None:
     shown = "{% for m in messages %}[{{ m.content }}]{% endfor %}{{ tools | tojson }}"
     none = "{{ tools is defined }}"
     asked = (
-        Submit(0, conversation, GREEDY, template=shown, render_only=True),
-        Submit(0, Conversation(conversation.messages), template=none, render_only=True),
+        Submit(0, conversation, GREEDY, format=ChatFormat(template=shown), render_only=True),
+        Submit(
+            0,
+            Conversation(conversation.messages),
+            format=ChatFormat(template=none),
+            render_only=True,
+        ),
         Submit(0, conversation, render_only=True),
-        Submit(0, RawPrompt("raw"), template="{{", render_only=True),
+        Submit(0, RawPrompt("raw"), format=ChatFormat(template="{{"), render_only=True),
     )
 
     async def test(process: RunnerProcess) -> list[str]:
@@ -260,7 +265,9 @@ def test_the_cause_of_an_internal_error_is_in_the_log(
     gguf: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    greedy = Submit(0, Conversation((Message("user", "x"),)), template="{{ 'a' * 10**15 }}")
+    greedy = Submit(
+        0, Conversation((Message("user", "x"),)), format=ChatFormat(template="{{ 'a' * 10**15 }}")
+    )
 
     async def test(process: RunnerProcess) -> OutriderError:
         fault = await fault_of(process, greedy)

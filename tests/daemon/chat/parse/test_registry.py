@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import pytest
 from outrider.daemon.chat.conversation import ToolCall
-from outrider.daemon.chat.parse.parser import ContentParser, Parsed
-from outrider.daemon.chat.parse.registry import CONTENT, PARSERS, THINKING
+from outrider.daemon.chat.parse.parser import (
+    ContentParser,
+    OutputParser,
+    OutputStart,
+    Parsed,
+    Region,
+)
+from outrider.daemon.chat.parse.registry import CONTENT, FAMILIES, THINKING, family_of
 from outrider.daemon.chat.parse.thinking import ThinkingParser
 
 pytestmark = pytest.mark.unit
@@ -13,24 +19,27 @@ pytestmark = pytest.mark.unit
 CALLS = (ToolCall("f", {"x": 1}), ToolCall("g", {}))
 
 
+def make(name: str, prompt: str = "") -> OutputParser:
+    return family_of(name).make(OutputStart(prompt))
+
+
 def test_each_parser_has_a_name() -> None:
-    assert PARSERS.keys() == {CONTENT, THINKING}
-    assert isinstance(PARSERS[CONTENT](""), ContentParser)
-    assert isinstance(PARSERS[THINKING](""), ThinkingParser)
+    assert isinstance(make(CONTENT), ContentParser)
+    assert isinstance(make(THINKING), ThinkingParser)
 
 
-@pytest.mark.parametrize("name", PARSERS)
+@pytest.mark.parametrize("name", FAMILIES)
 def test_each_output_has_a_parser_of_its_own(name: str) -> None:
-    first, second = PARSERS[name](""), PARSERS[name]("")
+    first, second = make(name), make(name)
     assert first is not second
     first.push("<think>")
-    assert not second.is_thinking
+    assert second.region is Region.CONTENT
 
 
-@pytest.mark.parametrize("name", PARSERS)
+@pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("prompt", ["", "<think>"])
 def test_no_text_is_lost(name: str, prompt: str) -> None:
-    parser = PARSERS[name](prompt)
+    parser = make(name, prompt)
     parsed = parser.push("one ") + parser.push("two") + parser.finish()
     assert parsed.thinking + parsed.content == "one two"
     assert parsed.tool_calls == ()
@@ -43,12 +52,12 @@ def test_no_text_is_lost(name: str, prompt: str) -> None:
      ("<think></think>", False)],
 )  # fmt: skip
 def test_a_prompt_may_open_the_thinking(prompt: str, is_open: bool) -> None:
-    assert PARSERS[THINKING](prompt).is_thinking is is_open
-    assert not PARSERS[CONTENT](prompt).is_thinking
+    assert (make(THINKING, prompt).region is Region.THINKING) is is_open
+    assert make(CONTENT, prompt).region is Region.CONTENT
 
 
 def test_content_is_passed_on_at_once() -> None:
-    parser = PARSERS[CONTENT]("<think>")
+    parser = make(CONTENT, "<think>")
     assert parser.push("<think>a</think>") == Parsed("<think>a</think>")
     assert parser.finish() == Parsed()
 
