@@ -10,6 +10,7 @@ from ...chat.conversation import Conversation, Message, RawPrompt, ToolCall
 from ...errors import BadRequest, NotFound, Unsupported
 from ...options import Options
 from ...runners.model_info import ModelInfo
+from ..body import read
 from ..completion import Completion, collect, complete
 from ..request import answer_schema, build_conversation, missing_capability, refuse_images
 from ..state import APP_STATE
@@ -24,7 +25,7 @@ MAX_TOP_LOGPROBS = 20  # CONTRACT 1.2
 async def generate(request: web.Request) -> web.StreamResponse:
     """POST /api/generate"""
     start_ns = time.monotonic_ns()
-    body = await wire.read(request, wire.GenerateRequest)
+    body = await read(request, wire.GenerateRequest)
     _check_logprobs(body)
     if not body.model:
         raise NotFound("model '' not found")
@@ -46,7 +47,7 @@ async def generate(request: web.Request) -> web.StreamResponse:
 async def chat(request: web.Request) -> web.StreamResponse:
     """POST /api/chat"""
     start_ns = time.monotonic_ns()
-    body = await wire.read(request, wire.ChatRequest)
+    body = await read(request, wire.ChatRequest)
     _check_logprobs(body)
     if not body.model:
         raise BadRequest("model is required")

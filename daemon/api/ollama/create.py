@@ -15,6 +15,7 @@ from ....models.name import Name
 from ....models.store import Store
 from ...errors import BadRequest, OutriderError
 from ...parameters import check_parameters
+from ..body import read
 from ..state import APP_STATE
 from ..streaming import Line, Lines
 from . import wire
@@ -25,7 +26,7 @@ SUCCESS: Line = {"status": "success"}
 
 async def create(request: web.Request) -> web.StreamResponse:
     """POST /api/create"""
-    body = await wire.read(request, wire.CreateRequest)
+    body = await read(request, wire.CreateRequest)
     lines = _lines(request.app[APP_STATE].model_index.store, _order(body))
     return await send_progress(request, lines, stream=body.stream)
 

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from ...errors import BadRequest, NotFound, RunnerError
 from .. import embedding
+from ..body import read
 from ..embedding import EmbeddingResult, EmbeddingTexts
 from ..state import APP_STATE
 from . import wire
@@ -17,7 +18,7 @@ from . import wire
 async def embed(request: web.Request) -> web.Response:
     """POST /api/embed"""
     start_ns = time.monotonic_ns()
-    body = await wire.read(request, wire.EmbedRequest)
+    body = await read(request, wire.EmbedRequest)
     if not body.model:
         raise NotFound("model '' not found")
     answer = await _embed(request, body, tuple(body.input), truncate=body.truncate)
@@ -36,7 +37,7 @@ async def embed(request: web.Request) -> web.Response:
 
 async def embeddings(request: web.Request) -> web.Response:
     """POST /api/embeddings; what the runner refuses has status 500 here."""
-    body = await wire.read(request, wire.EmbeddingsRequest)
+    body = await read(request, wire.EmbeddingsRequest)
     if not body.model:
         raise BadRequest("model is required")
     texts = (body.prompt,) if body.prompt else ()

@@ -25,6 +25,7 @@ from ...options import Options
 from ...protocol import Ready, Stats
 from ...runners.model_info import ModelInfo
 from ...runners.pool import LoadedModel
+from ..body import read
 from ..state import APP_STATE
 from ..streaming import NDJSON, Line, Lines, respond
 from . import wire
@@ -67,7 +68,7 @@ async def ps(request: web.Request) -> web.Response:
 
 async def show(request: web.Request) -> web.Response:
     """POST /api/show"""
-    body = await wire.read(request, wire.ShowRequest)
+    body = await read(request, wire.ShowRequest)
     text = body.target
     if not text:
         raise BadRequest("model is required")
@@ -80,7 +81,7 @@ async def show(request: web.Request) -> web.Response:
 
 async def copy(request: web.Request) -> web.Response:
     """POST /api/copy"""
-    body = await wire.read(request, wire.CopyRequest)
+    body = await read(request, wire.CopyRequest)
     source = _name(body.source, f'source "{body.source}" is invalid')
     destination = _name(body.destination, f'destination "{body.destination}" is invalid')
     try:
@@ -92,7 +93,7 @@ async def copy(request: web.Request) -> web.Response:
 
 async def delete(request: web.Request) -> web.Response:
     """DELETE /api/delete"""
-    body = await wire.read(request, wire.NameRequest)
+    body = await read(request, wire.NameRequest)
     text = body.target
     if not text:
         raise BadRequest("model is required")
@@ -106,7 +107,7 @@ async def delete(request: web.Request) -> web.Response:
 
 async def pull(request: web.Request) -> web.StreamResponse:
     """POST /api/pull"""
-    body = await wire.read(request, wire.PullRequest)
+    body = await read(request, wire.PullRequest)
     name = Name.parse(body.target)
     if body.insecure:
         raise BadRequest("insecure is not supported: models are fetched over HTTPS")

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
+from outrider.daemon.api.body import read
 from outrider.daemon.api.ollama.errors import ERRORS
 from outrider.daemon.api.ollama.wire import (
     ChatRequest,
@@ -17,7 +18,6 @@ from outrider.daemon.api.ollama.wire import (
     GenerateRequest,
     NameRequest,
     WireMessage,
-    read,
 )
 from outrider.daemon.errors import OutriderError
 

@@ -1,0 +1,76 @@
+"""How a JSON body becomes the fields of a request, and how a bad body is refused (CONTRACT 0)."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import NoReturn, TypeVar
+
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from ..errors import BadRequest, TooLarge
+
+R = TypeVar("R", bound="WireModel")
+
+SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+JsonObject = dict[str, object]
+
+
+class WireModel(BaseModel):
+    """A JSON object: keys match in any case, null means "not given", unknown keys are ignored."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain(cls, data: object) -> object:
+        if data is None:
+            return {}
+        if not isinstance(data, dict):
+            return data
+        return {str(key).lower(): value for key, value in data.items() if value is not None}
+
+
+async def read(request: web.Request, kind: type[R], *, if_empty: str = "missing request body") -> R:
+    """The request's body, whatever its Content-Type. Raises BadRequest and TooLarge."""
+    try:
+        body = (await request.read()).decode("utf-8", "replace").lstrip("\ufeff \t\r\n")
+    except web.HTTPRequestEntityTooLarge:
+        limit = request.client_max_size >> 20
+        raise TooLarge(f"the request body is too large: at most {limit} MiB are read") from None
+    if not body:
+        raise BadRequest(if_empty)
+    try:
+        return kind.model_validate(_parse(body))
+    except RecursionError:
+        raise BadRequest("the JSON is nested too deeply") from None
+    except ValidationError as error:
+        raise BadRequest(_explain(error)) from None
+    except ValueError as error:
+        raise BadRequest(f"invalid JSON: {error}") from None
+
+
+def _parse(body: str) -> object:
+    """The first JSON value in the body. Raises ValueError.
+
+    A lone surrogate, as sent by clients that cut a string inside an emoji, becomes U+FFFD, because
+    UTF-8 cannot encode it.
+    """
+    value: object = json.JSONDecoder(parse_constant=_refuse).raw_decode(body)[0]
+    if not SURROGATE.search(body):
+        return value
+    halves = json.dumps(value, ensure_ascii=False).encode("utf-16-le", "surrogatepass")
+    return json.loads(halves.decode("utf-16-le", "replace"))
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not a JSON number")
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    if first["type"] == "value_error":
+        return first["msg"].removeprefix("Value error, ")
+    place = ".".join(str(part) for part in first["loc"]) or "the request"
+    return f"json: {place}: {first['msg']}"

@@ -1,0 +1,1 @@
+"""The OpenAI dialect: /v1/chat/completions and its kin (CONTRACT 2)."""

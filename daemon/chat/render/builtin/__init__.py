@@ -1,0 +1,1 @@
+"""Built-in renderers: they word conversations without a template (CONTRACT 8.5)."""
