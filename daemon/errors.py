@@ -6,6 +6,7 @@ OutriderError
 ├── NotFound                     a model that is not in the store
 ├── TooLarge                     a request body over the limit
 ├── InvalidFormat                a `format` that is no JSON schema
+├── TemplateFailed               a template or renderer of a model that cannot be used
 ├── Busy                         too many requests wait for a load
 ├── Unsupported                  a part of the API that is not there yet
 └── RunnerError
@@ -47,6 +48,10 @@ class InvalidFormat(OutriderError):
     """The format of an answer is neither "json" nor a JSON schema (CONTRACT 1.4)."""
 
 
+class TemplateFailed(OutriderError):
+    """The model's own template or renderer cannot be used; raw prompts go on."""
+
+
 class Busy(OutriderError):
     """Too many requests wait for a model to load."""
 
@@ -69,5 +74,8 @@ class DecodeFailed(RunnerError):
 
 def revive(kind: str, text: str) -> OutriderError:
     """The error of the class named `kind`; a RunnerError for an unknown name."""
-    known = {cls.__name__: cls for cls in (BadRequest, InvalidFormat, LoadFailed, DecodeFailed)}
+    known = {
+        cls.__name__: cls
+        for cls in (BadRequest, InvalidFormat, TemplateFailed, LoadFailed, DecodeFailed)
+    }
     return known.get(kind, RunnerError)(text)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from daemons import Daemon, start_daemon
 from outrider.daemon.runners.process import RUNNER_ENV
@@ -25,6 +26,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # A shell's background job ignores SIGINT, and so would every process that the tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     config.stash[MEASUREMENTS] = []
+    # The same examples in each run, none kept in a folder, and no limit on a busy machine.
+    hypothesis.settings.register_profile("outrider", derandomize=True, database=None, deadline=None)
+    hypothesis.settings.load_profile("outrider")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from aiohttp import web
 
-from ...chat.conversation import Conversation, Message, RawPrompt, ToolCall
-from ...errors import BadRequest, NotFound, Unsupported
+from ...chat.conversation import Infill, Message, Prompt, RawPrompt, ToolCall
+from ...errors import BadRequest, NotFound
 from ...options import Options
 from ...runners.model_info import ModelInfo
 from ..body import read
@@ -36,11 +37,11 @@ async def generate(request: web.Request) -> web.StreamResponse:
     if body.raw and (body.template or body.system or body.context):
         raise BadRequest("raw mode does not support template, system, or context")
     _check_capabilities(info, body, "generate", suffix=body.suffix)
-    if body.template:
-        raise Unsupported("a template in the request is not supported yet; leave it out")
     refuse_images(bool(body.images))
     prompt = _generate_prompt(info, body) if body.prompt else None
     completion = _completion(info, body, prompt, start_ns, context=tuple(body.context))
+    if body.template:
+        completion = replace(completion, format=format_of_template(body.template))
     return await _send(request, completion, wording, stream=body.stream)
 
 
@@ -58,7 +59,10 @@ async def chat(request: web.Request) -> web.StreamResponse:
     _check_capabilities(info, body, "chat", tools=bool(body.tools))
     refuse_images(any(message.images for message in body.messages))
     messages = tuple(map(_message, body.messages))
-    prompt = build_conversation(info, messages, think=body.think) if messages else None
+    tools = read_tools(body.tools)
+    prompt = None
+    if messages:
+        prompt = build_conversation(info, messages, think=body.think, tools=tools)
     completion = _completion(info, body, prompt, start_ns)
     return await _send(request, completion, wording, stream=body.stream)
 
@@ -96,9 +100,11 @@ async def _unload(
     return web.json_response(wording.ended("unload"))
 
 
-def _generate_prompt(info: ModelInfo, body: wire.GenerateRequest) -> Conversation | RawPrompt:
+def _generate_prompt(info: ModelInfo, body: wire.GenerateRequest) -> Prompt:
     if body.raw:
         return RawPrompt(body.prompt)
+    if body.suffix:
+        return Infill(body.prompt, body.suffix, body.think)
     user = (Message("user", body.prompt),)
     with_stored = not body.context
     return build_conversation(
@@ -121,7 +127,7 @@ def _message(message: wire.WireMessage) -> Message:
 def _completion(
     info: ModelInfo,
     body: wire.CompletionFields,
-    prompt: Conversation | RawPrompt | None,
+    prompt: Prompt | None,
     start_ns: int,
     context: tuple[int, ...] = (),
 ) -> Completion:

@@ -18,8 +18,8 @@ import pytest
 from harness import GREEDY, load_spec, text_request
 from outrider.daemon.chat.conversation import Conversation, Message, RawPrompt, Tool
 from outrider.daemon.chat.format import ChatFormat
-from outrider.daemon.errors import BadRequest, InvalidFormat, OutriderError, RunnerDied, RunnerError
-from outrider.daemon.protocol import Delta, Embed, Submit
+from outrider.daemon.errors import BadRequest, InvalidFormat, OutriderError, RunnerDied
+from outrider.daemon.protocol import Delta, Embed, Limits, Submit
 from outrider.daemon.runner.llama.model import MAX_CHARACTERS
 from outrider.daemon.runners.process import RunnerProcess
 from tiny import write_llama
@@ -261,21 +261,22 @@ def test_the_last_words_of_a_runner_name_the_text_that_it_tokenized(
     assert f"request 1: tokenizing {MAX_CHARACTERS} characters" in str(fault)
 
 
-def test_the_cause_of_an_internal_error_is_in_the_log(
+def test_a_template_without_end_fails_its_own_request(
     gguf: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    greedy = Submit(
-        0, Conversation((Message("user", "x"),)), format=ChatFormat(template="{{ 'a' * 10**15 }}")
-    )
+    loops = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+    greedy = Submit(0, Conversation((Message("user", "x"),)), format=ChatFormat(template=loops))
 
     async def test(process: RunnerProcess) -> OutriderError:
-        fault = await fault_of(process, greedy)
-        text, _ = await answer(process, text_request(0, "y"))
-        assert text
-        return fault
+        looping = asyncio.create_task(fault_of(process, greedy))
+        chat = Submit(0, Conversation((Message("user", "y"),)), GREEDY, Limits(num_predict=4))
+        for _ in range(3):
+            await answer(process, chat)
+        assert not looping.done()
+        return await looping
 
     fault = use(gguf, test)
-    assert type(fault) is RunnerError
-    assert str(fault).startswith("internal error")
-    assert "request 1 failed: MemoryError" in caplog.text
+    assert type(fault) is BadRequest
+    assert "does not come to an end" in str(fault)
+    assert "a chat template was stopped after 2" in caplog.text
