@@ -13,6 +13,7 @@ import hypothesis
 import pytest
 from daemons import Daemon, start_daemon
 from outrider.daemon.runners.process import RUNNER_ENV
+from scripted_models import import_scripted
 from tiny import write_llama
 from weights import import_gguf
 
@@ -72,7 +73,8 @@ asyncio.run(ensure(Store(pathlib.Path({str(root)!r})), {MODEL!r}, follow))
 
 @pytest.fixture(scope="session")
 def store_root(weights_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store for this test run: the real model (linked, not copied) and a tiny one."""
+    """A store for this test run: the real model (linked, not copied), a tiny one, and scripted
+    ones."""
     root = tmp_path_factory.mktemp("models")
     for source in weights_store.rglob("*"):
         if source.is_file():
@@ -81,6 +83,7 @@ def store_root(weights_store: Path, tmp_path_factory: pytest.TempPathFactory) ->
             target.hardlink_to(source) if _same_disk(source, root) else target.symlink_to(source)
     folder = tmp_path_factory.mktemp("gguf")
     import_gguf(root, "tiny", write_llama(folder / "tiny.gguf", seed=1))
+    import_scripted(root, folder)
     return root
 
 
