@@ -15,6 +15,8 @@ from ..body import JsonObject, WireModel
 MAX_CHOICES = 8  # of one prompt
 MAX_PROMPTS = 64  # of one request
 MAX_TOP_LOGPROBS = 20  # CONTRACT 2.2
+MAX_TOKEN_DIGITS = 9  # of a token id; llama.cpp has 32-bit ids
+MAX_BIAS = 100  # added to a logit: OpenAI's range
 EMBEDDING_ENCODINGS = ("float", "base64")
 JSON_TYPES = {bool: "bool", int: "number", float: "number", str: "string", list: "array"}
 
@@ -66,10 +68,12 @@ def _inputs(value: object) -> object:
     return texts
 
 
-def _token_ids(value: Mapping[str, float]) -> Mapping[str, float]:
-    for key in value:
-        if not key.isdecimal():
-            raise ValueError(f'logit_bias: "{key}" is not a token id')
+def _biases(value: Mapping[str, float]) -> Mapping[str, float]:
+    for key, bias in value.items():
+        if not (key.isdecimal() and len(key) <= MAX_TOKEN_DIGITS):
+            raise ValueError(f'logit_bias: "{key[:MAX_TOKEN_DIGITS]}" is not a token id')
+        if not abs(bias) <= MAX_BIAS:
+            raise ValueError(f"logit_bias: a bias must be between -{MAX_BIAS} and {MAX_BIAS}")
     return value
 
 
@@ -84,7 +88,7 @@ def _encoding(value: object) -> object:
 
 ChoiceCount = Annotated[int, AfterValidator(_choice_count)]
 TopLogprobs = Annotated[int, AfterValidator(_top_logprobs)]
-Biases = Annotated[dict[str, float], AfterValidator(_token_ids)]
+Biases = Annotated[dict[str, float], AfterValidator(_biases)]
 
 
 class StreamOptions(WireModel):

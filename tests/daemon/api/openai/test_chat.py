@@ -304,6 +304,8 @@ REFUSALS: list[tuple[dict[str, object], int, str]] = [
     ({"n": 9}, 400, "n must be between 1 and 8"),
     ({"stop": 3}, 400, "invalid type for 'stop' field: number"),
     ({"logit_bias": {"a": 1}}, 400, 'logit_bias: "a" is not a token id'),
+    ({"logit_bias": {"1" * 5000: 1}}, 400, 'logit_bias: "111111111" is not a token id'),
+    ({"logit_bias": {"1": 101}}, 400, "logit_bias: a bias must be between -100 and 100"),
     ({"response_format": {"type": "xml"}}, 400, 'invalid response_format type: "xml"'),
     ({"response_format": {}}, 400, 'invalid response_format type: ""'),
     ({"response_format": {"type": "json_schema"}}, 400, "response_format needs `json_schema."),
