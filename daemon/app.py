@@ -16,6 +16,8 @@ from aiohttp import web
 
 from ..models.name import Name
 from ..models.store import Store
+from .api.anthropic import completions as anthropic
+from .api.anthropic.errors import ERRORS as ANTHROPIC_ERRORS
 from .api.error_table import ErrorTable
 from .api.guard import Handler, Origins, build_guard, cross_origin
 from .api.ollama import blobs, completions, create, embed, library
@@ -34,7 +36,10 @@ from .runners.process import RunnerProcess
 MAX_BODY_BYTES = 64 << 20  # of a request
 SHUTDOWN_S = 2.0  # for which requests may go on when the daemon stops
 CLIENT_LEFT = 499  # nginx's status for a request whose client closed the connection
-ERROR_TABLES: Mapping[str, ErrorTable] = {"": OLLAMA_ERRORS}  # by prefix of the path
+ERROR_TABLES: Mapping[str, ErrorTable] = {
+    "": OLLAMA_ERRORS,
+    "/v1/messages": ANTHROPIC_ERRORS,
+}  # by prefix of the path
 
 Follow = Callable[[Lines], Awaitable[None]]
 
@@ -66,6 +71,8 @@ def build_app(
     app.router.add_post("/api/chat", completions.chat)
     app.router.add_post("/api/embed", embed.embed)
     app.router.add_post("/api/embeddings", embed.embeddings)
+    app.router.add_post("/v1/messages", anthropic.messages)
+    app.router.add_post("/v1/messages/count_tokens", anthropic.count_tokens)
     outrider_version = package_version("outrider")
 
     async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
