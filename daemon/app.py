@@ -22,6 +22,8 @@ from .api.error_table import ErrorTable
 from .api.guard import Handler, Origins, build_guard, cross_origin
 from .api.ollama import blobs, completions, create, embed, library
 from .api.ollama.errors import ERRORS as OLLAMA_ERRORS
+from .api.openai import responses
+from .api.openai.response_errors import RESPONSE_ERRORS
 from .api.state import APP_STATE, AppState
 from .api.streaming import Lines
 from .config import Settings
@@ -39,6 +41,7 @@ CLIENT_LEFT = 499  # nginx's status for a request whose client closed the connec
 ERROR_TABLES: Mapping[str, ErrorTable] = {
     "": OLLAMA_ERRORS,
     "/v1/messages": ANTHROPIC_ERRORS,
+    "/v1/responses": RESPONSE_ERRORS,
 }  # by prefix of the path
 
 Follow = Callable[[Lines], Awaitable[None]]
@@ -71,6 +74,7 @@ def build_app(
     app.router.add_post("/api/chat", completions.chat)
     app.router.add_post("/api/embed", embed.embed)
     app.router.add_post("/api/embeddings", embed.embeddings)
+    app.router.add_post("/v1/responses", responses.create)
     app.router.add_post("/v1/messages", anthropic.messages)
     app.router.add_post("/v1/messages/count_tokens", anthropic.count_tokens)
     outrider_version = package_version("outrider")
