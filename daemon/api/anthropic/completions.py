@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 
-import msgspec
 from aiohttp import web
 
 from ...chat.conversation import REQUIRED, Conversation, Tool
@@ -14,9 +13,11 @@ from ...options import Options
 from ...runners.model_info import ModelInfo
 from ..body import read
 from ..completion import Completion, Rendered, collect, complete
-from ..request import answer_schema, build_conversation, missing_capability, refuse_images
+from ..json_response import json_response
+from ..request import answer_schema, build_conversation, check_capabilities, refuse_images
 from ..state import APP_STATE
 from ..streaming import respond, sse
+from ..truncation import TruncationNotice
 from .answer import MessageWording
 from .errors import ERRORS
 from .history import has_images, read_messages
@@ -47,10 +48,11 @@ async def messages(request: web.Request) -> web.StreamResponse:
     wording = MessageWording(
         body.model, body.stop_sequences, not body.tool_choice.disable_parallel_tool_use
     )
-    events = complete(request.app[APP_STATE], completion)
+    notice = TruncationNotice()
+    events = notice.watch(complete(request.app[APP_STATE], completion))
     if body.stream:
-        return await respond(request, wording.lines(events), EVENTS, ERRORS)
-    return _json(wording.whole(await collect(events)))
+        return await respond(request, wording.lines(events), EVENTS, ERRORS, notice.headers)
+    return json_response(wording.whole(await collect(events)), notice.headers())
 
 
 async def count_tokens(request: web.Request) -> web.StreamResponse:
@@ -67,7 +69,7 @@ async def count_tokens(request: web.Request) -> web.StreamResponse:
     )
     answer = await collect(complete(request.app[APP_STATE], completion))
     tokens = answer.end.prompt_tokens if isinstance(answer.end, Rendered) else 0
-    return _json({"input_tokens": tokens})
+    return json_response({"input_tokens": tokens})
 
 
 async def _find(request: web.Request, body: CountRequest) -> ModelInfo:
@@ -82,16 +84,15 @@ async def _find(request: web.Request, body: CountRequest) -> ModelInfo:
 
 def _conversation(info: ModelInfo, body: CountRequest) -> Conversation:
     tools = _tools(body)
-    missing = missing_capability(info, think=None, tools=bool(tools))
-    if missing == "tools":
-        raise BadRequest(f"{info.model.name.full} does not support tools")
-    if missing:
-        raise BadRequest(f'"{body.model}" does not support chat')
+    check_capabilities(info, body.model, "chat", think=None, tools=bool(tools))
     refuse_images(has_images(body.messages))
-    conversation = build_conversation(
-        info, read_messages(body.system, body.messages), think=_think(info, body), tools=tools
+    return build_conversation(
+        info,
+        read_messages(body.system, body.messages),
+        think=_think(info, body),
+        tools=tools,
+        tool_choice=_choice(body, tools),
     )
-    return msgspec.structs.replace(conversation, tool_choice=_choice(body, tools))
 
 
 def _think(info: ModelInfo, body: CountRequest) -> bool | str | None:
@@ -154,7 +155,3 @@ def _options(body: MessagesRequest) -> dict[str, object]:
 def _schema(body: MessagesRequest) -> str:
     answer = body.output_config.format
     return answer_schema(answer.schema_) if answer and answer.type == "json_schema" else ""
-
-
-def _json(body: dict[str, object]) -> web.Response:
-    return web.Response(body=msgspec.json.encode(body), content_type="application/json")

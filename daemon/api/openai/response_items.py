@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 import msgspec
 
 from ...chat.conversation import Message, ToolCall
 from ...errors import BadRequest, Unsupported
+from .messages import read_arguments
 from .response_tools import full_name
 from .responses_wire import (
     FunctionCallItem,
@@ -21,7 +21,7 @@ from .responses_wire import (
 )
 
 TEXT_TYPES = ("input_text", "output_text", "text", "summary_text", "reasoning_text")
-PART_BREAK = "\n"  # between the texts of one item
+PART_BREAK = "\n\n"  # between the texts of one item
 
 
 def read_items(instructions: str, items: Sequence[Item]) -> tuple[Message, ...]:
@@ -81,7 +81,7 @@ class _History:
             last = Message("assistant")
             self.messages.append(last)
         index = len(last.tool_calls)
-        call = ToolCall(name, _arguments(item.arguments), item.call_id, index)
+        call = ToolCall(name, read_arguments(item.arguments), item.call_id, index)
         self._update(last, tool_calls=(*last.tool_calls, call))
 
     def _turn(self) -> Message | None:
@@ -110,13 +110,3 @@ def _part_text(part: ResponsePart) -> str:
     if part.type == "input_file":
         raise BadRequest("file inputs are not currently supported")
     raise BadRequest(f'unknown content type: "{part.type}"')
-
-
-def _arguments(text: str) -> dict[str, object]:
-    try:
-        arguments = json.loads(text or "{}")
-    except (ValueError, RecursionError):
-        arguments = None
-    if not isinstance(arguments, dict):
-        raise BadRequest("invalid tool call arguments")
-    return arguments

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ...chat.conversation import REQUIRED, Tool
 from ...errors import BadRequest, Unsupported
 from ..body import JsonObject
+from ..request import read_tools
 
 CHOICES = {"auto": "", "none": "", "required": REQUIRED}
 EMPTY_PARAMETERS = {"type": "object", "properties": {}}
@@ -50,7 +51,7 @@ def full_name(namespace: str, name: str) -> str:
     return f"{namespace}.{name}" if namespace else name
 
 
-def read_tools(tools: Sequence[JsonObject], choice: str | JsonObject) -> ToolOffer:
+def read_offer(tools: Sequence[JsonObject], choice: str | JsonObject) -> ToolOffer:
     """What the model may call and what it must. Raises BadRequest and Unsupported."""
     if choice == "none":
         return ToolOffer(())
@@ -99,14 +100,10 @@ def _functions(item: JsonObject, namespace: str = "") -> Iterator[ResponseTool]:
 
 def _tool(item: JsonObject, name: str) -> Tool:
     """OpenAI's flat definition in the form that templates know (CONTRACT 1.9)."""
-    parameters = item.get("parameters") or EMPTY_PARAMETERS
-    if not isinstance(parameters, dict):
-        raise BadRequest(f'the parameters of the tool "{name}" are no JSON schema')
-    function: dict[str, object] = {"name": name}
-    if item.get("description"):
-        function["description"] = item["description"]
-    function["parameters"] = parameters
-    return Tool({"type": "function", "function": function})
+    function = {key: item[key] for key in ("description", "parameters") if item.get(key)}
+    named = {"name": name, "parameters": EMPTY_PARAMETERS, **function}
+    (tool,) = read_tools([{"type": "function", "function": named}])
+    return tool
 
 
 def _allowed(offered: tuple[ResponseTool, ...], choice: Mapping[str, object]) -> ToolOffer:

@@ -6,7 +6,6 @@ import dataclasses
 import secrets
 import time
 
-import msgspec
 from aiohttp import web
 
 from ...chat.conversation import Conversation
@@ -15,29 +14,20 @@ from ...options import Options
 from ...runners.model_info import ModelInfo
 from ..body import read
 from ..completion import Completion, collect, complete
-from ..request import answer_schema, build_conversation, missing_capability
+from ..json_response import json_response
+from ..request import answer_schema, build_conversation, check_capabilities
 from ..state import APP_STATE
 from ..streaming import Line, respond, sse
-from .response_errors import RESPONSE_ERRORS
+from ..truncation import TruncationNotice
+from .errors import ERRORS
+from .messages import think_of
 from .response_items import read_items
-from .response_tools import ToolOffer, read_tools
+from .response_tools import ToolOffer, read_offer
 from .responses_answer import ResponseStream, ResponseWording
 from .responses_wire import ResponsesRequest
 
 EVENTS = sse(event_field="type")
 DEFAULT_TEMPERATURE = 1.0  # sent whatever the model's own is (CONTRACT 2.6)
-EFFORTS: dict[str, bool | str | None] = {
-    "": None,
-    "none": False,
-    "minimal": "low",
-    "low": "low",
-    "medium": "medium",
-    "high": "high",
-    "max": "max",
-    "xhigh": "max",
-    "ultra": "max",
-}  # CONTRACT 2.2
-EFFORT_NAMES = '"minimal", "low", "medium", "high", "xhigh", "ultra", "max", or "none"'
 
 
 async def create(request: web.Request) -> web.StreamResponse:
@@ -46,7 +36,7 @@ async def create(request: web.Request) -> web.StreamResponse:
     body = await read(request, ResponsesRequest, if_empty="EOF")
     _refuse_state(body)
     info = await _find(request, body)
-    offer = read_tools(body.tools, body.tool_choice)
+    offer = read_offer(body.tools, body.tool_choice)
     completion = Completion(
         info=info,
         prompt=_conversation(info, body, offer),
@@ -56,13 +46,13 @@ async def create(request: web.Request) -> web.StreamResponse:
     )
     id_ = f"resp_{secrets.token_hex(12)}"
     wording = ResponseWording(id_, int(time.time()), _echo(body), offer, body.parallel_tool_calls)
-    events = complete(request.app[APP_STATE], completion)
+    notice = TruncationNotice()
+    events = notice.watch(complete(request.app[APP_STATE], completion))
     if body.stream:
         stream = ResponseStream(wording)
-        errors = dataclasses.replace(RESPONSE_ERRORS, body=stream.failed)
-        return await respond(request, stream.lines(events), EVENTS, errors)
-    answer = wording.whole(await collect(events))
-    return web.Response(body=msgspec.json.encode(answer), content_type="application/json")
+        errors = dataclasses.replace(ERRORS, body=stream.failed)
+        return await respond(request, stream.lines(events), EVENTS, errors, notice.headers)
+    return json_response(wording.whole(await collect(events)), notice.headers())
 
 
 def _refuse_state(body: ResponsesRequest) -> None:
@@ -91,24 +81,15 @@ async def _find(request: web.Request, body: ResponsesRequest) -> ModelInfo:
 
 
 def _conversation(info: ModelInfo, body: ResponsesRequest, offer: ToolOffer) -> Conversation:
-    think = _think(body)
-    missing = missing_capability(info, think=think, tools=bool(offer.tools))
-    if missing == "tools":
-        raise BadRequest(f"{info.model.name.full} does not support tools")
-    if missing:
-        lacking = "chat" if missing == "completion" else missing
-        raise BadRequest(f'"{body.model}" does not support {lacking}')
-    messages = read_items(body.instructions or "", body.input or ())
-    tools = tuple(offered.tool for offered in offer.tools)
-    conversation = build_conversation(info, messages, think=think, tools=tools)
-    return msgspec.structs.replace(conversation, tool_choice=offer.choice)
-
-
-def _think(body: ResponsesRequest) -> bool | str | None:
-    effort = body.reasoning.effort if body.reasoning else ""
-    if effort not in EFFORTS:
-        raise BadRequest(f'invalid reasoning value: "{effort}" (must be {EFFORT_NAMES})')
-    return EFFORTS[effort]
+    think = think_of(body.reasoning.effort) if body.reasoning else None
+    check_capabilities(info, body.model, "chat", think=think, tools=bool(offer.tools))
+    return build_conversation(
+        info,
+        read_items(body.instructions or "", body.input or ()),
+        think=think,
+        tools=tuple(offered.tool for offered in offer.tools),
+        tool_choice=offer.choice,
+    )
 
 
 def _options(body: ResponsesRequest) -> dict[str, object]:

@@ -360,3 +360,11 @@ async def test_count_tokens(front: Front, tools: None) -> None:
     assert isinstance(submit.prompt, Conversation)
     assert submit.prompt.tools == (WEATHER_TOOL,)
     assert submit.prompt.messages[0] == Message("system", "Be kind.")
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_dropped_messages_are_told_in_a_header(front: Front, streamed: bool) -> None:
+    started = Delta(1, started=Started(prompt_tokens=5, dropped_messages=3))
+    front.runners.scripts.append([started, Delta(1, "x", done=DONE)])
+    async with front.client.post(URL, json={**ASK, "stream": streamed}) as answer:
+        assert answer.headers["Outrider-Truncated"] == "3"

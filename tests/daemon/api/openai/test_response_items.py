@@ -42,9 +42,9 @@ def test_messages_need_no_type(role: str) -> None:
 
 def test_the_parts_of_a_message() -> None:
     parts = [{"type": "input_text", "text": "a"}, {"type": "text", "text": "b"}]
-    assert convert({"role": "user", "content": parts}) == [Message("user", "a\nb")]
+    assert convert({"role": "user", "content": parts}) == [Message("user", "a\n\nb")]
     parts = [{"type": "output_text", "text": "a"}, {"type": "refusal", "refusal": "No."}]
-    assert convert({"role": "assistant", "content": parts}) == [Message("assistant", "a\nNo.")]
+    assert convert({"role": "assistant", "content": parts}) == [Message("assistant", "a\n\nNo.")]
 
 
 def test_a_call_and_its_result() -> None:
@@ -88,7 +88,7 @@ def test_a_result_in_parts_and_a_search_of_a_server() -> None:
     parts = [{"type": "input_text", "text": "21"}, {"type": "input_text", "text": "°C"}]
     result = {**RESULT, "output": parts}
     search = {"type": "web_search_call", "id": "ws_1", "status": "completed"}
-    assert convert(search, CALL, result)[1].content == "21\n°C"
+    assert convert(search, CALL, result)[1].content == "21\n\n°C"
 
 
 @pytest.mark.parametrize(

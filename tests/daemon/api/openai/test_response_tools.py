@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from outrider.daemon.api.openai.response_tools import read_tools
+from outrider.daemon.api.openai.response_tools import read_offer
 from outrider.daemon.chat.conversation import REQUIRED
 from outrider.daemon.errors import BadRequest, Unsupported
 
@@ -20,16 +20,16 @@ Choice = str | dict[str, Any]
 
 
 def test_a_flat_function() -> None:
-    (offered,) = read_tools([WEATHER], "auto").tools
+    (offered,) = read_offer([WEATHER], "auto").tools
     function = {"name": "weather", "description": "d", "parameters": SCHEMA}
     assert offered.tool.definition == {"type": "function", "function": function}
-    (offered,) = read_tools([CLOCK], "auto").tools
+    (offered,) = read_offer([CLOCK], "auto").tools
     function = {"name": "clock", "parameters": {"type": "object", "properties": {}}}
     assert offered.tool.definition == {"type": "function", "function": function}
 
 
 def test_members_of_a_namespace_have_its_name_in_front() -> None:
-    offer = read_tools([MEMBERS, CLOCK], "auto")
+    offer = read_offer([MEMBERS, CLOCK], "auto")
     assert [tool.full_name for tool in offer.tools] == ["mcp.weather", "mcp.clock", "clock"]
     assert offer.tools[0].tool.definition["function"] == {
         "name": "mcp.weather",
@@ -57,18 +57,18 @@ def test_members_of_a_namespace_have_its_name_in_front() -> None:
     ],
 )
 def test_the_choice(choice: Choice, names: list[str], expected: str) -> None:
-    offer = read_tools([WEATHER, CLOCK], choice)
+    offer = read_offer([WEATHER, CLOCK], choice)
     assert [tool.name for tool in offer.tools] == names
     assert offer.choice == expected
 
 
 def test_a_choice_inside_a_namespace() -> None:
     for choice in ({"name": "clock"}, {"name": "clock", "namespace": "mcp"}):
-        assert read_tools([MEMBERS], {"type": "function", **choice}).choice == "mcp.clock"
+        assert read_offer([MEMBERS], {"type": "function", **choice}).choice == "mcp.clock"
 
 
 def test_tools_of_the_server_are_left_out_beside_functions() -> None:
-    offer = read_tools([SEARCH, {"type": "custom", "name": "patch"}, CLOCK], "auto")
+    offer = read_offer([SEARCH, {"type": "custom", "name": "patch"}, CLOCK], "auto")
     assert [tool.name for tool in offer.tools] == ["clock"]
 
 
@@ -81,12 +81,12 @@ def test_tools_of_the_server_are_left_out_beside_functions() -> None:
         ([], "required", BadRequest, 'tool_choice "required" needs tools'),
         ([CLOCK], {"type": "function", "name": "x"}, BadRequest, 'tool_choice names "x"'),
         ([{"type": "function"}], "auto", BadRequest, "a tool has no name"),
-        ([{**CLOCK, "parameters": [1]}], "auto", BadRequest, "the parameters of the tool"),
+        ([{**CLOCK, "parameters": [1]}], "auto", BadRequest, "tools.0: the parameters of clock"),
     ],
 )
 def test_what_is_refused(
     tools: list[dict[str, object]], choice: Choice, kind: type[Exception], error: str
 ) -> None:
     with pytest.raises(kind) as caught:
-        read_tools(tools, choice)
+        read_offer(tools, choice)
     assert str(caught.value).startswith(error)

@@ -7,16 +7,12 @@ import re
 from typing import Any
 
 import pytest
-from aiohttp.test_utils import make_mocked_request
 from fake_runner import DONE, Script
 from front import Front
-from outrider.daemon import errors, options
-from outrider.daemon.api.openai.response_errors import RESPONSE_ERRORS
 from outrider.daemon.chat.conversation import Conversation, Message, ToolCall
-from outrider.daemon.errors import BadRequest, Busy, OutriderError, RunnerDied
+from outrider.daemon.errors import BadRequest, Busy, RunnerDied
 from outrider.daemon.protocol import Delta, Done, Started, Submit
 from outrider.daemon.runners.model_info import ModelInfo
-from outrider.models.errors import InvalidName, ModelError
 
 pytestmark = pytest.mark.unit
 
@@ -369,33 +365,9 @@ async def test_an_error_within_a_stream_is_its_last_event(front: Front) -> None:
     assert [item["type"] for item in failed["output"]] == ["reasoning"]
 
 
-STATUSES: dict[type[Exception], int] = {
-    errors.OutriderError: 500,
-    errors.ConfigError: 500,
-    errors.BadRequest: 400,
-    errors.NotFound: 404,
-    errors.TooLarge: 413,
-    errors.InvalidFormat: 400,
-    errors.Busy: 503,
-    errors.Unsupported: 400,
-    errors.RunnerError: 500,
-    errors.LoadFailed: 500,
-    errors.RunnerDied: 500,
-    errors.DecodeFailed: 500,
-    options.OptionError: 400,
-    InvalidName: 400,
-    ModelError: 500,
-}
-
-
-@pytest.mark.parametrize(("kind", "status"), STATUSES.items())
-def test_the_status_of_each_error(kind: type[Exception], status: int) -> None:
-    reply = RESPONSE_ERRORS.explain(kind("why"), make_mocked_request("POST", URL))
-    types = {400: "invalid_request_error", 404: "not_found_error"}
-    error = {"message": "why", "type": types.get(status, "api_error"), "param": None, "code": None}
-    assert (reply.status, reply.body) == (status, {"error": error})
-
-
-def test_no_error_is_forgotten() -> None:
-    ours = {kind for kind in vars(errors).values() if isinstance(kind, type)}
-    assert {kind for kind in ours if issubclass(kind, OutriderError)} <= STATUSES.keys()
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_dropped_messages_are_told_in_a_header(front: Front, streamed: bool) -> None:
+    started = Delta(1, started=Started(prompt_tokens=5, dropped_messages=3))
+    front.runners.scripts.append([started, Delta(1, "x", done=DONE)])
+    async with front.client.post(URL, json={**ASK, "stream": streamed}) as answer:
+        assert answer.headers["Outrider-Truncated"] == "3"

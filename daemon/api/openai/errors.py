@@ -1,4 +1,7 @@
-"""How /v1/responses words errors (CONTRACT 2.1)."""
+"""How OpenAI's dialect words errors (CONTRACT 2.1).
+
+What no retry can help has a status below 500, because OpenAI's clients retry the others.
+"""
 
 from __future__ import annotations
 
@@ -12,25 +15,21 @@ from ...errors import (
     TooLarge,
     Unsupported,
 )
-from ...options import OptionError
 from ..error_table import ErrorTable
 
-TYPES = {400: "invalid_request_error", 404: "not_found_error"}  # by HTTP status
+KINDS = {400: "invalid_request_error", 404: "not_found_error"}  # by HTTP status
 
 
 def _body(status: int, text: str) -> dict[str, object]:
-    kind = TYPES.get(status, "api_error")
+    kind = KINDS.get(status, "api_error")
     return {"error": {"message": text, "type": kind, "param": None, "code": None}}
 
 
-# Clients repeat a request after a status of 500 and above, so that what no repetition can change
-# has status 400.
-RESPONSE_ERRORS = ErrorTable(
+ERRORS = ErrorTable(
     {
         BadRequest: 400,
         InvalidFormat: 400,
         InvalidName: 400,
-        OptionError: 400,
         Unsupported: 400,
         NotFound: 404,
         TooLarge: 413,
