@@ -6,13 +6,14 @@ Scripted answers show what random weights cannot: thoughts and tool calls.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import anthropic
 import pytest
 from anthropic import Anthropic, AsyncAnthropic
-from anthropic.types import Message, MessageParam, ToolParam
+from anthropic.types import Message, MessageParam, TextBlockParam, ToolParam
 from daemons import Daemon
 from fake_runner import DONE
 from front import Front, fill_store, start_front
@@ -115,6 +116,29 @@ def test_a_structured_answer(client: Anthropic) -> None:
     )
     assert message.content[0].type == "text"
     assert json.loads(message.content[0].text) == {"a": "red"}
+
+
+def test_a_hash_in_front_of_the_system_text_keeps_the_prefix_cache(
+    client: Anthropic, daemon: Daemon
+) -> None:
+    def cached_tokens() -> float:
+        text = daemon.get("/metrics")[1]["text"]
+        name = "outrider_cached_prompt_tokens_total"
+        return sum(map(float, re.findall(rf"^{name}{{.*}} (\S+)$", text, re.MULTILINE)))
+
+    def send(digest: str) -> Message:
+        header = f"x-anthropic-billing-header: cc_version=2.1; cc_entrypoint=cli; cch={digest};"
+        system = "You speak about colors, and about nothing but colors. " * 9
+        blocks: list[TextBlockParam] = [
+            {"type": "text", "text": header},
+            {"type": "text", "text": system},
+        ]
+        return client.messages.create(model=SMOL, max_tokens=1, messages=ASK, system=blocks)
+
+    first, before = send("abc12"), cached_tokens()
+    second = send("ffe05")
+    assert first.usage.input_tokens == second.usage.input_tokens > 100
+    assert cached_tokens() - before == second.usage.input_tokens - 1
 
 
 def test_errors_are_the_client_s_own(client: Anthropic) -> None:

@@ -301,7 +301,7 @@ async def test_a_structured_answer(front: Front) -> None:
         ({"stop_sequences": "x"}, "json: stop_sequences"),
     ],
 )
-async def test_what_is_refused(front: Front, fields: dict[str, object], error: str) -> None:
+async def test_what_is_refused(front: Front, fields: dict[str, Any], error: str) -> None:
     assert (await refused(front, **fields)).startswith(error)
 
 

@@ -12,10 +12,20 @@ from outrider.daemon.errors import BadRequest, Unsupported
 pytestmark = pytest.mark.unit
 
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
-WEATHER = {"type": "function", "name": "weather", "description": "d", "parameters": SCHEMA}
-CLOCK = {"type": "function", "name": "clock", "strict": True}
-MEMBERS = {"type": "namespace", "name": "mcp", "description": "d", "tools": [WEATHER, CLOCK]}
-SEARCH = {"type": "web_search", "search_context_size": "low"}
+WEATHER: dict[str, Any] = {
+    "type": "function",
+    "name": "weather",
+    "description": "d",
+    "parameters": SCHEMA,
+}
+CLOCK: dict[str, Any] = {"type": "function", "name": "clock", "strict": True}
+MEMBERS: dict[str, Any] = {
+    "type": "namespace",
+    "name": "mcp",
+    "description": "d",
+    "tools": [WEATHER, CLOCK],
+}
+SEARCH: dict[str, Any] = {"type": "web_search", "search_context_size": "low"}
 Choice = str | dict[str, Any]
 
 

@@ -333,7 +333,7 @@ async def test_the_format(front: Front, text_format: object, schema: str) -> Non
         ({"input": ["hello"]}, "json: input.0"),
     ],
 )
-async def test_what_is_refused(front: Front, fields: dict[str, object], error: str) -> None:
+async def test_what_is_refused(front: Front, fields: dict[str, Any], error: str) -> None:
     assert (await refused(front, **fields)).startswith(error)
 
 
@@ -356,7 +356,7 @@ async def test_an_error_before_the_first_event_has_a_status(
 
 
 async def test_an_error_within_a_stream_is_its_last_event(front: Front) -> None:
-    script = [STARTED, Delta(1, thinking="hm"), Delta(1, "Hi"), RunnerDied("why")]
+    script: Script = [STARTED, Delta(1, thinking="hm"), Delta(1, "Hi"), RunnerDied("why")]
     last = (await stream(front, script))[-1]
     assert last["type"] == "response.failed"
     failed = last["response"]
