@@ -16,6 +16,8 @@ from aiohttp import web
 
 from ..models.name import Name
 from ..models.store import Store
+from .api.anthropic import completions as anthropic
+from .api.anthropic.errors import ERRORS as ANTHROPIC_ERRORS
 from .api.error_table import ErrorTable
 from .api.guard import Handler, Origins, build_guard, cross_origin
 from .api.ollama import blobs, completions, create, embed, library
@@ -24,6 +26,7 @@ from .api.openai import chat as openai_chat
 from .api.openai import completions as openai_completions
 from .api.openai import embeddings as openai_embeddings
 from .api.openai import models as openai_models
+from .api.openai import responses as openai_responses
 from .api.openai.errors import ERRORS as OPENAI_ERRORS
 from .api.state import APP_STATE, AppState
 from .api.streaming import Lines
@@ -42,6 +45,7 @@ CLIENT_LEFT = 499  # nginx's status for a request whose client closed the connec
 ERROR_TABLES: Mapping[str, ErrorTable] = {  # by prefix of the path
     "": OLLAMA_ERRORS,
     "/v1/": OPENAI_ERRORS,
+    "/v1/messages": ANTHROPIC_ERRORS,
 }
 
 Follow = Callable[[Lines], Awaitable[None]]
@@ -79,6 +83,9 @@ def build_app(
     app.router.add_post("/v1/embeddings", openai_embeddings.embeddings)
     app.router.add_get("/v1/models", openai_models.models)
     app.router.add_get("/v1/models/{id:.+}", openai_models.model)
+    app.router.add_post("/v1/responses", openai_responses.create)
+    app.router.add_post("/v1/messages", anthropic.messages)
+    app.router.add_post("/v1/messages/count_tokens", anthropic.count_tokens)
     outrider_version = package_version("outrider")
 
     async def add_headers(request: web.Request, response: web.StreamResponse) -> None:

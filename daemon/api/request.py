@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from ..chat.conversation import Conversation, Message, Tool
+from ..chat.history import without_old_thoughts
 from ..errors import BadRequest, InvalidFormat, Unsupported
 from ..runners.model_info import ModelInfo
 
@@ -103,16 +104,25 @@ def build_conversation(
 ) -> Conversation:
     """The model's stored messages, then those of the request (CONTRACT 1.2 and 1.3).
 
-    A system text (`system`, else the model's own) goes first unless the messages begin with one.
-    A model that can think does so unless the request says otherwise (CONTRACT 1.7).
+    A system text (`system`, else the model's own) goes first unless the request's messages begin
+    with one. A model that can think does so unless the request says otherwise (CONTRACT 1.7).
     """
+    system = system or info.model.system
+    brings_system = bool(messages) and messages[0].role == "system"
     if with_stored:
         stored = info.model.messages
         facts = ((str(m.get("role", "")), str(m.get("content", ""))) for m in stored)
         messages = (*(Message(role, content) for role, content in facts), *messages)
-    system = system or info.model.system
-    if system and messages[0].role != "system":
+    if system and not brings_system:
         messages = (Message("system", system), *messages)
+    if _repeats_thoughts(info):
+        messages = without_old_thoughts(messages)
     if think is None and info.can("thinking"):
         think = True
     return Conversation(messages, tools, think, tool_choice)
+
+
+def _repeats_thoughts(info: ModelInfo) -> bool:
+    """Whether clients of this model are known to send thoughts back as content (CONTRACT 1.3)."""
+    family = info.model.config.model_family or info.header.architecture
+    return family.startswith("qwen3") or "deepseek-r1" in info.model.name.short

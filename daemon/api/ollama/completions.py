@@ -8,12 +8,19 @@ from dataclasses import replace
 from aiohttp import web
 
 from ...chat.conversation import Infill, Message, Prompt, RawPrompt, ToolCall
+from ...chat.choose import format_of
 from ...errors import BadRequest, NotFound
 from ...options import Options
 from ...runners.model_info import ModelInfo
 from ..body import read
 from ..completion import Completion, collect, complete
-from ..request import answer_schema, build_conversation, missing_capability, refuse_images
+from ..request import (
+    answer_schema,
+    build_conversation,
+    check_capabilities,
+    read_tools,
+    refuse_images,
+)
 from ..state import APP_STATE
 from ..streaming import NDJSON, respond
 from . import wire
@@ -36,12 +43,12 @@ async def generate(request: web.Request) -> web.StreamResponse:
         return await _unload(request, info, wording)
     if body.raw and (body.template or body.system or body.context):
         raise BadRequest("raw mode does not support template, system, or context")
-    _check_capabilities(info, body, "generate", suffix=body.suffix)
+    check_capabilities(info, body.model, "generate", think=body.think, suffix=body.suffix)
     refuse_images(bool(body.images))
     prompt = _generate_prompt(info, body) if body.prompt else None
     completion = _completion(info, body, prompt, start_ns, context=tuple(body.context))
     if body.template:
-        completion = replace(completion, format=format_of_template(body.template))
+        completion = replace(completion, format=format_of(body.template))
     return await _send(request, completion, wording, stream=body.stream)
 
 
@@ -56,7 +63,7 @@ async def chat(request: web.Request) -> web.StreamResponse:
     wording = AnswerWording(body.model, chat_shape)
     if not body.messages and body.keep_alive == 0:
         return await _unload(request, info, wording)
-    _check_capabilities(info, body, "chat", tools=bool(body.tools))
+    check_capabilities(info, body.model, "chat", think=body.think, tools=bool(body.tools))
     refuse_images(any(message.images for message in body.messages))
     messages = tuple(map(_message, body.messages))
     tools = read_tools(body.tools)
@@ -75,22 +82,6 @@ async def _find(request: web.Request, body: wire.CompletionFields) -> ModelInfo:
 def _check_logprobs(body: wire.CompletionFields) -> None:
     if not 0 <= body.top_logprobs <= MAX_TOP_LOGPROBS:
         raise BadRequest(f"top_logprobs must be between 0 and {MAX_TOP_LOGPROBS}")
-
-
-def _check_capabilities(
-    info: ModelInfo,
-    body: wire.CompletionFields,
-    verb: str,
-    *,
-    suffix: str = "",
-    tools: bool = False,
-) -> None:
-    missing = missing_capability(info, think=body.think, suffix=suffix, tools=tools)
-    if missing in ("insert", "tools"):
-        raise BadRequest(f"{info.model.name.full} does not support {missing}")
-    if missing:
-        lacking = verb if missing == "completion" else missing
-        raise BadRequest(f'"{body.model}" does not support {lacking}')
 
 
 async def _unload(
