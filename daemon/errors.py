@@ -7,6 +7,7 @@ OutriderError
 ├── TooLarge                     a request body over the limit
 ├── InvalidFormat                a `format` that is no JSON schema
 ├── Busy                         too many requests wait for a load
+├── TemplateFailed               a model's template or renderer that cannot be used
 ├── Unsupported                  a part of the API that is not there yet
 └── RunnerError
     ├── LoadFailed               the model did not come up
@@ -47,6 +48,10 @@ class InvalidFormat(OutriderError):
     """The format of an answer is neither "json" nor a JSON schema (CONTRACT 1.4)."""
 
 
+class TemplateFailed(OutriderError):
+    """The template or renderer of a model cannot be used; what needs none still works."""
+
+
 class Busy(OutriderError):
     """Too many requests wait for a model to load."""
 
@@ -69,5 +74,6 @@ class DecodeFailed(RunnerError):
 
 def revive(kind: str, text: str) -> OutriderError:
     """The error of the class named `kind`; a RunnerError for an unknown name."""
-    known = {cls.__name__: cls for cls in (BadRequest, InvalidFormat, LoadFailed, DecodeFailed)}
+    classes = (BadRequest, InvalidFormat, TemplateFailed, LoadFailed, DecodeFailed)
+    known = {cls.__name__: cls for cls in classes}
     return known.get(kind, RunnerError)(text)

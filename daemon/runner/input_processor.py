@@ -11,14 +11,16 @@ from bisect import bisect_left
 from collections.abc import Sequence as Seq
 from functools import lru_cache
 
-import jinja2
 import msgspec
 
-from ..chat.conversation import Conversation, Infill, Message
+from ..chat.conversation import Conversation, Infill
+from ..chat.format import ChatFormat
 from ..chat.parse.parser import OutputParser, OutputStart
 from ..chat.parse.registry import CONTENT, THINKING, family_of
-from ..chat.render.jinja import ChatTemplate, PlainTemplate
-from ..errors import BadRequest, LoadFailed
+from ..chat.parse.thinking import CLOSE, OPEN
+from ..chat.render.registry import open_renderer
+from ..chat.render.renderer import Renderer
+from ..errors import BadRequest, TemplateFailed
 from ..protocol import Submit
 from .llama.interface import LanguageModel
 from .sampling.sampler import check
@@ -41,26 +43,26 @@ class InputProcessor:
         self._model = model
         self._num_ctx = num_ctx
         self._bos, self._eos = self._text_of(model.bos), self._text_of(model.eos)
-        self._compile = lru_cache(TEMPLATES_KEPT)(self._compile_anew)
-        self._template("")  # raises LoadFailed now, not for a request
+        self._renderer = lru_cache(TEMPLATES_KEPT)(self._open_renderer)
         self._tokenize = lru_cache(TEXTS_KEPT)(self._tokenize_anew)
 
     def _text_of(self, token: int) -> str:
         return self._model.piece(token, special=True).decode() if token >= 0 else ""
 
-    def _template(self, source: str) -> ChatTemplate | PlainTemplate:
-        """The template of a request, or with "" the model's. Raises BadRequest or LoadFailed."""
+    def _open_renderer(self, chat_format: ChatFormat) -> Renderer:
+        """The renderer of a request. Raises TemplateFailed, or BadRequest for its own template."""
+        own = self._model.chat_template
         try:
-            return self._compile(source or self._model.chat_template)
-        except jinja2.TemplateSyntaxError as error:
-            if source:
-                raise BadRequest(f"the template of the request cannot be read: {error}") from error
-            raise LoadFailed(f"the model's chat template cannot be read: {error}") from error
+            return open_renderer(chat_format, model_template=own, bos=self._bos, eos=self._eos)
+        except TemplateFailed as error:
+            if chat_format.template:
+                raise BadRequest(f"the request's template cannot be used: {error}") from error
+            raise
 
-    def _compile_anew(self, source: str | None) -> ChatTemplate | PlainTemplate:
-        if source is None:
-            return PlainTemplate()
-        return ChatTemplate(source, bos=self._bos, eos=self._eos)
+    def _thinks(self, chat_format: ChatFormat) -> bool:
+        """Whether the template has both tags (CONTRACT 8.3)."""
+        source = chat_format.template or self._model.chat_template or ""
+        return OPEN in source and CLOSE in source
 
     def render(self, submit: Submit) -> str:
         """The prompt as text. Raises BadRequest."""
@@ -98,26 +100,26 @@ class InputProcessor:
         chat, name = submit.prompt, submit.format.parser
         if not isinstance(chat, Conversation):
             return family_of(CONTENT).make(OutputStart(prompt))
-        if not name and chat.think and self._template(submit.format.template).thinks:
+        if not name and chat.think and self._thinks(submit.format):
             name = THINKING
         start = OutputStart(prompt, chat.tools, chat.think, submit.format)
         return family_of(name).make(start)
 
     def _fitting(self, submit: Submit) -> str:
         """The rendered prompt, without the oldest messages if they do not fit (CONTRACT 1.4)."""
-        if isinstance(submit.prompt, Infill):
-            raise BadRequest("this model cannot fill a gap: leave out the suffix")
-        if not isinstance(submit.prompt, Conversation):
-            return submit.prompt.text
-        messages, think = submit.prompt.messages, submit.prompt.think
-        template = self._template(submit.format.template)
-        tools = [tool.definition for tool in submit.prompt.tools]
+        prompt = submit.prompt
+        if not isinstance(prompt, Conversation | Infill):
+            return prompt.text
+        renderer = self._renderer(submit.format)
+        if isinstance(prompt, Infill):
+            return renderer.render_infill(prompt)
+        messages = prompt.messages
         droppable = [i for i, m in enumerate(messages[:-1]) if m.role != "system"]
 
         def without(count: int) -> str:
             dropped = set(droppable[:count])
-            kept = [_as_dict(m) for i, m in enumerate(messages) if i not in dropped]
-            return template.render(kept, tools=tools, think=think)
+            kept = tuple(m for i, m in enumerate(messages) if i not in dropped)
+            return renderer.render(msgspec.structs.replace(prompt, messages=kept))
 
         def fits(text: str) -> bool:
             return len(self._tokenize(text)) <= self._num_ctx
@@ -139,22 +141,3 @@ class InputProcessor:
             raise BadRequest("context holds tokens that this model does not have")
         pieces = (self._model.piece(token, special=True) for token in tokens)
         return b"".join(pieces).decode("utf-8", "replace")
-
-
-def _as_dict(message: Message) -> dict[str, object]:
-    """A message as Hugging Face templates expect it; empty parts are left out."""
-    plain: dict[str, object] = {"role": message.role, "content": message.content}
-    if message.tool_calls:
-        plain["tool_calls"] = [
-            {
-                "id": call.id,
-                "type": "function",
-                "function": {"name": call.name, "arguments": call.arguments},
-            }
-            for call in message.tool_calls
-        ]
-    if message.tool_name:
-        plain["name"] = message.tool_name
-    if message.tool_call_id:
-        plain["tool_call_id"] = message.tool_call_id
-    return plain
