@@ -5,6 +5,7 @@ from __future__ import annotations
 from ...errors import TemplateFailed
 from ..format import GO, ChatFormat
 from .builtin.registry import RENDERERS
+from .go_template import GoTemplate, UnreadableTemplate
 from .jinja import JinjaTemplate
 from .plain import PlainTemplate
 from .renderer import Renderer
@@ -22,7 +23,7 @@ def open_renderer(
     if chat_format.renderer:
         return _built_in(chat_format.renderer)
     if chat_format.template and chat_format.language == GO:
-        raise TemplateFailed("the chat template cannot be read: Go templates are not read yet")
+        return _go_template(chat_format.template)
     template = chat_format.template or model_template
     return JinjaTemplate(template, bos=bos, eos=eos) if template else PlainTemplate()
 
@@ -32,3 +33,10 @@ def _built_in(name: str) -> Renderer:
     if make is None:
         raise TemplateFailed(f'unknown renderer "{name}"')
     return make()
+
+
+def _go_template(source: str) -> Renderer:
+    try:
+        return GoTemplate(source)
+    except UnreadableTemplate as error:
+        raise TemplateFailed(f"the chat template cannot be read: {error}") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from outrider.daemon.chat.conversation import Conversation, Infill, Message
-from outrider.daemon.chat.format import ChatFormat
+from outrider.daemon.chat.format import GO, ChatFormat
 from outrider.daemon.chat.render.registry import open_renderer
 from outrider.daemon.errors import BadRequest, TemplateFailed
 
@@ -43,6 +43,16 @@ def test_an_unknown_renderer_is_named() -> None:
         render(ChatFormat(renderer="nothing", template=OTHER), OWN)
 
 
-def test_a_template_that_cannot_be_compiled_is_told() -> None:
-    with pytest.raises(TemplateFailed, match="cannot be read"):
-        render(ChatFormat(template="{% if %}"), OWN)
+def test_a_go_template_is_rendered_as_one() -> None:
+    source = "{{ range .Messages }}[{{ .Role }}: {{ .Content }}]{{ end }}"
+    chat_format = ChatFormat(template=source, language=GO)
+    assert render(chat_format, OWN) == "[system: be brief][user: hello]"
+    assert render(ChatFormat(language=GO), OWN) == "own <s></s>"
+
+
+@pytest.mark.parametrize(
+    "chat_format", [ChatFormat(template="{% if %}"), ChatFormat(template="{{ if }}", language=GO)]
+)
+def test_a_template_that_cannot_be_compiled_is_told(chat_format: ChatFormat) -> None:
+    with pytest.raises(TemplateFailed, match=r"^the chat template cannot be read: "):
+        render(chat_format, OWN)
