@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import cached_property
+from itertools import product
 
 from msgspec.structs import replace
 
@@ -69,11 +71,28 @@ class JinjaTemplate:
     def _words(self, messages: Sequence[Message]) -> list[dict[str, object]]:
         return [part for message in messages for part in word(message, self.traits)]
 
+    @cached_property
+    def _absent(self) -> Mapping[str, object]:
+        """How the template takes it that there are no tools: Hugging Face hands over None.
+
+        Templates for tools alone loop over them unasked, which only an undefined variable bears.
+        """
+        as_none: dict[str, object] = {"tools": None, "documents": None}
+        for absent, content in product((as_none, {}), ("x", [{"type": "text", "text": "x"}])):
+            with suppress(BadRequest):
+                self._render([{"role": "user", "content": content}], absent)
+                return absent
+        return as_none
+
     def _run(self, messages: Sequence[dict[str, object]], **facts: object) -> str:
+        return self._render(messages, {**self._absent, **facts})
+
+    def _render(self, messages: Sequence[dict[str, object]], facts: Mapping[str, object]) -> str:
         date = datetime.now().strftime("%d %b %Y")  # the format of Llama 3's templates
-        names = {"tools": None, "documents": None, "date_string": date} | self._tokens | facts
         try:
-            return self._template.render(names, messages=messages)
+            return self._template.render(
+                {**self._tokens, "date_string": date, **facts}, messages=messages
+            )
         except Exception as error:  # an expression in a template can raise any
             reason = str(error) or type(error).__name__
             raise BadRequest(f"the model's chat template refused the messages: {reason}") from error
@@ -85,39 +104,32 @@ class JinjaTemplate:
 
         If the template drops a part of the message, it follows the header of an answer instead.
         """
-        last = self._with_thought(last)
         if not last.content and not last.thinking:
             return self._open(before, conversation)
-        text = last.content or last.thinking
-        field = "content" if last.content else "thinking"
-        marked = replace(last, **{field: text + MARK})
-        try:
-            rendered = self._run(
-                self._words([*before, marked]),
-                add_generation_prompt=False,
-                **_facts(conversation),
-            )
-        except BadRequest:  # such as a template that refuses an answer as the last message
-            rendered = ""
-        head = _before_mark(rendered)
-        if head.rstrip().endswith(text.strip()):
+        head = self._cut(before, last, conversation)
+        shows_content = bool(head) and head.rstrip().endswith(
+            (last.content or last.thinking).strip()
+        )
+        has_tags = OPEN in self._source and CLOSE in self._source
+        if shows_content and (last.thinking.strip() in head or not has_tags):
             return head
-        header = self._open(before, conversation)
-        return _append(header, text if last.content else f"{OPEN}\n{text}")
+        text = _with_thought(last) if has_tags else last.content
+        return _append(self._open(before, conversation), text)
 
-    def _with_thought(self, message: Message) -> Message:
-        """The message with its thought in the content, if the template has no key for thoughts.
-
-        The tags are those that the template's source names; without them the thought is left out.
-        """
-        if not message.thinking or self.traits.thinking_keys:
-            return message
-        if OPEN not in self._source and CLOSE not in self._source:
-            return replace(message, thinking="")
-        thought = f"{OPEN}\n{message.thinking}"
-        if message.content:
-            thought += f"\n{CLOSE}\n\n{message.content}"
-        return replace(message, thinking="", content=thought)
+    def _cut(self, before: Sequence[Message], last: Message, conversation: Conversation) -> str:
+        """What the template makes of the messages, up to the end of the last one; "" if nothing."""
+        if last.content:
+            marked = replace(last, content=last.content + MARK)
+        else:
+            marked = replace(last, thinking=last.thinking + MARK)
+        messages = self._words([*before, marked])
+        try:
+            text = self._run(messages, add_generation_prompt=False, **_facts(conversation))
+        except BadRequest:  # such as a template that refuses an answer as the last message
+            return ""
+        head, mark, tail = text.rpartition(MARK.rstrip())
+        trims = not tail.startswith(MARK[len(mark) :])
+        return head.rstrip() if trims else head
 
 
 def _facts(conversation: Conversation) -> dict[str, object]:
@@ -132,12 +144,12 @@ def _facts(conversation: Conversation) -> dict[str, object]:
     return facts
 
 
-def _before_mark(rendered: str) -> str:
-    """The text before the mark, without blanks at its end if the template trims contents."""
-    head, mark, tail = rendered.rpartition(MARK.rstrip())
-    if not mark:
-        return ""
-    return head if tail.startswith(MARK[len(mark) :]) else head.rstrip()
+def _with_thought(message: Message) -> str:
+    """The thought in tags and the content; without content the thought stays open."""
+    if not message.thinking:
+        return message.content
+    thought = f"{OPEN}\n{message.thinking}"
+    return f"{thought}\n{CLOSE}\n\n{message.content}" if message.content else thought
 
 
 def _append(header: str, text: str) -> str:

@@ -120,10 +120,15 @@ def _place_systems(messages: Messages, traits: TemplateTraits) -> Iterator[Messa
 
 
 def _rename_developers(messages: Messages, traits: TemplateTraits) -> Iterator[Message]:
+    """The developer is the system; a template that tells them apart does so in front only."""
+    kept = "developer" if traits.developer else "system"
+    in_front = kept if messages and messages[0].role == "developer" else "system"
     for message in messages:
-        if message.role == "developer" and not traits.developer:
-            message = replace(message, role="system")
-        yield message
+        if message.role not in ("system", "developer"):
+            in_front = "system"
+            yield message
+        else:
+            yield replace(message, role=in_front)
 
 
 def _add_user(messages: Messages, traits: TemplateTraits) -> Iterator[Message]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -94,8 +94,10 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         if isinstance(owner := getattr(__obj, "__self__", None), str | bytes | int):
             size = METHODS.get(getattr(__obj, "__name__", ""))
             if size is not None:
-                args = tuple(list(arg) if _is_iterator(arg) else arg for arg in args)
-                _check(size(owner, *args, **kwargs))
+                args = tuple(list(arg) if isinstance(arg, Iterator) else arg for arg in args)
+                # Compiled templates add keywords of their own, which begin with "_".
+                own = {name: value for name, value in kwargs.items() if name[0] != "_"}
+                _check(size(owner, *args, **own))
         return super().call(__context, __obj, *args, **kwargs)
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
@@ -121,10 +123,6 @@ def _check(size: int, value: object = "") -> None:
 def _check_bits(bits: int) -> None:
     if bits > MAX_BITS:
         raise OverflowError(f"one operation makes a number of more than {MAX_BITS} bits")
-
-
-def _is_iterator(value: object) -> bool:
-    return hasattr(value, "__next__")
 
 
 def _times(left: Any, right: Any) -> None:
@@ -241,7 +239,15 @@ def _to_json(
         indent=indent,
         separators=separators,
         sort_keys=sort_keys,
+        default=_listed,
     )
+
+
+def _listed(value: object) -> list[object]:
+    """What `map` and `selectattr` give, which some templates print as JSON."""
+    if not isinstance(value, Iterator):
+        raise TypeError(f"{type(value).__name__} is not JSON")
+    return list(value)
 
 
 def _replace(text: object, old: str, new: str, count: int | None = None) -> str:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
+import msgspec
+
 from ..conversation import Message, ToolCall
 from .wording import TemplateTraits, word
 
@@ -92,31 +94,33 @@ class _TemplateProber:
 
     def _find_calls(self) -> None:
         """How calls are worded, by the first way that shows their name and arguments."""
-        ways = product((False, True), (False, True), (False, True), (True, False))
-        for null_content, short_ids, string_arguments, with_result in ways:
+        call, result = _turn(1)
+        ways = product((False, True), (False, True), (False, True), (result, AGAIN))
+        for null_content, short_ids, string_arguments, after in ways:
             traits = replace(
                 self.traits,
                 null_content=null_content,
                 short_ids=short_ids,
                 string_arguments=string_arguments,
             )
-            if self._shows_call(traits, with_result):
-                self.traits = traits
+            if self._shows_call(traits, call, after):
+                with_content = msgspec.structs.replace(call, content="needle content")
+                self.traits = replace(
+                    traits, content_apart=not self._shows_call(traits, with_content, after)
+                )
                 break
         else:
             self._set(calls=False)
-        call, result = _turn(1)
         self._set(results=self._types(result, USER, call, result))
         if self.traits.calls and self.traits.results:
             self._find_rounds()
 
-    def _shows_call(self, traits: TemplateTraits, with_result: bool) -> bool:
-        call, result = _turn(1)
-        text = self._text([USER, call, result if with_result else AGAIN], traits)
+    def _shows_call(self, traits: TemplateTraits, call: Message, after: Message) -> bool:
+        text = self._text([USER, call, after], traits)
         if text is None or "needle_tool_0" not in text or "needle value" not in text:
             return False
         wrong = [str(ARGUMENTS), json.dumps(json.dumps(ARGUMENTS))]
-        return not any(text_of_arguments in text for text_of_arguments in wrong)
+        return not any(arguments in text for arguments in wrong)
 
     def _find_rounds(self) -> None:
         """What may follow a call: several results, another user message."""

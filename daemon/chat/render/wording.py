@@ -31,6 +31,7 @@ class TemplateTraits:
     several_calls: bool = True  # words several calls of one turn
     string_arguments: bool = False  # takes arguments as JSON text instead of an object
     null_content: bool = False  # words calls only in a turn whose content is None
+    content_apart: bool = False  # words no calls in a turn that has content
     short_ids: bool = False  # takes ids of nine letters and digits only
     needs_ids: bool = False  # refuses a call without an id
     thinking_keys: tuple[str, ...] = ()  # under which an earlier thought is handed over
@@ -41,9 +42,9 @@ def word(message: Message, traits: TemplateTraits) -> Iterator[dict[str, object]
 
     Keys are those of Hugging Face's chat templates. Empty ones are left out, except for `content`.
     """
-    if message.tool_calls and message.content and traits.null_content:
+    if message.tool_calls and message.content and traits.content_apart:
         yield from word(msgspec.structs.replace(message, tool_calls=()), traits)
-        message = Message(message.role, tool_calls=message.tool_calls)
+        message = msgspec.structs.replace(message, content="", thinking="")
     plain: dict[str, object] = {"role": message.role, "content": _content(message, traits)}
     if message.thinking:
         plain |= dict.fromkeys(traits.thinking_keys, message.thinking)
@@ -57,7 +58,7 @@ def word(message: Message, traits: TemplateTraits) -> Iterator[dict[str, object]
 
 
 def _content(message: Message, traits: TemplateTraits) -> object:
-    if traits.null_content and message.tool_calls:
+    if traits.null_content and message.tool_calls and not message.content:
         return None
     if message.role in traits.typed_roles:
         return [{"type": "text", "text": message.content}]

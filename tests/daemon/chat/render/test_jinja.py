@@ -20,6 +20,9 @@ THOUGHT = Message("assistant", thinking="hm")
 THOUGHT_AND_ANSWER = Message("assistant", "It is", "hm")
 
 
+OPENS_THOUGHT = CHATML.replace("assistant\n", "assistant\n<think>") + "{# </think> #}"
+
+
 def opened(source: str) -> JinjaTemplate:
     return JinjaTemplate(source, bos="<s>", eos="</s>")
 
@@ -46,6 +49,10 @@ def test_tools_are_none_or_the_definitions_of_the_client() -> None:
     assert render(source) == "nullNonehello"
     text = opened(source).render(Conversation(HELLO, (TOOL,)))
     assert text == json.dumps([TOOL.definition]) + "Nonehello"
+
+
+def test_tools_are_undefined_for_a_template_that_refuses_none() -> None:
+    assert render("{% for tool in tools %}{% endfor %}{{ tools is defined }}") == "False"
 
 
 @pytest.mark.parametrize(
@@ -224,6 +231,8 @@ def test_a_trailing_turn_with_calls_is_not_continued() -> None:
             "<｜Assistant｜><think>\nhm\n</think>\n\nIt",  # noqa: RUF001
         ),
         (CHATML, THOUGHT, "assistant\n"),
+        (OPENS_THOUGHT, THOUGHT, "assistant\n<think>\nhm"),
+        (OPENS_THOUGHT, THOUGHT_AND_ANSWER, "assistant\n<think>\nhm\n</think>\n\nIt is"),
         (CHATML, THOUGHT_AND_ANSWER, "assistant\nIt is"),
     ],
 )

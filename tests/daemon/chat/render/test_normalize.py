@@ -82,7 +82,12 @@ def test_the_developer_is_the_system_unless_the_template_knows_both() -> None:
     turns = (Message("developer", "d"), user("u"))
     assert normalize(turns, EVERYTHING) == (system("d"), user("u"))
     assert normalize((system("s"), *turns), EVERYTHING) == (system("s\n\nd"), user("u"))
-    assert normalize(turns, TemplateTraits(developer=True)) == turns
+    both = TemplateTraits(developer=True)
+    assert normalize(turns, both) == turns
+    assert normalize((Message("developer", "d"), system("s"), user("u")), both) == (
+        *(Message("developer", "d\n\ns"), user("u")),
+    )
+    assert normalize((*LATE[:3], *turns), both) == (*LATE[:3], system("d"), user("u"))
 
 
 def test_unknown_roles_are_passed_on() -> None:
@@ -149,6 +154,16 @@ def test_long_ids_become_nine_characters_of_their_own() -> None:
         assert SHORT_ID.fullmatch(worded["id"])
         assert answered["tool_call_id"] == worded["id"]
         assert (worded["id"] == call.id) == (len(call.id) == 9)
+
+
+def test_content_and_calls_are_two_messages_where_they_exclude_each_other() -> None:
+    traits = TemplateTraits(null_content=True, content_apart=True, thinking_keys=("thinking",))
+    (worded,) = word(answer("", F), TemplateTraits())
+    call = {"role": "assistant", "content": None, "tool_calls": worded["tool_calls"]}
+    turn = Message("assistant", "so", "hm", (F,))
+    text = {"role": "assistant", "content": "so", "thinking": "hm"}
+    assert list(word(turn, traits)) == [text, call]
+    assert list(word(answer("", F), traits)) == [call]
 
 
 def test_typed_content_is_a_list_of_parts() -> None:

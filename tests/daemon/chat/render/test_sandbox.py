@@ -73,6 +73,11 @@ def test_the_clock_goes_on_after_the_template_was_compiled() -> None:
         ("{{ messages|join(';', attribute='role') }}", "user"),
         ("{{ 'a'.center(3) }}{{ 'b'|center(3) }}{{ '1'.zfill(3) }}", " a  b 001"),
         ("{{ 'a\nb'|indent(2) }}", "a\n  b"),
+        (
+            "{% for m in messages %}{% set r = m.role.replace('u', 'U') %}{{ r }}{% endfor %}",
+            "User",
+        ),
+        ("{{ messages|map(attribute='role')|tojson }}", '["user"]'),
         ("{% for k, v in {'a': 1}.items() %}{{ k }}{{ v }}{% endfor %}", "a1"),
     ],
 )

@@ -46,7 +46,9 @@ def traits(source: str) -> TemplateTraits:
         (templates.PHI_3, TemplateTraits(**NO_TOOLS)),
         (
             templates.DEEPSEEK_R1,
-            TemplateTraits(later_system=False, string_arguments=True, null_content=True),
+            TemplateTraits(
+                later_system=False, string_arguments=True, null_content=True, content_apart=True
+            ),
         ),
         (templates.COMMAND_R, TemplateTraits(later_system=False, user_first=True, **NO_TOOLS)),
         (templates.SMOLVLM, TemplateTraits(typed_roles=EVERY_ROLE, calls=False)),
