@@ -6,8 +6,8 @@ OutriderError
 ├── NotFound                     a model that is not in the store
 ├── TooLarge                     a request body over the limit
 ├── InvalidFormat                a `format` that is no JSON schema
-├── TemplateFailed               a template or renderer of a model that cannot be used
 ├── Busy                         too many requests wait for a load
+├── TemplateFailed               a model's template or renderer that cannot be used
 ├── Unsupported                  a part of the API that is not there yet
 └── RunnerError
     ├── LoadFailed               the model did not come up
@@ -49,7 +49,7 @@ class InvalidFormat(OutriderError):
 
 
 class TemplateFailed(OutriderError):
-    """The model's own template or renderer cannot be used; raw prompts go on."""
+    """The template or renderer of a model cannot be used; what needs none still works."""
 
 
 class Busy(OutriderError):
@@ -74,8 +74,6 @@ class DecodeFailed(RunnerError):
 
 def revive(kind: str, text: str) -> OutriderError:
     """The error of the class named `kind`; a RunnerError for an unknown name."""
-    known = {
-        cls.__name__: cls
-        for cls in (BadRequest, InvalidFormat, TemplateFailed, LoadFailed, DecodeFailed)
-    }
+    classes = (BadRequest, InvalidFormat, TemplateFailed, LoadFailed, DecodeFailed)
+    known = {cls.__name__: cls for cls in classes}
     return known.get(kind, RunnerError)(text)

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from aiohttp import web
 
-from ...chat.conversation import Infill, Message, Prompt, RawPrompt, ToolCall
 from ...chat.choose import format_of
+from ...chat.conversation import Infill, Message, Prompt, RawPrompt, ToolCall
 from ...errors import BadRequest, NotFound
 from ...options import Options
 from ...runners.model_info import ModelInfo

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from ....models.errors import CreateRefused, DigestMismatch, InvalidDigest, InvalidName, ModelError
 from ....quant.gguf import GGUFError
-from ...errors import BadRequest, Busy, NotFound, OutriderError, TooLarge, Unsupported
+from ...errors import (
+    BadRequest,
+    Busy,
+    NotFound,
+    OutriderError,
+    TemplateFailed,
+    TooLarge,
+    Unsupported,
+)
 from ..error_table import ErrorTable
 
 ERRORS = ErrorTable(
@@ -18,6 +26,7 @@ ERRORS = ErrorTable(
         TooLarge: 413,
         Unsupported: 501,
         Busy: 503,
+        TemplateFailed: 500,
         OutriderError: 500,
         ModelError: 500,
         GGUFError: 500,

@@ -18,7 +18,13 @@ import pytest
 from harness import GREEDY, load_spec, text_request
 from outrider.daemon.chat.conversation import Conversation, Message, RawPrompt, Tool
 from outrider.daemon.chat.format import ChatFormat
-from outrider.daemon.errors import BadRequest, InvalidFormat, OutriderError, RunnerDied
+from outrider.daemon.errors import (
+    BadRequest,
+    InvalidFormat,
+    OutriderError,
+    RunnerDied,
+    TemplateFailed,
+)
 from outrider.daemon.protocol import Delta, Embed, Limits, Submit
 from outrider.daemon.runner.llama.model import MAX_CHARACTERS
 from outrider.daemon.runners.process import RunnerProcess
@@ -63,7 +69,7 @@ FAULTS: dict[str, tuple[Submit, str]] = {
     "nowhere": (text_request(0, "x", schema='{"$ref": "#"}'), "no further token"),
     "template": (
         Submit(0, Conversation((Message("user", "x"),)), format=ChatFormat(template="{% for %}")),
-        "template of the request cannot be read",
+        "chat template cannot be read",
     ),
     "context": (
         msgspec.structs.replace(text_request(0, "x"), context=(-1,)),
@@ -119,7 +125,7 @@ def test_the_fault_of_a_request_leaves_its_neighbours_as_they_are(gguf: Path) ->
         for name, (request, words) in FAULTS.items():
             beside = asyncio.create_task(answer(process, neighbour))
             fault = await fault_of(process, request)
-            assert isinstance(fault, BadRequest | InvalidFormat), name
+            assert isinstance(fault, BadRequest | InvalidFormat | TemplateFailed), name
             assert re.search(words, str(fault)), f"{name}: {fault}"
             text, last = await beside
             assert text == alone, name
