@@ -150,10 +150,12 @@ def _of_jinja(jinja: str | None, detect: Detector) -> ChatChoice:
         return ChatChoice(ChatFormat())
     found = detect(jinja)
     thinks = _has(jinja, THINK_TAGS) or bool(SPLITS_THOUGHTS.search(jinja))
-    opening, closing = (found.think_open, found.think_close) if found.thinks else THINK_TAGS
+    tags = found.think_open, found.think_close  # empty if the parser has its own
+    is_known = found.parser in FAMILIES
+    opening, closing = tags if is_known or all(tags) else THINK_TAGS
     calls = found.calls or "tools" in jinja or "tool_call" in jinja
     can = {TOOLS: calls, THINKING: thinks or found.thinks}
-    parser = found.parser if found.parser in FAMILIES else GENERIC if calls else ""
+    parser = found.parser if is_known else GENERIC if calls else ""
     format_ = ChatFormat(
         template=jinja,
         parser=parser,

@@ -119,8 +119,8 @@ def parse(start: OutputStart, *pieces: str) -> Parsed:
     return sum(map(parser.push, pieces), Parsed()) + parser.finish()
 
 
-def cut(text: str, chance: random.Random) -> list[str]:
-    places = sorted(chance.choices(range(len(text) + 1), k=5))
+def cut(text: str, rng: random.Random) -> list[str]:
+    places = sorted(rng.choices(range(len(text) + 1), k=5))
     return [text[a:b] for a, b in pairwise([0, *places, len(text)])]
 
 
@@ -132,8 +132,8 @@ def test_calls(
     whole = parse(start(tag), output)
     assert (whole.content, whole.thinking, whole.tool_calls) == (content, "", expected)
     assert parse(start(tag), *output) == whole
-    chance = random.Random(output)
-    assert all(parse(start(tag), *cut(output, chance)) == whole for _ in range(20))
+    rng = random.Random(output)
+    assert all(parse(start(tag), *cut(output, rng)) == whole for _ in range(20))
 
 
 @pytest.mark.parametrize(("think", "prompt", "output", "thinking", "content"), THOUGHTS)
