@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from .generic import GENERIC_FAMILY
 from .parser import ContentParser, ParserFamily
 from .thinking import THINKING_FAMILY
 
-CONTENT, THINKING = "content", "thinking"
+CONTENT, THINKING, GENERIC = "content", "thinking", "generic"
 
 FAMILIES: Mapping[str, ParserFamily] = {
     CONTENT: ParserFamily(lambda _start: ContentParser()),
     THINKING: THINKING_FAMILY,
+    GENERIC: GENERIC_FAMILY,
 }
 
 
