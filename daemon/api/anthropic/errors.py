@@ -11,6 +11,7 @@ from ...errors import (
     InvalidFormat,
     NotFound,
     OutriderError,
+    TemplateFailed,
     TooLarge,
     Unsupported,
 )
@@ -45,6 +46,7 @@ ERRORS = ErrorTable(
         InvalidName: 400,
         OptionError: 400,
         Unsupported: 400,
+        TemplateFailed: 400,
         NotFound: 404,
         TooLarge: 413,
         Busy: 503,

@@ -12,6 +12,7 @@ from ...errors import (
     InvalidFormat,
     NotFound,
     OutriderError,
+    TemplateFailed,
     TooLarge,
     Unsupported,
 )
@@ -31,6 +32,7 @@ ERRORS = ErrorTable(
         InvalidFormat: 400,
         InvalidName: 400,
         Unsupported: 400,
+        TemplateFailed: 400,
         NotFound: 404,
         TooLarge: 413,
         Busy: 503,

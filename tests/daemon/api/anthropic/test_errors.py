@@ -29,6 +29,7 @@ STATUSES: dict[type[Exception], tuple[int, str]] = {
     errors.DecodeFailed: (500, API),
     options.OptionError: (400, INVALID),
     InvalidName: (400, INVALID),
+    errors.TemplateFailed: (400, INVALID),
     ModelError: (500, API),
 }
 REQUEST = make_mocked_request("POST", "/v1/messages")
