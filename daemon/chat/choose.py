@@ -61,7 +61,7 @@ def choose(
         chosen = _configured(model, by_go or chosen, renderers)
     elif by_go and model.family in GPT_OSS and _has(model.go_template, HARMONY_TOKENS):
         chosen = _harmony(by_go, renderers)
-    unreadable = go is None and model.go_template is not None and model.jinja is None
+    unreadable = go is None and model.go_template is not None and not model.jinja
     if unreadable and not chosen.format.renderer:  # a chat is refused, and says why
         format_ = ChatFormat(template=model.go_template or "", language=GO)
         chosen = ChatChoice(format_, chosen.capabilities, chosen.warnings)
