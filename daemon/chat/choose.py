@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container
+from collections.abc import Container
 from dataclasses import dataclass
-from typing import Protocol
 
 import msgspec
 
 from .format import GO, JINJA, ChatFormat
+from .parse.detect import detect
 from .parse.registry import FAMILIES, GENERIC
 from .render.go_template import GoTemplate, UnreadableTemplate
 
@@ -18,8 +18,6 @@ CAPABILITIES = (TOOLS, INSERT, THINKING)  # in the order of an answer to /api/sh
 GPT_OSS = ("gptoss", "gpt-oss")  # families
 HARMONY = "harmony"  # their renderer and their parser
 HARMONY_TOKENS = ("<|start|>", "<|end|>")
-THINK_TAGS = ("<think>", "</think>")
-SPLITS_THOUGHTS = re.compile(r"""split\(\s*["']</think>""")
 TOOL_ROLE = re.compile(r"""["'](tool|tool_response|ipython)["']""")
 GEMMA4, GEMMA4_SMALL, GEMMA4_LARGE = "gemma4", "gemma4-small", "gemma4-large"
 SMALL_NAMES, LARGE_NAMES = ("e2b", "e4b"), ("12b", "26b", "31b")  # of Gemma 4 (CONTRACT 8.6)
@@ -48,51 +46,13 @@ class ChatChoice:
     warnings: tuple[str, ...] = ()  # what cannot be used, one sentence each
 
 
-class DetectedFormat(Protocol):
-    """The output format that a Jinja template shows."""
-
-    @property
-    def parser(self) -> str: ...
-    @property
-    def think_open(self) -> str: ...
-    @property
-    def think_close(self) -> str: ...
-    @property
-    def thinks(self) -> bool: ...
-    @property
-    def calls(self) -> bool: ...
-
-
-Detector = Callable[[str], DetectedFormat]
-
-
-@dataclass(frozen=True, slots=True)
-class ThinkTags:
-    """A DetectedFormat of which only the tags of a thought are known."""
-
-    thinks: bool
-    think_open: str = THINK_TAGS[0]
-    think_close: str = THINK_TAGS[1]
-    parser: str = ""
-    calls: bool = False
-
-
-def detect_tags(jinja: str) -> ThinkTags:
-    """Whether the template has the tags that most models use."""
-    return ThinkTags(_has(jinja, THINK_TAGS))
-
-
 def choose(
-    model: ChatModel,
-    detect: Detector,
-    *,
-    renderers: Container[str] = (),
-    prefers_go: bool | None = None,
+    model: ChatModel, *, renderers: Container[str] = (), prefers_go: bool | None = None
 ) -> ChatChoice:
     """The format of a model. `renderers`: the built-in ones; `prefers_go`: OLLAMA_GO_TEMPLATE."""
     go, warnings = _read(model)
     by_go = _of_go(go, model.go_template or "") if go else None
-    by_jinja = _of_jinja(model.jinja, detect)
+    by_jinja = _of_jinja(model.jinja)
     if go and by_go and _selects_go(go, by_go, model.jinja, by_jinja, prefers_go):
         chosen = by_go
     else:
@@ -101,7 +61,7 @@ def choose(
         chosen = _configured(model, by_go or chosen, renderers)
     elif by_go and model.family in GPT_OSS and _has(model.go_template, HARMONY_TOKENS):
         chosen = _harmony(by_go, renderers)
-    unreadable = go is None and model.go_template is not None and model.jinja is None
+    unreadable = go is None and model.go_template is not None and not model.jinja
     if unreadable and not chosen.format.renderer:  # a chat is refused, and says why
         format_ = ChatFormat(template=model.go_template or "", language=GO)
         chosen = ChatChoice(format_, chosen.capabilities, chosen.warnings)
@@ -145,23 +105,18 @@ def _of_go(go: GoTemplate, source: str) -> ChatChoice:
     return ChatChoice(format_, _ordered({name for name in can if can[name]}))
 
 
-def _of_jinja(jinja: str | None, detect: Detector) -> ChatChoice:
+def _of_jinja(jinja: str | None) -> ChatChoice:
     if not jinja:
         return ChatChoice(ChatFormat())
     found = detect(jinja)
-    thinks = _has(jinja, THINK_TAGS) or bool(SPLITS_THOUGHTS.search(jinja))
-    tags = found.think_open, found.think_close  # empty if the parser has its own
-    is_known = found.parser in FAMILIES
-    opening, closing = tags if is_known or all(tags) else THINK_TAGS
-    calls = found.calls or "tools" in jinja or "tool_call" in jinja
-    can = {TOOLS: calls, THINKING: thinks or found.thinks}
-    parser = found.parser if is_known else GENERIC if calls else ""
+    instead = GENERIC if found.calls else THINKING if found.thinks else ""
     format_ = ChatFormat(
         template=jinja,
-        parser=parser,
-        think_open=opening if can[THINKING] else "",
-        think_close=closing if can[THINKING] else "",
+        parser=found.parser if found.parser in FAMILIES else instead,
+        think_open=found.think_open,
+        think_close=found.think_close,
     )
+    can = {TOOLS: found.calls, THINKING: found.thinks}
     return ChatChoice(format_, _ordered({name for name in can if can[name]}))
 
 

@@ -13,7 +13,7 @@ from ...models.model import StoredModel
 from ...models.name import Name
 from ...models.store import Store
 from ...quant.gguf import EveryArray, GGUFError, Header, read_header
-from ..chat.choose import CAPABILITIES, ChatChoice, ChatModel, choose, detect_tags
+from ..chat.choose import CAPABILITIES, ChatChoice, ChatModel, choose
 from ..chat.format import JINJA, ChatFormat
 from ..errors import NotFound, OutriderError
 
@@ -135,7 +135,7 @@ class ModelIndex:
         key = model.name, model.digest, _version(header.path)
         if key not in self._choices:
             facts = _chat_facts(model, header)
-            self._choices[key] = choose(facts, detect_tags, prefers_go=self._prefers_go)
+            self._choices[key] = choose(facts, prefers_go=self._prefers_go)
         return self._choices[key]
 
     def _read(self, path: Path) -> Header:

@@ -9,7 +9,8 @@ from enum import Enum, auto
 
 from ..conversation import Tool, ToolCall
 from .markers import split_at
-from .parser import OutputStart, Parsed, ParserFamily, Region
+from .parser import OutputParser, OutputStart, Parsed, ParserFamily, Region
+from .thinking import thinking_then
 
 BARE_TAGS = ("{", "[")  # calls without a marker: they count only at the start of the output
 ARGUMENTS = ("arguments", "parameters")  # the keys of a call's arguments
@@ -23,110 +24,22 @@ OUTSIDE, INSIDE = re.compile(r'["{}]'), re.compile(r'["\\]')  # of a JSON string
 Schema = Mapping[str, object]  # of the parameters of a tool
 
 
-class GenericParser:
-    """An OutputParser of the tags that a template shows."""
-
-    def __init__(self, start: OutputStart) -> None:
-        self._thoughts = _GenericThoughts(start)
-        self._calls = _GenericCalls(start.format.call_tag, start.tools)
-
-    @property
-    def region(self) -> Region:
-        return Region.THINKING if self._thoughts.is_open else self._calls.region
-
-    def push(self, text: str) -> Parsed:
-        thinking, content = self._thoughts.push(text)
-        return Parsed(thinking=thinking) + self._calls.push(content)
-
-    def finish(self) -> Parsed:
-        thinking, content = self._thoughts.finish()
-        return Parsed(thinking=thinking) + self._calls.push(content) + self._calls.finish()
-
-
-class _GenericThoughtState(Enum):
-    START = auto()  # only blanks so far, so that an opening tag still counts
-    THINKING = auto()
-    AFTER = auto()  # after the closing tag, where blanks are dropped
-    CONTENT = auto()
-
-
-class _GenericThoughts:
-    """Splits the thought at the start of an output from the rest; texts are (thinking, rest).
-
-    If thinking is off, a thought is dropped: nobody has asked for it.
-    """
-
-    def __init__(self, start: OutputStart) -> None:
-        state = _GenericThoughtState
-        self._open, self._close = start.format.think_open, start.format.think_close
-        self._state = state.START if self._open and self._close else state.CONTENT
-        if self._state is state.START and start.prompt.rstrip().endswith(self._open):
-            self._state = state.THINKING
-        self._is_shown = start.think is not False
-        self._at_start = True  # of the thought: leading blanks are dropped
-        self._held = ""
-
-    @property
-    def is_open(self) -> bool:
-        return self._state is _GenericThoughtState.THINKING
-
-    def push(self, text: str) -> tuple[str, str]:
-        state = _GenericThoughtState
-        self._held += text
-        thinking = ""
-        if self._state is state.START:
-            self._begin()
-        if self._state is state.THINKING:
-            thinking = self._think()
-        if self._state is state.AFTER and (rest := self._held.lstrip()):
-            self._held, self._state = rest, state.CONTENT
-        if self._state is not state.CONTENT:
-            return thinking, ""
-        content, self._held = self._held, ""
-        return thinking, content
-
-    def finish(self) -> tuple[str, str]:
-        held, self._held = self._held, ""
-        if self.is_open:
-            return (held if self._is_shown else ""), ""
-        return "", "" if self._state is _GenericThoughtState.AFTER else held
-
-    def _begin(self) -> None:
-        """Leave START once the text is known to begin with the opening tag, or not to."""
-        text = self._held.lstrip()
-        if text.startswith(self._open):
-            self._held = text.removeprefix(self._open)
-            self._state = _GenericThoughtState.THINKING
-        elif text and not self._open.startswith(text):
-            self._state = _GenericThoughtState.CONTENT
-
-    def _think(self) -> str:
-        """The certain part of the thought."""
-        if self._at_start:
-            self._held = self._held.lstrip()
-            self._at_start = not self._held
-        text, tag, self._held = split_at(self._held, (self._close,))
-        if tag:
-            self._state = _GenericThoughtState.AFTER
-        return text if self._is_shown else ""
-
-
-class _GenericCallState(Enum):
+class _GenericState(Enum):
     CONTENT = auto()  # looking for the tag
     CALL = auto()  # after the tag
     AFTER = auto()  # after a call, where separators and closing tags are dropped
     PLAIN = auto()  # no call can come any more
 
 
-class _GenericCalls:
-    """Splits the calls from the content. What looks like a call and is none becomes content."""
+class GenericParser:
+    """An OutputParser of calls. What looks like a call and is none becomes content."""
 
     def __init__(self, tag: str, tools: Sequence[Tool]) -> None:
         self._tag = tag or BARE_TAGS[0]
         self._is_bare = self._tag in BARE_TAGS
         self._closers = _closing_tags(self._tag)
         self._tools = _by_name(tools)
-        self._state = _GenericCallState.CONTENT if self._tools else _GenericCallState.PLAIN
+        self._state = _GenericState.CONTENT if self._tools else _GenericState.PLAIN
         self._held = ""  # what is not decided; in a call, the text after the tag
         self._opening = ""  # the tag before the held text of a call
         self._object = _ObjectScan()  # where the JSON object of the call ends
@@ -135,7 +48,7 @@ class _GenericCalls:
 
     @property
     def region(self) -> Region:
-        return Region.CALL if self._state is _GenericCallState.CALL else Region.CONTENT
+        return Region.CALL if self._state is _GenericState.CALL else Region.CONTENT
 
     def push(self, text: str) -> Parsed:
         self._held += text
@@ -146,8 +59,8 @@ class _GenericCalls:
 
     def finish(self) -> Parsed:
         held, self._held = self._held, ""
-        if self._state is not _GenericCallState.CALL:
-            is_after = self._state is _GenericCallState.AFTER
+        if self._state is not _GenericState.CALL:
+            is_after = self._state is _GenericState.AFTER
             return Parsed() if is_after else Parsed(held)
         body = held.rstrip()
         for closer in self._closers:
@@ -158,11 +71,11 @@ class _GenericCalls:
     def _step(self) -> Parsed | None:
         """The next certain part of the held text; None if more text decides."""
         match self._state:
-            case _GenericCallState.CONTENT:
+            case _GenericState.CONTENT:
                 return self._begin_bare() if self._is_bare else self._find_tag()
-            case _GenericCallState.CALL:
+            case _GenericState.CALL:
                 return self._read()
-            case _GenericCallState.AFTER:
+            case _GenericState.AFTER:
                 return self._go_on()
         content, self._held = self._held, ""
         return Parsed(content)
@@ -183,11 +96,11 @@ class _GenericCalls:
         if found and not found[1]:
             return None
         is_object = bool(found and found[1] in '"}')
-        self._state = _GenericCallState.CALL if is_object else _GenericCallState.PLAIN
+        self._state = _GenericState.CALL if is_object else _GenericState.PLAIN
         return Parsed()
 
     def _enter(self, tag: str) -> None:
-        self._state, self._opening, self._object = _GenericCallState.CALL, tag, _ObjectScan()
+        self._state, self._opening, self._object = _GenericState.CALL, tag, _ObjectScan()
 
     def _read(self) -> Parsed | None:
         """The call in the held text once its object is complete, or else the text as content."""
@@ -215,14 +128,14 @@ class _GenericCalls:
         return ToolCall(body.strip(), {}) if is_call else None
 
     def _found(self, call: ToolCall) -> Parsed:
-        self._state, self._has_content = _GenericCallState.AFTER, True
+        self._state, self._has_content = _GenericState.AFTER, True
         self._count += 1
         return Parsed(tool_calls=(ToolCall(call.name, call.arguments, index=self._count - 1),))
 
     def _leave(self) -> None:
         self._has_content, self._in_array = True, False
         is_over = self._is_bare
-        self._state = _GenericCallState.PLAIN if is_over else _GenericCallState.CONTENT
+        self._state = _GenericState.PLAIN if is_over else _GenericState.CONTENT
 
     def _go_on(self) -> Parsed | None:
         """Past a call: drop what closes it, begin another, or return to the content."""
@@ -346,4 +259,10 @@ def _closing_tags(tag: str) -> tuple[str, ...]:
     return (f"{tag[0]}/{tag[1:]}", *((f"<|/{tag[2:]}",) if tag.startswith("<|") else ()), *fence)
 
 
-GENERIC_FAMILY = ParserFamily(GenericParser, thinks=True, calls=True)
+def _make(start: OutputStart) -> OutputParser:
+    """A parser of the thought, if the template shows thoughts, and of the calls behind it."""
+    calls = GenericParser(start.format.call_tag, start.tools)
+    return thinking_then(start, calls) if start.format.think_open else calls
+
+
+GENERIC_FAMILY = ParserFamily(_make, thinks=True, calls=True)

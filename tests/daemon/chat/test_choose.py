@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from outrider.daemon.chat.choose import ChatChoice, ChatModel, choose, detect_tags, format_of
+from outrider.daemon.chat.choose import ChatChoice, ChatModel, choose, format_of
 from outrider.daemon.chat.format import GO, JINJA, ChatFormat
+from outrider.daemon.chat.parse.registry import FAMILIES
 from outrider.daemon.chat.render.go_template import UnreadableTemplate
 
 pytestmark = pytest.mark.unit
@@ -32,24 +33,12 @@ SPLIT = "{{ content.split('</think>')[-1] }}"
 RENDERERS = ("gemma4-small", "gemma4-large", "harmony", "qwen3.5")
 
 
-@dataclasses.dataclass(frozen=True)
-class Mistral:
-    """A detected format that is no family here, with tags of its own."""
-
-    parser: str = "nosuch"
-    think_open: str = "[THINK]"
-    think_close: str = "[/THINK]"
-    thinks: bool = True
-    calls: bool = True
-
-
 def pick(
     go: str | None = None, jinja: str | None = None, prefers_go: bool | None = None, **facts: str
 ) -> ChatChoice:
     model = ChatModel(go_template=go, jinja=jinja)
     return choose(
         dataclasses.replace(model, **facts),  # type: ignore[arg-type]
-        detect_tags,
         renderers=RENDERERS,
         prefers_go=prefers_go,
     )
@@ -79,31 +68,26 @@ def test_a_go_template(go: str, capabilities: tuple[str, ...], format_: ChatForm
 
 
 @pytest.mark.parametrize(
-    ("jinja", "capabilities", "parser", "opening"),
+    ("jinja", "capabilities", "tags"),
     [
-        (PLAIN, (), "", ""),
-        (TOOLS, ("tools",), "generic", ""),
-        (THINKING, ("thinking",), "", "<think>"),
-        (SPLIT, ("thinking",), "", "<think>"),
-        (THINKING + TOOLS, ("tools", "thinking"), "generic", "<think>"),
+        (PLAIN, (), ("", "")),
+        (TOOLS, ("tools",), ("", "")),
+        (THINKING, ("thinking",), ("<think>", "</think>")),
+        (SPLIT, ("thinking",), ("<think>", "</think>")),
+        ("[THINK][/THINK]", ("thinking",), ("[THINK]", "[/THINK]")),
+        (THINKING + TOOLS, ("tools", "thinking"), ("<think>", "</think>")),
     ],
 )
-def test_a_jinja_template(
-    jinja: str, capabilities: tuple[str, ...], parser: str, opening: str
-) -> None:
-    closing = opening.replace("<", "</")
-    format_ = ChatFormat(template=jinja, parser=parser, think_open=opening, think_close=closing)
-    assert pick(jinja=jinja) == ChatChoice(format_, capabilities)
-
-
-def test_the_tags_of_a_jinja_template_are_the_detected_ones() -> None:
-    chosen = choose(ChatModel(jinja=PLAIN), lambda _: Mistral())
-    assert chosen.capabilities == ("tools", "thinking")
-    assert chosen.format == ChatFormat(
-        template=PLAIN, parser="generic", think_open="[THINK]", think_close="[/THINK]"
-    )
-    known = choose(ChatModel(jinja=PLAIN), lambda _: Mistral(parser="thinking"))
-    assert known.format.parser == "thinking"
+def test_a_jinja_template(jinja: str, capabilities: tuple[str, ...], tags: tuple[str, str]) -> None:
+    chosen = pick(jinja=jinja)
+    format_ = chosen.format
+    assert (chosen.capabilities, chosen.warnings) == (capabilities, ())
+    assert (format_.template, format_.language, format_.renderer) == (jinja, JINJA, "")
+    assert (format_.think_open, format_.think_close) == tags
+    if capabilities:
+        assert FAMILIES[format_.parser].calls == ("tools" in capabilities)
+    else:
+        assert format_.parser == ""
 
 
 @pytest.mark.parametrize(
@@ -172,7 +156,7 @@ def test_an_unknown_renderer_is_named() -> None:
 )
 def test_gemma4_is_small_or_large(name: str, count: int, size: str) -> None:
     model = ChatModel(name=name, parameter_count=count, renderer="gemma4")
-    chosen = choose(model, detect_tags, renderers=RENDERERS)
+    chosen = choose(model, renderers=RENDERERS)
     assert chosen.format.renderer == f"gemma4-{size}"
     assert chosen.warnings == ()
 
@@ -185,7 +169,7 @@ def test_gpt_oss(family: str) -> None:
     assert pick(TOOLS_GO, family=family).format.renderer == ""
     assert pick(HARMONY_GO, family="llama").format.renderer == ""
     assert pick(jinja=PLAIN, family=family).capabilities == ("thinking",)
-    without = choose(ChatModel(family=family, go_template=HARMONY_GO), detect_tags)
+    without = choose(ChatModel(family=family, go_template=HARMONY_GO))
     assert (without.format.renderer, without.format.template) == ("", HARMONY_GO)
 
 

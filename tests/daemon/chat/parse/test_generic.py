@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from outrider.daemon.chat.conversation import Tool, ToolCall
 from outrider.daemon.chat.format import ChatFormat
-from outrider.daemon.chat.parse.generic import GenericParser
+from outrider.daemon.chat.parse.generic import GENERIC_FAMILY
 from outrider.daemon.chat.parse.parser import OutputStart, Parsed, Region
 
 pytestmark = pytest.mark.unit
@@ -115,7 +115,7 @@ def start(
 
 
 def parse(start: OutputStart, *pieces: str) -> Parsed:
-    parser = GenericParser(start)
+    parser = GENERIC_FAMILY.make(start)
     return sum(map(parser.push, pieces), Parsed()) + parser.finish()
 
 
@@ -156,7 +156,7 @@ def test_without_tools_all_is_content() -> None:
 
 
 def test_a_call_is_returned_as_soon_as_its_object_ends() -> None:
-    parser = GenericParser(start(HERMES))
+    parser = GENERIC_FAMILY.make(start(HERMES))
     regions = [parser.region]
     for piece in ("<think>", "a</think>", "b <tool", "_call>", PARIS[:-1]):
         assert not parser.push(piece).tool_calls

@@ -1,0 +1,123 @@
+"""Where do the tool calls stand in an output that puts them between markers?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ..conversation import ToolCall
+from .arguments import split_calls
+from .markers import split_at, split_blanks
+from .parser import Parsed, Region
+
+Reader = Callable[[str], tuple[Sequence[ToolCall], str]]
+"""The calls in the text of a block, and the text after them. Without calls the block is broken."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallBlock:
+    """A part of an output that holds calls. The end of the output closes it, too."""
+
+    opening: str
+    closing: str = ""  # "": it lasts until the next block
+    read: Reader = split_calls
+    kept: str = ""  # what the opening adds to the text of the block
+    first: bool = False  # it counts only at the start of the output
+
+
+@dataclass(frozen=True, slots=True)
+class CallFormat:
+    """The markers of an output format."""
+
+    blocks: tuple[CallBlock, ...]
+    inner: tuple[str, ...] = ()  # markers inside a block
+    dropped: tuple[str, ...] = ()  # markers outside of blocks that say nothing
+
+    @property
+    def openings(self) -> tuple[str, ...]:
+        return tuple(block.opening for block in self.blocks)
+
+    @property
+    def markers(self) -> tuple[str, ...]:
+        closings = [block.closing for block in self.blocks if block.closing]
+        return tuple(dict.fromkeys([*self.openings, *closings, *self.inner, *self.dropped]))
+
+
+class CallBlockParser:
+    """An OutputParser of content and call blocks.
+
+    Blanks around a block are dropped. A block that holds no sound call becomes content without
+    its markers (CONTRACT 8.8).
+    """
+
+    def __init__(self, calls: CallFormat) -> None:
+        self._calls = calls
+        self._held = ""  # may become a marker, or blanks that may be dropped
+        self._block: CallBlock | None = None
+        self._body: list[str] = []  # of the block
+        self._gap = ""  # the blanks before the block
+        self._started = False  # there was content or a block
+        self._after_call = False  # blanks are dropped
+
+    @property
+    def region(self) -> Region:
+        return Region.CONTENT if self._block is None else Region.CALL
+
+    def push(self, text: str) -> Parsed:
+        self._held += text
+        parsed, moved = Parsed(), True
+        while moved:
+            part, moved = self._read_content() if self._block is None else self._read_block()
+            parsed += part
+        return parsed
+
+    def finish(self) -> Parsed:
+        held, self._held = self._held, ""
+        if self._block is None:
+            return Parsed(held.lstrip() if self._after_call else held)
+        self._body.append(held)
+        return self._close(self._block)
+
+    def _read_content(self) -> tuple[Parsed, bool]:
+        """The certain content, and whether a marker was passed."""
+        blocks = [b for b in self._calls.blocks if not (b.first and self._started)]
+        openings = {block.opening: block for block in blocks}
+        text, marker, self._held = split_at(self._held, (*openings, *self._calls.dropped))
+        text = text.lstrip() if self._after_call else text
+        content, blanks = split_blanks(text)
+        block = openings.get(marker)
+        if block and block.first and content:
+            block, content, blanks = None, text + marker, ""
+        if content:
+            self._started, self._after_call = True, False
+        if block:
+            self._block, self._gap, self._started = block, blanks, True
+        elif marker:
+            content += blanks
+        else:
+            self._held = blanks + self._held
+        return Parsed(content), bool(marker)
+
+    def _read_block(self) -> tuple[Parsed, bool]:
+        """Takes text into the block; the calls once it is closed, and whether it is."""
+        block = self._block
+        assert block is not None
+        ends = (block.closing,) if block.closing else self._calls.openings
+        text, marker, rest = split_at(self._held, ends)
+        self._body.append(text)
+        self._held = rest if marker == block.closing else marker + rest
+        return (self._close(block), True) if marker else (Parsed(), False)
+
+    def _close(self, block: CallBlock) -> Parsed:
+        text = block.kept + "".join(self._body)
+        self._block, self._body = None, []
+        calls, rest = block.read(text)
+        if calls:
+            self._after_call = not rest
+            return Parsed(self._without_markers(rest), tool_calls=tuple(calls))
+        return Parsed(self._gap + self._without_markers(text))
+
+    def _without_markers(self, text: str) -> str:
+        for marker in self._calls.markers:
+            text = text.replace(marker, "")
+        return text
