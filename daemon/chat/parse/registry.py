@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from .bare_calls import JSON_FAMILY
+from .command_r import COHERE_FAMILY, COMMAND_R_FAMILY
+from .deepseek import DEEPSEEK_FAMILY
+from .granite import GRANITE_FAMILY
+from .kimi import KIMI_FAMILY
+from .llama3 import LLAMA3_FAMILY
+from .mistral import MINISTRAL_FAMILY, MISTRAL_FAMILY
+from .nemotron import NEMOTRON_FAMILY
+from .olmo3 import OLMO3_FAMILY, OLMO3_THINK_FAMILY
 from .parser import ContentParser, ParserFamily
+from .phi4 import PHI4_FAMILY
 from .thinking import THINKING_FAMILY
 
 CONTENT, THINKING = "content", "thinking"
@@ -12,6 +22,20 @@ CONTENT, THINKING = "content", "thinking"
 FAMILIES: Mapping[str, ParserFamily] = {
     CONTENT: ParserFamily(lambda _start: ContentParser()),
     THINKING: THINKING_FAMILY,
+    "json": JSON_FAMILY,
+    "llama3": LLAMA3_FAMILY,
+    "mistral": MISTRAL_FAMILY,
+    "ministral": MINISTRAL_FAMILY,
+    "deepseek3": DEEPSEEK_FAMILY,
+    "cogito": DEEPSEEK_FAMILY,
+    "granite": GRANITE_FAMILY,
+    "phi-4": PHI4_FAMILY,
+    "cohere": COHERE_FAMILY,
+    "command-r": COMMAND_R_FAMILY,
+    "olmo3": OLMO3_FAMILY,
+    "olmo3-think": OLMO3_THINK_FAMILY,
+    "nemotron": NEMOTRON_FAMILY,
+    "kimi-k2": KIMI_FAMILY,
 }
 
 

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from ..conversation import ToolCall
 from .arguments import split_calls
 from .markers import split_at, split_blanks
-from .parser import Parsed, Region
+from .parser import OutputParser, OutputStart, Parsed, ParserFamily, Region
+from .thinking import CLOSE, OPEN, ThinkingParser, ThinkingTags, thinking_then
 
 Reader = Callable[[str], tuple[Sequence[ToolCall], str]]
 """The calls in the text of a block, and the text after them. Without calls the block is broken."""
 
 
 @dataclass(frozen=True, slots=True)
-class CallBlock:
+class MarkedBlock:
     """A part of an output that holds calls. The end of the output closes it, too."""
 
     opening: str
@@ -26,10 +27,10 @@ class CallBlock:
 
 
 @dataclass(frozen=True, slots=True)
-class CallFormat:
+class MarkedFormat:
     """The markers of an output format."""
 
-    blocks: tuple[CallBlock, ...]
+    blocks: tuple[MarkedBlock, ...]
     inner: tuple[str, ...] = ()  # markers inside a block
     dropped: tuple[str, ...] = ()  # markers outside of blocks that say nothing
 
@@ -39,21 +40,23 @@ class CallFormat:
 
     @property
     def markers(self) -> tuple[str, ...]:
+        """All of them, without the openings that are ordinary words."""
+        openings = [block.opening for block in self.blocks if not block.kept]
         closings = [block.closing for block in self.blocks if block.closing]
-        return tuple(dict.fromkeys([*self.openings, *closings, *self.inner, *self.dropped]))
+        return tuple(dict.fromkeys([*openings, *closings, *self.inner, *self.dropped]))
 
 
-class CallBlockParser:
+class MarkedCallParser:
     """An OutputParser of content and call blocks.
 
     Blanks around a block are dropped. A block that holds no sound call becomes content without
     its markers (CONTRACT 8.8).
     """
 
-    def __init__(self, calls: CallFormat) -> None:
+    def __init__(self, calls: MarkedFormat) -> None:
         self._calls = calls
         self._held = ""  # may become a marker, or blanks that may be dropped
-        self._block: CallBlock | None = None
+        self._block: MarkedBlock | None = None
         self._body: list[str] = []  # of the block
         self._gap = ""  # the blanks before the block
         self._started = False  # there was content or a block
@@ -108,7 +111,7 @@ class CallBlockParser:
         self._held = rest if marker == block.closing else marker + rest
         return (self._close(block), True) if marker else (Parsed(), False)
 
-    def _close(self, block: CallBlock) -> Parsed:
+    def _close(self, block: MarkedBlock) -> Parsed:
         text = block.kept + "".join(self._body)
         self._block, self._body = None, []
         calls, rest = block.read(text)
@@ -121,3 +124,29 @@ class CallBlockParser:
         for marker in self._calls.markers:
             text = text.replace(marker, "")
         return text
+
+
+def marked_family(
+    calls: MarkedFormat, *, tags: ThinkingTags | None = None, thinks: bool = False
+) -> ParserFamily:
+    """The family of a format. A thought may come first: between these tags, else the request's.
+
+    `thinks`: whether the models of the family think (CONTRACT 8.3).
+    """
+    interrupts = tuple(block.opening for block in calls.blocks if not block.first)
+
+    def make(start: OutputStart) -> OutputParser:
+        inner = MarkedCallParser(calls)
+        if tags is None:
+            return thinking_then(start, inner, interrupts=interrupts)
+        opened = start.prompt.rstrip().endswith(tags.opening)
+        return ThinkingParser(opened=opened, inner=inner, tags=tags, hidden=start.think is False)
+
+    opening, closing = (OPEN, CLOSE) if tags is None else (tags.opening, tags.closing)
+    return ParserFamily(
+        make,
+        markers=(opening, closing, *calls.markers),
+        openings=(opening, *(o for o in calls.openings if o in calls.markers)),
+        thinks=thinks,
+        calls=True,
+    )
