@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from .hermes import HERMES_FAMILY, QWEN3_FAMILY
 from .parser import ContentParser, ParserFamily
 from .thinking import THINKING_FAMILY
 
 CONTENT, THINKING = "content", "thinking"
 
+CONTENT_FAMILY = ParserFamily(lambda _start: ContentParser())
+
 FAMILIES: Mapping[str, ParserFamily] = {
-    CONTENT: ParserFamily(lambda _start: ContentParser()),
+    CONTENT: CONTENT_FAMILY,
     THINKING: THINKING_FAMILY,
+    "hermes": HERMES_FAMILY,
+    "qwen3": QWEN3_FAMILY,
+    "qwen3-thinking": HERMES_FAMILY,
+    "qwen3-vl-instruct": QWEN3_FAMILY,
+    "qwen3-vl-thinking": HERMES_FAMILY,
+    "passthrough": CONTENT_FAMILY,
+    "glm-ocr": CONTENT_FAMILY,
 }
 
 
