@@ -44,7 +44,7 @@ _SIGNS = (
     _Sign("granite", (("<|start_of_role|>",), ("<|tool_call|>", "<tool_call>"))),
     _Sign("phi-4", (("<|tool_call|>", "<|tool|>"),)),
     _Sign("nemotron", (("<TOOLCALL>",),)),
-    _Sign("hermes", (("<tool_call>",),), thinking="qwen3"),
+    _Sign("hermes", (("<tool_call>",),), thinking="qwen3-thinking"),
     _Sign("llama3", (("<|python_tag|>", "<|start_header_id|>"),)),
     _Sign("command-r", (("Action:",), ("tool_name",))),
 )

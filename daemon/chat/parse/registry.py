@@ -8,6 +8,7 @@ from .bare_calls import JSON_FAMILY
 from .command_r import COHERE_FAMILY, COMMAND_R_FAMILY
 from .deepseek import DEEPSEEK_FAMILY
 from .granite import GRANITE_FAMILY
+from .hermes import HERMES_FAMILY, QWEN3_FAMILY
 from .kimi import KIMI_FAMILY
 from .llama3 import LLAMA3_FAMILY
 from .mistral import MINISTRAL_FAMILY, MISTRAL_FAMILY
@@ -19,8 +20,10 @@ from .thinking import THINKING_FAMILY
 
 CONTENT, THINKING = "content", "thinking"
 
+CONTENT_FAMILY = ParserFamily(lambda _start: ContentParser())
+
 FAMILIES: Mapping[str, ParserFamily] = {
-    CONTENT: ParserFamily(lambda _start: ContentParser()),
+    CONTENT: CONTENT_FAMILY,
     THINKING: THINKING_FAMILY,
     "json": JSON_FAMILY,
     "llama3": LLAMA3_FAMILY,
@@ -36,6 +39,13 @@ FAMILIES: Mapping[str, ParserFamily] = {
     "olmo3-think": OLMO3_THINK_FAMILY,
     "nemotron": NEMOTRON_FAMILY,
     "kimi-k2": KIMI_FAMILY,
+    "hermes": HERMES_FAMILY,
+    "qwen3": QWEN3_FAMILY,
+    "qwen3-thinking": HERMES_FAMILY,
+    "qwen3-vl-instruct": QWEN3_FAMILY,
+    "qwen3-vl-thinking": HERMES_FAMILY,
+    "passthrough": CONTENT_FAMILY,
+    "glm-ocr": CONTENT_FAMILY,
 }
 
 

@@ -18,7 +18,7 @@ PARSERS = [
     (TOOLS + THINK + "{{ '<tool_call>\n<function=' + name }}", "qwen3.5"),
     (TOOLS + THINK + "{{ '<tool_call>' + name + '<arg_key>' }}", "glm-4.7"),
     (TOOLS + "{{ '<tool_call>\n{\"name\": ' }}", "hermes"),
-    (TOOLS + THINK + "{{ '<tool_call>\n{\"name\": ' }}", "qwen3"),
+    (TOOLS + THINK + "{{ '<tool_call>\n{\"name\": ' }}", "qwen3-thinking"),
     (TOOLS + "{{ '[TOOL_CALLS] [' }}", "mistral"),
     (TOOLS + "{{ '[TOOL_CALLS]' + name + '[ARGS]' + arguments }}", "ministral"),
     (TOOLS + "{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}", "llama3"),

@@ -34,6 +34,9 @@ COHERE_CALLS = """[
     {"tool_call_id": "1", "tool_name": "add", "parameters": {"x": 1, "y": 2.5}}
 ]"""
 
+# They drop a broken call, as Ollama does (CONTRACT 8.7).
+DROPPING = {"gemma4", "gemma4-no-thinking", "gemma4-small", "gemma4-large"}
+
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
@@ -160,6 +163,11 @@ RECORDED = [
         answer("", "hm") + calls(PARIS),
         prompt="<|im_start|>assistant\n<think>",
     ),
+    Recorded("hermes", f"<tool_call>\n{PARIS_JSON}\n</tool_call>", calls(PARIS)),
+    Recorded("qwen3", f"I look.\n<tool_call>\n{SUM_JSON}\n</tool_call>", answer("I look.")
+             + calls(SUM)),
+    Recorded("qwen3-thinking", f"hm</think>\n\n<tool_call>\n{SUM_JSON}\n</tool_call>",
+             answer("", "hm") + calls(SUM), prompt="<think>\n"),
     Recorded("nemotron", f"{THOUGHT}<TOOLCALL>[{SUM_JSON}]</TOOLCALL>", answer("", "hm")
              + calls(SUM)),
     Recorded(
@@ -217,7 +225,7 @@ def test_an_output_may_end_anywhere(recorded: Recorded) -> None:
         assert not any(marker in parsed.content for marker in markers)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", [name for name in FAMILIES if name not in DROPPING])
 @settings(max_examples=15, deadline=None)
 @given(data=st.data())
 def test_no_word_is_lost(name: str, data: st.DataObject) -> None:
@@ -238,10 +246,13 @@ def test_no_word_is_lost(name: str, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_what_a_family_claims(name: str) -> None:
+def test_the_markers_of_a_family(name: str) -> None:
     family = FAMILIES[name]
     assert set(family.openings) <= set(family.markers)
     assert len(set(family.markers)) == len(family.markers)
+
+
+@pytest.mark.parametrize("name", dict.fromkeys(recorded.family for recorded in RECORDED))
+def test_a_family_that_says_so_finds_calls(name: str) -> None:
     of_family = [recorded.parsed for recorded in RECORDED if recorded.family == name]
-    assert of_family, "each family has recorded outputs"
-    assert any(parsed.tool_calls for parsed in of_family) is family.calls
+    assert any(parsed.tool_calls for parsed in of_family) is FAMILIES[name].calls
