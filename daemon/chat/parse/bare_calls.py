@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from ..conversation import Tool
 from .arguments import split_calls
+from .json_grammar import name_of, object_grammar
 from .parser import ContentParser, OutputParser, OutputStart, Parsed, ParserFamily, Region
 from .thinking import CLOSE, OPEN, thinking_then
 
@@ -69,13 +70,18 @@ class BareCallParser:
 
 def tool_names(tools: Iterable[Tool]) -> frozenset[str]:
     """The names of tools, of those that have one."""
-    functions = [tool.definition.get("function") for tool in tools]
-    names = [function.get("name") for function in functions if isinstance(function, dict)]
-    return frozenset(name for name in names if isinstance(name, str))
+    return frozenset(name for tool in tools if (name := name_of(tool)))
 
 
 def _make(start: OutputStart) -> OutputParser:
     return thinking_then(start, BareCallParser(tool_names(start.tools), ContentParser()))
 
 
-JSON_FAMILY = ParserFamily(_make, markers=(OPEN, CLOSE), openings=(OPEN,), thinks=True, calls=True)
+JSON_FAMILY = ParserFamily(
+    _make,
+    markers=(OPEN, CLOSE),
+    openings=(OPEN,),
+    thinks=True,
+    calls=True,
+    call_grammar=object_grammar(between="\n"),
+)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
-from ..conversation import ToolCall
+from ..conversation import Tool, ToolCall
 from .arguments import read_arguments
+from .call_grammar import literal
+from .json_grammar import arguments_of, grammar_of, name_of
 from .marked_calls import MarkedBlock, MarkedFormat, marked_family
 
 ALL_BEGIN, ALL_END = "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"
@@ -37,10 +39,22 @@ def _call(text: str) -> ToolCall | None:
     return None if arguments is None else ToolCall(parts["name"], arguments)
 
 
+def _grammar(tools: Sequence[Tool], special: Container[str]) -> str:
+    """As V3.1 writes calls, which all versions understand."""
+    markers = (ALL_BEGIN, BEGIN, SEPARATOR, END, ALL_END)
+    calls = []
+    for tool in tools:
+        head = literal(f"{BEGIN}{name_of(tool)}{SEPARATOR}", markers, special)
+        calls.append(f"{head} {arguments_of(tool)} {literal(END, markers, special)}")
+    before, after = (literal(marker, markers, special) for marker in (ALL_BEGIN, ALL_END))
+    return grammar_of(calls, before, "", after)
+
+
 DEEPSEEK_FAMILY = marked_family(
     MarkedFormat(
         tuple(MarkedBlock(o, ALL_END, _read_block) for o in (ALL_BEGIN, *SPELLINGS, BEGIN)),
         inner=(SEPARATOR, END),
     ),
     thinks=True,
+    grammar=_grammar,
 )

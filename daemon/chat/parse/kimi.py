@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
-from ..conversation import ToolCall
+from ..conversation import Tool, ToolCall
 from .arguments import read_arguments
+from .call_grammar import literal
+from .json_grammar import NUMBER, arguments_of, grammar_of, name_of
 from .marked_calls import MarkedBlock, MarkedFormat, marked_family
 
 ALL_BEGIN, ALL_END = "<|tool_calls_section_begin|>", "<|tool_calls_section_end|>"
@@ -33,7 +35,19 @@ def _call(text: str) -> ToolCall | None:
     return ToolCall(parts["name"], arguments, id_.strip() if ":" in id_ else "")
 
 
+def _grammar(tools: Sequence[Tool], special: Container[str]) -> str:
+    markers = (ALL_BEGIN, BEGIN, ARGUMENTS, END, ALL_END)
+    calls = []
+    for tool in tools:
+        head = literal(f"{BEGIN}functions.{name_of(tool)}:", markers, special)
+        middle, end = (literal(marker, markers, special) for marker in (ARGUMENTS, END))
+        calls.append(f"{head} {NUMBER} {middle} {arguments_of(tool)} {end}")
+    before, after = (literal(marker, markers, special) for marker in (ALL_BEGIN, ALL_END))
+    return grammar_of(calls, before, "", after)
+
+
 KIMI_FAMILY = marked_family(
     MarkedFormat((MarkedBlock(ALL_BEGIN, ALL_END, _read_block),), inner=(BEGIN, ARGUMENTS, END)),
     thinks=True,
+    grammar=_grammar,
 )

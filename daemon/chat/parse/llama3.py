@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ..conversation import ToolCall
 from .arguments import split_calls
 from .bare_calls import BareCallParser, tool_names
+from .json_grammar import object_grammar
 from .marked_calls import MarkedBlock, MarkedCallParser, MarkedFormat
 from .parser import OutputParser, OutputStart, ParserFamily
 from .python_calls import split_python_calls
@@ -35,4 +36,10 @@ def _make(start: OutputStart) -> OutputParser:
     return thinking_then(start, BareCallParser(names, inner), interrupts=(TAG,))
 
 
-LLAMA3_FAMILY = ParserFamily(_make, markers=(OPEN, CLOSE, TAG), openings=(OPEN, TAG), calls=True)
+LLAMA3_FAMILY = ParserFamily(
+    _make,
+    markers=(OPEN, CLOSE, TAG),
+    openings=(OPEN, TAG),
+    calls=True,
+    call_grammar=object_grammar(between="; ", keys=("name", "parameters")),
+)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ..conversation import ToolCall
 from .arguments import split_calls
+from .json_grammar import CallGrammar
 from .markers import split_at, split_blanks
 from .parser import OutputParser, OutputStart, Parsed, ParserFamily, Region
 from .thinking import CLOSE, OPEN, ThinkingParser, ThinkingTags, thinking_then
@@ -127,7 +128,11 @@ class MarkedCallParser:
 
 
 def marked_family(
-    calls: MarkedFormat, *, tags: ThinkingTags | None = None, thinks: bool = False
+    calls: MarkedFormat,
+    *,
+    tags: ThinkingTags | None = None,
+    thinks: bool = False,
+    grammar: CallGrammar | None = None,
 ) -> ParserFamily:
     """The family of a format. A thought may come first: between these tags, else the request's.
 
@@ -149,4 +154,5 @@ def marked_family(
         openings=(opening, *(o for o in calls.openings if o in calls.markers)),
         thinks=thinks,
         calls=True,
+        call_grammar=grammar,
     )

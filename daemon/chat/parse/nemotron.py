@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from .json_grammar import object_grammar
 from .marked_calls import MarkedBlock, MarkedFormat, marked_family
 
+BEGIN, END = "<TOOLCALL>", "</TOOLCALL>"
+
 NEMOTRON_FAMILY = marked_family(
-    MarkedFormat((MarkedBlock("<TOOLCALL>", "</TOOLCALL>"),)), thinks=True
+    MarkedFormat((MarkedBlock(BEGIN, END),)),
+    thinks=True,
+    grammar=object_grammar(before=f"{BEGIN}[", after=f"]{END}", markers=(BEGIN, END)),
 )

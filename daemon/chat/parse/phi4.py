@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ..conversation import ToolCall
 from .arguments import split_calls
+from .json_grammar import object_grammar
 from .marked_calls import MarkedBlock, MarkedFormat, marked_family
 
 BEGIN, END = "<|tool_call|>", "<|/tool_call|>"
@@ -22,4 +23,5 @@ PHI4_FAMILY = marked_family(
         (MarkedBlock(BEGIN, END), MarkedBlock(f"{WORD}[", "", _read_array, f"{WORD}[", first=True)),
     ),
     thinks=True,
+    grammar=object_grammar(before=f"{BEGIN}[", after=f"]{END}", markers=(BEGIN, END)),
 )
