@@ -56,6 +56,8 @@ class MarkedCallParser:
 
     def __init__(self, calls: MarkedFormat) -> None:
         self._calls = calls
+        self._openings = {block.opening: block for block in calls.blocks}
+        self._begins = frozenset(marker[0] for marker in (*self._openings, *calls.dropped))
         self._held = ""  # may become a marker, or blanks that may be dropped
         self._block: MarkedBlock | None = None
         self._body: list[str] = []  # of the block
@@ -84,13 +86,11 @@ class MarkedCallParser:
 
     def _read_content(self) -> tuple[Parsed, bool]:
         """The certain content, and whether a marker was passed."""
-        blocks = [b for b in self._calls.blocks if not (b.first and self._started)]
-        openings = {block.opening: block for block in blocks}
-        text, marker, self._held = split_at(self._held, (*openings, *self._calls.dropped))
+        text, marker, self._held = self._split()
         text = text.lstrip() if self._after_call else text
         content, blanks = split_blanks(text)
-        block = openings.get(marker)
-        if block and block.first and content:
+        block = self._openings.get(marker)
+        if block and block.first and (content or self._started):
             block, content, blanks = None, text + marker, ""
         if content:
             self._started, self._after_call = True, False
@@ -101,6 +101,12 @@ class MarkedCallParser:
         else:
             self._held = blanks + self._held
         return Parsed(content), bool(marker)
+
+    def _split(self) -> tuple[str, str, str]:
+        """The held text at the first marker. Most texts have nothing that could begin one."""
+        if self._begins.isdisjoint(self._held):
+            return self._held, "", ""
+        return split_at(self._held, (*self._openings, *self._calls.dropped))
 
     def _read_block(self) -> tuple[Parsed, bool]:
         """Takes text into the block; the calls once it is closed, and whether it is."""
