@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from .glm import GLM_FAMILY
 from .hermes import HERMES_FAMILY, QWEN3_FAMILY
+from .lfm2 import LFM2_FAMILY, LFM2_THINKING_FAMILY
 from .parser import ContentParser, ParserFamily
 from .thinking import THINKING_FAMILY
+from .xml_calls import QWEN3_CODER_FAMILY, QWEN35_FAMILY
 
 CONTENT, THINKING = "content", "thinking"
 
@@ -20,6 +23,13 @@ FAMILIES: Mapping[str, ParserFamily] = {
     "qwen3-thinking": HERMES_FAMILY,
     "qwen3-vl-instruct": QWEN3_FAMILY,
     "qwen3-vl-thinking": HERMES_FAMILY,
+    "qwen3-coder": QWEN3_CODER_FAMILY,
+    "qwen3.5": QWEN35_FAMILY,
+    "glm-4.7": GLM_FAMILY,
+    "laguna": GLM_FAMILY,
+    "poolside-v1": GLM_FAMILY,
+    "lfm2": LFM2_FAMILY,
+    "lfm2-thinking": LFM2_THINKING_FAMILY,
     "passthrough": CONTENT_FAMILY,
     "glm-ocr": CONTENT_FAMILY,
 }
