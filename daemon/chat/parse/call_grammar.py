@@ -11,7 +11,7 @@ from .markers import split_at
 
 TEXT: Final = "text"  # the rule of a text that is not quoted
 OBJECT: Final = {"type": "object"}
-# The blanks that the runner allows in JSON (GUIDE 7.3); keywords that llguidance lacks are ignored,
+# The blanks that the runner allows in JSON (GUIDE 7.4); keywords that llguidance lacks are ignored,
 # because a tool that is described too finely must still be callable.
 _GUIDANCE: Final = {
     "whitespace_flexible": True,

@@ -25,6 +25,8 @@ FAMILIES: Mapping[str, ParserFamily] = {
     "qwen3-vl-thinking": HERMES_FAMILY,
     "qwen3-coder": QWEN3_CODER_FAMILY,
     "qwen3.5": QWEN35_FAMILY,
+    "nemotron-3-nano": QWEN35_FAMILY,
+    "nemotron-3.5-nano": QWEN35_FAMILY,
     "glm-4.7": GLM_FAMILY,
     "laguna": GLM_FAMILY,
     "poolside-v1": GLM_FAMILY,

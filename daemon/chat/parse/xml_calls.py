@@ -23,16 +23,19 @@ _UNCLOSED = re.compile(r"\n[ \t]*(?:<parameter=|</function>)|\Z")
 
 def xml_syntax(tools: Sequence[Tool]) -> BlockSyntax:
     """The marks of these calls. A call without its `<tool_call>` counts if its tool is known."""
-    known = {function_of(tool).get("name") for tool in tools}
 
     def read(block: str, ended: bool) -> Sequence[Call]:
-        calls = _read_xml_calls(block, tools, ended)
-        if block.startswith(FUNCTION) and not {name for name, _ in calls} <= known:
-            return ()
-        return calls or read_json_calls(block, ended)
+        return _read_xml_calls(block, tools, ended) or read_json_calls(block, ended)
 
-    bare = (FUNCTION, FUNCTION_END) if tools else None
-    return BlockSyntax(CALL, CALL_END, read, _in_value, bare, strays=(FUNCTION_END, CLOSE))
+    return BlockSyntax(
+        CALL,
+        CALL_END,
+        read,
+        _in_value,
+        bare=(FUNCTION, FUNCTION_END) if tools else None,
+        known=frozenset(str(function_of(tool).get("name")) for tool in tools),
+        strays=(FUNCTION_END, CLOSE),
+    )
 
 
 def _in_value(block: str) -> bool:
