@@ -27,6 +27,7 @@ class BlockSyntax:
     read: Callable[[str, bool], Sequence[Call]]  # (block, ended)
     is_open: Callable[[str], bool] = field(default=lambda _block: False)
     bare: tuple[str, str] | None = None  # markers of a call that are themselves part of its block
+    known: frozenset[str] = frozenset()  # the names that a call with such markers may have
     strays: tuple[str, ...] = ()  # markers that may follow a call and mean nothing
 
 
@@ -99,7 +100,7 @@ class CallBlocksParser:
             return self._close(*end, ended=True)
         if not self._ended:
             return Parsed()
-        if self._syntax.read(self._held, False):
+        if self._read(self._held, ended=False):
             return self._close(self._held, "", "", ended=False)
         block, marker, rest = split_at(self._held, (self._closing,))
         if marker:  # it seemed to be quoted, but the block is no call either way
@@ -140,10 +141,15 @@ class CallBlocksParser:
             return None if follows != self._syntax.opening else True
         return follows.startswith(self._syntax.opening)
 
+    def _read(self, block: str, *, ended: bool) -> Sequence[Call]:
+        calls = self._syntax.read(block, ended)
+        is_known = not self._is_bare or {name for name, _ in calls} <= self._syntax.known
+        return calls if is_known else ()
+
     def _close(self, block: str, marker: str, rest: str, *, ended: bool) -> Parsed:
         """End the block. An opening marker that ends it begins the next one."""
         self._held = marker + rest if marker == self._syntax.opening else rest
-        if calls := self._syntax.read(block, ended):
+        if calls := self._read(block, ended=ended):
             self._state, self._blanks = _BlockState.AFTER, ""
             first, self._num_calls = self._num_calls, self._num_calls + len(calls)
             numbered = enumerate(calls, first)

@@ -25,7 +25,7 @@ class _NoValue(Exception):
 
 def function_of(tool: Tool) -> Mapping[str, object]:
     """The description of the function, whether or not it is wrapped in {"function": ...}."""
-    return _mapping(tool.definition.get("function")) or tool.definition
+    return mapping(tool.definition.get("function")) or tool.definition
 
 
 def parameters_of(name: str, tools: Sequence[Tool]) -> Mapping[str, object]:
@@ -33,7 +33,7 @@ def parameters_of(name: str, tools: Sequence[Tool]) -> Mapping[str, object]:
     for tool in tools:
         function = function_of(tool)
         if function.get("name") == name:
-            return _mapping(function.get("parameters"))
+            return mapping(function.get("parameters"))
     return {}
 
 
@@ -45,8 +45,8 @@ def coerce(text: str, parameter: str, schema: Mapping[str, object]) -> object:
     """
     if text.strip().lower() == "null":
         return None
-    properties = _mapping(schema.get("properties"))
-    types = set(_types(properties.get(parameter), schema, _MAX_REFERENCES))
+    properties = mapping(schema.get("properties"))
+    types = set(types_of(properties.get(parameter), schema))
     for name, read in _READERS.items():
         if name in types:
             try:
@@ -56,19 +56,21 @@ def coerce(text: str, parameter: str, schema: Mapping[str, object]) -> object:
     return text
 
 
-def _types(schema: object, root: Mapping[str, object], references: int) -> Iterable[str]:
-    """The types that a schema allows, as far as it names them."""
-    plain = _mapping(schema)
+def types_of(
+    schema: object, root: Mapping[str, object], references: int = _MAX_REFERENCES
+) -> Iterable[str]:
+    """The types that a part of a schema allows, as far as it names them."""
+    plain = mapping(schema)
     named = plain.get("type")
     if isinstance(named, str):
         return [named]
     if isinstance(named, list):
         return [name for name in named if isinstance(name, str)]
     if isinstance(reference := plain.get("$ref"), str) and references:
-        return _types(_target(reference, root), root, references - 1)
+        return types_of(_target(reference, root), root, references - 1)
     for union in ("anyOf", "oneOf", "allOf"):
         if isinstance(members := plain.get(union), list) and references:
-            return [t for member in members for t in _types(member, root, references - 1)]
+            return [t for member in members for t in types_of(member, root, references - 1)]
     values = plain.get("enum", [plain["const"]] if "const" in plain else [])
     known = values if isinstance(values, list) else []
     return [_TYPE_NAMES[type(value)] for value in known if type(value) in _TYPE_NAMES]
@@ -78,7 +80,7 @@ def _target(reference: str, root: Mapping[str, object]) -> object:
     """What a reference such as "#/$defs/Colour" points to."""
     place: object = root
     for step in reference.removeprefix("#").strip("/").split("/"):
-        place = _mapping(place).get(step.replace("~1", "/").replace("~0", "~"))
+        place = mapping(place).get(step.replace("~1", "/").replace("~0", "~"))
     return place
 
 
@@ -115,7 +117,8 @@ def _container(kind: type) -> Callable[[str], object]:
     return read
 
 
-def _mapping(value: object) -> Mapping[str, object]:
+def mapping(value: object) -> Mapping[str, object]:
+    """The value if it is an object, else an empty one."""
     return value if isinstance(value, dict) else {}
 
 

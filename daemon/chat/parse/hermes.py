@@ -97,7 +97,9 @@ def make_calls_parser(
         inner = CallBlocksParser(blocks)
         if not thinks:
             return inner
-        return thinking_then(start, inner, interrupts=(blocks.opening,) if start.tools else ())
+        return thinking_then(
+            start, inner, interrupts=(blocks.opening,) if start.tools else (), trims=True
+        )
 
     return make
 

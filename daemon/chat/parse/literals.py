@@ -12,6 +12,7 @@ _BLANKS = re.compile(r"\s*")
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _INTEGER = re.compile(r"[+-]?\d{1,20}", re.ASCII)
 _WORD = re.compile(r"[^\W\d][\w.-]*")
+_KEYWORD = re.compile(r"([^\W\d][\w.-]*)\s*=(?!=)")
 # fmt: off
 _CONSTANTS: Final = {
     "true": True, "false": False, "null": None,  # of JSON
@@ -57,6 +58,13 @@ class LiteralReader:
             raise Unreadable
         self._at = match.end()
         return match.group()
+
+    def keyword(self) -> str:
+        """The name in `name=`, which is passed over, or "" if something else comes next."""
+        self._skip()
+        match = _KEYWORD.match(self._text, self._at)
+        self._at = match.end() if match else self._at
+        return match[1] if match else ""
 
     def value(self) -> object:
         """The value that comes next. Raises Unreadable."""

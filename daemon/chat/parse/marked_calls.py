@@ -157,7 +157,7 @@ def marked_family(
     return ParserFamily(
         make,
         markers=(opening, closing, *calls.markers),
-        openings=(opening, *(o for o in calls.openings if o in calls.markers)),
+        openings=(opening, *calls.openings),
         thinks=thinks,
         calls=True,
         call_grammar=grammar,

@@ -1,0 +1,22 @@
+"""Which built-in renderer has which name (CONTRACT 8.5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from ..renderer import Renderer
+from .glm import GlmOcrRenderer, GlmRenderer
+from .lfm2 import Lfm2Renderer
+from .qwen3 import Qwen3Renderer
+from .qwen3_coder import Qwen3CoderRenderer, Qwen35Renderer
+
+RENDERERS: Mapping[str, Callable[[], Renderer]] = {
+    "qwen3-vl-instruct": lambda: Qwen3Renderer(thinks=False),
+    "qwen3-vl-thinking": lambda: Qwen3Renderer(thinks=True),
+    "qwen3-coder": Qwen3CoderRenderer,
+    "qwen3.5": Qwen35Renderer,
+    "lfm2": Lfm2Renderer,
+    "lfm2-thinking": Lfm2Renderer,
+    "glm-4.7": GlmRenderer,
+    "glm-ocr": GlmOcrRenderer,
+}
