@@ -34,8 +34,7 @@ COHERE_CALLS = """[
     {"tool_call_id": "1", "tool_name": "add", "parameters": {"x": 1, "y": 2.5}}
 ]"""
 
-# They drop a broken call, as Ollama does (CONTRACT 8.7).
-DROPPING = {"gemma4", "gemma4-no-thinking", "gemma4-small", "gemma4-large"}
+DROPPING = {"gemma4-no-thinking"}  # drops what stands in a channel (CONTRACT 8.7)
 
 
 @dataclass(frozen=True, slots=True)
