@@ -32,7 +32,7 @@ _SIGNS = (
     _Sign("gemma4", (("<|tool_call>", "<|channel>"),), native_thinking="<|channel>"),
     _Sign("harmony", (("<|channel|>",), ("<|message|>",)), native_thinking="<|channel|>"),
     _Sign("functiongemma", (("<start_function_call>",),)),
-    _Sign("kimi-k2", (("<|tool_calls_section_begin|>",),)),
+    _Sign("kimi-k2", (("<|tool_calls_section_begin|>", "<|im_middle|>"),)),
     _Sign("deepseek3", (("<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>"),)),
     _Sign("cohere", (("<|START_ACTION|>", "<|START_THINKING|>"),)),
     _Sign("ministral", (("[TOOL_CALLS]",), ("[ARGS]",))),
