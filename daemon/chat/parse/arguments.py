@@ -52,7 +52,7 @@ def split_calls(text: str) -> tuple[list[ToolCall], str]:
     end = at = _end_of(_BETWEEN_CALLS, text, 0)
     while text[at : at + 1] in CLOSERS:
         found = read_value(text, at)
-        new = [] if found is None else calls_of(found[0])
+        new = [] if found is None else calls_of(found[0], whole=text[found[1] - 1] in "}]")
         if found is None or not new:
             break
         calls += new
@@ -62,10 +62,13 @@ def split_calls(text: str) -> tuple[list[ToolCall], str]:
     return calls, "" if _LEFT_OVER.fullmatch(text, end) else text[end:]
 
 
-def calls_of(value: object) -> list[ToolCall]:
-    """The calls for which a JSON value stands. It is empty if any of them is broken."""
+def calls_of(value: object, *, whole: bool = True) -> list[ToolCall]:
+    """The calls for which a JSON value stands. It is empty if any of them is broken.
+
+    A call without arguments must be `whole`: in one that was cut off they were still to come.
+    """
     values = value if isinstance(value, list) else [value]
-    calls = [_call(each) for each in values]
+    calls = [_call(each, whole=whole) for each in values]
     found = [call for call in calls if call is not None]
     return found if len(found) == len(calls) else []
 
@@ -93,14 +96,14 @@ def plain(value: object) -> object:
     return _encodable(_DECODER.decode(json.dumps(value)))
 
 
-def _call(value: object) -> ToolCall | None:
+def _call(value: object, *, whole: bool) -> ToolCall | None:
     if not isinstance(value, dict):
         return None
     inner = value["function"] if isinstance(value.get("function"), dict) else value
     name = next((n for key in NAME_KEYS if isinstance(n := inner.get(key), str) and n), None)
     written = next((inner[key] for key in ARGUMENT_KEYS if key in inner), None)
     arguments = read_arguments(written) if isinstance(written, str) else _object(written)
-    if name is None or arguments is None:
+    if name is None or arguments is None or not (whole or written):
         return None
     id_ = value.get("id")
     return ToolCall(name, arguments, id_ if isinstance(id_, str) else "")
@@ -153,7 +156,7 @@ def _string(text: str, at: int) -> tuple[str, int]:
         else:
             parts.append("'" if text[at] == "'" else json.dumps(text[at])[1:-1])
             at += 1
-    return "".join([*parts, '"']), at + 1
+    return "".join([*parts, '"']), min(at + 1, len(text))
 
 
 def _end_of(pattern: re.Pattern[str], text: str, at: int) -> int:

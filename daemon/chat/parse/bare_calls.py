@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from ..conversation import Tool
 from .arguments import split_calls
-from .parser import OutputParser, Parsed, Region
+from .json_grammar import name_of, object_grammar
+from .parser import ContentParser, OutputParser, OutputStart, Parsed, ParserFamily, Region
+from .thinking import CLOSE, OPEN, thinking_then
 
 # What a call begins with, without blanks, besides its name.
 HEADS = ('"type":"function"', '"function":', '"parameters":', '"arguments":', '"id":')
@@ -63,3 +66,22 @@ class BareCallParser:
         start = _BLANKS.sub("", head).replace("'", '"').removeprefix("[")
         heads = (*(f'"name":"{_BLANKS.sub("", name)}"' for name in self._names), *HEADS)
         return any(("{" + h).startswith(start) or start.startswith("{" + h) for h in heads)
+
+
+def tool_names(tools: Iterable[Tool]) -> frozenset[str]:
+    """The names of tools, of those that have one."""
+    return frozenset(name for tool in tools if (name := name_of(tool)))
+
+
+def _make(start: OutputStart) -> OutputParser:
+    return thinking_then(start, BareCallParser(tool_names(start.tools), ContentParser()))
+
+
+JSON_FAMILY = ParserFamily(
+    _make,
+    markers=(OPEN, CLOSE),
+    openings=(OPEN,),
+    thinks=True,
+    calls=True,
+    call_grammar=object_grammar(between="\n"),
+)

@@ -1,123 +1,172 @@
-"""Where do the tool calls stand in an output that puts them between markers?"""
+"""Which part of an output is a tool call: blocks between two markers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import Enum, auto
 
 from ..conversation import ToolCall
-from .arguments import split_calls
 from .markers import split_at, split_blanks
 from .parser import Parsed, Region
 
-Reader = Callable[[str], tuple[Sequence[ToolCall], str]]
-"""The calls in the text of a block, and the text after them. Without calls the block is broken."""
+Call = tuple[str, dict[str, object]]  # name and arguments
 
 
 @dataclass(frozen=True, slots=True)
-class CallBlock:
-    """A part of an output that holds calls. The end of the output closes it, too."""
+class BlockSyntax:
+    """How the calls of a family are marked.
 
-    opening: str
-    closing: str = ""  # "": it lasts until the next block
-    read: Reader = split_calls
-    kept: str = ""  # what the opening adds to the text of the block
-    first: bool = False  # it counts only at the start of the output
-
-
-@dataclass(frozen=True, slots=True)
-class CallFormat:
-    """The markers of an output format."""
-
-    blocks: tuple[CallBlock, ...]
-    inner: tuple[str, ...] = ()  # markers inside a block
-    dropped: tuple[str, ...] = ()  # markers outside of blocks that say nothing
-
-    @property
-    def openings(self) -> tuple[str, ...]:
-        return tuple(block.opening for block in self.blocks)
-
-    @property
-    def markers(self) -> tuple[str, ...]:
-        closings = [block.closing for block in self.blocks if block.closing]
-        return tuple(dict.fromkeys([*self.openings, *closings, *self.inner, *self.dropped]))
-
-
-class CallBlockParser:
-    """An OutputParser of content and call blocks.
-
-    Blanks around a block are dropped. A block that holds no sound call becomes content without
-    its markers (CONTRACT 8.8).
+    `read` takes the text of a block and says which calls it is, none if it is no call. `ended` says
+    whether the output went on after it. `is_open` says whether a block that ended here would cut a
+    quoted text or a parameter, in which the closing marker may be mentioned.
     """
 
-    def __init__(self, calls: CallFormat) -> None:
-        self._calls = calls
-        self._held = ""  # may become a marker, or blanks that may be dropped
-        self._block: CallBlock | None = None
-        self._body: list[str] = []  # of the block
-        self._gap = ""  # the blanks before the block
-        self._started = False  # there was content or a block
-        self._after_call = False  # blanks are dropped
+    opening: str
+    closing: str
+    read: Callable[[str, bool], Sequence[Call]]  # (block, ended)
+    is_open: Callable[[str], bool] = field(default=lambda _block: False)
+    bare: tuple[str, str] | None = None  # markers of a call that are themselves part of its block
+    known: frozenset[str] = frozenset()  # the names that a call with such markers may have
+    strays: tuple[str, ...] = ()  # markers that may follow a call and mean nothing
+
+
+class _BlockState(Enum):
+    CONTENT = auto()
+    CALL = auto()
+    AFTER = auto()  # after a call, where blanks and stray markers are dropped
+
+
+class CallBlocksParser:
+    """An OutputParser of content with calls in it.
+
+    Blanks around a call are dropped. A block that is no call becomes content, without its markers.
+    """
+
+    def __init__(self, syntax: BlockSyntax) -> None:
+        self._syntax = syntax
+        self._state = _BlockState.CONTENT
+        self._held = ""  # not yet decided
+        self._blanks = ""  # before the open block
+        self._is_bare = False  # whether the open block began without the family's opening marker
+        self._searched = 0  # how much of `_held` is known to hold no end of the block
+        self._num_calls = 0
+        self._ended = False
 
     @property
     def region(self) -> Region:
-        return Region.CONTENT if self._block is None else Region.CALL
+        return Region.CALL if self._state is _BlockState.CALL else Region.CONTENT
 
     def push(self, text: str) -> Parsed:
         self._held += text
-        parsed, moved = Parsed(), True
-        while moved:
-            part, moved = self._read_content() if self._block is None else self._read_block()
-            parsed += part
-        return parsed
+        return self._advance()
 
     def finish(self) -> Parsed:
-        held, self._held = self._held, ""
-        if self._block is None:
-            return Parsed(held.lstrip() if self._after_call else held)
-        self._body.append(held)
-        return self._close(self._block)
+        self._ended = True
+        return self._advance()
 
-    def _read_content(self) -> tuple[Parsed, bool]:
-        """The certain content, and whether a marker was passed."""
-        blocks = [b for b in self._calls.blocks if not (b.first and self._started)]
-        openings = {block.opening: block for block in blocks}
-        text, marker, self._held = split_at(self._held, (*openings, *self._calls.dropped))
-        text = text.lstrip() if self._after_call else text
-        content, blanks = split_blanks(text)
-        block = openings.get(marker)
-        if block and block.first and content:
-            block, content, blanks = None, text + marker, ""
-        if content:
-            self._started, self._after_call = True, False
-        if block:
-            self._block, self._gap, self._started = block, blanks, True
-        elif marker:
-            content += blanks
-        else:
-            self._held = blanks + self._held
-        return Parsed(content), bool(marker)
+    def _advance(self) -> Parsed:
+        parsed = Parsed()
+        steps = {
+            _BlockState.CONTENT: self._content,
+            _BlockState.CALL: self._block,
+            _BlockState.AFTER: self._after,
+        }
+        while True:
+            before = self._state
+            part = steps[before]()
+            parsed += part
+            if self._state is before:
+                return parsed
 
-    def _read_block(self) -> tuple[Parsed, bool]:
-        """Takes text into the block; the calls once it is closed, and whether it is."""
-        block = self._block
-        assert block is not None
-        ends = (block.closing,) if block.closing else self._calls.openings
-        text, marker, rest = split_at(self._held, ends)
-        self._body.append(text)
-        self._held = rest if marker == block.closing else marker + rest
-        return (self._close(block), True) if marker else (Parsed(), False)
+    def _content(self) -> Parsed:
+        bare = self._syntax.bare
+        openings = (self._syntax.opening, *(bare[:1] if bare else ()))
+        text, marker, rest = split_at(self._held, openings)
+        if not marker and self._ended:
+            text, rest = self._held, ""
+        if not marker:
+            content, blanks = (text, "") if self._ended else split_blanks(text)
+            self._held = blanks + rest
+            return Parsed(content)
+        content, self._blanks = split_blanks(text)
+        self._is_bare = marker != self._syntax.opening
+        self._held = marker + rest if self._is_bare else rest
+        self._state, self._searched = _BlockState.CALL, 0
+        return Parsed(content)
 
-    def _close(self, block: CallBlock) -> Parsed:
-        text = block.kept + "".join(self._body)
-        self._block, self._body = None, []
-        calls, rest = block.read(text)
-        if calls:
-            self._after_call = not rest
-            return Parsed(self._without_markers(rest), tool_calls=tuple(calls))
-        return Parsed(self._gap + self._without_markers(text))
+    def _block(self) -> Parsed:
+        if end := self._end():
+            return self._close(*end, ended=True)
+        if not self._ended:
+            return Parsed()
+        if self._read(self._held, ended=False):
+            return self._close(self._held, "", "", ended=False)
+        block, marker, rest = split_at(self._held, (self._closing,))
+        if marker:  # it seemed to be quoted, but the block is no call either way
+            return self._close(block, marker, rest, ended=True)
+        return self._close(self._held, "", "", ended=False)
 
-    def _without_markers(self, text: str) -> str:
-        for marker in self._calls.markers:
-            text = text.replace(marker, "")
-        return text
+    @property
+    def _closing(self) -> str:
+        return self._syntax.bare[1] if self._is_bare and self._syntax.bare else self._syntax.closing
+
+    def _end(self) -> tuple[str, str, str] | None:
+        """The block, the marker that ends it and what follows, if the text so far decides it."""
+        markers = (self._syntax.opening, self._closing)
+        while True:
+            _, marker, rest = split_at(self._held[self._searched :], markers)
+            if not marker:
+                self._searched = max(0, len(self._held) - max(map(len, markers)) + 1)
+                return None
+            at = len(self._held) - len(rest) - len(marker)
+            block = self._held[:at]
+            is_end = not self._syntax.is_open(block) or self._is_followed(marker, rest)
+            if is_end is None:
+                self._searched = at
+                return None
+            if is_end:
+                return block, marker, rest
+            self._searched = at + len(marker)
+
+    def _is_followed(self, marker: str, rest: str) -> bool | None:
+        """Whether a closing marker in an open text is the end after all: the next call follows, or
+        nothing. None: more text decides it."""
+        if marker != self._closing:
+            return False
+        follows = rest.lstrip()
+        if not follows and self._ended:
+            return True
+        if self._syntax.opening.startswith(follows) and not self._ended:
+            return None if follows != self._syntax.opening else True
+        return follows.startswith(self._syntax.opening)
+
+    def _read(self, block: str, *, ended: bool) -> Sequence[Call]:
+        calls = self._syntax.read(block, ended)
+        is_known = not self._is_bare or {name for name, _ in calls} <= self._syntax.known
+        return calls if is_known else ()
+
+    def _close(self, block: str, marker: str, rest: str, *, ended: bool) -> Parsed:
+        """End the block. An opening marker that ends it begins the next one."""
+        self._held = marker + rest if marker == self._syntax.opening else rest
+        if calls := self._read(block, ended=ended):
+            self._state, self._blanks = _BlockState.AFTER, ""
+            first, self._num_calls = self._num_calls, self._num_calls + len(calls)
+            numbered = enumerate(calls, first)
+            return Parsed(
+                tool_calls=tuple(ToolCall(name, args, index=i) for i, (name, args) in numbered)
+            )
+        self._state = _BlockState.CONTENT
+        kept = marker if self._is_bare and marker == self._closing else ""
+        content, self._blanks = self._blanks + block + kept, ""
+        return Parsed(content)
+
+    def _after(self) -> Parsed:
+        strays = (self._syntax.closing, *self._syntax.strays)
+        self._held = self._held.lstrip()
+        while stray := next((s for s in strays if self._held.startswith(s)), ""):
+            self._held = self._held.removeprefix(stray).lstrip()
+        undecided = any(stray.startswith(self._held) for stray in strays)
+        if self._held and (self._ended or not undecided):
+            self._state = _BlockState.CONTENT
+        return Parsed()

@@ -32,7 +32,7 @@ _SIGNS = (
     _Sign("gemma4", (("<|tool_call>", "<|channel>"),), native_thinking="<|channel>"),
     _Sign("harmony", (("<|channel|>",), ("<|message|>",)), native_thinking="<|channel|>"),
     _Sign("functiongemma", (("<start_function_call>",),)),
-    _Sign("kimi-k2", (("<|tool_calls_section_begin|>",),)),
+    _Sign("kimi-k2", (("<|tool_calls_section_begin|>", "<|im_middle|>"),)),
     _Sign("deepseek3", (("<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>"),)),
     _Sign("cohere", (("<|START_ACTION|>", "<|START_THINKING|>"),)),
     _Sign("ministral", (("[TOOL_CALLS]",), ("[ARGS]",))),
@@ -44,7 +44,7 @@ _SIGNS = (
     _Sign("granite", (("<|start_of_role|>",), ("<|tool_call|>", "<tool_call>"))),
     _Sign("phi-4", (("<|tool_call|>", "<|tool|>"),)),
     _Sign("nemotron", (("<TOOLCALL>",),)),
-    _Sign("hermes", (("<tool_call>",),), thinking="qwen3"),
+    _Sign("hermes", (("<tool_call>",),), thinking="qwen3-thinking"),
     _Sign("llama3", (("<|python_tag|>", "<|start_header_id|>"),)),
     _Sign("command-r", (("Action:",), ("tool_name",))),
 )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from .markers import split_at
+from .markers import split_at, split_blanks
 from .parser import ContentParser, OutputParser, OutputStart, Parsed, ParserFamily, Region
 
 OPEN, CLOSE = "<think>", "</think>"
@@ -19,6 +19,7 @@ class ThinkingTags:
     opening: str = OPEN
     closing: str = CLOSE
     interrupts: tuple[str, ...] = ()  # markers of the inner parser that end a thought as well
+    trims: bool = False  # whether blanks at the end of a thought are dropped
 
 
 class _State(Enum):
@@ -98,6 +99,9 @@ class ThinkingParser:
             self._at_start = not self._held
         ends = (self._tags.closing, *self._tags.interrupts)
         text, marker, self._held = split_at(self._held, ends)
+        if self._tags.trims:
+            text, blanks = split_blanks(text)
+            self._held = self._held if marker else blanks + self._held
         if marker == self._tags.closing:
             self._state = _State.AFTER
         elif marker:
@@ -113,14 +117,16 @@ def thinking_then(
     inner: OutputParser | None = None,
     *,
     interrupts: Sequence[str] = (),
+    trims: bool = False,
 ) -> ThinkingParser:
     """A parser of a thought, then of what `inner` reads (by default: content).
 
     The tags are those of the request's format, else `<think>`. With `think: false` the thought is
-    hidden, because it must not show up as content (CONTRACT 1.7).
+    hidden, because it must not show up as content (CONTRACT 1.7). `interrupts` and `trims` are as
+    in ThinkingTags.
     """
     opening, closing = start.format.think_open.strip(), start.format.think_close.strip()
-    tags = ThinkingTags(opening or OPEN, closing or CLOSE, tuple(interrupts))
+    tags = ThinkingTags(opening or OPEN, closing or CLOSE, tuple(interrupts), trims)
     opened = start.prompt.rstrip().endswith(tags.opening)
     return ThinkingParser(opened=opened, inner=inner, tags=tags, hidden=start.think is False)
 

@@ -68,7 +68,7 @@ def test_an_id_that_the_model_wrote_is_kept() -> None:
         '{"name": "f", "arguments": [1]}', '{"name": "f", "arguments": "x"}',
         '{"name": "f", "arguments": 1}', '{"arguments": {}}',
         '[{"name": "f"}, {"x": 1}]', '{"name": "f" "arguments": {}}', '{"name": "f", "arg',
-        '{"name": "f"} and so on', "[" * 100_000,
+        '{"name": "f"} and so on', "[" * 100_000, '{"name": "f"', '[{"name": "f", "arguments": {',
     ],
 )  # fmt: skip
 def test_no_call(text: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from outrider.daemon.chat.parse.detect import Detected, detect
+from outrider.daemon.chat.parse.registry import FAMILIES
 
 pytestmark = pytest.mark.unit
 
@@ -18,7 +19,7 @@ PARSERS = [
     (TOOLS + THINK + "{{ '<tool_call>\n<function=' + name }}", "qwen3.5"),
     (TOOLS + THINK + "{{ '<tool_call>' + name + '<arg_key>' }}", "glm-4.7"),
     (TOOLS + "{{ '<tool_call>\n{\"name\": ' }}", "hermes"),
-    (TOOLS + THINK + "{{ '<tool_call>\n{\"name\": ' }}", "qwen3"),
+    (TOOLS + THINK + "{{ '<tool_call>\n{\"name\": ' }}", "qwen3-thinking"),
     (TOOLS + "{{ '[TOOL_CALLS] [' }}", "mistral"),
     (TOOLS + "{{ '[TOOL_CALLS]' + name + '[ARGS]' + arguments }}", "ministral"),
     (TOOLS + "{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}", "llama3"),
@@ -34,6 +35,7 @@ PARSERS = [
     (TOOLS + "{{ '<|start_of_role|>' }}{{ '<tool_call>\n' }}", "granite"),
     (TOOLS + "{{ '<|tool|>' + tools + '<|/tool|>' }}", "phi-4"),
     (TOOLS + "{{ '<|tool_calls_section_begin|>' }}", "kimi-k2"),
+    (TOOLS + "{{ '<|im_system|>tool_declare<|im_middle|>' }}", "kimi-k2"),
     (TOOLS + "{{ '<TOOLCALL>[' }}", "nemotron"),
     (TOOLS + "{{ 'Action:```json\n[{\"tool_name\": ' }}", "command-r"),
     (TOOLS + "{{ tools | tojson }}", "json"),
@@ -42,6 +44,11 @@ PARSERS = [
     ("{{ '<|im_start|>user\n' }}", ""),
     ("", ""),
 ]
+
+
+def test_each_detected_parser_exists() -> None:
+    elsewhere = {"gemma4", "harmony", "functiongemma", ""}
+    assert {parser for _, parser in PARSERS} <= set(FAMILIES) | elsewhere
 
 
 @pytest.mark.parametrize(("jinja", "parser"), PARSERS)
