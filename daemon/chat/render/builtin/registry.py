@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from ..renderer import Renderer
 from .glm import GlmOcrRenderer, GlmRenderer
 from .lfm2 import Lfm2Renderer
+from .nemotron3 import Nemotron3Renderer
 from .qwen3 import Qwen3Renderer
 from .qwen3_coder import Qwen3CoderRenderer, Qwen35Renderer
 
@@ -15,6 +16,7 @@ RENDERERS: Mapping[str, Callable[[], Renderer]] = {
     "qwen3-vl-thinking": lambda: Qwen3Renderer(thinks=True),
     "qwen3-coder": Qwen3CoderRenderer,
     "qwen3.5": Qwen35Renderer,
+    "nemotron-3-nano": Nemotron3Renderer,
     "lfm2": Lfm2Renderer,
     "lfm2-thinking": Lfm2Renderer,
     "glm-4.7": GlmRenderer,
