@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from typing import Final
 
 from ..conversation import ToolCall
 from .markers import split_at, split_blanks
 from .parser import Parsed, Region
+
+# Closing markers in one quoted text. A model that repeats them without end has lost its way, and
+# each one costs a look at the whole block.
+MAX_QUOTED: Final = 100
 
 Call = tuple[str, dict[str, object]]  # name and arguments
 
@@ -50,6 +55,7 @@ class CallBlocksParser:
         self._blanks = ""  # before the open block
         self._is_bare = False  # whether the open block began without the family's opening marker
         self._searched = 0  # how much of `_held` is known to hold no end of the block
+        self._num_quoted = 0  # markers in there
         self._num_calls = 0
         self._ended = False
 
@@ -92,7 +98,7 @@ class CallBlocksParser:
         content, self._blanks = split_blanks(text)
         self._is_bare = marker != self._syntax.opening
         self._held = marker + rest if self._is_bare else rest
-        self._state, self._searched = _BlockState.CALL, 0
+        self._state, self._searched, self._num_quoted = _BlockState.CALL, 0, 0
         return Parsed(content)
 
     def _block(self) -> Parsed:
@@ -125,9 +131,9 @@ class CallBlocksParser:
             if is_end is None:
                 self._searched = at
                 return None
-            if is_end:
+            if is_end or self._num_quoted == MAX_QUOTED:
                 return block, marker, rest
-            self._searched = at + len(marker)
+            self._searched, self._num_quoted = at + len(marker), self._num_quoted + 1
 
     def _is_followed(self, marker: str, rest: str) -> bool | None:
         """Whether a closing marker in an open text is the end after all: the next call follows, or

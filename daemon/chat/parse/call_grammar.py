@@ -41,7 +41,14 @@ def literal(text: str, markers: Iterable[str] = (), special: Container[str] = ()
 def json_value(schema: object) -> str:
     """A JSON object that follows the schema of a tool's arguments (any object, if it has none)."""
     known = mapping(schema)
-    return _json({"additionalProperties": False, **known, "type": "object"} if known else OBJECT)
+    closed = {"additionalProperties": False} if _lists_all(known) else {}
+    return _json({**closed, **known, **OBJECT})
+
+
+def _lists_all(schema: Mapping[str, object]) -> bool:
+    """Whether the schema names all properties itself, so that no others are wanted."""
+    elsewhere = ("$ref", "allOf", "anyOf", "oneOf", "if", "dependentSchemas")
+    return "properties" in schema and not any(key in schema for key in elsewhere)
 
 
 def value_of(schema: object, root: Mapping[str, object]) -> str:

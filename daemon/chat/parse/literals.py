@@ -11,6 +11,13 @@ MAX_DEPTH: Final = 100  # nested lists and objects; JSON of a tool call has a fe
 _BLANKS = re.compile(r"\s*")
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _INTEGER = re.compile(r"[+-]?\d{1,20}", re.ASCII)
+# A string up to its end, or up to that of the text.
+_DOUBLE = r'"[^"\\]*(?:\\.[^"\\]*)*'
+_SINGLE = _DOUBLE.replace('"', "'")
+_STRINGS: Final = {
+    '"': re.compile(rf'{_DOUBLE}(?:(?P<closed>")|\\?\Z)', re.DOTALL),
+    "\"'": re.compile(rf"(?:{_DOUBLE}|{_SINGLE})(?:(?P<closed>[\"'])|\\?\Z)", re.DOTALL),
+}
 _WORD = re.compile(r"[^\W\d][\w.-]*")
 _KEYWORD = re.compile(r"([^\W\d][\w.-]*)\s*=(?!=)")
 # fmt: off
@@ -201,13 +208,7 @@ def _whole(text: str) -> str:
 
 def inside_string(text: str, quotes: str = '"') -> bool:
     """Whether a string is open at the end of the text. Escaped quotes do not count."""
-    opened, escaped = "", False
-    for character in text:
-        if escaped:
-            escaped = False
-        elif opened:
-            escaped = character == "\\"
-            opened = "" if character == opened else opened
-        elif character in quotes:
-            opened = character
-    return bool(opened)
+    closed = True
+    for match in _STRINGS[quotes].finditer(text):
+        closed = match["closed"] is not None
+    return not closed

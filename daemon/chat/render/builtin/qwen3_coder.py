@@ -84,9 +84,14 @@ class Qwen35Renderer(ChatOnly):
 def _coder_system(text: str | None, tools: Sequence[Tool]) -> str:
     if not tools:
         return "" if text is None else turn("system", text)
-    declared = "".join(line for tool in tools for line in _declaration(tool))
     before = _DEFAULT_SYSTEM if text is None else text
-    return turn("system", f"{before}\n\n{_TOOLS_HEAD}{declared}{_TOOLS_TAIL}")
+    return turn("system", f"{before}\n\n{declare_as_xml(tools)}")
+
+
+def declare_as_xml(tools: Sequence[Tool]) -> str:
+    """The tools, and how they are to be called."""
+    declared = "".join(line for tool in tools for line in _declaration(tool))
+    return f"{_TOOLS_HEAD}{declared}{_TOOLS_TAIL}"
 
 
 def _declaration(tool: Tool) -> Iterator[str]:
@@ -128,14 +133,19 @@ def _object(value: object) -> Mapping[str, object]:
 def _coder_turn(messages: Sequence[Message], index: int) -> str:
     message = messages[index]
     if message.role == TOOL:
-        head = f"{START}user\n" if begins_results(messages, index) else ""
-        tail = END if ends_results(messages, index) else ""
-        return f"{head}<tool_response>\n{message.content}\n</tool_response>\n{tail}"
+        return coder_result(messages, index)
     if not message.tool_calls:
         return turn(message.role, message.content, continued=is_continued(messages, index))
     content = f"\n{text}\n" if (text := message.content.strip()) else ""
-    calls = "".join(f"\n{_call(call)}" for call in message.tool_calls)
+    calls = "".join(f"\n{xml_call(call)}" for call in message.tool_calls)
     return f"{START}{message.role}{content}{calls}{END}"
+
+
+def coder_result(messages: Sequence[Message], index: int) -> str:
+    """A result, which ends its line; those that follow one another share a turn of the user."""
+    head = f"{START}user\n" if begins_results(messages, index) else ""
+    tail = END if ends_results(messages, index) else ""
+    return f"{head}<tool_response>\n{messages[index].content}\n</tool_response>\n{tail}"
 
 
 def _qwen35_system(text: str | None, tools: Sequence[Tool]) -> str:
@@ -155,13 +165,14 @@ def _qwen35_turn(messages: Sequence[Message], index: int, *, repeats: bool) -> s
     continued = is_continued(messages, index)
     thinking, content = thought_of(message)
     content = content.lstrip() if continued else content.strip()
-    calls = "\n".join(map(_call, message.tool_calls))
+    calls = "\n".join(map(xml_call, message.tool_calls))
     between = "\n\n" if content and calls else ""
     before = thought(thinking.strip()) if repeats else ""
     return turn(ASSISTANT, f"{before}{content}{between}{calls}", continued=continued)
 
 
-def _call(call: ToolCall) -> str:
+def xml_call(call: ToolCall) -> str:
+    """A call, as the model writes it."""
     arguments = "".join(
         f"<parameter={name}>\n{to_text(value)}\n</parameter>\n"
         for name, value in call.arguments.items()

@@ -9,7 +9,8 @@ from .cogito import CogitoRenderer
 from .deepseek import DeepSeek31Renderer
 from .glm import GlmOcrRenderer, GlmRenderer
 from .lfm2 import Lfm2Renderer
-from .nemotron import Nemotron3Renderer
+from .nemotron3 import Nemotron3Renderer
+from .nemotron35 import Nemotron35Renderer
 from .olmo3 import OLMO3, OLMO3_32B_THINK, OLMO3_THINK, OLMO31, Olmo3Renderer
 from .qwen3 import Qwen3Renderer
 from .qwen3_coder import Qwen3CoderRenderer, Qwen35Renderer
@@ -26,7 +27,7 @@ RENDERERS: Mapping[str, Callable[[], Renderer]] = {
     "deepseek3.1": DeepSeek31Renderer,
     "cogito": CogitoRenderer,
     "nemotron-3-nano": Nemotron3Renderer,
-    "nemotron-3.5-nano": Nemotron3Renderer,
+    "nemotron-3.5-nano": Nemotron35Renderer,
     "olmo3": lambda: Olmo3Renderer(OLMO3),
     "olmo3.1": lambda: Olmo3Renderer(OLMO31),
     "olmo3-think": lambda: Olmo3Renderer(OLMO3_THINK),

@@ -345,3 +345,34 @@ def test_the_grammar_names_markers_that_are_control_tokens(name: str) -> None:
     marker = family.openings[-1] if name != "qwen3-coder" else family.openings[0]
     assert f"call: {marker} " in family.call_grammar(TOOLS, {marker})
     assert f'call: "{marker}' in family.call_grammar(TOOLS, ())
+
+
+def test_a_marker_that_is_repeated_without_end_costs_little() -> None:
+    text = '<tool_call>{"name": "x' + "</tool_call>\n" * 3000
+    parsed = read("hermes", [text[at : at + 100] for at in range(0, len(text), 100)])
+    assert parsed.content.startswith('{"name": "x')
+    assert not parsed.tool_calls
+
+
+@pytest.mark.parametrize(
+    ("parameters", "allowed", "text"),
+    [
+        ({"properties": {"a": {}}}, True, '{"a": 1}'),
+        ({"properties": {"a": {}}}, False, '{"b": 1}'),
+        ({"properties": {}}, True, "{}"),
+        ({"type": "object"}, True, '{"b": 1}'),
+        (None, True, '{"b": 1}'),
+        ({"anyOf": [{"properties": {"a": {}}}, {"properties": {"b": {}}}]}, True, '{"b": 1}'),
+    ],
+)
+def test_arguments_are_closed_only_by_a_schema_that_lists_them(
+    parameters: object, allowed: bool, text: str
+) -> None:
+    grammar = family_of("hermes").call_grammar
+    assert grammar
+    lark = grammar([Tool({"function": {"name": "f", "parameters": parameters}})], ())
+    matcher = LLMatcher(BYTES, LLMatcher.grammar_from_lark(lark), log_level=0)
+    assert not matcher.is_error(), matcher.get_error()
+    forced = f'<tool_call>\n{{"name": "f", "arguments": {text}}}\n</tool_call>'
+    tokens = BYTES.tokenize_str(forced)
+    assert (matcher.validate_tokens(tokens) == len(tokens)) is allowed

@@ -1,4 +1,4 @@
-"""Prompts of Qwen, LFM2 and GLM, as the models' published templates word them."""
+"""Prompts of Qwen, Nemotron 3, LFM2 and GLM, as the models' published templates word them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.unit
 
 NAMES = (
     *("qwen3-vl-instruct", "qwen3-vl-thinking", "qwen3-coder", "qwen3.5"),
-    *("lfm2", "lfm2-thinking", "glm-4.7", "glm-ocr"),
+    *("nemotron-3-nano", "lfm2", "lfm2-thinking", "glm-4.7", "glm-ocr"),
 )
 PARAMETERS = {
     "type": "object",
@@ -62,6 +62,8 @@ EMPTY = "<think>\n\n</think>\n\n"
         ("qwen3.5", None, f"{CHATML}<think>\n"),
         ("qwen3.5", True, f"{CHATML}<think>\n"),
         ("qwen3.5", False, f"{CHATML}{EMPTY}"),
+        ("nemotron-3-nano", None, f"{START}system\n{END}{CHATML}<think>\n"),
+        ("nemotron-3-nano", False, f"{START}system\n{END}{CHATML}<think></think>"),
         ("lfm2", None, f"<|startoftext|>{CHATML}"),
         ("lfm2-thinking", True, f"<|startoftext|>{CHATML}"),
         ("glm-4.7", None, "[gMASK]<sop><|user|>Hi<|assistant|><think>"),
@@ -84,6 +86,7 @@ TURNS = f"{START}system\nS{END}{START}user\nHi{END}{START}assistant\n"
         ("qwen3-vl-thinking", f"{TURNS}{EMPTY}It is "),
         ("qwen3-coder", f"{TURNS}It is "),
         ("qwen3.5", f"{TURNS}{EMPTY}It is "),
+        ("nemotron-3-nano", f"{TURNS}<think></think>It is "),
         ("lfm2", f"<|startoftext|>{TURNS}It is "),
         ("glm-4.7", "[gMASK]<sop><|system|>S<|user|>Hi<|assistant|></think>It is "),
         ("glm-ocr", "[gMASK]<sop><|system|>\nS<|user|>\nHi<|assistant|>\n<think></think>\nIt is "),
@@ -98,6 +101,7 @@ def test_an_answer_at_the_end_is_continued(name: str, prompt: str) -> None:
     [
         ("qwen3.5", f"{START}assistant\nYo{END}"),
         ("qwen3-vl-thinking", f"{START}assistant\nYo{END}"),
+        ("nemotron-3-nano", f"{START}assistant\n<think></think>\nYo{END}"),
         ("lfm2-thinking", f"{START}assistant\nYo{END}"),
         ("glm-4.7", "<|assistant|></think>Yo"),
     ],
@@ -117,6 +121,7 @@ def test_a_thought_before_the_last_question_is_left_out(
         ("qwen3.5", f"{START}assistant\n<think>\nhm\n</think>\n\nLet me see."),
         ("qwen3-vl-thinking", f"{START}assistant\n<think>\nhm\n</think>\n\nLet me see."),
         ("qwen3-vl-instruct", f"{START}assistant\nLet me see."),
+        ("nemotron-3-nano", f"{START}assistant\n<think>\nhm\n</think>\nLet me see."),
         ("lfm2-thinking", f"{START}assistant\n<think>hm</think>Let me see."),
         ("glm-4.7", "<|assistant|><think>hm</think>Let me see."),
     ],
@@ -147,6 +152,7 @@ RESULT_TURN = (
     [
         ("qwen3.5", f"Let me see.\n\n{XML_CALLS}{END}{RESULT_TURN}{END}{START}"),
         ("qwen3-coder", f"Let me see.\n\n{XML_CALLS}{END}{RESULT_TURN}\n{END}{START}"),
+        ("nemotron-3-nano", f"Let me see.\n{XML_CALLS}\n{END}{RESULT_TURN}\n{END}{START}"),
         ("qwen3-vl-instruct", f"Let me see.\n{JSON_CALLS}{END}{RESULT_TURN}{END}{START}"),
         (
             "lfm2",
@@ -192,6 +198,7 @@ def test_calls_and_results_are_repeated(name: str, turns: str) -> None:
             "\n<additionalProperties>False</additionalProperties>\n</parameters>\n</function>\n"
             "</tools>\n\nIf you choose to call a function ONLY",
         ),
+        ("nemotron-3-nano", f"{START}system\nS\n\n# Tools\n\nYou have access to the following"),
         ("lfm2", f"<|startoftext|>{START}system\nS\nList of tools: [{TOOL_JSON}]{END}"),
         ("glm-4.7", "[gMASK]<sop><|system|>\n# Tools\n\nYou may call"),
     ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from outrider.daemon.chat.conversation import Conversation, Message, Tool, ToolCall
-from outrider.daemon.chat.render.builtin.nemotron import Nemotron3Renderer
+from outrider.daemon.chat.render.builtin.nemotron35 import Nemotron35Renderer
 
 pytestmark = pytest.mark.unit
 
@@ -54,7 +54,7 @@ HEAD = "<|im_start|>assistant\n"
 
 
 def prompt(*messages: Message, think: bool | None = None, tools: tuple[Tool, ...] = ()) -> str:
-    return Nemotron3Renderer().render(Conversation(messages, tools, think))
+    return Nemotron35Renderer().render(Conversation(messages, tools, think))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The prompts of Nemotron 3: ChatML with tools and calls as XML (CONTRACT 8.8)."""
+"""The prompts of Nemotron 3.5 Nano: ChatML with tools and calls as XML (CONTRACT 8.8)."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ knowledge and do not tell the user about function calls
 </IMPORTANT>"""
 
 
-class Nemotron3Renderer(ChatOnly):
+class Nemotron35Renderer(ChatOnly):
     """A Renderer. There is always a system turn; thoughts before the last question are left out."""
 
     def render(self, conversation: Conversation) -> str:
