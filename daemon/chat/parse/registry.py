@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from .gemma4 import GEMMA4_FAMILY, GEMMA4_NO_THINKING_FAMILY
 from .parser import ContentParser, ParserFamily
 from .thinking import THINKING_FAMILY
 
@@ -12,6 +13,8 @@ CONTENT, THINKING = "content", "thinking"
 FAMILIES: Mapping[str, ParserFamily] = {
     CONTENT: ParserFamily(lambda _start: ContentParser()),
     THINKING: THINKING_FAMILY,
+    "gemma4": GEMMA4_FAMILY,
+    "gemma4-no-thinking": GEMMA4_NO_THINKING_FAMILY,
 }
 
 
