@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from .functiongemma import FUNCTION_GEMMA_FAMILY
 from .gemma4 import GEMMA4_FAMILY, GEMMA4_NO_THINKING_FAMILY
 from .parser import ContentParser, ParserFamily
 from .thinking import THINKING_FAMILY
@@ -15,6 +16,7 @@ FAMILIES: Mapping[str, ParserFamily] = {
     THINKING: THINKING_FAMILY,
     "gemma4": GEMMA4_FAMILY,
     "gemma4-no-thinking": GEMMA4_NO_THINKING_FAMILY,
+    "functiongemma": FUNCTION_GEMMA_FAMILY,
 }
 
 

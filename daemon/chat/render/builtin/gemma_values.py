@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import takewhile
 
 from ...conversation import Message, Tool, ToolCall
 
@@ -119,12 +118,6 @@ class GemmaNotation:
 
     def _list(self, parts: Iterable[str]) -> str:
         return f"[{','.join(parts)}]"
-
-
-def results_after(messages: Sequence[Message], index: int) -> list[Message]:
-    """The tool messages directly after a message that has calls."""
-    after = messages[index + 1 :] if messages[index].tool_calls else ()
-    return list(takewhile(lambda message: message.role == "tool", after))
 
 
 def tool_of(result: Message, calls: Iterable[ToolCall]) -> str:

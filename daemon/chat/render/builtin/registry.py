@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from ..renderer import Renderer
+from .functiongemma import FunctionGemmaRenderer
 from .gemma4 import Gemma4Renderer
 
 RENDERERS: Mapping[str, Callable[[], Renderer]] = {
     "gemma4": lambda: Gemma4Renderer(large=False),  # where the size of the model is unknown
     "gemma4-small": lambda: Gemma4Renderer(large=False),
     "gemma4-large": lambda: Gemma4Renderer(large=True),
+    "functiongemma": FunctionGemmaRenderer,
 }
