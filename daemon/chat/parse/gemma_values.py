@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NoReturn
 
 from ..conversation import Tool, ToolCall
+from .json_object import json_object
 
 CALL = re.compile(r"\s*call:\s*([^\s{]+)\s*(\{.*)", re.DOTALL)
 JSON_STRING = r'"(?:\\.|[^"\\])*"'
@@ -41,7 +41,7 @@ class GemmaCallReader:
             return None
         name, raw = found.groups()
         for wording in self._wordings(raw.rstrip(), self._properties.get(name, {})):
-            arguments = _loads(self._token.sub(self._json, wording))
+            arguments = json_object(self._token.sub(self._json, wording))
             if arguments is not None:
                 return ToolCall(name, arguments)
         return None
@@ -117,17 +117,3 @@ def _properties(tool: Tool) -> tuple[str, dict[str, bool]]:
 def _is_string(schema: object) -> bool:
     kind = schema.get("type") if isinstance(schema, dict) else None
     return kind == "string" or (isinstance(kind, list) and "string" in kind)
-
-
-def _loads(text: str) -> dict[str, object] | None:
-    """A JSON object; None if the text is none, or holds what JSON cannot send on."""
-    try:
-        value = json.loads(text, strict=False, parse_constant=_refuse)
-        json.dumps(value, ensure_ascii=False).encode()  # refuses half a surrogate pair
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"JSON has no {constant}")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from .functiongemma import FUNCTION_GEMMA_FAMILY
 from .gemma4 import GEMMA4_FAMILY, GEMMA4_NO_THINKING_FAMILY
+from .harmony import HARMONY_FAMILY
 from .parser import ContentParser, ParserFamily
 from .thinking import THINKING_FAMILY
 
@@ -17,6 +18,7 @@ FAMILIES: Mapping[str, ParserFamily] = {
     "gemma4": GEMMA4_FAMILY,
     "gemma4-no-thinking": GEMMA4_NO_THINKING_FAMILY,
     "functiongemma": FUNCTION_GEMMA_FAMILY,
+    "harmony": HARMONY_FAMILY,
 }
 
 
