@@ -1,6 +1,6 @@
 """Chat templates as public models have them, shortened to what they take and refuse."""
 
-# ruff: noqa: E501, RUF001  lines and characters are those of the templates
+# ruff: noqa: E501  lines and characters are those of the templates
 
 from __future__ import annotations
 

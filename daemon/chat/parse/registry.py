@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from .bare_calls import JSON_FAMILY
 from .command_r import COHERE_FAMILY, COMMAND_R_FAMILY
 from .deepseek import DEEPSEEK_FAMILY
+from .functiongemma import FUNCTION_GEMMA_FAMILY
+from .gemma4 import GEMMA4_FAMILY, GEMMA4_NO_THINKING_FAMILY
 from .generic import GENERIC_FAMILY
 from .glm import GLM_FAMILY
 from .granite import GRANITE_FAMILY
+from .harmony import HARMONY_FAMILY
 from .hermes import HERMES_FAMILY, QWEN3_FAMILY
 from .kimi import KIMI_FAMILY
 from .lfm2 import LFM2_FAMILY, LFM2_THINKING_FAMILY
@@ -60,6 +63,10 @@ FAMILIES: Mapping[str, ParserFamily] = {
     "lfm2-thinking": LFM2_THINKING_FAMILY,
     "passthrough": CONTENT_FAMILY,
     "glm-ocr": CONTENT_FAMILY,
+    "gemma4": GEMMA4_FAMILY,
+    "gemma4-no-thinking": GEMMA4_NO_THINKING_FAMILY,
+    "functiongemma": FUNCTION_GEMMA_FAMILY,
+    "harmony": HARMONY_FAMILY,
 }
 
 

@@ -7,7 +7,10 @@ from collections.abc import Callable, Mapping
 from ..renderer import Renderer
 from .cogito import CogitoRenderer
 from .deepseek import DeepSeek31Renderer
+from .functiongemma import FunctionGemmaRenderer
+from .gemma4 import Gemma4Renderer
 from .glm import GlmOcrRenderer, GlmRenderer
+from .harmony import HarmonyRenderer
 from .lfm2 import Lfm2Renderer
 from .nemotron3 import Nemotron3Renderer
 from .nemotron35 import Nemotron35Renderer
@@ -32,4 +35,9 @@ RENDERERS: Mapping[str, Callable[[], Renderer]] = {
     "olmo3.1": lambda: Olmo3Renderer(OLMO31),
     "olmo3-think": lambda: Olmo3Renderer(OLMO3_THINK),
     "olmo3-32b-think": lambda: Olmo3Renderer(OLMO3_32B_THINK),
+    "gemma4": lambda: Gemma4Renderer(large=False),  # where the size of the model is unknown
+    "gemma4-small": lambda: Gemma4Renderer(large=False),
+    "gemma4-large": lambda: Gemma4Renderer(large=True),
+    "functiongemma": FunctionGemmaRenderer,
+    "harmony": HarmonyRenderer,
 }

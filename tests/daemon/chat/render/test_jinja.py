@@ -219,16 +219,16 @@ def test_a_trailing_turn_with_calls_is_not_continued() -> None:
     [
         (templates.QWEN3, THOUGHT, "assistant\n<think>\nhm"),
         (templates.QWEN3, THOUGHT_AND_ANSWER, "assistant\n<think>\nhm\n</think>\n\nIt is"),
-        (templates.DEEPSEEK_R1, THOUGHT, "<｜Assistant｜><think>\nhm"),  # noqa: RUF001
+        (templates.DEEPSEEK_R1, THOUGHT, "<｜Assistant｜><think>\nhm"),
         (
             templates.DEEPSEEK_R1,
             THOUGHT_AND_ANSWER,
-            "<｜Assistant｜><think>\nhm\n</think>\n\nIt is",  # noqa: RUF001
+            "<｜Assistant｜><think>\nhm\n</think>\n\nIt is",
         ),
         (
             templates.DEEPSEEK_R1,
             Message("assistant", "<think>\nhm\n</think>\n\nIt"),
-            "<｜Assistant｜><think>\nhm\n</think>\n\nIt",  # noqa: RUF001
+            "<｜Assistant｜><think>\nhm\n</think>\n\nIt",
         ),
         (CHATML, THOUGHT, "assistant\n"),
         (OPENS_THOUGHT, THOUGHT, "assistant\n<think>\nhm"),
