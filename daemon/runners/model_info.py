@@ -15,6 +15,7 @@ from ...models.store import Store
 from ...quant.gguf import EveryArray, GGUFError, Header, read_header
 from ..chat.choose import CAPABILITIES, ChatChoice, ChatModel, choose
 from ..chat.format import JINJA, ChatFormat
+from ..chat.render.builtin.registry import RENDERERS
 from ..errors import NotFound, OutriderError
 
 DRAFTED = "gemma4"  # the architecture whose drafters are files of their own (GUIDE 2.1)
@@ -135,7 +136,7 @@ class ModelIndex:
         key = model.name, model.digest, _version(header.path)
         if key not in self._choices:
             facts = _chat_facts(model, header)
-            self._choices[key] = choose(facts, prefers_go=self._prefers_go)
+            self._choices[key] = choose(facts, renderers=RENDERERS, prefers_go=self._prefers_go)
         return self._choices[key]
 
     def _read(self, path: Path) -> Header:

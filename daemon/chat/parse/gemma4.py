@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
 import msgspec
 
 from ..conversation import Tool
-from .gemma_grammar import call_grammar
+from .gemma_grammar import CallMarkers, call_grammar
 from .gemma_values import GemmaCallReader
 from .markers import split_at, split_blanks
 from .parser import OutputStart, Parsed, ParserFamily, Region
@@ -49,10 +49,10 @@ class GemmaMarkers:
     def all(self) -> tuple[str, ...]:
         return (*self.openings, *self.strays)
 
-    def call_grammar(self, tools: Sequence[Tool]) -> str:
-        return call_grammar(
-            tools, call_open=self.call_open, call_close=self.call_close, quote=self.quote
-        )
+    def call_grammar(self, tools: Sequence[Tool], special: Container[str]) -> str:
+        """As ParserFamily.call_grammar."""
+        markers = CallMarkers(self.call_open, self.call_close, self.quote)
+        return call_grammar(tools, markers, special)
 
 
 GEMMA4_MARKERS = GemmaMarkers(

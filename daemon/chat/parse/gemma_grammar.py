@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from ..conversation import Tool
+from .call_grammar import literal
 
 BARE_KEY = re.compile(r"[\w.$-]+")
 MAX_DEPTH = 32  # nested schemas that are enforced; deeper ones allow any value
@@ -34,23 +36,35 @@ SCALARS = {
 }
 
 
-def call_grammar(tools: Sequence[Tool], *, call_open: str, call_close: str, quote: str) -> str:
+@dataclass(frozen=True, slots=True)
+class CallMarkers:
+    """The markers of a call."""
+
+    open: str
+    close: str
+    quote: str  # around a string
+
+
+def call_grammar(tools: Sequence[Tool], markers: CallMarkers, special: Container[str]) -> str:
     """A Lark grammar of one call or more of these tools, in the notation of Gemma models.
 
-    Each marker is the body of a rule of its own, so that one that is no special token of a
-    vocabulary can be replaced by its text: then a string cannot hold what begins like a quote.
-    Enforced are types, enums, required properties and the order of properties by name.
+    `special` as in ParserFamily.call_grammar. Enforced are types, enums, required properties and
+    the order of properties by name.
     """
-    first, second = quote[0], quote[1]
+    first, second = markers.quote[0], markers.quote[1]
     bodies = [_GemmaToolGrammar(number, tool) for number, tool in enumerate(tools)]
     calls = " | ".join(body.call() for body in bodies) or '"call:" KEY map'
+
+    def marker(text: str) -> str:
+        return literal(text, (text,), special)
+
     return "\n".join(
         [
             "start: call+",
             f"call: call_open ({calls}) call_close",
-            f"call_open: {call_open}",
-            f"call_close: {call_close}",
-            f"quote: {quote}",
+            f"call_open: {marker(markers.open)}",
+            f"call_close: {marker(markers.close)}",
+            f"quote: {marker(markers.quote)}",
             rf"TEXT: /([^{first}]|{first}[^{second}])*{first}?/{COMMON}",
             *(rule for body in bodies for rule in body.rules),
         ]

@@ -234,8 +234,8 @@ def test_no_word_is_lost(name: str, data: st.DataObject) -> None:
     words = st.integers(0, 99).map(lambda n: f"w{n} ")
     text = st.lists(st.sampled_from([*family.markers, *noise]) | words, max_size=12)
     pieces = data.draw(text)
-    parsed = parse(family.make(OutputStart("", TOOLS)), pieces)
-    assert parsed == parse(family.make(OutputStart("", TOOLS)), "".join(pieces))
+    parsed = parse(family.make(OutputStart("", TOOLS, think=True)), pieces)
+    assert parsed == parse(family.make(OutputStart("", TOOLS, think=True)), "".join(pieces))
     if parsed.tool_calls:
         return
     found = (parsed.thinking + parsed.content).split()

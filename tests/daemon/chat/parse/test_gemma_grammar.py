@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from functools import cache
 
 import pytest
@@ -56,7 +54,9 @@ def tool(parameters: object, name: str = "f") -> Tool:
 def allows(text: str, *tools: Tool, markers: GemmaMarkers = GEMMA4_MARKERS) -> bool:
     """Whether the whole output is allowed, and may end."""
     tokenizer, known = vocabulary(markers)
-    matcher = LLMatcher(known, LLMatcher.grammar_from_lark(markers.call_grammar(tools)))
+    matcher = LLMatcher(
+        known, LLMatcher.grammar_from_lark(markers.call_grammar(tools, markers.all))
+    )
     assert not matcher.get_error()
     ids = tokenizer.ids(text)
     return matcher.validate_tokens([*ids, tokenizer.eos_token_id]) == len(ids) + 1
@@ -145,13 +145,9 @@ def test_many_properties_and_deep_schemas() -> None:
 
 
 @BOTH
-def test_markers_that_are_no_special_tokens_can_be_replaced(markers: GemmaMarkers) -> None:
+def test_markers_may_be_plain_text_of_a_vocabulary(markers: GemmaMarkers) -> None:
     definition = tool({"properties": {"x": {"type": "string"}}, "required": ["x"]})
-    grammar = re.sub(
-        r"(?m)^(\w+): (<\S+>)$",
-        lambda rule: f"{rule[1]}: {json.dumps(rule[2])}",
-        markers.call_grammar([definition]),
-    )
+    grammar = markers.call_grammar([definition], ())
     tokenizer, known = vocabulary(markers)
     matcher = LLMatcher(known, LLMatcher.grammar_from_lark(grammar))
     value = f"{markers.quote}a <b {markers.quote}"
