@@ -22,4 +22,5 @@ FUNCTION_GEMMA_FAMILY = ParserFamily(
     markers=FUNCTION_GEMMA_MARKERS.all,
     openings=FUNCTION_GEMMA_MARKERS.openings,
     calls=True,
+    call_grammar=FUNCTION_GEMMA_MARKERS.call_grammar,
 )

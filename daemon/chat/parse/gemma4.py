@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
 import msgspec
 
+from ..conversation import Tool
+from .gemma_grammar import call_grammar
 from .gemma_values import GemmaCallReader
 from .markers import split_at, split_blanks
 from .parser import OutputStart, Parsed, ParserFamily, Region
@@ -45,6 +48,11 @@ class GemmaMarkers:
     @property
     def all(self) -> tuple[str, ...]:
         return (*self.openings, *self.strays)
+
+    def call_grammar(self, tools: Sequence[Tool]) -> str:
+        return call_grammar(
+            tools, call_open=self.call_open, call_close=self.call_close, quote=self.quote
+        )
 
 
 GEMMA4_MARKERS = GemmaMarkers(
@@ -202,10 +210,12 @@ GEMMA4_FAMILY = ParserFamily(
     openings=GEMMA4_MARKERS.openings,
     thinks=True,
     calls=True,
+    call_grammar=GEMMA4_MARKERS.call_grammar,
 )
 GEMMA4_NO_THINKING_FAMILY = ParserFamily(
     _make_no_thinking,
     markers=GEMMA4_MARKERS.all,
     openings=GEMMA4_MARKERS.openings,
     calls=True,
+    call_grammar=GEMMA4_MARKERS.call_grammar,
 )
