@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 
 from ..conversation import Tool
-from .call_grammar import literal
 
 BARE_KEY = re.compile(r"[\w.$-]+")
 MAX_DEPTH = 32  # nested schemas that are enforced; deeper ones allow any value
 # Numbers are bounded, because a model can repeat a digit without end.
 COMMON = r"""
+TEXT: /(?s:.)*/
 INTEGER: /-?(0|[1-9][0-9]{0,17})/
 NUMBER: /-?(0|[1-9][0-9]{0,17})(\.[0-9]{1,17})?([eE][+-]?[0-9]{1,3})?/
 KEY: /[A-Za-z_][A-Za-z0-9_]{0,63}/
@@ -36,36 +35,22 @@ SCALARS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class CallMarkers:
-    """The markers of a call."""
-
-    open: str
-    close: str
-    quote: str  # around a string
-
-
-def call_grammar(tools: Sequence[Tool], markers: CallMarkers, special: Container[str]) -> str:
+def call_grammar(tools: Sequence[Tool], *, call_open: str, call_close: str, quote: str) -> str:
     """A Lark grammar of one call or more of these tools, in the notation of Gemma models.
 
-    `special` as in ParserFamily.call_grammar. Enforced are types, enums, required properties and
-    the order of properties by name.
+    The markers must be special tokens of the vocabulary; llguidance refuses the grammar if not.
+    Enforced are types, enums, required properties and the order of properties by name.
     """
-    first, second = markers.quote[0], markers.quote[1]
     bodies = [_GemmaToolGrammar(number, tool) for number, tool in enumerate(tools)]
     calls = " | ".join(body.call() for body in bodies) or '"call:" KEY map'
-
-    def marker(text: str) -> str:
-        return literal(text, (text,), special)
-
     return "\n".join(
         [
             "start: call+",
             f"call: call_open ({calls}) call_close",
-            f"call_open: {marker(markers.open)}",
-            f"call_close: {marker(markers.close)}",
-            f"quote: {marker(markers.quote)}",
-            rf"TEXT: /([^{first}]|{first}[^{second}])*{first}?/{COMMON}",
+            f"call_open: {call_open}",
+            f"call_close: {call_close}",
+            f"quote: {quote}",
+            COMMON,
             *(rule for body in bodies for rule in body.rules),
         ]
     )

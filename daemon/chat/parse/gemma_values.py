@@ -14,7 +14,7 @@ JSON_STRING = r'"(?:\\.|[^"\\])*"'
 BARE_KEY = r"(?P<before>[{,]\s*)(?P<key>[\w.$-]+)(?=\s*:)"
 BRACKETS = {"{": "}", "[": "]"}
 # Characters of a value in single quotes, which may hold apostrophes: keeps the search linear.
-MAX_SINGLE_QUOTED = 10_000
+MAX_SINGLE_QUOTED = 2_000
 # The first characters of a value that is JSON or quoted, and so no raw text.
 NOT_RAW = r"[\s\"'{\[\d\-tfn]"
 

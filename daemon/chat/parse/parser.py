@@ -89,5 +89,5 @@ class ParserFamily:
     call_grammar: Callable[[Sequence[Tool], Container[str]], str] | None = None
     """A Lark grammar (GUIDE 7.4) of one call or more of any of these tools, with all markers; the
     second argument holds the markers that the vocabulary calls control tokens, which a grammar must
-    name as tokens. The parser reads what the grammar allows. None: the format has none, and a
-    forced call is worded as JSON."""
+    name as tokens. The parser reads what the grammar allows. None, or "" for this vocabulary: there
+    is none, and a forced call is worded as JSON."""

@@ -10,6 +10,7 @@ from ....errors import BadRequest
 from ...conversation import Conversation, Infill, Message
 from .gemma_turns import SYSTEM_ROLES, GemmaTurns
 from .gemma_values import GemmaNotation, tool_of
+from .nesting import refuses_deep_nesting
 
 NOTATION = GemmaNotation("<escape>")
 TURN_OPEN, TURN_END = "<start_of_turn>", "<end_of_turn>\n"
@@ -21,6 +22,7 @@ TRIGGER = "You are a model that can do function calling with the following funct
 class FunctionGemmaRenderer:
     """A Renderer of FunctionGemma. It writes the BOS token itself."""
 
+    @refuses_deep_nesting
     def render(self, conversation: Conversation) -> str:
         messages = conversation.messages
         system = messages[0] if messages and messages[0].role in SYSTEM_ROLES else None

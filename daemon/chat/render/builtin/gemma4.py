@@ -10,6 +10,7 @@ from ....errors import BadRequest
 from ...conversation import Conversation, Infill, Message
 from .gemma_turns import SYSTEM_ROLES, GemmaTurns
 from .gemma_values import GemmaNotation, tool_of
+from .nesting import refuses_deep_nesting
 
 NOTATION = GemmaNotation('<|"|>')
 CHANNEL_CLOSE = "<channel|>"
@@ -26,6 +27,7 @@ class Gemma4Renderer:
         """`large`: Gemma 4 of 12B and more, which needs an empty thought in order not to think."""
         self._no_thought = f"{THOUGHT}{CHANNEL_CLOSE}" if large else ""
 
+    @refuses_deep_nesting
     def render(self, conversation: Conversation) -> str:
         messages = conversation.messages
         system = messages[0] if messages and messages[0].role in SYSTEM_ROLES else None

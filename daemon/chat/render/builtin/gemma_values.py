@@ -122,8 +122,8 @@ class GemmaNotation:
 
 def tool_of(result: Message, calls: Iterable[ToolCall]) -> str:
     """The name of the tool whose result this is: by the id of the call, else as the client says."""
-    wanted = result.tool_call_id
-    by_id = next((call.name for call in calls if wanted and call.id == wanted), "")
+    call_id = result.tool_call_id
+    by_id = next((call.name for call in calls if call_id and call.id == call_id), "")
     return by_id or result.tool_name or UNKNOWN
 
 

@@ -10,6 +10,7 @@ from itertools import takewhile
 from ....errors import BadRequest
 from ...conversation import Conversation, Infill, Message, ToolCall
 from ...tool_identifiers import identifier, identifiers
+from .nesting import refuses_deep_nesting
 from .typescript import namespace
 
 IDENTITY = "You are ChatGPT, a large language model trained by OpenAI."
@@ -32,6 +33,7 @@ class HarmonyRenderer:
         """`today` is asked at each prompt: the system message names the day."""
         self._today = today
 
+    @refuses_deep_nesting
     def render(self, conversation: Conversation) -> str:
         messages = conversation.messages
         leading = list(takewhile(lambda message: message.role in SYSTEM_ROLES, messages))

@@ -241,8 +241,8 @@ def test_any_text_is_split_and_none_is_lost(text: str, places: list[int]) -> Non
     whole = split([text])
     assert split(cut(text, places)) == whole
     if OPEN not in text:  # calls are converted
-        wanted = text
+        expected = text
         for marker in GEMMA4_MARKERS.all:
-            wanted = wanted.replace(marker, "")
+            expected = expected.replace(marker, "")
         seen = sorted((whole.thinking + whole.content).replace("thought", "").split())
-        assert sorted("".join(seen)) == sorted("".join(wanted.replace("thought", "").split()))
+        assert sorted("".join(seen)) == sorted("".join(expected.replace("thought", "").split()))

@@ -54,9 +54,7 @@ def tool(parameters: object, name: str = "f") -> Tool:
 def allows(text: str, *tools: Tool, markers: GemmaMarkers = GEMMA4_MARKERS) -> bool:
     """Whether the whole output is allowed, and may end."""
     tokenizer, known = vocabulary(markers)
-    matcher = LLMatcher(
-        known, LLMatcher.grammar_from_lark(markers.call_grammar(tools, markers.all))
-    )
+    matcher = LLMatcher(known, LLMatcher.grammar_from_lark(markers.call_grammar(tools, markers.all)))
     assert not matcher.get_error()
     ids = tokenizer.ids(text)
     return matcher.validate_tokens([*ids, tokenizer.eos_token_id]) == len(ids) + 1
@@ -91,7 +89,7 @@ def test_one_call_or_more_of_the_tools(markers: GemmaMarkers) -> None:
         ("{b:QxQ,c:[]}", True), ("{}", False), ("{a:1}", False), ("{b:QxQ,a:1}", False),
         ("{b:1}", False), ("{a:1.5,b:QxQ}", False), ("{b:QxQ,d:1}", False),
         ("{b:QxQ,c:[1]}", False), ("{b:QxQ,}", False), ("{b:Qx}", False),
-        ('{b:Q a "b" \\ {,}:<b> é\n< Q}', True), ("{b:QQ}", True),
+        ('{b:Q <| <em> a "b" \\ {,}:<b> é\n<|<Q}', True), ("{b:QQ}", True),
     ],
 )  # fmt: skip
 def test_properties(arguments: str, allowed: bool) -> None:
@@ -145,12 +143,6 @@ def test_many_properties_and_deep_schemas() -> None:
 
 
 @BOTH
-def test_markers_may_be_plain_text_of_a_vocabulary(markers: GemmaMarkers) -> None:
-    definition = tool({"properties": {"x": {"type": "string"}}, "required": ["x"]})
-    grammar = markers.call_grammar([definition], ())
-    tokenizer, known = vocabulary(markers)
-    matcher = LLMatcher(known, LLMatcher.grammar_from_lark(grammar))
-    value = f"{markers.quote}a <b {markers.quote}"
-    text = f"{markers.call_open}call:f{{x:{value}}}{markers.call_close}"
-    ids = [*text.encode(), tokenizer.eos_token_id]
-    assert matcher.validate_tokens(ids) == len(ids)
+def test_without_special_tokens_there_is_no_grammar(markers: GemmaMarkers) -> None:
+    assert markers.call_grammar([tool({})], markers.all)
+    assert markers.call_grammar([tool({})], markers.all[:1]) == ""

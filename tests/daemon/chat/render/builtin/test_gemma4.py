@@ -124,8 +124,8 @@ def test_arguments_are_sorted_and_typed() -> None:
         "z": [1, 2.0, 2.5, "a"], "b": True, "n": None, "m": {"y": {}, "x": 'q"\n'}, "a": -1,
     }  # fmt: skip
     text = said(HI, Message("assistant", tool_calls=(ToolCall("f", arguments),)))
-    wanted = f'call:f{{a:-1,b:true,m:{{x:{Q}q"\n{Q},y:{{}}}},n:null,z:[1,2,2.5,{Q}a{Q}]}}'
-    assert f"<|tool_call>{wanted}<tool_call|>" in text
+    expected = f'call:f{{a:-1,b:true,m:{{x:{Q}q"\n{Q},y:{{}}}},n:null,z:[1,2,2.5,{Q}a{Q}]}}'
+    assert f"<|tool_call>{expected}<tool_call|>" in text
 
 
 def test_a_declaration() -> None:
