@@ -249,7 +249,8 @@ def test_the_markers_of_a_family(name: str) -> None:
     family = FAMILIES[name]
     assert len(set(family.markers)) == len(family.markers)
     assert all([*family.markers, *family.openings])
-    assert bool(family.openings) is (family.thinks or family.calls)
+    if name != "generic":  # its openings are the tags of a template
+        assert bool(family.openings) is (family.thinks or family.calls)
 
 
 @pytest.mark.parametrize("name", dict.fromkeys(recorded.family for recorded in RECORDED))

@@ -54,7 +54,9 @@ def tool(parameters: object, name: str = "f") -> Tool:
 def allows(text: str, *tools: Tool, markers: GemmaMarkers = GEMMA4_MARKERS) -> bool:
     """Whether the whole output is allowed, and may end."""
     tokenizer, known = vocabulary(markers)
-    matcher = LLMatcher(known, LLMatcher.grammar_from_lark(markers.call_grammar(tools, markers.all)))
+    matcher = LLMatcher(
+        known, LLMatcher.grammar_from_lark(markers.call_grammar(tools, markers.all))
+    )
     assert not matcher.get_error()
     ids = tokenizer.ids(text)
     return matcher.validate_tokens([*ids, tokenizer.eos_token_id]) == len(ids) + 1
