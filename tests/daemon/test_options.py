@@ -11,7 +11,7 @@ from outrider.daemon.protocol import Limits, Sampling
 pytestmark = pytest.mark.unit
 
 INTEGERS = (
-    *("top_k", "repeat_last_n", "seed", "num_predict", "num_keep"),
+    *("top_k", "repeat_last_n", "num_predict", "num_keep"),
     *("num_ctx", "num_batch", "num_gpu", "main_gpu", "num_thread"),
 )
 NO_NUMBERS: tuple[object, ...] = ("7", True, [1], {})
