@@ -27,6 +27,7 @@ from .api.openai import models as openai_models
 from .api.openai.errors import ERRORS as OPENAI_ERRORS
 from .api.state import APP_STATE, AppState
 from .api.streaming import Lines
+from .api.systemone.decide import systemone
 from .config import Settings
 from .errors import ConfigError
 from .metrics import Metrics
@@ -42,6 +43,7 @@ CLIENT_LEFT = 499  # nginx's status for a request whose client closed the connec
 ERROR_TABLES: Mapping[str, ErrorTable] = {  # by prefix of the path
     "": OLLAMA_ERRORS,
     "/v1/": OPENAI_ERRORS,
+    "/v1/systemone": OLLAMA_ERRORS,
 }
 
 Follow = Callable[[Lines], Awaitable[None]]
@@ -79,6 +81,7 @@ def build_app(
     app.router.add_post("/v1/embeddings", openai_embeddings.embeddings)
     app.router.add_get("/v1/models", openai_models.models)
     app.router.add_get("/v1/models/{id:.+}", openai_models.model)
+    app.router.add_post("/v1/systemone", systemone)
     outrider_version = package_version("outrider")
 
     async def add_headers(request: web.Request, response: web.StreamResponse) -> None:

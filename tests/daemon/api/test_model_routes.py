@@ -36,6 +36,7 @@ TESTED = {
     *("POST /api/embeddings", "POST /api/generate", "POST /api/chat"),
     *("POST /v1/chat/completions", "POST /v1/completions", "POST /v1/embeddings"),
     *("GET /v1/models", "HEAD /v1/models", "GET /v1/models/{id}", "HEAD /v1/models/{id}"),
+    "POST /v1/systemone",
 }
 
 
