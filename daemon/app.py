@@ -30,6 +30,7 @@ from .api.openai import responses as openai_responses
 from .api.openai.errors import ERRORS as OPENAI_ERRORS
 from .api.state import APP_STATE, AppState
 from .api.streaming import Lines
+from .api.systemone.decide import systemone
 from .config import Settings
 from .errors import ConfigError
 from .metrics import Metrics
@@ -46,6 +47,7 @@ ERROR_TABLES: Mapping[str, ErrorTable] = {  # by prefix of the path
     "": OLLAMA_ERRORS,
     "/v1/": OPENAI_ERRORS,
     "/v1/messages": ANTHROPIC_ERRORS,
+    "/v1/systemone": OLLAMA_ERRORS,
 }
 
 Follow = Callable[[Lines], Awaitable[None]]
@@ -87,6 +89,7 @@ def build_app(
     app.router.add_post("/v1/responses", openai_responses.create)
     app.router.add_post("/v1/messages", anthropic.messages)
     app.router.add_post("/v1/messages/count_tokens", anthropic.count_tokens)
+    app.router.add_post("/v1/systemone", systemone)
     outrider_version = package_version("outrider")
 
     async def add_headers(request: web.Request, response: web.StreamResponse) -> None:

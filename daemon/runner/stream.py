@@ -16,7 +16,7 @@ from .llama.interface import LanguageModel
 from .repetition import CHECK_EVERY, CallCounter, is_endless
 from .sampling.detokenizer import Detokenizer
 from .sampling.grammar import Grammar
-from .sampling.sampler import SampledToken, Sampler
+from .sampling.sampler import SampledToken, Sampler, score
 from .sequence import Sequence
 
 log = logging.getLogger("outrider.runner")
@@ -48,6 +48,7 @@ class Stream:
         self._pending = Parsed()  # not yet sent
         self._fault: BaseException | None = None  # of this request; raised by `finish`
         self._logprobs: list[Logprob] = []
+        self._scores: tuple[float, ...] = ()  # of the scored words, at the first token
         self._queued_ns = time.monotonic_ns()
         self._started_ns = 0
         self._first_ns = 0
@@ -71,6 +72,8 @@ class Stream:
     def _sample(self, logits: NDArray[np.float32]) -> str:
         seq = self.sequence
         self._first_ns = self._first_ns or time.monotonic_ns()
+        if seq.scored and not self._scores:
+            self._scores = score(logits, seq.scored)
         grammar = self._grammar
         allowed = grammar.allowed() if grammar else None
         try:
@@ -189,5 +192,6 @@ class Stream:
             eval_ns=now_ns - first_ns,
             context=tuple(seq.tokens),
             stop=self._text.stop,
+            scores=self._scores,
             speculation_report=speculation_report,
         )

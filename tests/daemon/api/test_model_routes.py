@@ -37,6 +37,7 @@ TESTED = {
     *("POST /v1/chat/completions", "POST /v1/completions", "POST /v1/embeddings"),
     *("GET /v1/models", "HEAD /v1/models", "GET /v1/models/{id}", "HEAD /v1/models/{id}"),
     *("POST /v1/responses", "POST /v1/messages", "POST /v1/messages/count_tokens"),
+    "POST /v1/systemone",
 }
 
 
