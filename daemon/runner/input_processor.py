@@ -15,8 +15,9 @@ import jinja2
 import msgspec
 
 from ..chat.conversation import Conversation, Infill, Message
+from ..chat.format import ChatFormat
 from ..chat.parse.parser import OutputParser, OutputStart
-from ..chat.parse.registry import CONTENT, THINKING, family_of
+from ..chat.parse.registry import CONTENT, THINKING, make_parser
 from ..chat.render.jinja import ChatTemplate, PlainTemplate
 from ..errors import BadRequest, LoadFailed
 from ..protocol import Submit
@@ -94,14 +95,21 @@ class InputProcessor:
             parser=self._parser(submit, text),
         )
 
-    def _parser(self, submit: Submit, prompt: str) -> OutputParser:
+    def format_of(self, submit: Submit) -> ChatFormat:
+        """The request's format with the parser that it really gets."""
         chat, name = submit.prompt, submit.format.parser
         if not isinstance(chat, Conversation):
-            return family_of(CONTENT).make(OutputStart(prompt))
-        if not name and chat.think and self._template(submit.format.template).thinks:
+            name = CONTENT
+        elif not name and chat.think and self._template(submit.format.template).thinks:
             name = THINKING
-        start = OutputStart(prompt, chat.tools, chat.think, submit.format)
-        return family_of(name).make(start)
+        return msgspec.structs.replace(submit.format, parser=name)
+
+    def _parser(self, submit: Submit, prompt: str) -> OutputParser:
+        chat, chat_format = submit.prompt, self.format_of(submit)
+        start = OutputStart(prompt, format=chat_format)
+        if isinstance(chat, Conversation):
+            start = OutputStart(prompt, chat.tools, chat.think, chat_format)
+        return make_parser(chat_format.parser, start, chat)
 
     def _fitting(self, submit: Submit) -> str:
         """The rendered prompt, without the oldest messages if they do not fit (CONTRACT 1.4)."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ..chat.parse.parser import ContentParser, OutputParser
 from ..protocol import Limits, Sampling
 from .kv.cached_sequence import CachedSequence
-from .sampling.grammar import Grammar
+from .sampling.constraint import Constraint
 
 # Output tokens after which a stream counts as visible to its reader. The requests of a burst arrive
 # one by one; the first of them do not slow down the prompts of the others before that.
@@ -32,7 +32,7 @@ class Sequence:
     num_logprobs: int | None = None  # alternatives per token; None: no logprobs
     draft_limit: int | None = None  # draft tokens per step at most; None: as many as pay
     draft_fixed: int | None = None  # draft tokens per step, whether they pay or not
-    grammar: Grammar | None = None
+    constraint: Constraint | None = None
     parser: OutputParser = field(default_factory=ContentParser)
     num_prompt: int = 0
     num_reused: int = 0  # prompt tokens that were in the KV cache

@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import msgspec
 
@@ -28,6 +29,7 @@ from ..protocol import (
     ToRunner,
     encode,
 )
+from .constraint_plan import plan_constraint
 from .embedding_worker import EmbeddingWorker
 from .engine import Engine
 from .faults import failed
@@ -36,7 +38,7 @@ from .input_processor import InputProcessor
 from .llama.context import EmbeddingContext, TextContext
 from .llama.loading import LoadedContext, load_context, load_model
 from .llama.model import SHALLOW_CHARACTERS, LlamaLog
-from .sampling.grammar import GrammarCompiler
+from .sampling.grammar_compiler import GrammarCompiler
 from .speculation.calibration import prepare_speculation
 from .speculation.profile_store import ProfileWriter
 
@@ -71,6 +73,7 @@ class TextWorker:
 
     def __init__(self, loaded: LoadedContext[TextContext], load: Load, send: Send) -> None:
         self._input = InputProcessor(loaded.model, load.num_ctx)
+        self._tokenize = partial(loaded.model.tokenize, add_bos=False)
         speculation = prepare_speculation(loaded, load)
         self.drafters, self.refusal = speculation.names, speculation.refusal
         self._engine = Engine(loaded.model, loaded.context, load, send, speculation)
@@ -96,8 +99,9 @@ class TextWorker:
             self._end(request.id, self._input.render(request), "render")
             return
         sequence = self._input.prepare(request)
-        if request.schema:
-            self._grammars.add(sequence, request.schema)
+        chat_format = self._input.format_of(request)
+        if source := plan_constraint(request, chat_format, self._tokenize):
+            self._grammars.add(sequence, source)
         else:
             self._engine.submit(sequence)
 

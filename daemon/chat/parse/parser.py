@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Protocol
@@ -86,6 +86,8 @@ class ParserFamily:
     openings: tuple[str, ...] = ()  # markers that begin a thought or a call
     thinks: bool = False  # whether it separates thoughts (CONTRACT 8.3)
     calls: bool = False  # whether it finds tool calls (CONTRACT 8.3)
-    call_grammar: Callable[[Sequence[Tool]], str] | None = None
-    """A Lark grammar (GUIDE 7.4) of one call or more of any of these tools, with all markers. The
-    parser reads what it allows. None: the format has none, and a forced call is worded as JSON."""
+    call_grammar: Callable[[Sequence[Tool], Container[str]], str] | None = None
+    """A Lark grammar (GUIDE 7.4) of one call or more of any of these tools, with all markers; the
+    second argument holds the markers that the vocabulary calls control tokens, which a grammar must
+    name as tokens. The parser reads what the grammar allows. None: the format has none, and a
+    forced call is worded as JSON."""
