@@ -32,8 +32,11 @@ from .schema_patterns import word_pattern
 NULL: Final = {"type": "null"}
 ENDLESS: Final = "the schema refers to itself without an end, so that no answer can follow it"
 IMPOSSIBLE: Final = "the schema allows no answer"
-# What a rewrite may leave out beside keywords: constraints beside a `$ref`.
-REF_SIBLINGS: Final = "keywords beside $ref"
+# What a rewrite may leave out beside keywords: all but one of what describes the same value.
+INTERSECTIONS: Final = "keywords beside $ref, allOf or anyOf"
+APPLIED: Final = frozenset({"$ref", "allOf", "anyOf", "oneOf"})  # they describe the same value
+# Keywords of a part of an object that can be merged with other parts.
+MERGEABLE: Final = frozenset({"type", "properties", "required", "allOf", "$ref", *PASSED_OVER})
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,8 @@ class _SchemaRewriter:
             if not root:
                 raise invalid_format(IMPOSSIBLE)
             return {}
+        if not can_end(root, ()):
+            raise invalid_format(IMPOSSIBLE)
         if not can_end(root, without_end):
             raise invalid_format(ENDLESS)
         if definitions:
@@ -112,8 +117,17 @@ class _SchemaRewriter:
             return False
         if _meaning(schema) == {"allOf"} and len(schema["allOf"]) == 1:
             return self._rewrite(schema["allOf"][0], outer)
+        if INTERSECTIONS in self._leave_out and _meaning(schema) & {
+            "$ref",
+            "allOf",
+            "anyOf",
+            "oneOf",
+        }:
+            schema = self._one_of_many(schema)
         self._note(schema)
         is_closed = outer is not None and self._closes(schema, outer)
+        if is_closed:
+            schema = self._merge(schema)
         out = self._values(schema)
         self._array(schema, out)
         self._object(schema, out, outer if is_closed else None)
@@ -131,6 +145,38 @@ class _SchemaRewriter:
                 self.passed_over[keyword] = None
         if schema.get("uniqueItems") is True:
             self.passed_over["uniqueItems"] = None
+
+    def _merge(self, schema: dict[str, Any]) -> dict[str, Any]:
+        """An object whose parts (`allOf`, `$ref`) list different properties, as a single part."""
+        parts = list(self._parts(schema, conditions=False))
+        if len(parts) == 1 or any(_meaning(part) - MERGEABLE for part in parts):
+            return schema
+        properties: dict[str, Any] = {}
+        required: dict[str, None] = {}
+        for part in parts:
+            self._note(part)
+            for name, described in part.get("properties", {}).items():
+                if properties.setdefault(name, described) is not described:
+                    return schema
+            required |= dict.fromkeys(part.get("required", []))
+        for name in self._property_names(self._parts(schema)):
+            properties.setdefault(name, True)
+        return {"type": "object", "properties": properties, "required": [*required]}
+
+    def _one_of_many(self, schema: dict[str, Any]) -> dict[str, Any]:
+        """The most telling of the parts that describe the same value."""
+        for keywords in (("$ref",), ("properties", "required", "type"), ("anyOf",), ("oneOf",)):
+            if keywords[0] in schema:
+                kept = {keyword: schema[keyword] for keyword in keywords if keyword in schema}
+                break
+        else:
+            parts = [part for part in schema["allOf"] if isinstance(part, dict)]
+            best = max(parts, key=lambda part: len(_meaning(part) - set(PASSED_OVER)), default={})
+            return self._one_of_many(best) if "allOf" in best else best
+        if _meaning(schema) - kept.keys():
+            self.passed_over[INTERSECTIONS] = None
+        self._document.place(kept, schema)
+        return kept
 
     # ---- values
 
@@ -174,8 +220,8 @@ class _SchemaRewriter:
         items, first = schema.get("items"), schema.get("prefixItems")
         if isinstance(items, list):  # up to draft 2019-09
             first, items = items, schema.get("additionalItems")
-        if items is None and schema.get("unevaluatedItems") is False:
-            items = False
+        if items is None and schema.get("unevaluatedItems") is False and first:
+            items = None if _meaning(schema) & APPLIED else False
         if first:
             out["prefixItems"] = [self._rewrite(item, ()) for item in first]
             if items is None and not {"minItems", "maxItems"} & schema.keys():
@@ -255,8 +301,13 @@ class _SchemaRewriter:
             return False
         return bool(outer) or any("properties" in part for part in parts)
 
-    def _parts(self, schema: dict[str, Any], *, unions: bool = True) -> Iterator[dict[str, Any]]:
-        """The schema and all that describe the same value; `unions`: also its own alternatives."""
+    def _parts(
+        self, schema: dict[str, Any], *, unions: bool = True, conditions: bool = True
+    ) -> Iterator[dict[str, Any]]:
+        """The schema and all that describe the same value.
+
+        `unions`: also its own alternatives; `conditions`: also what applies at times.
+        """
         seen: set[int] = set()
         waiting: deque[Schema] = deque([schema])
         while waiting:
@@ -269,8 +320,9 @@ class _SchemaRewriter:
             if "$ref" in part:
                 waiting.append(self._document.resolve(part["$ref"], part))
             waiting += part.get("allOf", [])
-            waiting += [part[key] for key in ("if", "then", "else") if key in part]
-            waiting += [each for each in _dependent(part) if isinstance(each, dict)]
+            if conditions:
+                waiting += [part[key] for key in ("if", "then", "else") if key in part]
+                waiting += [each for each in _dependent(part) if isinstance(each, dict)]
             if unions or part is not schema:
                 waiting += [branch for union in _unions(part) for branch in union]
 
@@ -316,10 +368,6 @@ class _SchemaRewriter:
         if isinstance(target, bool):
             out.setdefault("allOf", []).append(target)
             return
-        if out and REF_SIBLINGS in self._leave_out:
-            self.passed_over[REF_SIBLINGS] = None
-            out.clear()
-            is_open = False
         key = (id(target), is_open)
         if key not in self._names:
             self._names[key] = f"d{len(self._names)}"

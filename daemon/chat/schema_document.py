@@ -23,6 +23,7 @@ class SchemaDocument:
         self._base: dict[int, str] = {}  # address of the document around each schema
         self._documents: dict[str, dict[str, Any]] = {}  # by address
         self._anchors: dict[tuple[str, str], dict[str, Any]] = {}
+        self._copies: list[dict[str, Any]] = []  # kept, so that no other object gets their id
         self._index(root)
 
     def resolve(self, ref: str, holder: dict[str, Any]) -> Schema:
@@ -36,11 +37,16 @@ class SchemaDocument:
         if anchored is not None:
             return anchored
         for start in (document, self._root):
-            for pointer in (unquote(fragment), fragment):
+            for pointer in (unquote(fragment), fragment, f"/{unquote(fragment)}"):
                 found = _at(start, pointer)
                 if isinstance(found, bool | dict):
                     return found
         raise invalid_format(f"$ref {ref[:100]!r} names a place that is not there")
+
+    def place(self, copy: dict[str, Any], original: dict[str, Any]) -> None:
+        """Read a `$ref` of a copy as if it stood in the original."""
+        self._base[id(copy)] = self._base.get(id(original), "")
+        self._copies.append(copy)
 
     def _index(self, root: dict[str, Any]) -> None:
         self._documents[""] = root

@@ -44,6 +44,8 @@ def can_end(schema: Schema, without_end: Container[str]) -> bool:
 
 def _object_can_end(schema: dict[str, Any], without_end: Container[str]) -> bool:
     properties, other = schema.get("properties", {}), schema.get("additionalProperties", True)
+    if schema.get("patternProperties"):
+        other = True  # a pattern may be that of any name
     required = schema.get("required", [])
     return all(can_end(properties.get(name, other), without_end) for name in required)
 

@@ -31,6 +31,7 @@ PASSED_OVER: Final = (
     *("not", "if", "then", "else", "uniqueItems", "contains", "minContains", "maxContains"),
     *("dependentRequired", "dependentSchemas", "dependencies", "extends"),
     *("unevaluatedItems", "unevaluatedProperties", "disallow"),
+    *("$dynamicRef", "$recursiveRef"),
 )
 # Keywords that limit an answer; all others describe it.
 MEANINGFUL: Final = frozenset(

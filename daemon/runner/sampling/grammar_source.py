@@ -15,7 +15,7 @@ from llguidance import LLMatcher
 
 from ...chat.conversation import Tool
 from ...chat.parse.registry import family_of
-from ...chat.schema import REF_SIBLINGS, prepare_schema
+from ...chat.schema import INTERSECTIONS, prepare_schema
 from ...chat.schema_keywords import invalid_format
 
 # Without a bound, a model can repeat newlines without end (GUIDE 7.4).
@@ -27,7 +27,9 @@ CAUSES: Final = (
     ("min/maxProperties", ("minProperties", "maxProperties")),
     ("patternProperty", ("patternProperties",)),
     ("patternProperties", ("patternProperties",)),
-    ("circular references with sibling", (REF_SIBLINGS,)),
+    ("circular references with sibling", (INTERSECTIONS,)),
+    ("intersection stack", (INTERSECTIONS,)),
+    ("schema too large", (INTERSECTIONS,)),
     ("Regex is empty", ("format", "pattern")),
     ("regex", ("pattern", "format")),
 )
