@@ -35,6 +35,7 @@ IMPOSSIBLE: Final = "the schema allows no answer"
 # What a rewrite may leave out beside keywords: all but one of what describes the same value.
 INTERSECTIONS: Final = "keywords beside $ref, allOf or anyOf"
 APPLIED: Final = frozenset({"$ref", "allOf", "anyOf", "oneOf"})  # they describe the same value
+MAX_MERGED: Final = 2000  # properties of one schema that are copied where objects are merged
 # Keywords of a part of an object that can be merged with other parts.
 MERGEABLE: Final = frozenset({"type", "properties", "required", "allOf", "$ref", *PASSED_OVER})
 
@@ -87,6 +88,8 @@ class _SchemaRewriter:
         self._leave_out = leave_out
         self._names: dict[tuple[int, bool], str] = {}  # by target of a $ref, and whether closed
         self._waiting: deque[tuple[str, dict[str, Any], _Outer]] = deque()
+        self._merging: list[set[int]] = []  # parts of the merged objects around
+        self._num_merged = 0
         self.passed_over: dict[str, None] = {}  # an ordered set
 
     def whole(self) -> dict[str, Any]:
@@ -126,11 +129,13 @@ class _SchemaRewriter:
             schema = self._one_of_many(schema)
         self._note(schema)
         is_closed = outer is not None and self._closes(schema, outer)
-        if is_closed:
-            schema = self._merge(schema)
-        out = self._values(schema)
-        self._array(schema, out)
-        self._object(schema, out, outer if is_closed else None)
+        merged = self._merge(schema) if is_closed else schema
+        out = self._values(merged)
+        self._array(merged, out)
+        self._object(merged, out, outer if is_closed else None)
+        if merged is not schema:
+            self._merging.pop()
+            return out
         self._alternatives(schema, out, outer)
         self._reference(schema, out, is_open=is_closed or outer is None)
         self._intersection(schema, out)
@@ -149,7 +154,10 @@ class _SchemaRewriter:
     def _merge(self, schema: dict[str, Any]) -> dict[str, Any]:
         """An object whose parts (`allOf`, `$ref`) list different properties, as a single part."""
         parts = list(self._parts(schema, conditions=False))
+        ids = set(map(id, parts))
         if len(parts) == 1 or any(_meaning(part) - MERGEABLE for part in parts):
+            return schema
+        if self._num_merged >= MAX_MERGED or any(ids & around for around in self._merging):
             return schema
         properties: dict[str, Any] = {}
         required: dict[str, None] = {}
@@ -161,6 +169,8 @@ class _SchemaRewriter:
             required |= dict.fromkeys(part.get("required", []))
         for name in self._property_names(self._parts(schema)):
             properties.setdefault(name, True)
+        self._merging.append(ids)
+        self._num_merged += len(properties)
         return {"type": "object", "properties": properties, "required": [*required]}
 
     def _one_of_many(self, schema: dict[str, Any]) -> dict[str, Any]:
@@ -309,22 +319,24 @@ class _SchemaRewriter:
         `unions`: also its own alternatives; `conditions`: also what applies at times.
         """
         seen: set[int] = set()
-        waiting: deque[Schema] = deque([schema])
-        while waiting:
-            part = waiting.popleft()
+        stack: list[Schema] = [schema]
+        while stack:
+            part = stack.pop()
             if isinstance(part, bool) or id(part) in seen:
                 continue
             seen.add(id(part))
             check_keywords(part)
             yield part
+            inside: list[Schema] = []
             if "$ref" in part:
-                waiting.append(self._document.resolve(part["$ref"], part))
-            waiting += part.get("allOf", [])
+                inside.append(self._document.resolve(part["$ref"], part))
+            inside += part.get("allOf", [])
             if conditions:
-                waiting += [part[key] for key in ("if", "then", "else") if key in part]
-                waiting += [each for each in _dependent(part) if isinstance(each, dict)]
+                inside += [part[key] for key in ("if", "then", "else") if key in part]
+                inside += [each for each in _dependent(part) if isinstance(each, dict)]
             if unions or part is not schema:
-                waiting += [branch for union in _unions(part) for branch in union]
+                inside += [branch for union in _unions(part) for branch in union]
+            stack += reversed(inside)
 
     def _property_names(self, parts: Iterable[dict[str, Any]]) -> tuple[str, ...]:
         """The properties that these mention, in their order."""
