@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from numbers import Real
 from typing import Any, Final
 
-from ..errors import InvalidFormat
+from ..errors import InvalidSchema
 
 Schema = dict[str, Any] | bool
 
@@ -49,9 +49,9 @@ COUNTS: Final = frozenset(
 SCHEMA_WORDS: Final = "a valid JSON Schema object"
 
 
-def invalid_format(reason: str) -> InvalidFormat:
-    """The error for a format that cannot be followed (CONTRACT 1.4)."""
-    return InvalidFormat(f'invalid format: {reason}; expected "json" or {SCHEMA_WORDS}')
+def invalid_format(reason: str) -> InvalidSchema:
+    """The error for a schema that cannot be followed, in Ollama's words (CONTRACT 1.4)."""
+    return InvalidSchema(f'invalid format: {reason}; expected "json" or {SCHEMA_WORDS}')
 
 
 def _is_number(value: object) -> bool:
@@ -108,9 +108,9 @@ _CHECKS: Mapping[str, tuple[Callable[[object], bool], str]] = {
 def check_keywords(schema: Mapping[str, Any]) -> None:
     """Raise InvalidFormat for a keyword whose value is of the wrong type."""
     for keyword, value in schema.items():
-        is_right, wanted = _CHECKS.get(keyword, (None, ""))
+        is_right, expected = _CHECKS.get(keyword, (None, ""))
         if is_right and not is_right(value):
-            raise invalid_format(f"{keyword} must be {wanted}")
+            raise invalid_format(f"{keyword} must be {expected}")
 
 
 def types_of(schema: Mapping[str, Any]) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from ..errors import InvalidFormat
+from ..errors import InvalidSchema
 from .sampling.constraint import Constraint, ConstraintSource
 from .sampling.grammar_compiler import GrammarCompiler
 from .sequence import Sequence
@@ -60,7 +60,7 @@ class GrammarQueue:
     def add(self, sequence: Sequence, source: ConstraintSource) -> None:
         """Compile the constraint, then submit the sequence; to be called from one thread."""
         compiling = _CompilingConstraint(source, self._compiler)
-        fault = InvalidFormat(TOO_SLOW.format(self._timeout_s))
+        fault = InvalidSchema(TOO_SLOW.format(self._timeout_s))
         timer = threading.Timer(self._timeout_s, self._end, (sequence.id, fault))
         timer.daemon = True
         with self._lock:

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from ....models.errors import CreateRefused, DigestMismatch, InvalidDigest, InvalidName, ModelError
 from ....quant.gguf import GGUFError
-from ...errors import BadRequest, Busy, NotFound, OutriderError, TooLarge, Unsupported
+from ...errors import (
+    BadRequest,
+    Busy,
+    InvalidSchema,
+    NotFound,
+    OutriderError,
+    TooLarge,
+    Unsupported,
+)
 from ..error_table import ErrorTable
 
 ERRORS = ErrorTable(
     {
         BadRequest: 400,
+        InvalidSchema: 400,
         CreateRefused: 400,
         DigestMismatch: 400,
         InvalidDigest: 400,

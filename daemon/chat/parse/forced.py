@@ -26,8 +26,8 @@ def forced_tools(chat: Conversation) -> tuple[Tool, ...]:
     else:
         chosen = tuple(tool for tool in chat.tools if _name(tool) == chat.tool_choice)
     if not chosen:
-        wanted = "a call" if chat.tool_choice == REQUIRED else f"a call of {chat.tool_choice!r}"
-        raise BadRequest(f"tool_choice demands {wanted}, but the request has no such tool")
+        demand = "a call" if chat.tool_choice == REQUIRED else f"a call of {chat.tool_choice!r}"
+        raise BadRequest(f"tool_choice demands {demand}, but the request has no such tool")
     return chosen
 
 
