@@ -16,10 +16,18 @@ from aiohttp import web
 
 from ..models.name import Name
 from ..models.store import Store
+from .api.anthropic import completions as anthropic
+from .api.anthropic.errors import ERRORS as ANTHROPIC_ERRORS
 from .api.error_table import ErrorTable
 from .api.guard import Handler, Origins, build_guard, cross_origin
 from .api.ollama import blobs, completions, create, embed, library
 from .api.ollama.errors import ERRORS as OLLAMA_ERRORS
+from .api.openai import chat as openai_chat
+from .api.openai import completions as openai_completions
+from .api.openai import embeddings as openai_embeddings
+from .api.openai import models as openai_models
+from .api.openai import responses as openai_responses
+from .api.openai.errors import ERRORS as OPENAI_ERRORS
 from .api.state import APP_STATE, AppState
 from .api.streaming import Lines
 from .config import Settings
@@ -34,7 +42,11 @@ from .runners.process import RunnerProcess
 MAX_BODY_BYTES = 64 << 20  # of a request
 SHUTDOWN_S = 2.0  # for which requests may go on when the daemon stops
 CLIENT_LEFT = 499  # nginx's status for a request whose client closed the connection
-ERROR_TABLES: Mapping[str, ErrorTable] = {"": OLLAMA_ERRORS}  # by prefix of the path
+ERROR_TABLES: Mapping[str, ErrorTable] = {  # by prefix of the path
+    "": OLLAMA_ERRORS,
+    "/v1/": OPENAI_ERRORS,
+    "/v1/messages": ANTHROPIC_ERRORS,
+}
 
 Follow = Callable[[Lines], Awaitable[None]]
 
@@ -49,7 +61,8 @@ def build_app(
     guard = build_guard(origins, check_host=settings.is_loopback)
     middlewares = (note_request, guard, tidy_path, answer_errors)
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=middlewares)
-    app[APP_STATE] = AppState(settings, ModelIndex(store), pool, Metrics(pool), machine)
+    model_index = ModelIndex(store, prefers_go=settings.go_template)
+    app[APP_STATE] = AppState(settings, model_index, pool, Metrics(pool), machine)
     app.router.add_get("/", library.root)
     app.router.add_get("/metrics", library.metrics)
     app.router.add_get("/api/version", library.version)
@@ -66,6 +79,14 @@ def build_app(
     app.router.add_post("/api/chat", completions.chat)
     app.router.add_post("/api/embed", embed.embed)
     app.router.add_post("/api/embeddings", embed.embeddings)
+    app.router.add_post("/v1/chat/completions", openai_chat.chat_completions)
+    app.router.add_post("/v1/completions", openai_completions.completions)
+    app.router.add_post("/v1/embeddings", openai_embeddings.embeddings)
+    app.router.add_get("/v1/models", openai_models.models)
+    app.router.add_get("/v1/models/{id:.+}", openai_models.model)
+    app.router.add_post("/v1/responses", openai_responses.create)
+    app.router.add_post("/v1/messages", anthropic.messages)
+    app.router.add_post("/v1/messages/count_tokens", anthropic.count_tokens)
     outrider_version = package_version("outrider")
 
     async def add_headers(request: web.Request, response: web.StreamResponse) -> None:

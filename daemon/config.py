@@ -67,6 +67,10 @@ class Settings(BaseSettings):
     """Most tokens of one draft; None: as many as pay off; 0: no speculative decoding."""
     draft: Path | None = Field(None, validation_alias=_env("DRAFT"))
     """GGUF file of the drafter for models that have none of their own."""
+    go_template: Annotated[bool | None, BeforeValidator(_flag)] = Field(
+        None, validation_alias=_env("GO_TEMPLATE")
+    )
+    """Whether a Go template goes before the Jinja template; None: the better of the two."""
     cache_home: Path = Field(Path("~/.cache"), validation_alias="XDG_CACHE_HOME")
     origins: Annotated[tuple[str, ...], NoDecode] = Field((), validation_alias=_env("ORIGINS"))
     debug: Annotated[bool, BeforeValidator(_flag)] = Field(False, validation_alias=_env("DEBUG"))

@@ -8,6 +8,7 @@ OutriderError
 ├── InvalidFormat                a `format` that is neither "json" nor a JSON schema
 │   └── InvalidSchema            a JSON schema that no answer can follow
 ├── Busy                         too many requests wait for a load
+├── TemplateFailed               a model's template or renderer that cannot be used
 ├── Unsupported                  a part of the API that is not there yet
 └── RunnerError
     ├── LoadFailed               the model did not come up
@@ -52,6 +53,10 @@ class InvalidSchema(InvalidFormat):
     """The format is an object, but no JSON schema, or one that no answer can follow."""
 
 
+class TemplateFailed(OutriderError):
+    """The template or renderer of a model cannot be used; what needs none still works."""
+
+
 class Busy(OutriderError):
     """Too many requests wait for a model to load."""
 
@@ -72,7 +77,10 @@ class DecodeFailed(RunnerError):
     """llama_decode failed in a step; the runner reports that and ends."""
 
 
-REVIVED = (BadRequest, InvalidFormat, InvalidSchema, LoadFailed, DecodeFailed)
+REVIVED = (
+    *(BadRequest, InvalidFormat, InvalidSchema),
+    *(TemplateFailed, LoadFailed, DecodeFailed),
+)
 
 
 def revive(kind: str, text: str) -> OutriderError:

@@ -62,8 +62,22 @@ OPTION_TYPES: Mapping[str, str] = {
 """The annotation of each option, by its name."""
 
 
+def _seed(value: int) -> int:
+    """A seed in 31 bits; different wide seeds, such as times in milliseconds, stay different.
+
+    Negative means "any".
+    """
+    if value < 0:
+        return -1
+    while value >= 1 << 31:
+        value = (value & 0x7FFFFFFF) ^ (value >> 31)
+    return value
+
+
 def _convert(name: str, kind: str, value: object) -> object:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if name == "seed" and is_number:
+        return _seed(int(value))  # type: ignore[call-overload]
     if kind.startswith("int") and is_number:
         # JSON numbers are truncated, and kept inside what llama.cpp's int32 holds.
         return int(min(max(value, -(2**31)), 2**31 - 1))  # type: ignore[call-overload]

@@ -9,9 +9,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from daemons import Daemon, start_daemon
 from outrider.daemon.runners.process import RUNNER_ENV
+from scripted_models import import_scripted
 from tiny import write_llama
 from weights import import_gguf
 
@@ -25,6 +27,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # A shell's background job ignores SIGINT, and so would every process that the tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     config.stash[MEASUREMENTS] = []
+    # The same examples in each run, none kept in a folder, and no limit on a busy machine.
+    hypothesis.settings.register_profile("outrider", derandomize=True, database=None, deadline=None)
+    hypothesis.settings.load_profile("outrider")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -68,7 +73,8 @@ asyncio.run(ensure(Store(pathlib.Path({str(root)!r})), {MODEL!r}, follow))
 
 @pytest.fixture(scope="session")
 def store_root(weights_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store for this test run: the real model (linked, not copied) and a tiny one."""
+    """A store for this test run: the real model (linked, not copied), a tiny one, and scripted
+    ones."""
     root = tmp_path_factory.mktemp("models")
     for source in weights_store.rglob("*"):
         if source.is_file():
@@ -77,6 +83,7 @@ def store_root(weights_store: Path, tmp_path_factory: pytest.TempPathFactory) ->
             target.hardlink_to(source) if _same_disk(source, root) else target.symlink_to(source)
     folder = tmp_path_factory.mktemp("gguf")
     import_gguf(root, "tiny", write_llama(folder / "tiny.gguf", seed=1))
+    import_scripted(root, folder)
     return root
 
 

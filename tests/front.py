@@ -56,6 +56,13 @@ class Front:
         assert status == 200, text
         return [json.loads(line) for line in text.splitlines()]
 
+    async def sse(self, path: str, body: object) -> list[Any]:
+        """The data of the events of a streamed answer; what is no JSON stays text."""
+        status, text = await self.send("POST", path, body)
+        assert status == 200, text
+        datas = [line.removeprefix("data: ") for line in text.splitlines() if line[:5] == "data:"]
+        return [json.loads(data) if data[0] == "{" else data for data in datas]
+
     async def get(self, path: str) -> tuple[int, Any]:
         status, text = await self.send("GET", path)
         return status, json.loads(text)

@@ -28,6 +28,7 @@ from outrider.daemon.protocol import (
 from outrider.daemon.runner.engine import Engine
 from outrider.daemon.runner.input_processor import InputProcessor
 from outrider.daemon.runner.llama.interface import LanguageModel, TargetDecoder
+from outrider.daemon.runner.rendering.local import LocalRenderer
 from outrider.daemon.runner.sampling.constraint import Constraint
 from outrider.daemon.runner.sampling.grammar import Grammar
 from outrider.daemon.runner.sampling.grammar_compiler import GrammarCompiler
@@ -158,7 +159,7 @@ def drive(
         stats.append(copy.copy(message.stats or Stats()))
 
     engine = Engine(loaded.model, loaded.context, load, collect, speculation)
-    processor = InputProcessor(loaded.model, load.num_ctx)
+    processor = InputProcessor(loaded.model, load.num_ctx, LocalRenderer())
     try:
         grammars, refusal = GrammarCompiler(loaded.model), speculation.refusal
         yield EngineHarness(

@@ -32,10 +32,11 @@ class Lines:
 
 @dataclass
 class Scripted:
-    """Answers by "METHOD /path"; everything else is 404. `seen` keeps the requests, and `uploads`
-    the bodies of blobs, which are not JSON."""
+    """Answers by "METHOD /path"; everything else is 404. A list has an answer for each request, the
+    last one for all further ones. `seen` keeps the requests, and `uploads` the bodies of blobs,
+    which are not JSON."""
 
-    script: Mapping[str, Reply | Lines]
+    script: Mapping[str, Reply | Lines | list[Lines]]
     seen: list[tuple[str, Any]] = field(default_factory=list)
     uploads: dict[str, bytes] = field(default_factory=dict)
 
@@ -69,6 +70,8 @@ class Scripted:
         else:
             self.seen.append((route, json.loads(text) if text else None))
         answer = self.script.get(route, Reply({"error": "model 'x' not found"}, 404))
+        if isinstance(answer, list):
+            answer = answer[min(len(self.bodies(route)), len(answer)) - 1]
         if isinstance(answer, Lines):
             return await self._stream(request, answer)
         body = answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body).encode()

@@ -64,7 +64,7 @@ def write_llama(
     """
     shape = Shape(layers, embd, heads, heads_kv, ffn, context)
     tokens, types = vocabulary(vocab)
-    metadata = named("llama", _llama(shape) | {"vocab_size": len(tokens)})
+    metadata = named("llama", llama_keys(shape) | {"vocab_size": len(tokens)})
     metadata |= tokenizer(tokens, types, template) | dict(extra or {})
     return write_gguf(path, metadata, _weights(Draws(seed), tokens, shape, scale))
 
@@ -110,7 +110,7 @@ def write_gguf_header(path: Path, *, tokens: int, merges: int) -> Path:
     return path
 
 
-def _llama(shape: Shape) -> dict[str, object]:
+def llama_keys(shape: Shape) -> dict[str, object]:
     return {
         "context_length": shape.context,
         "embedding_length": shape.embd,
@@ -142,7 +142,7 @@ def tokenizer(
 
 def vocabulary(size: int | None = None) -> tuple[list[str], list[int]]:
     """Tokens and their types: bytes, some merges, control tokens, unused ones up to that size."""
-    normal = [*_byte_alphabet(), *(merge.replace(" ", "") for merge in MERGES)]
+    normal = [*byte_alphabet(), *(merge.replace(" ", "") for merge in MERGES)]
     tokens = [*normal, *SPECIALS]
     types = [int(TokenType.NORMAL)] * len(normal) + [int(TokenType.CONTROL)] * len(SPECIALS)
     missing = (size or len(tokens)) - len(tokens)
@@ -153,7 +153,7 @@ def vocabulary(size: int | None = None) -> tuple[list[str], list[int]]:
     return tokens, types
 
 
-def _byte_alphabet() -> list[str]:
+def byte_alphabet() -> list[str]:
     """GPT-2's character for each byte: visible Latin-1 as it is, the rest from U+0100 on."""
     visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     hidden = [byte for byte in range(256) if byte not in visible]

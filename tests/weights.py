@@ -27,6 +27,8 @@ def import_gguf(
     *,
     params: Mapping[str, object] | None = None,
     system: str = "",
+    template: str = "",
+    config: Mapping[str, object] | None = None,
     draft: Path | None = None,
 ) -> Path:
     """Make the file the model `name`; returns the blob's path."""
@@ -39,6 +41,8 @@ def import_gguf(
         layers.append(store.blobs.add_bytes(json.dumps(params).encode()).layer(media.PARAMS))
     if system:
         layers.append(store.blobs.add_bytes(system.encode()).layer(media.SYSTEM))
-    config = store.blobs.add_bytes(json.dumps({"model_format": "gguf"}).encode())
-    store.write(Name.parse(name), Manifest(config.layer(media.CONFIG_TYPE), tuple(layers)))
+    if template:
+        layers.append(store.blobs.add_bytes(template.encode()).layer(media.TEMPLATE))
+    stated = store.blobs.add_bytes(json.dumps({"model_format": "gguf", **(config or {})}).encode())
+    store.write(Name.parse(name), Manifest(stated.layer(media.CONFIG_TYPE), tuple(layers)))
     return store.blobs.path(weights.digest)

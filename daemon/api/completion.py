@@ -6,7 +6,7 @@ import itertools
 import secrets
 import string
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -137,16 +137,20 @@ async def complete(state: AppState, completion: Completion) -> Events:
 async def collect(events: Events) -> Answer:
     """The fold of a request's events: the whole answer."""
     async with aclosing(events):
-        taken = [event async for event in events]
-    outputs = [event for event in taken if isinstance(event, Output)]
+        return fold([event async for event in events])
+
+
+def fold(events: Sequence[Event]) -> Answer:
+    """The whole answer that these events tell, which are all of one request."""
+    outputs = [event for event in events if isinstance(event, Output)]
     joined = Output(
         "".join(output.text for output in outputs),
         "".join(output.thinking for output in outputs),
         tuple(call for output in outputs for call in output.tool_calls),
         tuple(entry for output in outputs for entry in output.logprobs),
     )
-    accepted = next((event for event in taken if isinstance(event, Accepted)), None)
-    return Answer(joined, accepted, taken[-1])
+    accepted = next((event for event in events if isinstance(event, Accepted)), None)
+    return Answer(joined, accepted, events[-1])
 
 
 class _CallNumbers:

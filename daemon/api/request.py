@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ..chat.conversation import Conversation, Message, Tool
-from ..errors import InvalidFormat, Unsupported
+from ..chat.history import without_old_thoughts
+from ..errors import BadRequest, InvalidFormat, Unsupported
 from ..runners.model_info import ModelInfo
 
 ANY_OBJECT = '{"type":"object"}'
@@ -20,6 +21,52 @@ def missing_capability(
     return next(
         (name for name, is_needed in needed.items() if is_needed and not info.can(name)), None
     )
+
+
+def check_capabilities(
+    info: ModelInfo,
+    model: str,
+    verb: str,
+    *,
+    think: bool | str | None,
+    suffix: str = "",
+    tools: bool = False,
+) -> None:
+    """Raises BadRequest with Ollama's texts (CONTRACT 1.2 and 1.3).
+
+    `model` is the name as the client wrote it, and `verb` what the route does with the model.
+    """
+    missing = missing_capability(info, think=think, suffix=suffix, tools=tools)
+    if missing in ("insert", "tools"):
+        raise BadRequest(f"{info.model.name.full} does not support {missing}")
+    if missing:
+        lacking = verb if missing == "completion" else missing
+        raise BadRequest(f'"{model}" does not support {lacking}')
+
+
+def read_tools(definitions: Sequence[Mapping[str, object]]) -> tuple[Tool, ...]:
+    """The tools of a request in the shape of CONTRACT 1.9.
+
+    A definition stays as the client wrote it, but for nulls, which mean "not given": the grammar
+    of a forced call needs the whole schema. Raises BadRequest for a tool that no model can call.
+    """
+    return tuple(Tool(_tool_definition(i, given)) for i, given in enumerate(definitions))
+
+
+def _tool_definition(index: int, given: Mapping[str, object]) -> dict[str, object]:
+    function = given.get("function")
+    if not isinstance(function, Mapping):
+        raise BadRequest(f"tools.{index}: a tool needs a `function` object")
+    stated = {key: value for key, value in function.items() if value is not None}
+    name = stated.get("name")
+    if not isinstance(name, str) or not name:
+        raise BadRequest(f"tools.{index}: a tool needs `function.name`")
+    if not isinstance(stated.get("description", ""), str):
+        raise BadRequest(f"tools.{index}: the description of {name} must be a string")
+    if not isinstance(stated.get("parameters", {}), Mapping):
+        raise BadRequest(f"tools.{index}: the parameters of {name} must be a JSON schema object")
+    definition = {key: value for key, value in given.items() if value is not None}
+    return definition | {"function": stated}
 
 
 def refuse_images(has_images: bool) -> None:
@@ -52,20 +99,30 @@ def build_conversation(
     think: bool | str | None,
     system: str = "",
     tools: tuple[Tool, ...] = (),
+    tool_choice: str = "",
     with_stored: bool = True,
 ) -> Conversation:
     """The model's stored messages, then those of the request (CONTRACT 1.2 and 1.3).
 
-    A system text (`system`, else the model's own) goes first unless the messages begin with one.
-    A model that can think does so unless the request says otherwise (CONTRACT 1.7).
+    A system text (`system`, else the model's own) goes first unless the request's messages begin
+    with one. A model that can think does so unless the request says otherwise (CONTRACT 1.7).
     """
+    system = system or info.model.system
+    brings_system = bool(messages) and messages[0].role == "system"
     if with_stored:
         stored = info.model.messages
         facts = ((str(m.get("role", "")), str(m.get("content", ""))) for m in stored)
         messages = (*(Message(role, content) for role, content in facts), *messages)
-    system = system or info.model.system
-    if system and messages[0].role != "system":
+    if system and not brings_system:
         messages = (Message("system", system), *messages)
+    if _repeats_thoughts(info):
+        messages = without_old_thoughts(messages)
     if think is None and info.can("thinking"):
         think = True
-    return Conversation(messages, tools, think)
+    return Conversation(messages, tools, think, tool_choice)
+
+
+def _repeats_thoughts(info: ModelInfo) -> bool:
+    """Whether clients of this model are known to send thoughts back as content (CONTRACT 1.3)."""
+    family = info.model.config.model_family or info.header.architecture
+    return family.startswith("qwen3") or "deepseek-r1" in info.model.name.short

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -44,16 +44,20 @@ def sse(*, event_field: str = "", sentinel: str = "") -> StreamFormat:
 
 
 async def respond(
-    request: web.Request, lines: Lines, stream_format: StreamFormat, errors: ErrorTable
+    request: web.Request,
+    lines: Lines,
+    stream_format: StreamFormat,
+    errors: ErrorTable,
+    headers: Callable[[], Mapping[str, str]] = dict,
 ) -> web.StreamResponse:
-    """Send the lines as they come.
+    """Send the lines as they come; `headers` is called once the first line is known.
 
     An error before the first line is raised, so that it gets an HTTP status of its own. Any later
     one is the last line of the stream. A client that leaves ends the lines.
     """
     async with aclosing(lines):
         first = stream_format.encode(await anext(lines))
-        response = web.StreamResponse()
+        response = web.StreamResponse(headers=headers())
         response.content_type = stream_format.content_type
         with contextlib.suppress(ConnectionError):  # of the client: `_rest` raises none
             await response.prepare(request)

@@ -29,10 +29,12 @@ class ViewOptions:
 
 
 class AnswerView:
-    """Writes one answer as it streams in, and keeps its content and metrics."""
+    """Writes one answer as it streams in, and keeps its parts and metrics."""
 
     def __init__(self, out: TextIO, view: ViewOptions) -> None:
         self.content = ""
+        self.thinking = ""
+        self.tool_calls: list[Json] = []
         self.metrics: Json = {}
         self._out = out
         self._view = view
@@ -47,9 +49,17 @@ class AnswerView:
         message = chunk.get("message") or {}
         self._add_thinking(str(message.get("thinking") or ""))
         self._add_content(str(message.get("content") or ""))
+        self.tool_calls += message.get("tool_calls") or []
         self._out.flush()
         if chunk.get("done"):
             self.metrics = chunk
+
+    @property
+    def message(self) -> Json:
+        """The answer so far, as a message of the conversation (CONTRACT 1.3)."""
+        parts = {"thinking": self.thinking, "tool_calls": self.tool_calls}
+        given = {name: part for name, part in parts.items() if part}
+        return {"role": "assistant", "content": self.content, **given}
 
     def finish(self) -> None:
         """Ends the last line, whether the answer is complete or was cancelled."""
@@ -58,6 +68,7 @@ class AnswerView:
         self._out.flush()
 
     def _add_thinking(self, text: str) -> None:
+        self.thinking += text
         if not text or self._view.hide_thinking:
             return
         if not self._thinking:

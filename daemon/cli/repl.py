@@ -16,6 +16,7 @@ from . import history, operations, show_view
 from .answer import AnswerView, ViewOptions, footer
 from .client import Client, Json
 from .session import ChatSession
+from .tool_loop import Toolbox, answer_last
 
 PROMPT, MORE = ">>> ", "... "
 QUOTES = '"""'
@@ -81,12 +82,14 @@ class Repl:
         session: ChatSession,
         view: ViewOptions,
         out: TextIO,
+        toolbox: Toolbox,
     ) -> None:
         self._runner = runner
         self._client = client
         self._session = session
         self._view = view
         self._out = out
+        self._toolbox = toolbox
         self._open = True
         self._commands: dict[str, Callable[[str], None]] = {
             "/set": self._set,
@@ -145,14 +148,19 @@ class Repl:
     def _answer(self, text: str) -> None:
         """Streams an answer. Ctrl-C keeps the part received so far; a failed answer is dropped."""
         asked = self._session.with_message("user", text)
-        answer = AnswerView(self._out, self._view)
+        answering = answer_last(self._client, asked, self._toolbox, self._new_view, self._keep)
+        metrics: Json = {}
         with suppress(KeyboardInterrupt):  # Ctrl-C cancels the coroutine, which ends its connection
-            self._runner.run(operations.chat(self._client, asked, answer))
-        if answer.content:
-            self._session = asked.with_message("assistant", answer.content)
-        if self._view.verbose and answer.metrics:
-            print(footer(answer.metrics), file=sys.stderr)
+            metrics = self._runner.run(answering).metrics
+        if self._view.verbose and metrics:
+            print(footer(metrics), file=sys.stderr)
         self._print("")
+
+    def _new_view(self) -> AnswerView:
+        return AnswerView(self._out, self._view)
+
+    def _keep(self, session: ChatSession) -> None:
+        self._session = session
 
     def _set(self, text: str) -> None:
         name, _, value = text.partition(" ")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from .client import Json
@@ -19,10 +19,23 @@ class ChatSession:
     format: str | Json | None = None
     think: bool | str | None = None
     keep_alive: str | float | None = None
+    tools: Sequence[Json] = ()  # definitions as in CONTRACT 1.9
 
     def with_message(self, role: str, content: str) -> ChatSession:
         """The session with one more message."""
         return replace(self, messages=(*self.messages, {"role": role, "content": content}))
+
+    def with_answer(self, message: Json) -> ChatSession:
+        """The session with a message of the model."""
+        return replace(self, messages=(*self.messages, message))
+
+    def with_result(self, call: Json, text: str) -> ChatSession:
+        """The session with the result of a tool call."""
+        name = call["function"]["name"]
+        result = {"role": "tool", "content": text, "tool_name": name}
+        if call.get("id"):
+            result["tool_call_id"] = call["id"]
+        return replace(self, messages=(*self.messages, result))
 
     def request(self) -> Json:
         """The body of POST /api/chat."""
@@ -32,6 +45,7 @@ class ChatSession:
             "format": self.format,
             "think": self.think,
             "keep_alive": self.keep_alive,
+            "tools": list(self.tools) or None,
         }
         given = {name: value for name, value in settings.items() if value is not None}
         return {"model": self.model, "messages": [*system, *self.messages], **given}

@@ -2,78 +2,83 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Protocol
 
-from ..chat.conversation import Conversation, Tool
+import msgspec
+
+from ..chat.conversation import Conversation
 from ..chat.format import ChatFormat
 from ..chat.parse.forced import calls_schema, forced_tools
-from ..chat.parse.parser import OutputStart, Region
+from ..chat.parse.parser import OutputStart, ParserFamily, Region
 from ..chat.parse.registry import family_of
 from ..protocol import Submit
 from .sampling.constraint import ConstraintSource, Place
-from .sampling.grammar_source import CallsSource, GrammarSource, OpeningsSource, SchemaSource
+from .sampling.grammar_source import GrammarSource, LarkSource, OpeningsSource, SchemaSource
 
 
-def plan_constraint(
-    submit: Submit, chat_format: ChatFormat, tokenize: Callable[[str], list[int]]
-) -> ConstraintSource | None:
+class MarkerVocabulary(Protocol):
+    """What the vocabulary makes of a parser's markers."""
+
+    def tokens_of(self, text: str) -> list[int]:
+        """The tokens of a marker."""
+        ...
+
+    def special_of(self, markers: Iterable[str]) -> frozenset[str]:
+        """The markers that a grammar must name as tokens."""
+        ...
+
+
+def plan_constraint(submit: Submit, vocabulary: MarkerVocabulary) -> ConstraintSource | None:
     """The constraint of an answer; None: it is free.
 
-    `chat_format` names the parser that the request really has, and `tokenize` gives the tokens of
-    a marker. Raises BadRequest for a tool choice
-    that names no tool of the request.
+    Raises BadRequest for a tool choice that names no tool of the request.
     """
-    chat = submit.prompt
+    chat, schema = submit.prompt, submit.schema
     if not isinstance(chat, Conversation):
-        return ConstraintSource(SchemaSource(submit.schema)) if submit.schema else None
-    borders = _single_tokens(family_of(chat_format.parser).markers, tokenize)
-    if tools := forced_tools(chat):
-        answer = _forced_call(tools, chat_format)
-        thoughts = _openings(chat, chat_format, with_calls=False)
-        openings = ((Place.START, OpeningsSource(thoughts)),) if thoughts else ()
-        return ConstraintSource(answer, openings, True, borders)
-    if not submit.schema:
+        return ConstraintSource(SchemaSource(schema)) if schema else None
+    tools = forced_tools(chat)
+    if not (tools or schema):
         return None
-    places = _places(chat, chat_format)
-    return ConstraintSource(SchemaSource(submit.schema), places, borders=borders)
-
-
-def _single_tokens(markers: Iterable[str], tokenize: Callable[[str], list[int]]) -> frozenset[int]:
-    """The tokens that are a marker each."""
-    return frozenset(ids[0] for ids in map(tokenize, markers) if len(ids) == 1)
-
-
-def _forced_call(tools: tuple[Tool, ...], chat_format: ChatFormat) -> GrammarSource:
-    """In the family's own format if that has a grammar, otherwise as JSON (JsonCallParser)."""
-    if family_of(chat_format.parser).call_grammar:
-        return CallsSource(chat_format.parser, tools)
-    return SchemaSource(calls_schema(tools))
-
-
-def _places(chat: Conversation, chat_format: ChatFormat) -> tuple[tuple[Place, GrammarSource], ...]:
-    """What may begin instead of an answer. An output may also end with its calls."""
-    everything = _openings(chat, chat_format, with_calls=True)
-    calls = tuple(
-        opening for opening in everything if _opens(opening, chat, chat_format) is Region.CALL
+    family = family_of(submit.format.parser)
+    singles = (ids for marker in family.markers if len(ids := vocabulary.tokens_of(marker)) == 1)
+    source = ConstraintSource(SchemaSource(schema), borders=frozenset(ids[0] for ids in singles))
+    openings = {each: _opens(each, chat, submit.format) for each in family.openings}
+    if not tools:
+        return replace(source, openings=_places(chat, openings, family))
+    lark = ""
+    if family.call_grammar:
+        lark = family.call_grammar(tools, vocabulary.special_of(family.markers))
+    return replace(
+        source,
+        answer=LarkSource(lark) if lark else SchemaSource(calls_schema(tools)),
+        openings=_places(msgspec.structs.replace(chat, tools=()), openings, family),
+        forces_calls=True,
+        is_json_call=not lark,
     )
+
+
+def _places(
+    chat: Conversation, openings: Mapping[str, Region], family: ParserFamily
+) -> tuple[tuple[Place, GrammarSource], ...]:
+    """What may begin instead of an answer. An output may also end with its calls."""
+    refused: set[Region] = set()
+    if chat.think is False and not family.reopens:
+        refused.add(Region.THINKING)
+    if not chat.tools:
+        refused.add(Region.CALL)
+    everything = tuple(each for each, region in openings.items() if region not in refused)
+    calls = tuple(each for each in everything if openings[each] is Region.CALL)
+    later = everything if family.reopens else calls
     places: list[tuple[Place, GrammarSource]] = []
     if everything:
         places.append((Place.START, OpeningsSource(everything)))
-    if calls:
-        places.append((Place.AFTER_THOUGHT, OpeningsSource(calls)))
+    if later:
+        places.append((Place.AFTER_THOUGHT, OpeningsSource(later)))
+    if later and chat.tools:
         places.append((Place.AFTER_CALL, OpeningsSource(everything, may_end=True)))
     return tuple(places)
-
-
-def _openings(chat: Conversation, chat_format: ChatFormat, *, with_calls: bool) -> tuple[str, ...]:
-    """The markers that the output may begin with."""
-    refused: set[Region] = set()
-    if chat.think is False:
-        refused.add(Region.THINKING)
-    if not (with_calls and chat.tools):
-        refused.add(Region.CALL)
-    known: Iterable[str] = family_of(chat_format.parser).openings
-    return tuple(each for each in known if _opens(each, chat, chat_format) not in refused)
 
 
 def _opens(opening: str, chat: Conversation, chat_format: ChatFormat) -> Region:

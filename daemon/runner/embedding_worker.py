@@ -21,6 +21,7 @@ from ..protocol import Cancel, Embed, Embedded, Load, Stats, Step, Submit, ToFro
 from .batch import Batch
 from .faults import failed
 from .llama.interface import ABORTED, CLS, DECODED, LAST, EncoderModel, PoolingDecoder
+from .request_log import logged
 
 # Rows of one batch of short texts. llama.cpp allocates the logits of every row of a batch, although
 # they are not read: 1 MB each with a vocabulary of 250,000.
@@ -85,7 +86,8 @@ class EmbeddingWorker:
             raise BadRequest("this model was loaded for embeddings")
         if not request.texts:
             raise BadRequest("there are no texts to embed")
-        texts = [self._tokenize(text, request) for text in request.texts]
+        with logged(request):
+            texts = [self._tokenize(text, request) for text in request.texts]
         vectors = np.zeros((len(texts), self._context.width), np.float32)
         self._inbox.put(EmbeddingJob(request.id, texts, vectors, deque(range(len(texts)))))
 

@@ -1,88 +1,76 @@
 """How a request becomes a sequence: render, tokenize, truncate.
 
-Runs in the thread that reads the socket, beside the engine: a long prompt delays no running stream.
+Runs in threads beside the engine: a long prompt delays no running stream.
 """
 
 from __future__ import annotations
 
 import random
 from array import array
-from bisect import bisect_left
 from collections.abc import Sequence as Seq
 from functools import lru_cache
 
-import jinja2
 import msgspec
 
-from ..chat.conversation import Conversation, Infill, Message
+from ..chat.conversation import Conversation, Infill, RawPrompt
 from ..chat.format import ChatFormat
-from ..chat.parse.parser import OutputParser, OutputStart
-from ..chat.parse.registry import CONTENT, THINKING, make_parser
-from ..chat.render.jinja import ChatTemplate, PlainTemplate
-from ..errors import BadRequest, LoadFailed
+from ..chat.parse.parser import OutputStart, ParserFamily
+from ..chat.parse.registry import family_of
+from ..errors import BadRequest
 from ..protocol import Submit
 from .llama.interface import LanguageModel
+from .rendering.messages import Render, RenderRequest
 from .sampling.sampler import check
 from .sequence import Sequence, cut_middle
+from .truncation import shorten
 
 # Texts whose tokens are kept: a text is measured before it is used, and often comes again.
 TEXTS_KEPT = 8
-# Compiled templates that are kept: the model's own and those of requests.
-TEMPLATES_KEPT = 8
+MARKERS_KEPT = 64  # sets of marker tokens
 TOO_LONG = (
     "the prompt is longer than the context length currently available to the model; shorten the "
-    "prompt, adjust the context length in settings, or use a model with a longer context length"
+    "prompt, adjust the context length in settings, or use a model with a longer context length "
+    "(the prompt has {} tokens, the context {})"
 )
 
 
 class InputProcessor:
-    """Makes sequences with the template and the vocabulary of one model."""
+    """Makes sequences with the vocabulary of one model; any thread may use it."""
 
-    def __init__(self, model: LanguageModel, num_ctx: int) -> None:
+    def __init__(self, model: LanguageModel, num_ctx: int, render: Render) -> None:
         self._model = model
         self._num_ctx = num_ctx
+        self._render = render
         self._bos, self._eos = self._text_of(model.bos), self._text_of(model.eos)
-        self._compile = lru_cache(TEMPLATES_KEPT)(self._compile_anew)
-        self._template("")  # raises LoadFailed now, not for a request
         self._tokenize = lru_cache(TEXTS_KEPT)(self._tokenize_anew)
+        self._marker_tokens = lru_cache(MARKERS_KEPT)(self._find_marker_tokens)
 
-    def _text_of(self, token: int) -> str:
-        return self._model.piece(token, special=True).decode() if token >= 0 else ""
-
-    def _template(self, source: str) -> ChatTemplate | PlainTemplate:
-        """The template of a request, or with "" the model's. Raises BadRequest or LoadFailed."""
-        try:
-            return self._compile(source or self._model.chat_template)
-        except jinja2.TemplateSyntaxError as error:
-            if source:
-                raise BadRequest(f"the template of the request cannot be read: {error}") from error
-            raise LoadFailed(f"the model's chat template cannot be read: {error}") from error
-
-    def _compile_anew(self, source: str | None) -> ChatTemplate | PlainTemplate:
-        if source is None:
-            return PlainTemplate()
-        return ChatTemplate(source, bos=self._bos, eos=self._eos)
-
-    def render(self, submit: Submit) -> str:
-        """The prompt as text. Raises BadRequest."""
-        return self._earlier(submit.context) + self._fitting(submit)
+    def render(self, submit: Submit) -> tuple[str, int]:
+        """The prompt as text, and its number of tokens. Raises BadRequest and TemplateFailed."""
+        text, _ = self._fitting(submit)
+        return text, len(self._tokenize(text))
 
     def prepare(self, submit: Submit) -> Sequence:
-        """A sequence that fits the context, without its grammar. Raises BadRequest."""
-        text = self.render(submit)
+        """A sequence that fits the context, without its grammar.
+
+        Raises BadRequest and TemplateFailed.
+        """
+        text, num_dropped = self._fitting(submit)
         tokens = array("i", self._tokenize(text))
         if not tokens:
             raise BadRequest("the prompt is empty: there is nothing to continue")
         limits = submit.limits
-        num_keep = limits.num_keep + self._model.adds_bos
+        num_keep = len(tokens) if limits.num_keep < 0 else limits.num_keep + self._model.adds_bos
         if len(tokens) > self._num_ctx - 1:
             if not (limits.truncate and limits.shift):
-                raise BadRequest(TOO_LONG)
+                raise BadRequest(TOO_LONG.format(len(tokens), self._num_ctx))
             tokens = cut_middle(tokens, num_keep, self._num_ctx)
         sampling = submit.sampling
         check(sampling)
         if sampling.seed < 0:
             sampling = msgspec.structs.replace(sampling, seed=random.getrandbits(32))
+        start = _output_start(submit, text)
+        family = family_of(start.format.parser)
         return Sequence(
             id=submit.id,
             tokens=tokens,
@@ -92,49 +80,37 @@ class InputProcessor:
             num_logprobs=submit.num_logprobs,
             draft_limit=submit.draft_limit,
             draft_fixed=submit.draft_fixed,
-            parser=self._parser(submit, text),
+            parser=family.make(start),
+            marker_tokens=self._marker_tokens(family, start.format),
+            num_dropped=num_dropped,
+            offers_tools=bool(start.tools),
+            stops_loops=not isinstance(submit.prompt, RawPrompt),
         )
 
-    def format_of(self, submit: Submit) -> ChatFormat:
-        """The request's format with the parser that it really gets."""
-        chat, name = submit.prompt, submit.format.parser
-        if not isinstance(chat, Conversation):
-            name = CONTENT
-        elif not name and chat.think and self._template(submit.format.template).thinks:
-            name = THINKING
-        return msgspec.structs.replace(submit.format, parser=name)
+    def _fitting(self, submit: Submit) -> tuple[str, int]:
+        """The prompt that fits the context if it can be made to (CONTRACT 1.4), and the number of
+        messages that were dropped for that."""
+        earlier, prompt = self._earlier(submit.context), submit.prompt
+        if isinstance(prompt, RawPrompt):
+            return earlier + prompt.text, 0
+        chat_format = submit.format
+        if not chat_format.template:
+            own = self._model.chat_template or ""
+            chat_format = msgspec.structs.replace(chat_format, template=own)
 
-    def _parser(self, submit: Submit, prompt: str) -> OutputParser:
-        chat, chat_format = submit.prompt, self.format_of(submit)
-        start = OutputStart(prompt, format=chat_format)
-        if isinstance(chat, Conversation):
-            start = OutputStart(prompt, chat.tools, chat.think, chat_format)
-        return make_parser(chat_format.parser, start, chat)
+        def text_of(prompt: Conversation | Infill) -> str:
+            return self._render(RenderRequest(chat_format, prompt, self._bos, self._eos))
 
-    def _fitting(self, submit: Submit) -> str:
-        """The rendered prompt, without the oldest messages if they do not fit (CONTRACT 1.4)."""
-        if isinstance(submit.prompt, Infill):
-            raise BadRequest("this model cannot fill a gap: leave out the suffix")
-        if not isinstance(submit.prompt, Conversation):
-            return submit.prompt.text
-        messages, think = submit.prompt.messages, submit.prompt.think
-        template = self._template(submit.format.template)
-        tools = [tool.definition for tool in submit.prompt.tools]
-        droppable = [i for i, m in enumerate(messages[:-1]) if m.role != "system"]
+        def fits(conversation: Conversation) -> bool:
+            return len(self._tokenize(earlier + text_of(conversation))) < self._num_ctx
 
-        def without(count: int) -> str:
-            dropped = set(droppable[:count])
-            kept = [_as_dict(m) for i, m in enumerate(messages) if i not in dropped]
-            return template.render(kept, tools=tools, think=think)
+        num_dropped = 0
+        if isinstance(prompt, Conversation) and submit.limits.truncate:
+            prompt, num_dropped = shorten(prompt, fits)
+        return earlier + text_of(prompt), num_dropped
 
-        def fits(text: str) -> bool:
-            return len(self._tokenize(text)) <= self._num_ctx
-
-        text = without(0)
-        if not submit.limits.truncate or fits(text):
-            return text
-        counts = range(len(droppable))
-        return without(bisect_left(counts, True, key=lambda count: fits(without(count))))
+    def _text_of(self, token: int) -> str:
+        return self._model.piece(token, special=True).decode() if token >= 0 else ""
 
     def _tokenize_anew(self, text: str) -> list[int]:
         """Tokenize; the BOS is not added to one that the template wrote (GUIDE 8.2)."""
@@ -148,21 +124,20 @@ class InputProcessor:
         pieces = (self._model.piece(token, special=True) for token in tokens)
         return b"".join(pieces).decode("utf-8", "replace")
 
+    def _find_marker_tokens(self, family: ParserFamily, chat_format: ChatFormat) -> frozenset[int]:
+        """The special tokens that the parser has to see as text (CONTRACT 8.5)."""
+        tags = (chat_format.think_open, chat_format.think_close, chat_format.call_tag)
+        found = (self._tokenize_anew(text) for text in {*family.markers, *tags} if text)
+        return frozenset(
+            tokens[-1]
+            for tokens in found
+            if len(tokens) == 1 + self._model.adds_bos and not self._model.piece(tokens[-1])
+        )
 
-def _as_dict(message: Message) -> dict[str, object]:
-    """A message as Hugging Face templates expect it; empty parts are left out."""
-    plain: dict[str, object] = {"role": message.role, "content": message.content}
-    if message.tool_calls:
-        plain["tool_calls"] = [
-            {
-                "id": call.id,
-                "type": "function",
-                "function": {"name": call.name, "arguments": call.arguments},
-            }
-            for call in message.tool_calls
-        ]
-    if message.tool_name:
-        plain["name"] = message.tool_name
-    if message.tool_call_id:
-        plain["tool_call_id"] = message.tool_call_id
-    return plain
+
+def _output_start(submit: Submit, prompt: str) -> OutputStart:
+    """What the parser knows; the output of a raw prompt is all content (CONTRACT 1.2)."""
+    chat = submit.prompt
+    if not isinstance(chat, Conversation):
+        return OutputStart(prompt)
+    return OutputStart(prompt, chat.tools, chat.think, submit.format)

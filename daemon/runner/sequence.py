@@ -34,6 +34,10 @@ class Sequence:
     draft_fixed: int | None = None  # draft tokens per step, whether they pay or not
     constraint: Constraint | None = None
     parser: OutputParser = field(default_factory=ContentParser)
+    marker_tokens: frozenset[int] = frozenset()  # special tokens that the parser sees as text
+    offers_tools: bool = False  # whether its calls are parsed token by token
+    stops_loops: bool = False  # whether an endless repetition ends it
+    num_dropped: int = 0  # old messages that did not fit the context
     num_prompt: int = 0
     num_reused: int = 0  # prompt tokens that were in the KV cache
     output_tokens: list[int] = field(default_factory=list)

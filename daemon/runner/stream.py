@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence as Seq
 
@@ -10,11 +11,14 @@ from numpy.typing import NDArray
 
 from ..chat.parse.parser import ContentParser, Parsed
 from ..errors import RunnerError
-from ..protocol import Alternative, Delta, Done, Logprob, SpeculationReport
+from ..protocol import Alternative, Delta, Done, Logprob, SpeculationReport, Started
 from .llama.interface import LanguageModel
+from .repetition import CHECK_EVERY, CallCounter, is_endless
 from .sampling.detokenizer import Detokenizer
 from .sampling.sampler import SampledToken, Sampler
 from .sequence import Sequence
+
+log = logging.getLogger("outrider.runner")
 
 
 class Stream:
@@ -31,11 +35,14 @@ class Stream:
         )
         self._text = Detokenizer(sequence.limits.stop)
         self._parser = sequence.parser
-        # Every token becomes text at once where the text may end the answer (a stop string) or its
-        # thinking (after which its grammar applies); otherwise text is made at a flush.
+        # Every token becomes text at once where the text may end the answer (a stop string, a call
+        # without end) or its thinking (after which its grammar applies); otherwise text is made at
+        # a flush.
         has_regions = sequence.constraint and not isinstance(self._parser, ContentParser)
-        self._is_watched = bool(sequence.limits.stop or has_regions)
+        self._is_watched = bool(sequence.limits.stop or has_regions or sequence.offers_tools)
         self._num_parsed = 0  # of the output tokens
+        self._calls = CallCounter()
+        self._num_end_tokens = 0  # 1 after the model has ended its output
         self.has_output = False  # whether a delta was made
         self._pending = Parsed()  # not yet sent
         self._fault: BaseException | None = None  # of this request; raised by `finish`
@@ -70,6 +77,7 @@ class Stream:
         except ValueError as error:  # no token is possible
             raise RunnerError(str(error)) from error
         if self._model.is_end(sampled.token):
+            self._num_end_tokens = 1
             return "stop"
         if constraint:
             constraint.accept(sampled.token, region)
@@ -79,9 +87,22 @@ class Stream:
             self._parse()
             if self._text.stopped:
                 return "stop"
-        if seq.reached_max_tokens or (seq.is_full and not seq.limits.shift):
+        if seq.reached_max_tokens or (seq.is_full and not seq.limits.shift) or self._is_endless():
             return "length"
         return ""
+
+    def _is_endless(self) -> bool:
+        """Whether the output repeats itself, so that more of it helps nobody."""
+        seq = self.sequence
+        num_tokens = len(seq.output_tokens)
+        if not seq.stops_loops:
+            return False
+        loops = self._calls.is_endless or (
+            num_tokens % CHECK_EVERY == 0 and is_endless(seq.output_tokens)
+        )
+        if loops:
+            log.warning("request %d repeats itself: ended after %d tokens", seq.id, num_tokens)
+        return loops
 
     def num_possible(self, tokens: Seq[int]) -> int:
         """How many of these tokens, from the first on, the constraint allows.
@@ -117,16 +138,31 @@ class Stream:
     def _parse(self) -> None:
         """Parse the text of the tokens that were sampled since the last call."""
         output_tokens = self.sequence.output_tokens
-        pieces = map(self._model.piece, output_tokens[self._num_parsed :])
-        self._pending += self._parser.push(self._text.push(b"".join(pieces)))
+        markers = self.sequence.marker_tokens
+        pieces = (
+            self._model.piece(token, special=token in markers)
+            for token in output_tokens[self._num_parsed :]
+        )
+        parsed = self._parser.push(self._text.push(b"".join(pieces)))
+        self._calls.add(parsed.tool_calls)
+        self._pending += parsed
         self._num_parsed = len(output_tokens)
 
     def _flush(self, done: Done | None) -> Delta:
+        seq = self.sequence
+        started = None if self.has_output else Started(seq.num_prompt, seq.num_dropped)
         self.has_output = True
         new, logprobs = self._pending, tuple(self._logprobs)
         self._pending, self._logprobs = Parsed(), []
-        id_ = self.sequence.id
-        return Delta(id_, new.content, new.thinking, new.tool_calls, logprobs, done)
+        return Delta(
+            id=seq.id,
+            text=new.content,
+            thinking=new.thinking,
+            tool_calls=new.tool_calls,
+            logprobs=logprobs,
+            done=done,
+            started=started,
+        )
 
     def _note(self, sampled: SampledToken) -> None:
         if sampled.logprob is None:
@@ -145,8 +181,9 @@ class Stream:
             cached_tokens=seq.num_reused,
             queue_ns=started_ns - self._queued_ns,
             prompt_ns=first_ns - started_ns,
-            eval_tokens=len(seq.output_tokens),
+            eval_tokens=len(seq.output_tokens) + self._num_end_tokens,
             eval_ns=now_ns - first_ns,
             context=tuple(seq.tokens),
+            stop=self._text.stop,
             speculation_report=speculation_report,
         )

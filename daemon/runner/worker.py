@@ -7,11 +7,10 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from functools import partial
 
 import msgspec
 
-from ..chat.conversation import Conversation, Infill
+from ..chat.parse.json_call import JsonCallParser
 from ..errors import BadRequest, LoadFailed
 from ..protocol import (
     Cancel,
@@ -37,7 +36,11 @@ from .grammar_queue import GrammarQueue
 from .input_processor import InputProcessor
 from .llama.context import EmbeddingContext, TextContext
 from .llama.loading import LoadedContext, load_context, load_model
-from .llama.model import SHALLOW_CHARACTERS, LlamaLog
+from .llama.model import LlamaLog
+from .preparation import PREPARING_THREADS, PreparationQueue
+from .rendering.messages import Render
+from .rendering.process import RenderPool
+from .request_log import logged
 from .sampling.grammar_compiler import GrammarCompiler
 from .speculation.calibration import prepare_speculation
 from .speculation.profile_store import ProfileWriter
@@ -71,15 +74,19 @@ class FrontConnection:
 class TextWorker:
     """Serves text: requests become sequences, and the engine decodes them."""
 
-    def __init__(self, loaded: LoadedContext[TextContext], load: Load, send: Send) -> None:
-        self._input = InputProcessor(loaded.model, load.num_ctx)
-        self._tokenize = partial(loaded.model.tokenize, add_bos=False)
+    def __init__(
+        self, loaded: LoadedContext[TextContext], load: Load, send: Send, render: Render
+    ) -> None:
+        self._input = InputProcessor(loaded.model, load.num_ctx, render)
         speculation = prepare_speculation(loaded, load)
         self.drafters, self.refusal = speculation.names, speculation.refusal
         self._engine = Engine(loaded.model, loaded.context, load, send, speculation)
-        compiler = GrammarCompiler(loaded.model)
+        self._compiler = GrammarCompiler(loaded.model)
         self._grammars = GrammarQueue(
-            compiler, self._engine.submit, lambda id_, fault: send(failed(id_, fault))
+            self._compiler, self._engine.submit, lambda id_, fault: send(failed(id_, fault))
+        )
+        self._preparation = PreparationQueue(
+            self._prepare, lambda id_, fault: send(failed(id_, fault))
         )
         path = load.profile if speculation.names else ""
         self._profile_writer = ProfileWriter(speculation.profile, path)
@@ -92,29 +99,40 @@ class TextWorker:
         self._engine.turn()
 
     def submit(self, request: Submit | Embed) -> None:
-        """Render, tokenize and queue a request. Raises what is wrong with it."""
+        """Queue a request. Raises BadRequest for one that asks for vectors."""
         if not isinstance(request, Submit):
             raise BadRequest("this model was loaded for text")
-        if request.render_only:
-            self._end(request.id, self._input.render(request), "render")
-            return
-        sequence = self._input.prepare(request)
-        chat_format = self._input.format_of(request)
-        if source := plan_constraint(request, chat_format, self._tokenize):
-            self._grammars.add(sequence, source)
-        else:
-            self._engine.submit(sequence)
+        self._preparation.add(request)
 
     def cancel(self, cancel: Cancel) -> None:
         """End a request, wherever it is."""
-        if self._grammars.cancel(cancel.id):
-            self._end(cancel.id, "", "cancel")
+        if self._preparation.cancel(cancel.id) or self._grammars.cancel(cancel.id):
+            self._end(cancel.id, "", Done("cancel"))
         else:
             self._engine.cancel(cancel)
 
-    def _end(self, request_id: int, text: str, reason: str) -> None:
+    def _prepare(self, request: Submit) -> Callable[[], None]:
+        """Render and tokenize a request; returns what hands it on. Raises what is wrong with it.
+
+        The log names a long request before native code sees it: should that code end the process,
+        the line is the last one.
+        """
+        with logged(request):
+            if request.render_only:
+                text, num_tokens = self._input.render(request)
+                done = Done("render", prompt_tokens=num_tokens)
+                return lambda: self._end(request.id, text, done)
+            sequence = self._input.prepare(request)
+        source = plan_constraint(request, self._compiler)
+        if not source:
+            return lambda: self._engine.submit(sequence)
+        if source.is_json_call:
+            sequence.parser = JsonCallParser(sequence.parser)
+        return lambda: self._grammars.add(sequence, source)
+
+    def _end(self, request_id: int, text: str, done: Done) -> None:
         """Answer a request that never reaches the engine."""
-        self._send(Step((Delta(request_id, text, done=Done(reason)),)))
+        self._send(Step((Delta(request_id, text, done=done),)))
 
 
 class Worker:
@@ -154,8 +172,9 @@ class Worker:
         if load.embedding:
             encoder = load_context(EmbeddingContext, load, report)
             return EmbeddingWorker(encoder.model, encoder.context, load, send), _ready(encoder.log)
+        render = RenderPool(PREPARING_THREADS)
         loaded = load_model(load, report)
-        worker = TextWorker(loaded, load, send)
+        worker = TextWorker(loaded, load, send, render)
         return worker, _ready(loaded.log, worker.drafters, worker.refusal)
 
     def _receive(self) -> None:
@@ -180,31 +199,11 @@ class Worker:
             os._exit(code)
 
     def _submit(self, request: Submit | Embed) -> None:
-        """Receive one request; its fault is its own.
-
-        The log names a long request before native code sees it: should that code end the process,
-        the line is the last one.
-        """
-        size = num_characters(request)
-        level = logging.INFO if size > SHALLOW_CHARACTERS else logging.DEBUG
-        log.log(level, "request %d: tokenizing %d characters", request.id, size)
+        """Receive one request; its fault is its own."""
         try:
             self._worker.submit(request)
         except BaseException as fault:
             self._front.send(failed(request.id, fault))
-        log.log(level, "request %d: tokenized", request.id)
-
-
-def num_characters(request: Submit | Embed) -> int:
-    """Characters of all texts that the client sent."""
-    if isinstance(request, Embed):
-        return sum(map(len, request.texts))
-    prompt = request.prompt
-    if isinstance(prompt, Conversation):
-        return sum(len(message.content) for message in prompt.messages)
-    if isinstance(prompt, Infill):
-        return len(prompt.prompt) + len(prompt.suffix)
-    return len(prompt.text)
 
 
 def _ready(log: LlamaLog, drafters: tuple[str, ...] = (), refusal: str = "") -> Ready:

@@ -13,7 +13,9 @@ from ...models.model import StoredModel
 from ...models.name import Name
 from ...models.store import Store
 from ...quant.gguf import EveryArray, GGUFError, Header, read_header
-from ..chat.format import ChatFormat
+from ..chat.choose import CAPABILITIES, ChatChoice, ChatModel, choose
+from ..chat.format import JINJA, ChatFormat
+from ..chat.render.builtin.registry import RENDERERS
 from ..errors import NotFound, OutriderError
 
 DRAFTED = "gemma4"  # the architecture whose drafters are files of their own (GUIDE 2.1)
@@ -31,6 +33,7 @@ class ModelInfo:
 
     model: StoredModel
     header: Header
+    chat: ChatChoice
     adjacent_drafter: Path | None = None  # a drafter for it in the folder of its weights
     drafter_bytes: int = 0  # of its draft layer, or of the adjacent drafter
 
@@ -42,47 +45,49 @@ class ModelInfo:
     @property
     def chat_format(self) -> ChatFormat:
         """How its conversations are worded and its outputs read (CONTRACT 8.1)."""
-        return ChatFormat(template=self.header.chat_template or "")
+        return self.chat.format
+
+    @property
+    def uses_jinja(self) -> bool:
+        """Whether its conversations are worded by the chat template in the GGUF file."""
+        return not self.chat.format.renderer and self.chat.format.language == JINJA
 
     @property
     def capabilities(self) -> list[str]:
-        """What a client may ask of it (CONTRACT 8.3)."""
+        """What a client may ask of it (CONTRACT 8.3).
+
+        Of those that the config states, the ones count that concern chats.
+        """
         if self.header.pooling is not None:
             return ["embedding"]
-        template = self.header.chat_template or ""
-        thinks = "<think>" in template and "</think>" in template
-        return ["completion", "thinking"] if thinks else ["completion"]
+        found = {*self.chat.capabilities, *self.model.config.capabilities}
+        return ["completion", *(name for name in CAPABILITIES if name in found)]
 
     def can(self, capability: str) -> bool:
         return capability in self.capabilities
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the model stores and the daemon does not use yet, one sentence each."""
-        rendering = "the GGUF file has no chat template, so that messages are joined as plain text"
-        if self.header.chat_template:
-            rendering = "prompts are rendered with the chat template in the GGUF file"
-        parsing = "the output is split by the thinking tags of the chat template"
-        config = self.model.config
+        """What the model stores and the daemon does not use, one sentence each."""
         stored = (
-            (self.model.template, f"TEMPLATE is stored but not used yet: {rendering}"),
-            (config.renderer, f"RENDERER {config.renderer} is not used yet: {rendering}"),
-            (config.parser, f"PARSER {config.parser} is not used yet: {parsing}"),
             (
                 self.model.adapter_paths,
                 "ADAPTER is not supported yet: requests to this model are refused",
             ),
             (self.model.projector_paths, "the projector is not used yet: images are refused"),
         )
-        return tuple(sentence for layer, sentence in stored if layer)
+        return (*self.chat.warnings, *(sentence for layer, sentence in stored if layer))
 
 
 class ModelIndex:
     """The store, and the headers that were read from it."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, *, prefers_go: bool | None = None) -> None:
+        """`prefers_go`: whether Go templates go before Jinja templates; None: the better one."""
         self.store = store
+        self._prefers_go = prefers_go
         self._headers: dict[Version, Header] = {}
+        self._choices: dict[tuple[Name, str, Version], ChatChoice] = {}
         self._broken: set[Version] = set()
         self._warned: set[str] = set()  # digests of models
 
@@ -123,7 +128,16 @@ class ModelIndex:
         header = self._read(model.model_path)
         adjacent = self._find_drafter(header)
         drafter = model.draft_path or adjacent
-        return ModelInfo(model, header, adjacent, drafter.stat().st_size if drafter else 0)
+        drafter_bytes = drafter.stat().st_size if drafter else 0
+        return ModelInfo(model, header, self._choose(model, header), adjacent, drafter_bytes)
+
+    def _choose(self, model: StoredModel, header: Header) -> ChatChoice:
+        """The choice for a model, made once for each version of it: templates are parsed."""
+        key = model.name, model.digest, _version(header.path)
+        if key not in self._choices:
+            facts = _chat_facts(model, header)
+            self._choices[key] = choose(facts, renderers=RENDERERS, prefers_go=self._prefers_go)
+        return self._choices[key]
 
     def _read(self, path: Path) -> Header:
         """The header of a file, read once for each version of it."""
@@ -155,6 +169,18 @@ class ModelIndex:
         except OSError as error:  # a link that leads nowhere
             log.warning(NOT_USED, path, error)
         return None
+
+
+def _chat_facts(model: StoredModel, header: Header) -> ChatModel:
+    return ChatModel(
+        name=model.name.short,
+        family=model.config.model_family or header.architecture,
+        parameter_count=header.parameter_count,
+        renderer=model.config.renderer,
+        parser=model.config.parser,
+        go_template=model.template,
+        jinja=header.chat_template,
+    )
 
 
 def _version(path: Path) -> Version:

@@ -224,6 +224,15 @@ def test_a_flag_is_true_unless_it_says_no(
     assert Settings.load().debug is debug
 
 
+@pytest.mark.parametrize(("text", "set_to"), [("", None), ("0", False), ("1", True)])
+def test_a_flag_may_be_unset(
+    monkeypatch: pytest.MonkeyPatch, text: str, set_to: bool | None
+) -> None:
+    monkeypatch.setenv("OLLAMA_GO_TEMPLATE", text)
+    assert Settings.load().go_template is set_to
+    assert Settings.load(go_template="false").go_template is False
+
+
 def test_a_relative_store_is_made_absolute() -> None:
     assert Settings.load(models=Path("m")).models == Path.cwd() / "m"
 

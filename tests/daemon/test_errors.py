@@ -23,7 +23,9 @@ def test_the_tree_is_the_one_that_is_drawn() -> None:
         assert issubclass(CLASSES[name], RunnerError)
 
 
-@pytest.mark.parametrize("kind", ["BadRequest", "InvalidFormat", "LoadFailed", "DecodeFailed"])
+@pytest.mark.parametrize(
+    "kind", ["BadRequest", "InvalidFormat", "TemplateFailed", "LoadFailed", "DecodeFailed"]
+)
 def test_a_known_error_comes_back_as_itself(kind: str) -> None:
     error = revive(kind, "why")
     assert type(error) is CLASSES[kind]

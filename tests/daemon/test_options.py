@@ -11,7 +11,7 @@ from outrider.daemon.protocol import Limits, Sampling
 pytestmark = pytest.mark.unit
 
 INTEGERS = (
-    *("top_k", "repeat_last_n", "seed", "num_predict", "num_keep"),
+    *("top_k", "repeat_last_n", "num_predict", "num_keep"),
     *("num_ctx", "num_batch", "num_gpu", "main_gpu", "num_thread"),
 )
 NO_NUMBERS: tuple[object, ...] = ("7", True, [1], {})
@@ -110,3 +110,12 @@ def test_unknown_options_are_logged_and_ignored(caplog: pytest.LogCaptureFixture
         assert Options.merge({"tfs_z": "what", "Temperature": 1}) == Options()
     assert "invalid option provided: tfs_z" in caplog.messages
     assert len(caplog.messages) == 2
+
+
+def test_wide_seeds_stay_different() -> None:
+    given = (0, 7, 2**31 - 1, 2**31, 1_732_705_632_123, 1_732_705_632_124, 2**64 - 1, 10**40)
+    seeds = [Options.merge({"seed": seed}).seed for seed in given]
+    assert seeds[:3] == [0, 7, 2**31 - 1]
+    assert len(set(seeds)) == len(given)
+    assert all(0 <= seed < 2**31 for seed in seeds)
+    assert Options.merge({"seed": -5}).seed == -1

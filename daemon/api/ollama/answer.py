@@ -36,15 +36,21 @@ class AnswerWording:
 
     async def lines(self, events: Events) -> Lines:
         """A line for each event but `Loaded` and `Accepted`."""
+        dropped: Line = {}
         async with aclosing(events):
             async for event in events:
-                if not isinstance(event, Loaded | Accepted):
+                if isinstance(event, Accepted):
+                    dropped = _dropped(event)
+                elif isinstance(event, Finished):
+                    yield self.line(event) | dropped
+                elif not isinstance(event, Loaded):
                     yield self.line(event)
 
     def whole(self, answer: Answer) -> Line:
         """One object: the last line with the output of all lines."""
         output = answer.output
-        return self.line(answer.end) | _logprobs(output.logprobs) | self.shape(output)
+        line = self.line(answer.end) | _logprobs(output.logprobs) | self.shape(output)
+        return line | _dropped(answer.accepted)
 
     def line(self, event: Event) -> Line:
         match event:
@@ -83,7 +89,11 @@ class AnswerWording:
 
 
 def generate_shape(output: Output) -> Line:
-    return _shape("response", output)
+    """Tool calls have no id here (CONTRACT 1.2)."""
+    shape = _shape("response", output)
+    if output.tool_calls:
+        shape["tool_calls"] = [{"function": _function(call)} for call in output.tool_calls]
+    return shape
 
 
 def chat_shape(output: Output) -> Line:
@@ -103,8 +113,17 @@ def _shape(key: str, output: Output) -> Line:
 
 def _tool_call(call: ToolCall) -> Line:
     """A call as in CONTRACT 1.9."""
-    function = {"index": call.index, "name": call.name, "arguments": call.arguments}
-    return {"id": call.id, "function": function}
+    return {"id": call.id, "function": _function(call)}
+
+
+def _function(call: ToolCall) -> Line:
+    return {"index": call.index, "name": call.name, "arguments": call.arguments}
+
+
+def _dropped(accepted: Accepted | None) -> Line:
+    """How many old messages did not fit the context; Ollama has no such field."""
+    num_dropped = accepted.dropped_messages if accepted else 0
+    return {"truncated": num_dropped} if num_dropped else {}
 
 
 def _logprobs(entries: tuple[Logprob, ...]) -> Line:

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from aiohttp import web
 
-from ...chat.conversation import Conversation, Message, RawPrompt, ToolCall
-from ...errors import BadRequest, NotFound, Unsupported
+from ...chat.choose import format_of
+from ...chat.conversation import Infill, Message, Prompt, RawPrompt, ToolCall
+from ...errors import BadRequest, NotFound
 from ...options import Options
 from ...runners.model_info import ModelInfo
 from ..body import read
 from ..completion import Completion, collect, complete
-from ..request import answer_schema, build_conversation, missing_capability, refuse_images
+from ..request import (
+    answer_schema,
+    build_conversation,
+    check_capabilities,
+    read_tools,
+    refuse_images,
+)
 from ..state import APP_STATE
 from ..streaming import NDJSON, respond
 from . import wire
@@ -35,12 +43,12 @@ async def generate(request: web.Request) -> web.StreamResponse:
         return await _unload(request, info, wording)
     if body.raw and (body.template or body.system or body.context):
         raise BadRequest("raw mode does not support template, system, or context")
-    _check_capabilities(info, body, "generate", suffix=body.suffix)
-    if body.template:
-        raise Unsupported("a template in the request is not supported yet; leave it out")
+    check_capabilities(info, body.model, "generate", think=body.think, suffix=body.suffix)
     refuse_images(bool(body.images))
     prompt = _generate_prompt(info, body) if body.prompt else None
     completion = _completion(info, body, prompt, start_ns, context=tuple(body.context))
+    if body.template:
+        completion = replace(completion, format=format_of(body.template))
     return await _send(request, completion, wording, stream=body.stream)
 
 
@@ -55,10 +63,13 @@ async def chat(request: web.Request) -> web.StreamResponse:
     wording = AnswerWording(body.model, chat_shape)
     if not body.messages and body.keep_alive == 0:
         return await _unload(request, info, wording)
-    _check_capabilities(info, body, "chat", tools=bool(body.tools))
+    check_capabilities(info, body.model, "chat", think=body.think, tools=bool(body.tools))
     refuse_images(any(message.images for message in body.messages))
     messages = tuple(map(_message, body.messages))
-    prompt = build_conversation(info, messages, think=body.think) if messages else None
+    tools = read_tools(body.tools)
+    prompt = None
+    if messages:
+        prompt = build_conversation(info, messages, think=body.think, tools=tools)
     completion = _completion(info, body, prompt, start_ns)
     return await _send(request, completion, wording, stream=body.stream)
 
@@ -73,22 +84,6 @@ def _check_logprobs(body: wire.CompletionFields) -> None:
         raise BadRequest(f"top_logprobs must be between 0 and {MAX_TOP_LOGPROBS}")
 
 
-def _check_capabilities(
-    info: ModelInfo,
-    body: wire.CompletionFields,
-    verb: str,
-    *,
-    suffix: str = "",
-    tools: bool = False,
-) -> None:
-    missing = missing_capability(info, think=body.think, suffix=suffix, tools=tools)
-    if missing in ("insert", "tools"):
-        raise BadRequest(f"{info.model.name.full} does not support {missing}")
-    if missing:
-        lacking = verb if missing == "completion" else missing
-        raise BadRequest(f'"{body.model}" does not support {lacking}')
-
-
 async def _unload(
     request: web.Request, info: ModelInfo, wording: AnswerWording
 ) -> web.StreamResponse:
@@ -96,9 +91,11 @@ async def _unload(
     return web.json_response(wording.ended("unload"))
 
 
-def _generate_prompt(info: ModelInfo, body: wire.GenerateRequest) -> Conversation | RawPrompt:
+def _generate_prompt(info: ModelInfo, body: wire.GenerateRequest) -> Prompt:
     if body.raw:
         return RawPrompt(body.prompt)
+    if body.suffix:
+        return Infill(body.prompt, body.suffix, body.think)
     user = (Message("user", body.prompt),)
     with_stored = not body.context
     return build_conversation(
@@ -121,7 +118,7 @@ def _message(message: wire.WireMessage) -> Message:
 def _completion(
     info: ModelInfo,
     body: wire.CompletionFields,
-    prompt: Conversation | RawPrompt | None,
+    prompt: Prompt | None,
     start_ns: int,
     context: tuple[int, ...] = (),
 ) -> Completion:

@@ -10,6 +10,7 @@ from ...errors import (
     InvalidSchema,
     NotFound,
     OutriderError,
+    TemplateFailed,
     TooLarge,
     Unsupported,
 )
@@ -27,6 +28,7 @@ ERRORS = ErrorTable(
         TooLarge: 413,
         Unsupported: 501,
         Busy: 503,
+        TemplateFailed: 500,
         OutriderError: 500,
         ModelError: 500,
         GGUFError: 500,

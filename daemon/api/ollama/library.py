@@ -205,11 +205,12 @@ def _speculation(ready: Ready, stats: Stats) -> Line:
 
 def _shown(info: ModelInfo, header: Header, system: str) -> Line:
     model, tensors = info.model, header.tensors
+    jinja = header.chat_template or ""
     texts = {
         "license": "\n".join(model.licenses),
         "modelfile": render_modelfile(model),
         "parameters": render_parameters(model.params),
-        "template": header.chat_template or model.template or "",
+        "template": jinja if info.uses_jinja else model.template or jinja,
         "system": system or model.system,
         "messages": list(model.messages),
         "warnings": list(info.warnings),

@@ -6,12 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from ...errors import BadRequest
-from ..conversation import REQUIRED, Conversation, Prompt, Tool
-
-
-def is_forced(prompt: Prompt) -> bool:
-    """Whether the answer must be a tool call."""
-    return isinstance(prompt, Conversation) and bool(prompt.tool_choice)
+from ..conversation import REQUIRED, Conversation, Tool
 
 
 def forced_tools(chat: Conversation) -> tuple[Tool, ...]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import msgspec
+
 from ..conversation import ToolCall
 from .parser import OutputParser, Parsed, Region
 
@@ -33,17 +35,27 @@ class JsonCallParser:
 
     def _hold(self, parsed: Parsed) -> Parsed:
         self._text += parsed.content
-        return Parsed(thinking=parsed.thinking, tool_calls=parsed.tool_calls)
+        calls = tuple(map(_unwrap, parsed.tool_calls))
+        return Parsed(thinking=parsed.thinking, tool_calls=calls)
+
+
+def _unwrap(call: ToolCall) -> ToolCall:
+    """The call inside one in the model's own format, which the grammar cannot prevent there."""
+    inner = _call_of(call.arguments)
+    return msgspec.structs.replace(inner, id=call.id, index=call.index) if inner else call
 
 
 def _read_call(text: str) -> ToolCall | None:
     try:
-        call = json.loads(text)
+        return _call_of(json.loads(text))
     except ValueError:
         return None
-    if not isinstance(call, dict):
+
+
+def _call_of(value: object) -> ToolCall | None:
+    if not isinstance(value, dict) or value.keys() != {"name", "arguments"}:
         return None
-    name, arguments = call.get("name"), call.get("arguments")
+    name, arguments = value["name"], value["arguments"]
     if isinstance(name, str) and isinstance(arguments, dict):
         return ToolCall(name, arguments)
     return None

@@ -84,10 +84,11 @@ class ParserFamily:
     make: Callable[[OutputStart], OutputParser]
     markers: tuple[str, ...] = ()  # tokens that the parser sees as text, although they are special
     openings: tuple[str, ...] = ()  # markers that begin a thought or a call
+    reopens: bool = False  # each message begins with an opening, also one after a thought
     thinks: bool = False  # whether it separates thoughts (CONTRACT 8.3)
     calls: bool = False  # whether it finds tool calls (CONTRACT 8.3)
     call_grammar: Callable[[Sequence[Tool], Container[str]], str] | None = None
     """A Lark grammar (GUIDE 7.4) of one call or more of any of these tools, with all markers; the
     second argument holds the markers that the vocabulary calls control tokens, which a grammar must
-    name as tokens. The parser reads what the grammar allows. None: the format has none, and a
-    forced call is worded as JSON."""
+    name as tokens. The parser reads what the grammar allows. None, or "" for this vocabulary: there
+    is none, and a forced call is worded as JSON."""

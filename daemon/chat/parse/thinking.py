@@ -1,36 +1,61 @@
-"""Which part of an output is thinking, and which is content: `<think>` tags (CONTRACT 8.2)."""
+"""Which part of an output is thinking, and which is content: tags like `<think>` (CONTRACT 8.2)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import Enum, auto
 
-from .parser import OutputStart, Parsed, ParserFamily, Region
+from .markers import split_at, split_blanks
+from .parser import ContentParser, OutputParser, OutputStart, Parsed, ParserFamily, Region
 
 OPEN, CLOSE = "<think>", "</think>"
 
 
+@dataclass(frozen=True, slots=True)
+class ThinkingTags:
+    """The texts around a thought, and how the format treats what stands between them."""
+
+    opening: str = OPEN
+    closing: str = CLOSE
+    interrupts: tuple[str, ...] = ()  # markers of the inner parser that end a thought as well
+    trims: bool = False  # whether blanks at the end of a thought are dropped
+
+
 class _State(Enum):
-    START = auto()  # only blanks so far, so that an opening tag still counts
+    START = auto()  # only blanks so far, so that a tag still counts
     THINKING = auto()
     AFTER = auto()  # after the closing tag, where blanks are dropped
     CONTENT = auto()
 
 
 class ThinkingParser:
-    """An OutputParser of thinking blocks.
+    """An OutputParser of a thought that comes first; all after it goes to an inner parser.
 
-    The opening tag counts only at the very start of the output, and only the first block counts.
+    The opening tag counts only at the very start of the output, and only the first block counts. A
+    hidden thought is dropped, and so is a lone closing tag at the start: a model whose thinking is
+    off may still close a block that it never opened.
     """
 
-    def __init__(self, *, opened: bool) -> None:
+    def __init__(
+        self,
+        *,
+        opened: bool,
+        inner: OutputParser | None = None,
+        tags: ThinkingTags | None = None,
+        hidden: bool = False,
+    ) -> None:
         """`opened`: the prompt ends with the opening tag, so the output begins inside a block."""
         self._state = _State.THINKING if opened else _State.START
+        self._inner = inner or ContentParser()
+        self._tags = tags or ThinkingTags()
+        self._hidden = hidden
         self._held = ""  # may be the start of a tag, or blanks that may be dropped
         self._at_start = True  # of the block: leading blanks are dropped
 
     @property
     def region(self) -> Region:
-        return Region.THINKING if self._state is _State.THINKING else Region.CONTENT
+        return Region.THINKING if self._state is _State.THINKING else self._inner.region
 
     def push(self, text: str) -> Parsed:
         self._held += text
@@ -41,41 +66,69 @@ class ThinkingParser:
             thinking = self._think()
         if self._state is _State.AFTER and (rest := self._held.lstrip()):
             self._held, self._state = rest, _State.CONTENT
+        parsed = self._thought(thinking)
         if self._state is not _State.CONTENT:
-            return Parsed(thinking=thinking)
+            return parsed
         content, self._held = self._held, ""
-        return Parsed(content, thinking)
+        return parsed + self._inner.push(content)
 
     def finish(self) -> Parsed:
         held, self._held = self._held, ""
         if self._state is _State.THINKING:
-            return Parsed(thinking=held)
-        return Parsed() if self._state is _State.AFTER else Parsed(held)
+            return self._thought(held) + self._inner.finish()
+        content = "" if self._state is _State.AFTER else held
+        return self._inner.push(content) + self._inner.finish()
 
     def _open(self) -> None:
-        """Leave START once the text is known to begin with the opening tag, or not to."""
+        """Leave START once the text is known to begin with a tag, or not to."""
         start = self._held.lstrip()
-        if start.startswith(OPEN):
-            self._held, self._state = start.removeprefix(OPEN), _State.THINKING
-        elif start and not OPEN.startswith(start):
+        tags = [(self._tags.opening, _State.THINKING)]
+        if self._hidden:
+            tags.append((self._tags.closing, _State.AFTER))
+        for tag, state in tags:
+            if start.startswith(tag):
+                self._held, self._state = start.removeprefix(tag), state
+                return
+        if start and not any(tag.startswith(start) for tag, _ in tags):
             self._state = _State.CONTENT
 
     def _think(self) -> str:
-        """The certain part of the thinking; the start of a closing tag is held back."""
+        """The certain part of the thinking; the start of a marker is held back."""
         if self._at_start:
             self._held = self._held.lstrip()
             self._at_start = not self._held
-        text, tag, rest = self._held.partition(CLOSE)
-        if tag:
-            self._held, self._state = rest, _State.AFTER
-            return text
-        keep = next(n for n in range(len(CLOSE) - 1, -1, -1) if text.endswith(CLOSE[:n]))
-        self._held = text[len(text) - keep :]
-        return text[: len(text) - keep]
+        ends = (self._tags.closing, *self._tags.interrupts)
+        text, marker, self._held = split_at(self._held, ends)
+        if self._tags.trims:
+            text, blanks = split_blanks(text)
+            self._held = self._held if marker else blanks + self._held
+        if marker == self._tags.closing:
+            self._state = _State.AFTER
+        elif marker:
+            self._held, self._state = marker + self._held, _State.CONTENT
+        return text
+
+    def _thought(self, text: str) -> Parsed:
+        return Parsed() if self._hidden else Parsed(thinking=text)
 
 
-def _make(start: OutputStart) -> ThinkingParser:
-    return ThinkingParser(opened=start.prompt.rstrip().endswith(OPEN))
+def thinking_then(
+    start: OutputStart,
+    inner: OutputParser | None = None,
+    *,
+    interrupts: Sequence[str] = (),
+    trims: bool = False,
+) -> ThinkingParser:
+    """A parser of a thought, then of what `inner` reads (by default: content).
+
+    The tags are those of the request's format, else `<think>`. With `think: false` the thought is
+    hidden, because it must not show up as content (CONTRACT 1.7). `interrupts` and `trims` are as
+    in ThinkingTags.
+    """
+    opening, closing = start.format.think_open.strip(), start.format.think_close.strip()
+    tags = ThinkingTags(opening or OPEN, closing or CLOSE, tuple(interrupts), trims)
+    opened = start.prompt.rstrip().endswith(tags.opening)
+    return ThinkingParser(opened=opened, inner=inner, tags=tags, hidden=start.think is False)
 
 
-THINKING_FAMILY = ParserFamily(_make, markers=(OPEN, CLOSE), openings=(OPEN,), thinks=True)
+THINKING_FAMILY = ParserFamily(thinking_then, markers=(OPEN, CLOSE), openings=(OPEN,), thinks=True)

@@ -38,6 +38,7 @@ class ConstraintSource:
     answer: GrammarSource
     openings: tuple[tuple[Place, GrammarSource], ...] = ()  # what may begin instead of the answer
     forces_calls: bool = False  # the answer is calls: the grammar goes on inside them
+    is_json_call: bool = False  # the answer is a call that JsonCallParser reads
     borders: frozenset[int] = frozenset()  # tokens after which another region begins
 
     @property

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 class Detokenizer:
     """Decodes token bytes to text; keeps back a suffix that may be the start of a stop string.
 
-    After a stop string was found, `stopped` is True and no more text is returned; the stop string
-    and everything after it are dropped (CONTRACT 1.4). Of several stop strings the one that is
+    After a stop string was found, it is in `stop` and no more text is returned; the stop string and
+    everything after it are dropped (CONTRACT 1.4). Of several stop strings the one that is
     complete first counts, so the text does not depend on the pieces.
     """
 
@@ -18,7 +18,12 @@ class Detokenizer:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._stops = tuple(stop for stop in stops if stop)
         self._kept = ""
-        self.stopped = False
+        self.stop = ""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop string was found."""
+        return bool(self.stop)
 
     def push(self, piece: bytes) -> str:
         """Add the bytes of tokens; returns the text that is certain now."""
@@ -36,11 +41,11 @@ class Detokenizer:
         if not self._stops:
             return new
         text = self._kept + new
-        found = [(at + len(stop), at) for stop in self._stops if (at := text.find(stop)) >= 0]
+        found = [(at + len(stop), at, stop) for stop in self._stops if (at := text.find(stop)) >= 0]
         if found:
-            self.stopped = True
+            _, at, self.stop = min(found)
             self._kept = ""
-            return text[: min(found)[1]]
+            return text[:at]
         keep = max((_overlap(text, stop) for stop in self._stops), default=0)
         self._kept = text[len(text) - keep :]
         return text[: len(text) - keep]

@@ -75,6 +75,21 @@ class GrammarCompiler:
             self._compiled.popitem(last=False)
         return known
 
+    def tokens_of(self, text: str) -> list[int]:
+        """The tokens of a text, with special tokens recognised."""
+        return self._model.tokenize(text, add_bos=False)
+
+    def special_of(self, markers: Iterable[str]) -> frozenset[str]:
+        """The markers that are special tokens, which a grammar must name as such.
+
+        Builds the vocabulary when first used. Raises BadRequest if it cannot follow any grammar.
+        """
+        vocabulary = TokenizerVocabulary(self._model, self._vocabulary())
+        tokens = ((marker, vocabulary.tokens(marker)) for marker in markers)
+        return frozenset(
+            marker for marker, ids in tokens if len(ids) == 1 and vocabulary.is_special(ids[0])
+        )
+
     def _compile(self, source: GrammarSource) -> Grammar:
         """Without the keywords that llguidance refuses, one more in each round."""
         tokenizer, leave_out = self._vocabulary(), list[str]()

@@ -10,11 +10,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, Protocol
 
-import msgspec
 from llguidance import LLMatcher
 
-from ...chat.conversation import Tool
-from ...chat.parse.registry import family_of
 from ...chat.schema import INTERSECTIONS, prepare_schema
 from ...chat.schema_keywords import invalid_format
 
@@ -90,25 +87,17 @@ class SchemaSource:
 
 
 @dataclass(frozen=True, slots=True)
-class CallsSource:
-    """One call or more of tools, in the format of a parser that has a grammar."""
+class LarkSource:
+    """A Lark grammar, as text. JSON schemas in it are prepared like any other."""
 
-    parser: str
-    tools: tuple[Tool, ...]
+    text: str
 
     @property
     def digest(self) -> bytes:
-        return _digest("calls", self.parser, msgspec.json.encode(self.tools).decode())
+        return _digest("lark", self.text)
 
     def word(self, vocabulary: Vocabulary, leave_out: Iterable[str] = ()) -> Wording:
-        family = family_of(self.parser)
-        assert family.call_grammar
-        special = {
-            marker
-            for marker in family.markers
-            if len(ids := vocabulary.tokens(marker)) == 1 and vocabulary.is_special(ids[0])
-        }
-        lark, passed_over = _prepare_lark(family.call_grammar(self.tools, special), leave_out)
+        lark, passed_over = _prepare_lark(self.text, leave_out)
         return Wording(LLMatcher.grammar_from_lark(lark), passed_over)
 
 

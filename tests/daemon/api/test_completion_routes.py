@@ -276,8 +276,6 @@ REFUSED: list[tuple[str, dict[str, object], int, str]] = [
     ("generate", {"think": True}, 400, '"chat" does not support thinking'),
     ("generate", {"model": "Vectors"}, 400, '"Vectors" does not support generate'),
     ("generate", {"suffix": "x"}, 400, f"{FULL} does not support insert"),
-    ("generate", {"template": "x"}, 501,
-     "a template in the request is not supported yet; leave it out"),
     ("generate", {"images": ["eA=="]}, 501, "images are not supported yet; leave them out"),
     ("generate", {"format": "xml"}, 500,
      'invalid format: "\\"xml\\""; expected "json" or a valid JSON Schema object'),

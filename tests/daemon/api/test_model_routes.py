@@ -34,6 +34,9 @@ TESTED = {
     *("POST /api/copy", "DELETE /api/delete", "POST /api/pull", "POST /api/create"),
     *("HEAD /api/blobs/{digest}", "POST /api/blobs/{digest}", "POST /api/embed"),
     *("POST /api/embeddings", "POST /api/generate", "POST /api/chat"),
+    *("POST /v1/chat/completions", "POST /v1/completions", "POST /v1/embeddings"),
+    *("GET /v1/models", "HEAD /v1/models", "GET /v1/models/{id}", "HEAD /v1/models/{id}"),
+    *("POST /v1/responses", "POST /v1/messages", "POST /v1/messages/count_tokens"),
 }
 
 

@@ -11,11 +11,13 @@ from outrider.daemon.api.request import (
     ANY_OBJECT,
     answer_schema,
     build_conversation,
+    check_capabilities,
     missing_capability,
+    read_tools,
     refuse_images,
 )
 from outrider.daemon.chat.conversation import Message, Tool
-from outrider.daemon.errors import InvalidFormat, Unsupported
+from outrider.daemon.errors import BadRequest, InvalidFormat, Unsupported
 from outrider.daemon.runners.model_info import ModelIndex, ModelInfo
 from outrider.models.store import Store
 
@@ -51,6 +53,63 @@ async def test_the_first_capability_that_is_missing(
 ) -> None:
     info = await info_of(header_store, model)
     assert missing_capability(info, think=think, suffix=suffix, tools=tools) == missing
+
+
+@pytest.mark.parametrize(
+    ("model", "think", "suffix", "tools", "text"),
+    [
+        ("chat", True, "", False, '"Chat" does not support thinking'),
+        (
+            "chat",
+            None,
+            "x",
+            False,
+            "registry.ollama.ai/library/chat:latest does not support insert",
+        ),
+        ("chat", None, "", True, "registry.ollama.ai/library/chat:latest does not support tools"),
+        ("vectors", None, "", False, '"Chat" does not support generate'),
+    ],
+)
+async def test_what_a_model_lacks_is_said_in_ollamas_words(
+    header_store: Path, model: str, think: bool | None, suffix: str, tools: bool, text: str
+) -> None:
+    info = await info_of(header_store, model)
+    with pytest.raises(BadRequest) as caught:
+        check_capabilities(info, "Chat", "generate", think=think, suffix=suffix, tools=tools)
+    assert str(caught.value) == text
+    check_capabilities(await info_of(header_store, "thinker"), "x", "chat", think=True)
+
+
+def test_a_tool_keeps_its_definition_but_for_nulls() -> None:
+    parameters = {"type": "object", "properties": {"a": {"default": None, "minimum": 1}}}
+    function = {"name": "f", "parameters": parameters, "strict": True}
+    given = {"type": "function", "function": {**function, "description": None}, "extra": None}
+    assert read_tools([given]) == (Tool({"type": "function", "function": function}),)
+    assert read_tools([]) == ()
+
+
+@pytest.mark.parametrize(
+    ("definition", "text"),
+    [
+        ({}, "tools.1: a tool needs a `function` object"),
+        ({"function": "f"}, "tools.1: a tool needs a `function` object"),
+        ({"function": {}}, "tools.1: a tool needs `function.name`"),
+        ({"function": {"name": ""}}, "tools.1: a tool needs `function.name`"),
+        ({"function": {"name": 3}}, "tools.1: a tool needs `function.name`"),
+        (
+            {"function": {"name": "f", "description": 3}},
+            "tools.1: the description of f must be a string",
+        ),
+        (
+            {"function": {"name": "f", "parameters": []}},
+            "tools.1: the parameters of f must be a JSON schema object",
+        ),
+    ],
+)
+def test_a_tool_that_no_model_can_call_is_refused(definition: dict[str, object], text: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        read_tools([{"function": {"name": "fine"}}, definition])
+    assert str(caught.value) == text
 
 
 def test_images_are_refused() -> None:
@@ -100,7 +159,8 @@ async def test_a_model_that_can_think_does(
     assert build_conversation(info, HELLO, think=asked).think == think
 
 
-async def test_tools_are_kept(header_store: Path) -> None:
+async def test_tools_and_the_choice_of_one_are_kept(header_store: Path) -> None:
     tools = (Tool({"type": "function"}),)
     info = await info_of(header_store, "chat")
-    assert build_conversation(info, HELLO, think=None, tools=tools).tools == tools
+    conversation = build_conversation(info, HELLO, think=None, tools=tools, tool_choice="f")
+    assert (conversation.tools, conversation.tool_choice) == (tools, "f")

@@ -158,3 +158,25 @@ async def test_a_client_that_leaves_ends_the_lines(
     finally:
         await runner.cleanup()
     assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []
+
+
+async def test_headers_are_asked_for_once_the_first_line_is_known() -> None:
+    told: dict[str, str] = {}
+
+    async def lines() -> Lines:
+        told["Told"] = "first"
+        yield LINES[0]
+        told["Told"] = "later"
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        return await respond(request, lines(), NDJSON, ERRORS, lambda: told)
+
+    app = web.Application()
+    app.router.add_get("/", handle)
+    async with (
+        TestServer(app) as server,
+        aiohttp.ClientSession() as session,
+        session.get(server.make_url("/")) as answer,
+    ):
+        assert answer.headers["Told"] == "first"
+        assert await answer.read() == NDJSON.encode(LINES[0])

@@ -10,6 +10,7 @@ from outrider.daemon.cli.answer import ViewOptions
 from outrider.daemon.cli.client import Client
 from outrider.daemon.cli.repl import Repl, UsageError, is_command, parameter, read_message
 from outrider.daemon.cli.session import ChatSession
+from outrider.daemon.cli.tool_loop import NoTools
 from scripted import Lines, Reply, Scripted
 
 pytestmark = pytest.mark.unit
@@ -45,7 +46,7 @@ def converse(url: str, chat: ChatSession, read: Callable[[str], str]) -> str:
     with asyncio.Runner() as runner:
         client = runner.run(Client(url).__aenter__())
         try:
-            Repl(runner, client, chat, ViewOptions(), out).loop(read)
+            Repl(runner, client, chat, ViewOptions(), out, NoTools()).loop(read)
         finally:
             runner.run(client.close())
     return out.getvalue()

@@ -12,6 +12,7 @@ from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 from outrider.daemon.chat.conversation import REQUIRED, Conversation, RawPrompt, Tool
 from outrider.daemon.chat.format import ChatFormat
 from outrider.daemon.chat.parse import registry
+from outrider.daemon.chat.parse.json_call import JsonCallParser
 from outrider.daemon.chat.parse.parser import (
     OutputParser,
     OutputStart,
@@ -188,14 +189,15 @@ def begin(
     chat_format = ChatFormat(parser=parser)
     model = MarkedModel(FAMILY.markers if special else ())
     submit = Submit(1, chat, schema=schema, format=chat_format)
-    source = plan_constraint(submit, chat_format, lambda text: model.tokenize(text, add_bos=False))
-    assert source
     compiler = GrammarCompiler(cast(LanguageModel, model))
+    source = plan_constraint(submit, compiler)
+    assert source
     answer, *others = (compiler.start(each).result() for each in source.grammars)
     openings = {place: each for (place, _), each in zip(source.openings, others, strict=True)}
     constraint = Constraint(answer, openings, source.forces_calls, source.borders)
     start = OutputStart(prompt, tools, think, chat_format)
-    return Output(model, constraint, registry.make_parser(parser, start, chat))
+    read = registry.family_of(parser).make(start)
+    return Output(model, constraint, JsonCallParser(read) if source.is_json_call else read)
 
 
 both_spellings = pytest.mark.parametrize("special", [True, False], ids=["tokens", "text"])
@@ -331,12 +333,13 @@ def test_drafts_end_at_a_border_of_regions() -> None:
 
 
 def test_a_prompt_without_a_chat_has_the_grammar_alone() -> None:
-    submit = Submit(1, RawPrompt("x"), schema=SCHEMA)
-    source = plan_constraint(submit, ChatFormat(parser=FORMAT), lambda text: [])
+    submit = Submit(1, RawPrompt("x"), schema=SCHEMA, format=ChatFormat(parser=FORMAT))
+    compiler = GrammarCompiler(cast(LanguageModel, MarkedModel(())))
+    source = plan_constraint(submit, compiler)
     assert source
     assert not source.openings
     free = Submit(1, RawPrompt("x"))
-    assert plan_constraint(free, ChatFormat(), lambda text: []) is None
+    assert plan_constraint(free, compiler) is None
 
 
 def test_a_grammar_that_is_stuck_says_so() -> None:

@@ -231,7 +231,7 @@ def test_a_prompt_that_is_too_long_is_cut_or_refused(gguf: Path) -> None:
 
 def test_the_oldest_messages_are_dropped_but_never_the_last(gguf: Path) -> None:
     with open_engine(load_spec(gguf, num_ctx=128)) as harness:
-        text = harness.input.render(
+        text, _ = harness.input.render(
             chat_request(0, "old" * 20, "older" * 9, "last words", limits=Limits())
         )
     assert "last words" in text

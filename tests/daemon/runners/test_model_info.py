@@ -15,6 +15,9 @@ from weights import import_gguf
 
 pytestmark = pytest.mark.unit
 
+GO_TEMPLATE = (
+    "{{ .Tools }}{{ range .Messages }}{{ .Role }}: {{ .Content }}{{ .ToolCalls }}\n{{ end }}>"
+)
 THINKING = "{{ messages[0].content }}<think></think>"
 
 
@@ -22,6 +25,15 @@ THINKING = "{{ messages[0].content }}<think></think>"
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root, folder = tmp_path_factory.mktemp("models"), tmp_path_factory.mktemp("gguf")
     import_gguf(root, "plain", write_llama(folder / "plain.gguf", template=CHATML))
+    bare = write_llama(folder / "bare.gguf", template=None)
+    import_gguf(root, "bare", bare, template="{{ .Prompt")
+    go = write_llama(folder / "go.gguf", template=CHATML)
+    import_gguf(root, "go", go, template=GO_TEMPLATE)
+    import_gguf(root, "broken", go, template="{{ .Prompt")
+    config = {"renderer": "gemma4", "parser": "thinking", "capabilities": ["insert", "vision"]}
+    import_gguf(root, "built-in", go, template=GO_TEMPLATE, config=config)
+    import_gguf(root, "odd", go, config={"renderer": "nosuch"})
+    import_gguf(root, "unknown", go, config={"parser": "nosuch"})
     import_gguf(root, "thinker", write_llama(folder / "thinker.gguf", template=THINKING))
     embedder = write_llama(folder / "embedder.gguf", extra={"llama.pooling_type": 1})
     import_gguf(root, "embedder", embedder)
@@ -52,6 +64,8 @@ async def test_a_broken_drafter_is_told_of_once(
     [
         ("plain", ["completion"]),
         ("thinker", ["completion", "thinking"]),
+        ("go", ["completion", "tools"]),
+        ("built-in", ["completion", "insert", "thinking"]),
         ("embedder", ["embedding"]),
     ],
 )
@@ -90,9 +104,6 @@ async def test_a_model_that_cannot_be_read_is_listed_without_a_header(tmp_path: 
     ("changes", "config", "sentences"),
     [
         ({}, {}, []),
-        ({"template": "{{ .Prompt }}"}, {}, ["TEMPLATE is stored but not used yet: prompts"]),
-        ({}, {"renderer": "gemma4"}, ["RENDERER gemma4 is not used yet: prompts"]),
-        ({}, {"parser": "gemma4"}, ["PARSER gemma4 is not used yet"]),
         ({"projector_paths": (Path("p"),)}, {}, ["the projector is not used yet"]),
         ({"adapter_paths": (Path("a"),)}, {}, ["ADAPTER is not supported yet"]),
     ],
@@ -108,22 +119,60 @@ async def test_stored_layers_that_are_not_used_give_warnings(
     assert all(w.startswith(s) for w, s in zip(warnings, sentences, strict=True))
 
 
-async def test_a_template_of_weights_without_one_gives_another_warning(root: Path) -> None:
-    found = await ModelIndex(Store(root)).find("plain", "gone")
-    bare = dataclasses.replace(found.header, values={"general.architecture": "llama"})
-    model = dataclasses.replace(found.model, template="{{ .Prompt }}")
-    warnings = dataclasses.replace(found, model=model, header=bare).warnings
-    assert "joined as plain text" in warnings[0]
+@pytest.mark.parametrize(
+    ("name", "warning"),
+    [
+        ("plain", ""),
+        ("go", ""),
+        ("broken", "TEMPLATE cannot be read, so that the chat template of the GGUF file is used: "),
+        ("bare", "TEMPLATE cannot be read, so that chats are refused: template:1:1: unclosed"),
+        ("odd", "RENDERER nosuch is unknown: chats are refused"),
+        ("unknown", "PARSER nosuch is unknown, and not used"),
+    ],
+)
+async def test_what_of_a_format_cannot_be_used_gives_warnings(
+    root: Path, name: str, warning: str
+) -> None:
+    warnings = (await ModelIndex(Store(root)).find(name, "gone")).warnings
+    assert len(warnings) == bool(warning)
+    assert not warning or warnings[0].startswith(warning)
+
+
+@pytest.mark.parametrize(
+    ("name", "prefers_go", "renderer", "template", "uses_jinja"),
+    [
+        ("plain", None, "", CHATML, True),
+        ("plain", True, "", CHATML, True),
+        ("go", None, "", GO_TEMPLATE, False),
+        ("go", False, "", CHATML, True),
+        ("broken", True, "", CHATML, True),
+        ("bare", None, "", "{{ .Prompt", False),
+        ("built-in", None, "gemma4-small", "", False),
+    ],
+)
+async def test_the_format_of_a_model(
+    root: Path, name: str, prefers_go: bool | None, renderer: str, template: str, uses_jinja: bool
+) -> None:
+    found = await ModelIndex(Store(root), prefers_go=prefers_go).find(name, "gone")
+    assert (found.chat_format.renderer, found.chat_format.template) == (renderer, template)
+    assert found.uses_jinja is uses_jinja
+
+
+async def test_the_choice_is_made_once_per_version_of_a_model(tmp_path: Path) -> None:
+    gguf = write_llama(tmp_path / "a.gguf", template=CHATML)
+    root, model_index = tmp_path / "models", ModelIndex(Store(tmp_path / "models"))
+    import_gguf(root, "a", gguf, template=GO_TEMPLATE)
+    first = (await model_index.find("a", "")).chat
+    assert (await model_index.find("a", "")).chat is first
+    import_gguf(root, "a", gguf, template="{{ .Prompt }}")
+    assert (await model_index.find("a", "")).chat_format.template == "{{ .Prompt }}"
 
 
 async def test_warnings_are_logged_once_per_model(
     root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     index = ModelIndex(Store(root))
-    found = await index.find("plain", "gone")
-    tuned = dataclasses.replace(
-        found, model=dataclasses.replace(found.model, template="{{ .Prompt }}")
-    )
+    found = await index.find("broken", "gone")
     for _ in range(3):
-        index.log_warnings(tuned)
-    assert [record.getMessage().partition(":")[0] for record in caplog.records] == ["plain"]
+        index.log_warnings(found)
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == ["broken"]

@@ -17,7 +17,8 @@ import psutil
 import pytest
 from engines import run_alone
 from harness import load_spec, text_request
-from outrider.daemon.errors import BadRequest, LoadFailed, RunnerDied
+from outrider.daemon.chat.conversation import Conversation, Message
+from outrider.daemon.errors import BadRequest, LoadFailed, RunnerDied, TemplateFailed
 from outrider.daemon.protocol import Delta, Embed, Load, Submit
 from outrider.daemon.runners.process import DIED, RunnerProcess
 from tiny import write_llama
@@ -223,12 +224,13 @@ async def test_a_file_that_cannot_be_loaded_leaves_no_process(
     assert children() == before
 
 
-async def test_a_broken_chat_template_is_told_at_load(tmp_path: Path) -> None:
+async def test_a_broken_chat_template_fails_chats_and_leaves_raw_prompts(tmp_path: Path) -> None:
     gguf = write_llama(tmp_path / "tiny.gguf", template="{% if %}")
-    before = children()
-    with pytest.raises(LoadFailed, match="chat template cannot be read"):
-        await RunnerProcess.start(load_spec(gguf))
-    assert children() == before
+    chat = Submit(0, Conversation((Message("user", "x"),)))
+    async with started(load_spec(gguf)) as runner:
+        with pytest.raises(TemplateFailed, match="chat template cannot be read"):
+            await collect(runner, chat)
+        assert await text_of(runner, text_request(0, "raw", 3))
 
 
 @pytest.mark.parametrize("delay_s", [0.0, 0.001, 0.01])

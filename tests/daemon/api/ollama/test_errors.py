@@ -30,6 +30,7 @@ STATUSES: dict[type[Exception], int] = {
     errors.InvalidFormat: 500,
     errors.Busy: 503,
     errors.Unsupported: 501,
+    errors.TemplateFailed: 500,
     errors.RunnerError: 500,
     errors.LoadFailed: 500,
     errors.RunnerDied: 500,

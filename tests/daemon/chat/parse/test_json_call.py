@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
-from outrider.daemon.chat.conversation import REQUIRED, Conversation, RawPrompt, Tool, ToolCall
+from outrider.daemon.chat.conversation import ToolCall
 from outrider.daemon.chat.parse.json_call import JsonCallParser
 from outrider.daemon.chat.parse.parser import ContentParser, OutputStart, Parsed, Region
-from outrider.daemon.chat.parse.registry import CONTENT, THINKING, make_parser
+from outrider.daemon.chat.parse.thinking import THINKING_FAMILY
 
 pytestmark = pytest.mark.unit
 
 CALL = '{"name": "add", "arguments": {"n": [1, "ü"]}}'
-ADD = Tool({"type": "function", "function": {"name": "add"}})
 
 
 def read(text: str, size: int) -> Parsed:
-    parser = make_parser(THINKING, OutputStart(), Conversation((), (ADD,), tool_choice=REQUIRED))
+    parser = JsonCallParser(THINKING_FAMILY.make(OutputStart()))
     parts = [parser.push(text[at : at + size]) for at in range(0, len(text), size)]
     return sum(parts, Parsed()) + parser.finish()
 
@@ -40,6 +41,15 @@ def test_the_region_is_that_of_the_models_own_parser() -> None:
     assert parser.region is Region.CONTENT
 
 
-def test_only_a_forced_call_is_read_as_one() -> None:
-    for prompt in (Conversation((), (ADD,)), RawPrompt("x")):
-        assert isinstance(make_parser(CONTENT, OutputStart(), prompt), ContentParser)
+class CallingParser(ContentParser):
+    """Takes every text for a call in a format of its own."""
+
+    def push(self, text: str) -> Parsed:
+        return Parsed(tool_calls=(ToolCall("outer", json.loads(text), index=2),))
+
+
+def test_a_call_in_the_models_own_format_is_unwrapped() -> None:
+    parser = JsonCallParser(CallingParser())
+    parsed = parser.push(CALL) + parser.push('{"n": 1}') + parser.finish()
+    inner = ToolCall("add", {"n": [1, "ü"]}, index=2)
+    assert parsed.tool_calls == (inner, ToolCall("outer", {"n": 1}, index=2))

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from itertools import pairwise
 
 import pytest
-from outrider.daemon.chat.parse.parser import Parsed
-from outrider.daemon.chat.parse.thinking import ThinkingParser
+from outrider.daemon.chat.format import ChatFormat
+from outrider.daemon.chat.parse.parser import OutputStart, Parsed, Region
+from outrider.daemon.chat.parse.thinking import ThinkingParser, thinking_then
 
 pytestmark = pytest.mark.unit
 
@@ -106,3 +107,70 @@ def test_nothing_is_held_back_that_is_certain() -> None:
 
 def test_a_border_inside_a_piece_gives_both_parts() -> None:
     assert ThinkingParser(opened=True).push("hm</think>yes") == Parsed("yes", "hm")
+
+
+HIDDEN = [
+    # prompt, text, content
+    ("", "<think>hm</think>\n\nyes", "yes"),
+    ("", "<think>\n\n</think>\n\nyes", "yes"),
+    ("", "</think>\n\nyes", "yes"),
+    ("", " \n</think>yes", "yes"),
+    ("", "yes </think> no", "yes </think> no"),
+    ("", "yes", "yes"),
+    ("", " yes", " yes"),
+    ("", "</thi", "</thi"),
+    ("", "<", "<"),
+    ("", "<think>hm", ""),
+    ("a<think>\n", "hm</think>\nyes", "yes"),
+    ("<think>\n\n</think>\n\n", "</think>yes", "yes"),
+]
+
+
+def pieces_of(text: str) -> Iterable[list[str]]:
+    for cut in range(len(text) + 1):
+        yield [text[:cut], text[cut:]]
+    yield list(text)
+
+
+def read(start: OutputStart, pieces: Iterable[str]) -> Parsed:
+    parser = thinking_then(start)
+    return sum((parser.push(piece) for piece in pieces), Parsed()) + parser.finish()
+
+
+@pytest.mark.parametrize(("prompt", "text", "content"), HIDDEN)
+def test_without_thinking_no_thought_and_no_tag_is_shown(
+    prompt: str, text: str, content: str
+) -> None:
+    for pieces in pieces_of(text):
+        assert read(OutputStart(prompt, think=False), pieces) == Parsed(content), pieces
+
+
+TAGGED = ChatFormat(think_open="[THINK]\n", think_close="\n[/THINK]")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "text", "parsed"),
+    [
+        ("", "[THINK]\nhm[/THINK]\nyes", Parsed("yes", "hm")),
+        ("[THINK]\n", "hm[/THINK]yes", Parsed("yes", "hm")),
+        ("", "<think>hm</think>yes", Parsed("<think>hm</think>yes")),
+    ],
+)
+def test_a_template_may_have_tags_of_its_own(prompt: str, text: str, parsed: Parsed) -> None:
+    for pieces in pieces_of(text):
+        assert read(OutputStart(prompt, format=TAGGED), pieces) == parsed
+
+
+def test_a_marker_of_the_inner_parser_may_end_a_thought() -> None:
+    for pieces in pieces_of("hm <call>yes</think>"):
+        parser = thinking_then(OutputStart("<think>"), interrupts=("<call>",))
+        parsed = sum((parser.push(piece) for piece in pieces), Parsed())
+        assert parsed + parser.finish() == Parsed("<call>yes</think>", "hm ")
+
+
+def test_the_region_is_that_of_the_inner_parser_after_a_thought() -> None:
+    inner = ThinkingParser(opened=True)
+    parser = ThinkingParser(opened=False, inner=inner)
+    assert parser.region is Region.THINKING, "the inner parser begins in a thought"
+    parser.push("<think>a</think>b</think>")
+    assert parser.region is Region.CONTENT

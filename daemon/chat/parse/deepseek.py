@@ -1,0 +1,60 @@
+"""How do the DeepSeek models (V3, V3.1, R1) and Cogito write tool calls? (CONTRACT 8.8)"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Container, Sequence
+
+from ..conversation import Tool, ToolCall
+from .arguments import read_arguments
+from .call_grammar import literal
+from .json_grammar import arguments_of, grammar_of, name_of
+from .marked_calls import MarkedBlock, MarkedFormat, marked_family
+
+ALL_BEGIN, ALL_END = "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"
+BEGIN, SEPARATOR, END = "<｜tool▁call▁begin｜>", "<｜tool▁sep｜>", "<｜tool▁call▁end｜>"
+# The small distilled models have no tokens for the markers, and spell them in these ways.
+SPELLINGS = ("<｜tool_calls_begin｜>", "<｜tool calls begin｜>", "<｜tool▁calls｜>")
+
+# V3 and R1 write a type before the name and a fence around the arguments; V3.1 does not.
+_CALL = re.compile(
+    rf"\s*(?:function{SEPARATOR}(?=[^{{\s]))?"
+    rf"(?P<name>[^\s{{<]+)\s*(?:{SEPARATOR})?\s*(?:```(?:json)?)?(?P<arguments>\s*\{{.*)",
+    re.DOTALL,
+)
+
+
+def _read_block(text: str) -> tuple[Sequence[ToolCall], str]:
+    pieces = [piece.replace(END, "") for piece in text.split(BEGIN)]
+    calls = [_call(piece) for piece in pieces if piece.strip()]
+    found = [call for call in calls if call is not None]
+    return (found, "") if len(found) == len(calls) else ([], text)
+
+
+def _call(text: str) -> ToolCall | None:
+    parts = _CALL.fullmatch(text)
+    if parts is None:
+        return None
+    arguments = read_arguments(parts["arguments"].rstrip().removesuffix("```"))
+    return None if arguments is None else ToolCall(parts["name"], arguments)
+
+
+def _grammar(tools: Sequence[Tool], special: Container[str]) -> str:
+    """As V3.1 writes calls, which all versions understand."""
+    markers = (ALL_BEGIN, BEGIN, SEPARATOR, END, ALL_END)
+    calls = []
+    for tool in tools:
+        head = literal(f"{BEGIN}{name_of(tool)}{SEPARATOR}", markers, special)
+        calls.append(f"{head} {arguments_of(tool)} {literal(END, markers, special)}")
+    before, after = (literal(marker, markers, special) for marker in (ALL_BEGIN, ALL_END))
+    return grammar_of(calls, before, "", after)
+
+
+DEEPSEEK_FAMILY = marked_family(
+    MarkedFormat(
+        tuple(MarkedBlock(o, ALL_END, _read_block) for o in (ALL_BEGIN, *SPELLINGS, BEGIN)),
+        inner=(SEPARATOR, END),
+    ),
+    thinks=True,
+    grammar=_grammar,
+)

@@ -1,0 +1,114 @@
+"""Tool calls in Python's syntax between `<|tool_call_start|>` and its end: LFM2 (CONTRACT 8.8)."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping, Sequence
+
+from ..conversation import Tool
+from .call_blocks import BlockSyntax, Call
+from .call_grammar import join_calls, literal, value_of
+from .coercion import function_of, mapping, parameters_of
+from .hermes import make_calls_parser, read_json_calls
+from .literals import LiteralReader, Unreadable, inside_string
+from .parser import ParserFamily
+from .thinking import CLOSE, OPEN
+
+CALL, CALL_END = "<|tool_call_start|>", "<|tool_call_end|>"
+
+
+def lfm2_syntax(tools: Sequence[Tool]) -> BlockSyntax:
+    """The marks of these calls. The models can be asked to write JSON instead of Python."""
+
+    def read(block: str, ended: bool) -> Sequence[Call]:
+        return _read_python_calls(block, tools) or read_json_calls(block, ended)
+
+    return BlockSyntax(CALL, CALL_END, read, _in_string, strays=(CLOSE,))
+
+
+def _in_string(block: str) -> bool:
+    return inside_string(block, quotes="\"'")
+
+
+def _read_python_calls(text: str, tools: Sequence[Tool]) -> Sequence[Call]:
+    """The calls in `[f(a="x"), g(1)]`, with or without the brackets; none if it is anything else.
+
+    Positional arguments take the names of the tool's parameters in their order.
+    """
+    try:
+        return _python_calls(LiteralReader(text), tools)
+    except Unreadable:
+        return ()
+
+
+def _python_calls(reader: LiteralReader, tools: Sequence[Tool]) -> Sequence[Call]:
+    calls = []
+    listed = reader.accept("[")
+    while reader.peek() not in ("", "]"):
+        calls.append(_python_call(reader, tools))
+        reader.accept(",") or reader.accept(";")
+    if (listed and not reader.accept("]")) or reader.peek():
+        raise Unreadable
+    return calls
+
+
+def _python_call(reader: LiteralReader, tools: Sequence[Tool]) -> Call:
+    name = reader.word()
+    if not reader.accept("("):
+        raise Unreadable
+    parameters = iter(mapping(parameters_of(name, tools).get("properties")))
+    arguments: dict[str, object] = {}
+    while not reader.accept(")"):
+        key = reader.keyword() or next(parameters, "")
+        if not key:
+            raise Unreadable
+        arguments[key] = reader.value()
+        if not reader.accept(",") and reader.peek() != ")":
+            raise Unreadable
+    return name, arguments
+
+
+def lfm2_grammar(tools: Sequence[Tool], special: Container[str]) -> str:
+    """A Lark grammar of calls of these tools (ParserFamily.call_grammar).
+
+    Values are written as JSON, which differs from Python's literals in constants alone.
+    """
+    calls = [_function_grammar(function_of(tool)) for tool in tools]
+    return join_calls(calls, f"{CALL}[", f"]{CALL_END}", (CALL, CALL_END), special, between="")
+
+
+def _function_grammar(function: Mapping[str, object]) -> str:
+    """Optional arguments follow the required ones; they may come in any order."""
+    schema = mapping(function.get("parameters"))
+    listed = schema.get("required")
+    required = listed if isinstance(listed, list) else []
+    properties = mapping(schema.get("properties"))
+    values = {
+        name: f"{literal(f'{name}=')} {value_of(described, schema)}"
+        for name, described in properties.items()
+    }
+    demanded = [values[name] for name in properties if name in required]
+    optional = " | ".join(values[name] for name in properties if name not in required)
+    comma = literal(", ")
+    arguments = f" {comma} ".join(demanded)
+    if demanded and optional:
+        arguments += f" ({comma} ({optional}))*"
+    elif optional:
+        arguments = f"(({optional}) ({comma} ({optional}))*)?"
+    return " ".join([literal(f"{function.get('name')}("), arguments, literal(")")])
+
+
+LFM2_FAMILY = ParserFamily(
+    make_calls_parser(lfm2_syntax, thinks=False),
+    markers=(CALL, CALL_END),
+    openings=(CALL,),
+    calls=True,
+    call_grammar=lfm2_grammar,
+)
+LFM2_THINKING_FAMILY = ParserFamily(
+    make_calls_parser(lfm2_syntax, thinks=True),
+    markers=(OPEN, CLOSE, CALL, CALL_END),
+    openings=(OPEN, CALL),
+    thinks=True,
+    calls=True,
+    call_grammar=lfm2_grammar,
+)

@@ -1,0 +1,45 @@
+"""How do the Llama 3 models write tool calls? (CONTRACT 8.8)"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..conversation import ToolCall
+from .arguments import split_calls
+from .bare_calls import BareCallParser, tool_names
+from .json_grammar import object_grammar
+from .marked_calls import MarkedBlock, MarkedCallParser, MarkedFormat
+from .parser import OutputParser, OutputStart, ParserFamily
+from .python_calls import split_python_calls
+from .thinking import CLOSE, OPEN, thinking_then
+
+TAG = "<|python_tag|>"
+BUILT_IN = ".call"  # follows the name of a built-in tool, as in `brave_search.call(query="x")`
+
+
+def _read_tagged(text: str) -> tuple[Sequence[ToolCall], str]:
+    calls, rest = split_calls(text)
+    if calls:
+        return calls, rest
+    calls, rest = split_python_calls(text)
+    return [ToolCall(call.name.removesuffix(BUILT_IN), call.arguments) for call in calls], rest
+
+
+_TAGGED = MarkedFormat((MarkedBlock(TAG, read=_read_tagged),))
+_NO_CALLS = MarkedFormat((), dropped=(TAG,))
+
+
+def _make(start: OutputStart) -> OutputParser:
+    """Without tools in the request, JSON is an answer."""
+    names = tool_names(start.tools)
+    inner = MarkedCallParser(_TAGGED if names else _NO_CALLS)
+    return thinking_then(start, BareCallParser(names, inner), interrupts=(TAG,))
+
+
+LLAMA3_FAMILY = ParserFamily(
+    _make,
+    markers=(OPEN, CLOSE, TAG),
+    openings=(OPEN, TAG),
+    calls=True,
+    call_grammar=object_grammar(between="; ", keys=("name", "parameters")),
+)

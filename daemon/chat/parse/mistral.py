@@ -1,0 +1,31 @@
+"""How do the Mistral and Ministral models write tool calls and thoughts? (CONTRACT 8.8)"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from ..conversation import ToolCall
+from .arguments import read_value, split_calls
+from .marked_calls import MarkedBlock, MarkedFormat, marked_family
+from .thinking import ThinkingTags
+
+CALLS, ARGUMENTS, ID = "[TOOL_CALLS]", "[ARGS]", "[CALL_ID]"
+
+_NAMED = re.compile(r"\s*([^\s\[\]{}]+)\s*(?:\[CALL_ID\]\s*([^\s\[\]{}]+)\s*)?(?:\[ARGS\])?\s*")
+
+
+def _read_block(text: str) -> tuple[Sequence[ToolCall], str]:
+    """An array of calls, as older models write it, or a name and an object."""
+    named = _NAMED.match(text)
+    if named is None:
+        return split_calls(text)
+    found = read_value(text, named.end())
+    if found is None or not isinstance(found[0], dict):
+        return [], text
+    return [ToolCall(named[1], found[0], named[2] or "")], text[found[1] :].lstrip()
+
+
+_FORMAT = MarkedFormat((MarkedBlock(CALLS, read=_read_block),), inner=(ARGUMENTS, ID))
+MISTRAL_FAMILY = marked_family(_FORMAT)
+MINISTRAL_FAMILY = marked_family(_FORMAT, tags=ThinkingTags("[THINK]", "[/THINK]", (CALLS,)))

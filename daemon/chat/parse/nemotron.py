@@ -1,0 +1,14 @@
+"""How do the Nemotron models before Nemotron 3 write tool calls?"""
+
+from __future__ import annotations
+
+from .json_grammar import object_grammar
+from .marked_calls import MarkedBlock, MarkedFormat, marked_family
+
+BEGIN, END = "<TOOLCALL>", "</TOOLCALL>"
+
+NEMOTRON_FAMILY = marked_family(
+    MarkedFormat((MarkedBlock(BEGIN, END),)),
+    thinks=True,
+    grammar=object_grammar(before=f"{BEGIN}[", after=f"]{END}", markers=(BEGIN, END)),
+)

@@ -1,0 +1,119 @@
+"""Tool calls as `<function=NAME>` with `<parameter=K>`: Qwen3-Coder, Qwen 3.5, Nemotron 3."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Container, Mapping, Sequence
+
+from ..conversation import Tool
+from .call_blocks import BlockSyntax, Call
+from .call_grammar import join_calls, literal, text_or_enum, value_of
+from .coercion import coerce, function_of, mapping, parameters_of, types_of
+from .hermes import CALL, CALL_END, TAGS, make_calls_parser, read_json_calls
+from .parser import ParserFamily
+from .thinking import CLOSE, OPEN
+
+FUNCTION, FUNCTION_END = "<function=", "</function>"
+PARAMETER, PARAMETER_END = "<parameter=", "</parameter>"
+VALUE_END = f"\n{PARAMETER_END}\n"  # as the format has it
+_PART = re.compile(r"<(function|parameter)=([^>\n]+)>|</function>")
+_NEXT = re.compile(r"\n[ \t]*<parameter=")
+_UNCLOSED = re.compile(r"\n[ \t]*(?:<parameter=|</function>)|\Z")
+
+
+def xml_syntax(tools: Sequence[Tool]) -> BlockSyntax:
+    """The marks of these calls. A call without its `<tool_call>` counts if its tool is known."""
+
+    def read(block: str, ended: bool) -> Sequence[Call]:
+        return _read_xml_calls(block, tools, ended) or read_json_calls(block, ended)
+
+    return BlockSyntax(
+        CALL,
+        CALL_END,
+        read,
+        _in_value,
+        bare=(FUNCTION, FUNCTION_END) if tools else None,
+        known=frozenset(str(function_of(tool).get("name")) for tool in tools),
+        strays=(FUNCTION_END, CLOSE),
+    )
+
+
+def _in_value(block: str) -> bool:
+    return block.rfind(PARAMETER) > block.rfind(PARAMETER_END)
+
+
+def _read_xml_calls(block: str, tools: Sequence[Tool], ended: bool) -> Sequence[Call]:
+    if not ended and not block.rstrip().endswith((PARAMETER_END, FUNCTION_END)):
+        return ()  # the output was cut off: half a value may do harm
+    calls, name, at = list[Call](), "", 0
+    while part := _PART.search(block, at):
+        kind, at = part[1], part.end()
+        if kind == "function":
+            name = part[2].strip().strip("\"'")
+            calls.append((name, {}))
+        elif kind == "parameter" and calls:
+            key, value = part[2].strip().strip("\"'"), block[at : (at := _value_end(block, at))]
+            calls[-1][1][key] = coerce(_inner(value), key, parameters_of(name, tools))
+    return calls
+
+
+def _value_end(block: str, start: int) -> int:
+    """Where a value ends: at its closing tag, or, if a model forgot that, before the next part."""
+    closing = block.find(PARAMETER_END, start)
+    if closing >= 0 and not _NEXT.search(block, start, closing):
+        return closing
+    unclosed = _UNCLOSED.search(block, start)
+    return unclosed.start() if unclosed else len(block)
+
+
+def _inner(value: str) -> str:
+    """The value without the one line break that the format puts on each side of it."""
+    return value.removeprefix("\n").removesuffix("\n")
+
+
+def xml_grammar(tools: Sequence[Tool], special: Container[str]) -> str:
+    """A Lark grammar of calls of these tools (ParserFamily.call_grammar).
+
+    Required parameters are demanded; all come in the order of the schema.
+    """
+    calls = [_function_grammar(function_of(tool)) for tool in tools]
+    return join_calls(
+        calls, f"{CALL}\n", f"\n{CALL_END}", (CALL, CALL_END), special, text_end=VALUE_END
+    )
+
+
+def _function_grammar(function: Mapping[str, object]) -> str:
+    schema = mapping(function.get("parameters"))
+    required = schema.get("required")
+    parts = []
+    for name, described in mapping(schema.get("properties")).items():
+        part = f"{literal(f'{PARAMETER}{name}>' + chr(10))} {_value_grammar(described, schema)}"
+        is_required = isinstance(required, list) and name in required
+        parts.append(part if is_required else f"({part})?")
+    head = literal(f"{FUNCTION}{function.get('name')}>\n")
+    return " ".join([head, *parts, literal(FUNCTION_END)])
+
+
+def _value_grammar(described: object, schema: Mapping[str, object]) -> str:
+    """A value and its closing tag: plain text for strings, which are not quoted."""
+    types = set(types_of(described, schema))
+    if types and "string" not in types:
+        return f"{value_of(described, schema)} {literal(VALUE_END)}"
+    return text_or_enum(described, VALUE_END)
+
+
+QWEN3_CODER_FAMILY = ParserFamily(
+    make_calls_parser(xml_syntax, thinks=False),
+    markers=(CALL, CALL_END),
+    openings=(CALL, FUNCTION),
+    calls=True,
+    call_grammar=xml_grammar,
+)
+QWEN35_FAMILY = ParserFamily(
+    make_calls_parser(xml_syntax, thinks=True),
+    markers=TAGS,
+    openings=(OPEN, CALL, FUNCTION),
+    thinks=True,
+    calls=True,
+    call_grammar=xml_grammar,
+)

@@ -1,0 +1,75 @@
+"""How a conversation is worded for FunctionGemma (CONTRACT 8.8)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ....errors import BadRequest
+from ...conversation import Conversation, Infill, Message
+from .gemma_turns import SYSTEM_ROLES, GemmaTurns
+from .gemma_values import GemmaNotation, tool_of
+from .nesting import refuses_deep_nesting
+
+NOTATION = GemmaNotation("<escape>")
+TURN_OPEN, TURN_END = "<start_of_turn>", "<end_of_turn>\n"
+RESPONSE_OPEN = "<start_function_response>"
+# The sentence that the model has been trained to see before declarations.
+TRIGGER = "You are a model that can do function calling with the following functions"
+
+
+class FunctionGemmaRenderer:
+    """A Renderer of FunctionGemma. It writes the BOS token itself."""
+
+    @refuses_deep_nesting
+    def render(self, conversation: Conversation) -> str:
+        messages = conversation.messages
+        system = messages[0] if messages and messages[0].role in SYSTEM_ROLES else None
+        turns = GemmaTurns(messages[1:] if system else messages, _FunctionGemmaWording())
+        header = "" if turns.go_on() else f"{TURN_OPEN}model\n"
+        developer = _developer_turn(system.content.strip() if system else "", conversation)
+        return f"<bos>{developer}{turns.text()}{header}"
+
+    def render_infill(self, infill: Infill) -> str:
+        raise BadRequest("FunctionGemma does not support insert")
+
+
+@dataclass(frozen=True, slots=True)
+class _FunctionGemmaWording:
+    turn_open: str = TURN_OPEN
+    turn_end: str = TURN_END
+    pending: str = RESPONSE_OPEN
+    resumption: str = ""
+
+    def model_parts(
+        self, message: Message, results: Sequence[Message], content: str, *, is_current: bool
+    ) -> Iterator[str]:
+        yield content
+        for call in message.tool_calls:
+            yield f"<start_function_call>{NOTATION.call(call)}<end_function_call>"
+        for result in results:
+            name = tool_of(result, message.tool_calls)
+            pairs = NOTATION.pairs(_fields(result.content))
+            yield f"{RESPONSE_OPEN}response:{name}{{{pairs}}}<end_function_response>"
+
+
+def _developer_turn(system: str, conversation: Conversation) -> str:
+    if not system and not conversation.tools:
+        return ""
+    if conversation.tools and TRIGGER not in system:
+        system = f"{system}\n{TRIGGER}" if system else TRIGGER
+    tools = "".join(
+        f"<start_function_declaration>{NOTATION.declaration(tool)}<end_function_declaration>"
+        for tool in conversation.tools
+    )
+    return f"{TURN_OPEN}developer\n{system}{tools}{TURN_END}"
+
+
+def _fields(content: str) -> dict[str, object]:
+    """A tool's result; the model knows objects, so another text becomes the field `value`."""
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError):
+        value = None
+    return value if isinstance(value, dict) else {"value": content}
