@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+import numpy as np
 import pytest
 from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 from outrider.daemon.chat.conversation import REQUIRED, Conversation, RawPrompt, Tool
@@ -31,7 +33,8 @@ from outrider.daemon.runner.sampling.grammar_compiler import GrammarCompiler
 
 pytestmark = pytest.mark.unit
 
-CHARACTERS = ["\n", *map(chr, range(32, 127))]
+CHARACTERS = ["\n", *map(chr, range(32, 127)), *"｜▁"]  # the last two are of DeepSeek's markers
+CLOSING = ('"', "}", "]", "<", "/")
 END = "</s>"
 CALL, CALL_END = "<call>", "</call>"
 SCHEMA = json.dumps({"properties": {"a": {"type": "integer"}}, "required": ["a"]})
@@ -167,7 +170,7 @@ class Output:
         return "".join(self.model.texts[token] for token in tokens[:count])
 
 
-def tool(name: str, **parameters: Any) -> Tool:
+def tool(name: str, /, **parameters: Any) -> Tool:
     schema = {"type": "object", "properties": parameters, "required": [*parameters]}
     return Tool({"type": "function", "function": {"name": name, "parameters": schema}})
 
@@ -187,7 +190,8 @@ def begin(
 ) -> Output:
     chat = Conversation((), tools, think, choice)
     chat_format = ChatFormat(parser=parser)
-    model = MarkedModel(FAMILY.markers if special else ())
+    markers = registry.family_of(parser).markers if special else ()
+    model = MarkedModel(tuple(each for each in markers if "```" not in each))  # these are text
     submit = Submit(1, chat, schema=schema, format=chat_format)
     compiler = GrammarCompiler(cast(LanguageModel, model))
     source = plan_constraint(submit, compiler)
@@ -350,3 +354,72 @@ def test_a_grammar_that_is_stuck_says_so() -> None:
     assert not matcher.is_error()
     with pytest.raises(InvalidFormat, match="the schema allows no further token"):
         Constraint(Grammar(matcher, model.num_tokens)).allowed(Region.CONTENT)
+
+
+# What begins and what ends the values that no JSON encloses.
+CLOSERS = {
+    "<parameter=": "\n</parameter>",
+    "<arg_value>": "</arg_value>",
+    '<|"|>': '<|"|>',
+    "<escape>": "<escape>",
+}
+
+
+def likely_end(text: str, allowed: set[str]) -> str | None:
+    """The token that brings a value nearer to its end, if one of them does."""
+    closer = next((closer for opener, closer in CLOSERS.items() if opener in text), "")
+    for length in range(len(closer) - 1, -1, -1):
+        if text.endswith(closer[:length]):
+            for token in (closer[length:], closer[length : length + 1]):
+                if token in allowed:
+                    return token
+    return None
+
+
+def random_answer(output: Output, rng: random.Random) -> Parsed:
+    """What random allowed tokens say, up to the first place where the output may end."""
+    output.constraint.openings.clear()  # the call comes first
+    parsed, text = Parsed(), ""
+    for count in range(3000):
+        region = output.parser.region
+        allowed = output.constraint.allowed(region)
+        assert allowed is not None
+        ids = np.flatnonzero(allowed).tolist()
+        if output.model.end in ids:
+            return parsed + output.parser.finish()
+        texts = [output.model.texts[each] for each in ids]
+        chosen = rng.choice([each for each in texts if each in CLOSING] or texts)
+        if count > 60 or rng.random() < 0.5:
+            chosen = likely_end(text, set(texts)) or chosen
+        elif rng.random() < 0.5:
+            chosen = rng.choice(texts)
+        output.constraint.accept(output.model.texts.index(chosen), region)
+        parsed += output.parser.push(chosen)
+        text += chosen
+    pytest.fail(f"without an end: {text[:300]!r}")
+
+
+CITY = tool("get_city", name={"type": "string", "maxLength": 9}, n={"enum": [1, 20]})
+
+
+@both_spellings
+@pytest.mark.parametrize("parser", sorted(registry.FAMILIES))
+def test_a_forced_call_is_always_read(parser: str, special: bool) -> None:
+    rng = random.Random(parser)
+    for choice, names in ((REQUIRED, {"get_city", "stop"}), ("get_city", {"get_city"})):
+        output = begin(
+            special=special,
+            parser=parser,
+            schema="",
+            tools=(CITY, STOP),
+            choice=choice,
+            think=False,
+        )
+        parsed = random_answer(output, rng)
+        assert not parsed.content.strip()
+        assert parsed.tool_calls
+        for call in parsed.tool_calls:
+            assert call.name in names
+            expected = {"get_city": {"name", "n"}, "stop": set()}[call.name]
+            assert call.arguments.keys() == expected
+            assert call.arguments.get("n", 1) in (1, 20)
