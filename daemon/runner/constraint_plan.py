@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
@@ -16,6 +17,9 @@ from ..chat.parse.registry import family_of
 from ..protocol import Submit
 from .sampling.constraint import ConstraintSource, Place
 from .sampling.grammar_source import GrammarSource, LarkSource, OpeningsSource, SchemaSource
+
+# An answer in JSON begins like a call without a marker. "[TOOL_CALLS]" is a marker.
+BARE: Final = re.compile(r"\s*(\{|\[\s*(\{|$))")
 
 
 class MarkerVocabulary(Protocol):
@@ -44,7 +48,7 @@ def plan_constraint(submit: Submit, vocabulary: MarkerVocabulary) -> ConstraintS
     family = family_of(submit.format.parser)
     singles = (ids for marker in family.markers if len(ids := vocabulary.tokens_of(marker)) == 1)
     source = ConstraintSource(SchemaSource(schema), borders=frozenset(ids[0] for ids in singles))
-    openings = {each: _opens(each, chat, submit.format) for each in family.openings}
+    openings = _regions_by_opening(chat, submit.format)
     if not tools:
         return replace(source, openings=_places(chat, openings, family))
     lark = ""
@@ -81,8 +85,23 @@ def _places(
     return tuple(places)
 
 
+def _regions_by_opening(chat: Conversation, chat_format: ChatFormat) -> dict[str, Region]:
+    """The region that each marker begins: those of the family, and the tags of the template.
+
+    A tag that the parser does not know begins none.
+    """
+    tags = (chat_format.think_open.strip(), chat_format.call_tag.strip())
+    known = dict.fromkeys([*family_of(chat_format.parser).openings, *filter(None, tags)])
+    regions = {each: _opens(each, chat, chat_format) for each in known}
+    return {
+        each: region
+        for each, region in regions.items()
+        if region is not Region.CONTENT and not BARE.match(each)
+    }
+
+
 def _opens(opening: str, chat: Conversation, chat_format: ChatFormat) -> Region:
-    """The region that this marker begins; CONTENT: the text after it decides."""
+    """The region of the text after this marker."""
     start = OutputStart(tools=chat.tools, think=chat.think, format=chat_format)
     parser = family_of(chat_format.parser).make(start)
     parser.push(opening)

@@ -57,6 +57,7 @@ class Constraint:
     borders: frozenset[int] = frozenset()
     _place: Place | None = Place.START  # where the answer begins with the next token
     _possible: list[Grammar] = field(default_factory=list)  # alternatives for what has begun
+    _begun: Grammar | None = None  # the alternative that is the answer
 
     def allowed(self, region: Region) -> NDArray[np.bool_] | None:
         """For each token, whether it may come next in this region; None: all may.
@@ -95,7 +96,10 @@ class Constraint:
         return max(grammar.num_possible(tokens[:count]) for grammar in self._alternatives())
 
     def _is_free(self, region: Region) -> bool:
-        return region is Region.THINKING or (region is Region.CALL and not self.forces_calls)
+        """An answer that its parser takes for a call goes on as an answer."""
+        if region is Region.CALL:
+            return not (self.forces_calls or self._begun in self._possible)
+        return region is Region.THINKING
 
     def _alternatives(self) -> list[Grammar]:
         if self._place is None:
@@ -104,4 +108,5 @@ class Constraint:
             opening = self.openings.get(self._place)
             grammars = (self.answer, opening) if opening else (self.answer,)
             self._possible = [grammar.copy() for grammar in grammars]
+            self._begun = self._possible[0]
         return self._possible

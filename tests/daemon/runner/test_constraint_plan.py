@@ -187,9 +187,10 @@ def begin(
     think: bool | None = None,
     tools: tuple[Tool, ...] = (),
     choice: str = "",
+    tag: str = "",
 ) -> Output:
     chat = Conversation((), tools, think, choice)
-    chat_format = ChatFormat(parser=parser)
+    chat_format = ChatFormat(parser=parser, call_tag=tag)
     markers = registry.family_of(parser).markers if special else ()
     model = MarkedModel(tuple(each for each in markers if "```" not in each))  # these are text
     submit = Submit(1, chat, schema=schema, format=chat_format)
@@ -354,6 +355,23 @@ def test_a_grammar_that_is_stuck_says_so() -> None:
     assert not matcher.is_error()
     with pytest.raises(InvalidFormat, match="the schema allows no further token"):
         Constraint(Grammar(matcher, model.num_tokens)).allowed(Region.CONTENT)
+
+
+@pytest.mark.parametrize("parser", ["json", "llama3", registry.GENERIC])
+def test_an_answer_that_looks_like_a_call_follows_its_schema(parser: str) -> None:
+    output = begin(parser=parser, tools=(ADD,), tag="{")
+    output.say('{"a": 1')
+    assert not output.could_say("x")
+    assert not output.could_end()
+    output.say("}")
+    assert output.could_end()
+
+
+def test_the_tags_of_a_template_are_openings() -> None:
+    output = begin(parser=registry.GENERIC, tools=(ADD,), tag="[CALLS]")
+    assert output.could_say("[")
+    output.say('[CALLS] {"name": "add"')
+    assert not begin(parser=registry.GENERIC, tag="[CALLS]").could_say("[")
 
 
 # What begins and what ends the values that no JSON encloses.
