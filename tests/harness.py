@@ -29,7 +29,10 @@ from outrider.daemon.runner.engine import Engine
 from outrider.daemon.runner.input_processor import InputProcessor
 from outrider.daemon.runner.llama.interface import LanguageModel, TargetDecoder
 from outrider.daemon.runner.rendering.local import LocalRenderer
-from outrider.daemon.runner.sampling.grammar import Grammar, GrammarCompiler
+from outrider.daemon.runner.sampling.constraint import Constraint
+from outrider.daemon.runner.sampling.grammar import Grammar
+from outrider.daemon.runner.sampling.grammar_compiler import GrammarCompiler
+from outrider.daemon.runner.sampling.grammar_source import SchemaSource
 from outrider.daemon.runner.speculation.controller import SpeculationController
 
 GREEDY = Sampling(temperature=0.0)
@@ -73,7 +76,7 @@ def chat_request(request_id: int, *texts: str, limits: Limits) -> Submit:
 
 def make_grammar(compiler: GrammarCompiler, schema: str) -> Grammar:
     """The grammar of one answer. Raises what is wrong with the schema."""
-    return compiler.start(schema).result().copy()
+    return compiler.start(SchemaSource(schema)).result().copy()
 
 
 class LoadedPair(Protocol):
@@ -101,7 +104,8 @@ class EngineHarness:
         for request in requests:
             sequence = self.input.prepare(request)
             if request.schema:
-                sequence.grammar = make_grammar(self.grammars, request.schema)
+                grammar = make_grammar(self.grammars, request.schema)
+                sequence.constraint = Constraint(grammar)
             self.engine.submit(sequence)
 
     def turn(self) -> None:
