@@ -30,6 +30,7 @@ from .api.openai import responses as openai_responses
 from .api.openai.errors import ERRORS as OPENAI_ERRORS
 from .api.state import APP_STATE, AppState
 from .api.streaming import Lines
+from .api.systemone.decide import systemone
 from .config import Settings
 from .errors import ConfigError
 from .metrics import Metrics
@@ -40,12 +41,14 @@ from .runners.pool import AUTO_MAX_LOADED, MEMORY_SHARE, PoolLimits, RunnerPool
 from .runners.process import RunnerProcess
 
 MAX_BODY_BYTES = 64 << 20  # of a request
+HEADER_BYTES = 1 << 16  # of one header or the request line: cookies of all local ports pile up
 SHUTDOWN_S = 2.0  # for which requests may go on when the daemon stops
 CLIENT_LEFT = 499  # nginx's status for a request whose client closed the connection
 ERROR_TABLES: Mapping[str, ErrorTable] = {  # by prefix of the path
     "": OLLAMA_ERRORS,
     "/v1/": OPENAI_ERRORS,
     "/v1/messages": ANTHROPIC_ERRORS,
+    "/v1/systemone": OLLAMA_ERRORS,
 }
 
 Follow = Callable[[Lines], Awaitable[None]]
@@ -87,6 +90,7 @@ def build_app(
     app.router.add_post("/v1/responses", openai_responses.create)
     app.router.add_post("/v1/messages", anthropic.messages)
     app.router.add_post("/v1/messages/count_tokens", anthropic.count_tokens)
+    app.router.add_post("/v1/systemone", systemone)
     outrider_version = package_version("outrider")
 
     async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
@@ -160,6 +164,8 @@ async def running(settings: Settings) -> AsyncIterator[str]:
         handler_cancellation=True,  # a disconnect of the client frees its slot
         access_log=None,
         shutdown_timeout=SHUTDOWN_S,
+        max_field_size=HEADER_BYTES,
+        max_line_size=HEADER_BYTES,
     )
     await runner.setup()
     try:

@@ -85,6 +85,7 @@ class Submit(msgspec.Struct, frozen=True, tag=True):
     context: tuple[int, ...] = ()  # tokens of an earlier answer, put before the prompt
     schema: str = ""  # JSON schema that the answer follows
     num_logprobs: int | None = None  # alternatives for each token; None: no logprobs
+    scored: tuple[str, ...] = ()  # words whose probability as the first token is wanted
     render_only: bool = False
     draft_limit: int | None = None  # draft tokens per step at most; None: as many as pay
     draft_fixed: int | None = None  # draft tokens per step, whether they pay or not
@@ -142,6 +143,7 @@ class Done(msgspec.Struct, frozen=True):
     eval_ns: int = 0
     context: tuple[int, ...] = ()
     stop: str = ""  # the stop string that ended it; "": none did
+    scores: tuple[float, ...] = ()  # logprobs of the `scored` words of the request
     speculation_report: SpeculationReport | None = None  # None: nothing was drafted
 
 

@@ -51,6 +51,7 @@ LAYERS = {
     "daemon.api.ollama": "ollama",
     "daemon.api.openai": "openai",
     "daemon.api.anthropic": "anthropic",
+    "daemon.api.systemone": "systemone",
     "daemon.app": "app",
     "daemon.cli": "cli",
     "daemon.__main__": "cli",
@@ -120,6 +121,7 @@ MAY_IMPORT = {
     },
     "openai": {*BASE, "openai", "api", "chat", "runners", "options", "models"},
     "anthropic": {*BASE, "anthropic", "api", "chat", "runners", "options", "models"},
+    "systemone": {*BASE, "systemone", "api", "chat", "runners", "duration", "options"},
     FRONT: {FRONT},
     "app": {
         FRONT,
@@ -127,6 +129,7 @@ MAY_IMPORT = {
         "ollama",
         "openai",
         "anthropic",
+        "systemone",
         "runners",
         "metrics",
         "quant",
@@ -138,7 +141,7 @@ MAY_IMPORT = {
 }
 MAY_USE = {
     "llama_cpp": {"llama", "quant"},
-    "aiohttp": {"api", "ollama", "openai", "anthropic", "app", "cli", "models"},
+    "aiohttp": {"api", "ollama", "openai", "anthropic", "systemone", "app", "cli", "models"},
     "click": {"cli"},
     "llguidance": {"sampling", "seam", "llama"},
     "prometheus_client": {"metrics"},

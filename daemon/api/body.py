@@ -32,13 +32,19 @@ class WireModel(BaseModel):
         return {str(key).lower(): value for key, value in data.items() if value is not None}
 
 
-async def read(request: web.Request, kind: type[R], *, if_empty: str = "missing request body") -> R:
-    """The request's body, whatever its Content-Type. Raises BadRequest and TooLarge."""
-    try:
-        body = (await request.read()).decode("utf-8", "replace").lstrip("\ufeff \t\r\n")
-    except web.HTTPRequestEntityTooLarge:
-        limit = request.client_max_size >> 20
-        raise TooLarge(f"the request body is too large: at most {limit} MiB are read") from None
+async def read(
+    request: web.Request,
+    kind: type[R],
+    *,
+    if_empty: str = "missing request body",
+    max_bytes: int | None = None,
+) -> R:
+    """The request's body, whatever its Content-Type; `max_bytes` None: as large as any body may be.
+
+    Raises BadRequest and TooLarge.
+    """
+    body = (await _read_bytes(request, max_bytes)).decode("utf-8", "replace")
+    body = body.lstrip("\ufeff \t\r\n")
     if not body:
         raise BadRequest(if_empty)
     try:
@@ -49,6 +55,21 @@ async def read(request: web.Request, kind: type[R], *, if_empty: str = "missing 
         raise BadRequest(_explain(error)) from None
     except ValueError as error:
         raise BadRequest(f"invalid JSON: {error}") from None
+
+
+async def _read_bytes(request: web.Request, max_bytes: int | None) -> bytes:
+    limit = request.client_max_size if max_bytes is None else max_bytes
+    try:
+        data = await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        data = None
+    except web.RequestPayloadError as error:
+        reason = str(error).partition("message:")[2].strip() or str(error)
+        raise BadRequest(f"the request body cannot be read: {reason}") from error
+    if data is None or len(data) > limit:
+        size = f"{limit >> 20} MiB" if limit >> 20 else f"{limit >> 10} KiB"
+        raise TooLarge(f"the request body is too large: at most {size} are read")
+    return data
 
 
 def _parse(body: str) -> object:

@@ -37,6 +37,7 @@ class Completion:
     truncate: bool = True  # drop old messages that do not fit
     shift: bool = True  # forget the oldest tokens when the context is full
     num_logprobs: int | None = None  # alternatives for each token; None: no logprobs
+    scored: tuple[str, ...] = ()  # words whose probability as the first token is wanted
     render_only: bool = False
     keep_alive_s: float | None = None  # None: what holds for the model already
 
@@ -175,6 +176,7 @@ def _submit(completion: Completion, prompt: Prompt) -> Submit:
         context=completion.context,
         schema=completion.schema,
         num_logprobs=completion.num_logprobs,
+        scored=completion.scored,
         render_only=completion.render_only,
         draft_limit=options.draft_num_predict,
         draft_fixed=options.draft_fixed,

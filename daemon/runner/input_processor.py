@@ -27,6 +27,8 @@ from .truncation import shorten
 # Texts whose tokens are kept: a text is measured before it is used, and often comes again.
 TEXTS_KEPT = 8
 MARKERS_KEPT = 64  # sets of marker tokens
+WORDS_KEPT = 64  # words with the tokens that spell them
+BEFORE_WORD = ("", " ", "\n")  # texts before a word that may change its token
 TOO_LONG = (
     "the prompt is longer than the context length currently available to the model; shorten the "
     "prompt, adjust the context length in settings, or use a model with a longer context length "
@@ -44,6 +46,7 @@ class InputProcessor:
         self._bos, self._eos = self._text_of(model.bos), self._text_of(model.eos)
         self._tokenize = lru_cache(TEXTS_KEPT)(self._tokenize_anew)
         self._marker_tokens = lru_cache(MARKERS_KEPT)(self._find_marker_tokens)
+        self._spellings = lru_cache(WORDS_KEPT)(self._find_spellings)
 
     def render(self, submit: Submit) -> tuple[str, int]:
         """The prompt as text, and its number of tokens. Raises BadRequest and TemplateFailed."""
@@ -78,6 +81,7 @@ class InputProcessor:
             limits=msgspec.structs.replace(limits, num_keep=num_keep),
             num_ctx=self._num_ctx,
             num_logprobs=submit.num_logprobs,
+            scored=tuple(map(self._spellings, submit.scored)),
             draft_limit=submit.draft_limit,
             draft_fixed=submit.draft_fixed,
             parser=family.make(start),
@@ -133,6 +137,20 @@ class InputProcessor:
             for tokens in found
             if len(tokens) == 1 + self._model.adds_bos and not self._model.piece(tokens[-1])
         )
+
+    def _find_spellings(self, word: str) -> tuple[int, ...]:
+        """The single tokens that are this word, with or without a blank in front.
+
+        Raises BadRequest if there is none.
+        """
+        last = (self._model.tokenize(before + word, add_bos=False)[-1:] for before in BEFORE_WORD)
+        tokens = {token for tokens in last for token in tokens}
+        found = {
+            t for t in tokens if self._model.piece(t).decode("utf-8", "replace").strip() == word
+        }
+        if not found:
+            raise BadRequest(f'no single token of this model is "{word}"')
+        return tuple(sorted(found))
 
 
 def _output_start(submit: Submit, prompt: str) -> OutputStart:

@@ -30,6 +30,7 @@ class Sequence:
     limits: Limits
     num_ctx: int
     num_logprobs: int | None = None  # alternatives per token; None: no logprobs
+    scored: tuple[tuple[int, ...], ...] = ()  # words whose score is wanted, as tokens that spell it
     draft_limit: int | None = None  # draft tokens per step at most; None: as many as pay
     draft_fixed: int | None = None  # draft tokens per step, whether they pay or not
     constraint: Constraint | None = None

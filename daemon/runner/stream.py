@@ -15,7 +15,7 @@ from ..protocol import Alternative, Delta, Done, Logprob, SpeculationReport, Sta
 from .llama.interface import LanguageModel
 from .repetition import CHECK_EVERY, CallCounter, is_endless
 from .sampling.detokenizer import Detokenizer
-from .sampling.sampler import SampledToken, Sampler
+from .sampling.sampler import SampledToken, Sampler, score
 from .sequence import Sequence
 
 log = logging.getLogger("outrider.runner")
@@ -47,6 +47,7 @@ class Stream:
         self._pending = Parsed()  # not yet sent
         self._fault: BaseException | None = None  # of this request; raised by `finish`
         self._logprobs: list[Logprob] = []
+        self._scores: tuple[float, ...] = ()  # of the scored words, at the first token
         self._queued_ns = time.monotonic_ns()
         self._started_ns = 0
         self._first_ns = 0
@@ -70,6 +71,8 @@ class Stream:
     def _sample(self, logits: NDArray[np.float32]) -> str:
         seq = self.sequence
         self._first_ns = self._first_ns or time.monotonic_ns()
+        if seq.scored and not self._scores:
+            self._scores = score(logits, seq.scored)
         constraint, region = seq.constraint, self._parser.region
         allowed = constraint.allowed(region) if constraint else None
         try:
@@ -185,5 +188,6 @@ class Stream:
             eval_ns=now_ns - first_ns,
             context=tuple(seq.tokens),
             stop=self._text.stop,
+            scores=self._scores,
             speculation_report=speculation_report,
         )

@@ -48,7 +48,7 @@ def test_a_later_layer_wins_and_null_is_not_set() -> None:
 
 
 def test_all_options_reach_the_runner() -> None:
-    values = {**dict.fromkeys(INTEGERS, 3), **dict.fromkeys(FLOATS, 0.25), "stop": ["x"]}
+    values = {**dict.fromkeys((*INTEGERS, "seed"), 3), **dict.fromkeys(FLOATS, 0.25), "stop": ["x"]}
     options = Options.merge(values)
     sampling, limits = options.sampling(), options.limits(truncate=False, shift=True)
     assert sampling == Sampling(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from itertools import pairwise
 
@@ -58,6 +59,7 @@ TO_RUNNER: list[ToRunner] = [
         5, RawPrompt("x"), Sampling(mirostat=2, logit_bias=((7, -1.5), (8, 2.0))), num_logprobs=20
     ),
     Submit(3, Conversation((), think=False)),
+    Submit(8, RawPrompt("x"), scored=("A", "B")),
     Embed(6, ("a", "Grüße", ""), num_ctx=512),
     Embed(7, (), 8, truncate=False),
     Cancel(7),
@@ -68,6 +70,7 @@ LOGPROBS = (
     Logprob(b"a", 0.0),
 )
 STATS = Stats(*range(1, 10))
+SCORED = Done("length", 4, eval_tokens=1, scores=(-0.25, -math.inf))
 TO_FRONT: list[ToFront] = [
     Loading(0.25),
     Ready(2**40, 0),
@@ -77,6 +80,7 @@ TO_FRONT: list[ToFront] = [
             Delta(1, "a"),
             Delta(2, "", "hm", (ToolCall("f", {"a": [1]}, "c1"),), LOGPROBS),
             Delta(3, "z", done=DONE),
+            Delta(8, "A", done=SCORED),
         ),
         STATS,
     ),

@@ -179,6 +179,17 @@ def logprobs(logits: Row, token: int, count: int) -> tuple[float, tuple[TokenLog
     return float(logits[token]) - log_total, tuple(top)
 
 
+def score(logits: Row, words: Sequence[Sequence[int]]) -> tuple[float, ...]:
+    """The logprob of each word, given as the tokens that spell it: any of them may be sampled.
+
+    Over the whole row, before any option is applied.
+    """
+    wide = logits.astype(np.float64)
+    weights = np.exp(wide - wide.max())
+    shares = (float(weights[list(tokens)].sum() / weights.sum()) for tokens in words)
+    return tuple(math.log(share) if share > 0 else -math.inf for share in shares)
+
+
 def _share(logits: Row, own: np.float32, temperature: float) -> float:
     """The share that the token with logit `own` has of the probability of all these."""
     return 1.0 / float(np.exp((logits.astype(np.float64) - own) / temperature).sum())

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from array import array
 
+import msgspec
+import numpy as np
 import pytest
 from fake_llama import (
     NUM_TOKENS,
@@ -19,7 +22,7 @@ from fake_llama import (
 )
 from harness import GREEDY, EngineHarness, text_request
 from lab import known
-from outrider.daemon.errors import DecodeFailed
+from outrider.daemon.errors import BadRequest, DecodeFailed
 from outrider.daemon.protocol import Limits, Load, Sampling, Submit
 from outrider.daemon.runner.kv.prefix_cache import TrimMode
 from outrider.daemon.runner.scheduler import MIN_SHARED_TOKENS
@@ -330,6 +333,40 @@ def test_logprobs_are_those_of_the_row() -> None:
     assert told[0].top[0].logprob - told[0].top[1].logprob == pytest.approx(
         sorted(row)[-1] - sorted(row)[-2], abs=1e-4
     )
+
+
+@EVERY_TRIM_MODE
+def test_the_scores_of_words_are_those_of_the_row_after_the_prompt(trim_mode: TrimMode) -> None:
+    """Whatever else runs, how the token is sampled, and whether there are drafts."""
+    model, words = FakeModel(trim_mode), ("A", "b", "?")
+    scored = [
+        msgspec.structs.replace(
+            text_request(
+                i, f"{SYSTEM}{i}", 1 if i % 2 else 9, sampling=hot(i) if i % 3 else GREEDY
+            ),
+            scored=words,
+        )
+        for i in range(6)
+    ]
+    with open_fake_engine(model, with_ngram) as harness:
+        texts = harness.run(*scored, text_request(9, SYSTEM, 20, sampling=hot(9)))
+        done = harness.done
+    plain = [msgspec.structs.replace(request, scored=()) for request in scored]
+    alone = texts_alone(model, *plain)
+    assert {i: texts[i] for i in alone} == alone
+    for request in scored:
+        row = model.logits(model.tokenize(f"{SYSTEM}{request.id}", add_bos=False))
+        shares = np.exp(row.astype(np.float64)) / np.exp(row.astype(np.float64)).sum()
+        expected = [shares[model.tokenize(word, add_bos=False)[0]] for word in words]
+        assert np.exp(done[request.id].scores) == pytest.approx(expected, rel=1e-6)
+    assert done[0].scores  # of a text that spans several steps
+
+
+def test_a_word_that_is_no_token_cannot_be_scored() -> None:
+    request = msgspec.structs.replace(text_request(0, "A or AB?"), scored=("A", "AB"))
+    told = pytest.raises(BadRequest, match=re.escape('no single token of this model is "AB"'))
+    with open_fake_engine(FakeModel()) as harness, told:
+        harness.submit(request)
 
 
 @EVERY_TRIM_MODE

@@ -22,6 +22,7 @@ from outrider.daemon.runner.sampling.sampler import (
     Sampler,
     TokenLogprob,
     check,
+    score,
     target_confidence,
 )
 from outrider.daemon.runner.sampling.truncation import (
@@ -420,6 +421,22 @@ def test_logprobs_are_of_the_row_before_any_option(shape: Any) -> None:
     best = np.argsort(-wide, kind="stable")[:5]
     assert [entry.token for entry in top.top] == best.tolist()
     assert [entry.logprob for entry in top.top] == pytest.approx(expected[best], abs=1e-5)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_score_of_a_word_counts_all_tokens_that_spell_it(shape: Any) -> None:
+    row = shape(np.random.default_rng(7), 3000)
+    wide = row.astype(np.float64)
+    shares = np.exp(wide - wide.max()) / np.exp(wide - wide.max()).sum()
+    words = ((4,), (7, 2999), (0, 1, 2))
+    expected = [shares[list(tokens)].sum() for tokens in words]
+    assert np.exp(score(row, words)) == pytest.approx(expected, abs=1e-9)
+    assert score(row, ()) == ()
+
+
+def test_the_score_of_an_impossible_word() -> None:
+    row = np.array([0, -np.inf, 0, -1e30], np.float32)
+    assert score(row, ((1,), (0, 2), (1, 3))) == (-math.inf, 0.0, -math.inf)
 
 
 def test_more_logprobs_than_tokens() -> None:
