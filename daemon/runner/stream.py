@@ -9,7 +9,7 @@ from collections.abc import Sequence as Seq
 import numpy as np
 from numpy.typing import NDArray
 
-from ..chat.parse.parser import ContentParser, Parsed
+from ..chat.parse.parser import ContentParser, Parsed, Region
 from ..errors import RunnerError
 from ..protocol import Alternative, Delta, Done, Logprob, SpeculationReport, Started
 from .llama.interface import LanguageModel
@@ -73,7 +73,8 @@ class Stream:
         self._first_ns = self._first_ns or time.monotonic_ns()
         if seq.scored and not self._scores:
             self._scores = score(logits, seq.scored)
-        constraint, region = seq.constraint, self._parser.region
+        constraint = seq.constraint
+        region = self._parser.region if constraint else Region.CONTENT
         allowed = constraint.allowed(region) if constraint else None
         try:
             sampled = self.sampler.sample(logits, seq.tokens, seq.position, allowed)
