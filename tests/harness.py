@@ -11,6 +11,7 @@ from typing import Protocol
 
 import msgspec
 from outrider.daemon.chat.conversation import Conversation, Message, RawPrompt
+from outrider.daemon.chat.parse.json_call import JsonCallParser
 from outrider.daemon.protocol import (
     Cancel,
     Delta,
@@ -25,11 +26,12 @@ from outrider.daemon.protocol import (
     Submit,
     ToFront,
 )
+from outrider.daemon.runner.constraint_plan import plan_constraint
 from outrider.daemon.runner.engine import Engine
+from outrider.daemon.runner.grammar_queue import CompilingConstraint
 from outrider.daemon.runner.input_processor import InputProcessor
 from outrider.daemon.runner.llama.interface import LanguageModel, TargetDecoder
 from outrider.daemon.runner.rendering.local import LocalRenderer
-from outrider.daemon.runner.sampling.constraint import Constraint
 from outrider.daemon.runner.sampling.grammar import Grammar
 from outrider.daemon.runner.sampling.grammar_compiler import GrammarCompiler
 from outrider.daemon.runner.sampling.grammar_source import SchemaSource
@@ -103,9 +105,10 @@ class EngineHarness:
     def submit(self, *requests: Submit) -> None:
         for request in requests:
             sequence = self.input.prepare(request)
-            if request.schema:
-                grammar = make_grammar(self.grammars, request.schema)
-                sequence.constraint = Constraint(grammar)
+            if source := plan_constraint(request, self.grammars):
+                if source.is_json_call:
+                    sequence.parser = JsonCallParser(sequence.parser)
+                sequence.constraint = CompilingConstraint(source, self.grammars).make()
             self.engine.submit(sequence)
 
     def turn(self) -> None:

@@ -19,7 +19,7 @@ TOO_SLOW = (
 )
 
 
-class _CompilingConstraint:
+class CompilingConstraint:
     """The grammars of one request, which become ready in any order."""
 
     def __init__(self, source: ConstraintSource, compiler: GrammarCompiler) -> None:
@@ -59,7 +59,7 @@ class GrammarQueue:
 
     def add(self, sequence: Sequence, source: ConstraintSource) -> None:
         """Compile the constraint, then submit the sequence; to be called from one thread."""
-        compiling = _CompilingConstraint(source, self._compiler)
+        compiling = CompilingConstraint(source, self._compiler)
         fault = InvalidSchema(TOO_SLOW.format(self._timeout_s))
         timer = threading.Timer(self._timeout_s, self._end, (sequence.id, fault))
         timer.daemon = True
@@ -78,7 +78,7 @@ class GrammarQueue:
             timer.cancel()
         return timer is not None
 
-    def _finish(self, sequence: Sequence, compiling: _CompilingConstraint) -> None:
+    def _finish(self, sequence: Sequence, compiling: CompilingConstraint) -> None:
         if not compiling.is_done:
             return
         with self._lock:  # a cancel finds the sequence here or where it is submitted to
