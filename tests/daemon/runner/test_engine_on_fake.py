@@ -467,4 +467,5 @@ def test_tools_thoughts_and_grammars_are_the_same_with_drafts(
     assert [call.name for id_ in (3, 8) for call in alone[id_][2]] == ["wait", "wait"]
     assert {call.name for id_ in (2, 7) for call in alone[id_][2]} <= {"look", "wait"}
     assert all(alone[id_][2] for id_ in (2, 7))
-    assert all(json.loads(alone[id_][0])["a"] in "xy" for id_ in (1, 6))
+    answered = [alone[id_][0] for id_ in (1, 6) if not alone[id_][1]]  # some only think
+    assert [json.loads(text)["a"] in "xy" for text in answered] == [True] * len(answered) != []
