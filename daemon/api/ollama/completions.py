@@ -14,6 +14,7 @@ from ...options import Options
 from ...runners.model_info import ModelInfo
 from ..body import read
 from ..completion import Completion, collect, complete
+from ..json_response import json_response
 from ..request import (
     answer_schema,
     build_conversation,
@@ -88,7 +89,7 @@ async def _unload(
     request: web.Request, info: ModelInfo, wording: AnswerWording
 ) -> web.StreamResponse:
     await request.app[APP_STATE].pool.unload(str(info.path))
-    return web.json_response(wording.ended("unload"))
+    return json_response(wording.ended("unload"))
 
 
 def _generate_prompt(info: ModelInfo, body: wire.GenerateRequest) -> Prompt:
@@ -143,5 +144,5 @@ async def _send(
     """Answer line by line, or with one object; without a new text there is only one object."""
     events = complete(request.app[APP_STATE], completion)
     if not stream or completion.prompt is None or completion.render_only:
-        return web.json_response(wording.whole(await collect(events)))
+        return json_response(wording.whole(await collect(events)))
     return await respond(request, wording.lines(events), NDJSON, ERRORS)
