@@ -408,3 +408,9 @@ async def test_single_objects_are_compact_json(
     assert got == status
     compact = json.dumps(json.loads(text), ensure_ascii=False, separators=(",", ":"))
     assert text == compact
+
+
+async def test_a_template_that_cannot_be_read_says_why(front: Front) -> None:
+    body = {**GENERATE, "template": "{{ .Prompt"}
+    text = "the template cannot be read: template:1:1: unclosed action"
+    assert await front.post("/api/generate", body) == (500, {"error": text})
