@@ -8,13 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ..protocol import Submit
 
-# Requests that are prepared at the same time: a long prompt, or a template that hangs, leaves a
-# thread to the others.
-PREPARING_THREADS = 2
+# Requests that are prepared at the same time: a long prompt, or a template that hangs, leaves
+# threads to the others.
+PREPARING_THREADS = 4
 
 
 class PreparationQueue:
-    """Prepares requests in the order in which they arrive, two at a time."""
+    """Prepares requests in the order in which they arrive, some at a time."""
 
     def __init__(
         self,
