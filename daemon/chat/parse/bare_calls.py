@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterable
 
 from ..conversation import Tool
+from ..tool_definition import name_of
 from .arguments import split_calls
-from .json_grammar import name_of, object_grammar
+from .json_grammar import object_grammar
 from .parser import ContentParser, OutputParser, OutputStart, Parsed, ParserFamily, Region
 from .thinking import CLOSE, OPEN, thinking_then
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Final
 
-from .coercion import mapping
+from ..tool_definition import mapping
 from .markers import split_at
 
 TEXT: Final = "text"  # the rule of a text that is not quoted

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
-from ..conversation import Tool
+from ..tool_definition import mapping
 from .literals import Unreadable, read_number, read_value
 
 _INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)  # of at most 64 bits
@@ -21,20 +21,6 @@ _TYPE_NAMES: Final[Mapping[type, str]] = {
 
 class _NoValue(Exception):
     """The text is no value of the type."""
-
-
-def function_of(tool: Tool) -> Mapping[str, object]:
-    """The description of the function, whether or not it is wrapped in {"function": ...}."""
-    return mapping(tool.definition.get("function")) or tool.definition
-
-
-def parameters_of(name: str, tools: Sequence[Tool]) -> Mapping[str, object]:
-    """The schema of the arguments of a tool; empty if the tool is unknown."""
-    for tool in tools:
-        function = function_of(tool)
-        if function.get("name") == name:
-            return mapping(function.get("parameters"))
-    return {}
 
 
 def coerce(text: str, parameter: str, schema: Mapping[str, object]) -> object:
@@ -115,11 +101,6 @@ def _container(kind: type) -> Callable[[str], object]:
         return value
 
     return read
-
-
-def mapping(value: object) -> Mapping[str, object]:
-    """The value if it is an object, else an empty one."""
-    return value if isinstance(value, dict) else {}
 
 
 _READERS: Final[Mapping[str, Callable[[str], object]]] = {

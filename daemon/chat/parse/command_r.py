@@ -6,9 +6,10 @@ import json
 from collections.abc import Container, Sequence
 
 from ..conversation import Tool, ToolCall
+from ..tool_definition import name_of
 from .arguments import split_calls
 from .call_grammar import literal
-from .json_grammar import NUMBER, arguments_of, grammar_of, name_of, object_grammar
+from .json_grammar import NUMBER, arguments_of, grammar_of, object_grammar
 from .marked_calls import MarkedBlock, MarkedFormat, marked_family
 from .thinking import ThinkingTags
 

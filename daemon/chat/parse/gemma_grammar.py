@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from ..conversation import Tool
+from ..tool_definition import mapping, name_of, schema_of
 
 BARE_KEY = re.compile(r"[\w.$-]+")
 MAX_DEPTH = 32  # nested schemas that are enforced; deeper ones allow any value
@@ -61,9 +62,8 @@ class _GemmaToolGrammar:
 
     def __init__(self, number: int, tool: Tool) -> None:
         """`number` keeps the names of rules apart from those of other tools."""
-        function = _mapping(tool.definition.get("function"))
-        self._name = str(function.get("name", ""))
-        self._root = _mapping(function.get("parameters"))
+        self._name = name_of(tool)
+        self._root = schema_of(tool)
         self._prefix = f"t{number}_"
         self._count = 0
         self._references: dict[str, str] = {}  # the rules of `$ref`s
@@ -117,7 +117,7 @@ class _GemmaToolGrammar:
 
     def _object(self, schema: Mapping[str, object], depth: int) -> str:
         """The properties by name, each with or without a comma before it."""
-        properties = _mapping(schema.get("properties"))
+        properties = mapping(schema.get("properties"))
         needed = schema.get("required")
         required = {str(key) for key in needed} if isinstance(needed, list) else set()
         first = later = '"}"'
@@ -166,15 +166,11 @@ def _literal(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def _mapping(value: object) -> Mapping[str, object]:
-    return value if isinstance(value, Mapping) else {}
-
-
 def _resolved(root: Mapping[str, object], reference: str) -> object | None:
     """What a local JSON pointer such as "#/$defs/A" points at; None if there is nothing."""
     if not reference.startswith("#"):
         return None
     found: object = root
     for part in reference.lstrip("#").split("/")[1:]:
-        found = _mapping(found).get(part.replace("~1", "/").replace("~0", "~"))
+        found = mapping(found).get(part.replace("~1", "/").replace("~0", "~"))
     return found

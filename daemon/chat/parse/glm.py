@@ -6,9 +6,10 @@ import re
 from collections.abc import Container, Mapping, Sequence
 
 from ..conversation import Tool
+from ..tool_definition import function_of, mapping, parameters_of
 from .call_blocks import BlockSyntax, Call
 from .call_grammar import join_calls, literal, text_or_enum, value_of
-from .coercion import coerce, function_of, mapping, parameters_of, types_of
+from .coercion import coerce, types_of
 from .hermes import CALL, CALL_END, TAGS, make_calls_parser, read_json_calls
 from .parser import ParserFamily
 from .thinking import CLOSE, OPEN

@@ -7,9 +7,9 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
 
 from ..conversation import Tool
+from ..tool_definition import function_of
 from .call_blocks import BlockSyntax, Call, CallBlocksParser
 from .call_grammar import join_calls, json_value, literal
-from .coercion import function_of
 from .literals import LiteralReader, Unreadable, inside_string, read_value
 from .parser import OutputParser, OutputStart, ParserFamily
 from .thinking import CLOSE, OPEN, thinking_then

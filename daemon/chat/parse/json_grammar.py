@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable, Container, Sequence
 
 from ..conversation import Tool
+from ..tool_definition import function_of, name_of
 from .call_grammar import json_value, literal
-from .coercion import function_of
 
 CallGrammar = Callable[[Sequence[Tool], Container[str]], str]  # ParserFamily.call_grammar
 NUMBER = "/[0-9]{1,4}/"  # of a call; a grammar without a bound could fill the whole context
@@ -41,11 +41,6 @@ def grammar_of(calls: Sequence[str], before: str, between: str, after: str) -> s
     names = " | ".join(f"call_{number}" for number in range(len(calls)))
     more = f"({literal(between)} call)*" if between else "call*"
     return "\n".join([f"start: {before} call {more} {after}", f"call: {names}", *rules])
-
-
-def name_of(tool: Tool) -> str:
-    """The name of a tool, or "" if it has none."""
-    return str(function_of(tool).get("name", ""))
 
 
 def arguments_of(tool: Tool) -> str:

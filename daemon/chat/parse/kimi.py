@@ -6,9 +6,10 @@ import re
 from collections.abc import Container, Sequence
 
 from ..conversation import Tool, ToolCall
+from ..tool_definition import name_of
 from .arguments import read_arguments
 from .call_grammar import literal
-from .json_grammar import NUMBER, arguments_of, grammar_of, name_of
+from .json_grammar import NUMBER, arguments_of, grammar_of
 from .marked_calls import MarkedBlock, MarkedFormat, marked_family
 
 ALL_BEGIN, ALL_END = "<|tool_calls_section_begin|>", "<|tool_calls_section_end|>"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Container, Mapping, Sequence
 
 from ..conversation import Tool
+from ..tool_definition import function_of, mapping, parameters_of
 from .call_blocks import BlockSyntax, Call
 from .call_grammar import join_calls, literal, value_of
-from .coercion import function_of, mapping, parameters_of
 from .hermes import make_calls_parser, read_json_calls
 from .literals import LiteralReader, Unreadable, inside_string
 from .parser import ParserFamily

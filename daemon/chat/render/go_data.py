@@ -8,6 +8,7 @@ from itertools import groupby
 import msgspec
 
 from ..conversation import Conversation, Infill, Message, Tool, ToolCall
+from ..tool_definition import mapping
 from .go_values import GoList, GoStruct, GoTypes, to_json, to_object
 
 MEDIUM = "medium"  # the level of `think: true` (CONTRACT 1.7)
@@ -112,7 +113,7 @@ def _tool(definition: Mapping[str, object]) -> GoStruct:
     fields = {
         "Type": definition.get("type", "function"),
         "Items": definition.get("items"),
-        "Function": _function(_mapping(definition.get("function"))),
+        "Function": _function(mapping(definition.get("function"))),
     }
     return GoStruct(fields, _encode(fields))
 
@@ -121,7 +122,7 @@ def _function(function: Mapping[str, object]) -> GoStruct:
     fields = {
         "Name": function.get("name", ""),
         "Description": function.get("description") or "",
-        "Parameters": _parameters(_mapping(function.get("parameters"))),
+        "Parameters": _parameters(mapping(function.get("parameters"))),
     }
     return GoStruct(fields, _encode({**fields, "Description": fields["Description"] or None}))
 
@@ -146,14 +147,14 @@ def _parameters(schema: Mapping[str, object]) -> GoStruct:
 
 
 def _properties(schemas: object) -> dict[str, object]:
-    return {name: _property(_mapping(schema)) for name, schema in _mapping(schemas).items()}
+    return {name: _property(mapping(schema)) for name, schema in mapping(schemas).items()}
 
 
 def _property(schema: Mapping[str, object]) -> GoStruct:
     """Only these keywords reach a template (CONTRACT 1.9)."""
     nested = _properties(schema.get("properties"))
     fields = {
-        "AnyOf": [_property(_mapping(part)) for part in _list(schema.get("anyOf"))],
+        "AnyOf": [_property(mapping(part)) for part in _list(schema.get("anyOf"))],
         "Type": _types(schema.get("type")),
         "Items": schema.get("items"),
         "Description": schema.get("description") or "",
@@ -180,7 +181,3 @@ def _types(value: object) -> GoTypes:
 
 def _list(value: object) -> list[object]:
     return value if isinstance(value, list) else []
-
-
-def _mapping(value: object) -> Mapping[str, object]:
-    return value if isinstance(value, dict) else {}

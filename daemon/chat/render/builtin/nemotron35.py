@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Mapping, Sequence
 
 from ...conversation import Conversation, Message, Tool, ToolCall
+from ...tool_definition import function_of, mapping, schema_of
 from .chatml import END, GENERATION, START, turn
 from .history import (
     ASSISTANT,
@@ -75,17 +76,17 @@ def _tools(system: str, tools: Sequence[Tool]) -> str:
 
 
 def _declaration(tool: Tool) -> Iterator[str]:
-    function = _object(tool.definition.get("function")) or tool.definition
-    parameters = _object(function.get("parameters"))
+    function = function_of(tool)
+    parameters = schema_of(tool)
     yield f"\n<function>\n<name>{function.get('name', '')}</name>"
     yield from _fields(function, ("description",))
     yield "\n<parameters>"
-    for name, described in _object(parameters.get("properties")).items():
+    for name, described in mapping(parameters.get("properties")).items():
         yield f"\n<parameter>\n<name>{name}</name>"
-        if "type" in _object(described):
-            yield f"\n<type>{_object(described)['type']}</type>"
-        yield from _fields(_object(described), ("description", "enum"))
-        yield from _others(_object(described), ("name", "type", "description", "enum"))
+        if "type" in mapping(described):
+            yield f"\n<type>{mapping(described)['type']}</type>"
+        yield from _fields(mapping(described), ("description", "enum"))
+        yield from _others(mapping(described), ("name", "type", "description", "enum"))
         yield "\n</parameter>"
     yield from _others(parameters, ("type", "properties", "required"))
     yield from _fields(parameters, ("required",))
@@ -109,10 +110,6 @@ def _others(described: Mapping[str, object], known: Container[str]) -> Iterator[
 def _text(value: object) -> str:
     """As the template prints it, on which the model was trained: also `True` and `None`."""
     return to_json(value) if isinstance(value, dict | list) else str(value)
-
-
-def _object(value: object) -> Mapping[str, object]:
-    return value if isinstance(value, dict) else {}
 
 
 def _turn(messages: Sequence[Message], index: int, *, repeats: bool) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Mapping, Sequence
 
 from ...conversation import Conversation, Message, Tool, ToolCall
+from ...tool_definition import function_of, mapping, schema_of
 from .chatml import EMPTY_THOUGHT, END, GENERATION, START, thought, turn
 from .history import (
     ASSISTANT,
@@ -95,15 +96,15 @@ def declare_as_xml(tools: Sequence[Tool]) -> str:
 
 
 def _declaration(tool: Tool) -> Iterator[str]:
-    function = _object(tool.definition.get("function")) or tool.definition
+    function = function_of(tool)
     yield f"\n<function>\n<name>{function.get('name', '')}</name>"
     if function.get("description"):
         yield f"\n<description>{str(function['description']).strip()}</description>"
     yield "\n<parameters>"
-    parameters = _object(function.get("parameters"))
-    for name, described in _object(parameters.get("properties")).items():
+    parameters = schema_of(tool)
+    for name, described in mapping(parameters.get("properties")).items():
         yield f"\n<parameter>\n<name>{name}</name>"
-        yield from _parameter(_object(described))
+        yield from _parameter(mapping(described))
         yield "\n</parameter>"
     yield from _others(parameters, ("type", "properties"))
     yield "\n</parameters>"
@@ -124,10 +125,6 @@ def _others(described: Mapping[str, object], known: Container[str]) -> Iterator[
         if key not in known:
             text = to_json(value) if isinstance(value, dict | list) else str(value)
             yield f"\n<{key}>{text}</{key}>"
-
-
-def _object(value: object) -> Mapping[str, object]:
-    return value if isinstance(value, dict) else {}
 
 
 def _coder_turn(messages: Sequence[Message], index: int) -> str:
