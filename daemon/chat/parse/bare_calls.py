@@ -7,10 +7,10 @@ from collections.abc import Iterable
 
 from ..conversation import Tool
 from ..tool_definition import name_of
-from .arguments import split_calls
 from .json_grammar import object_grammar
 from .parser import ContentParser, OutputParser, OutputStart, Parsed, ParserFamily, Region
 from .thinking import CLOSE, OPEN, thinking_then
+from .tool_calls import split_json_calls
 
 # What a call begins with, without blanks, besides its name.
 HEADS = ('"type":"function"', '"function":', '"parameters":', '"arguments":', '"id":')
@@ -52,7 +52,7 @@ class BareCallParser:
         if not self._undecided:
             return self._inner.finish()
         text = "".join(self._held)
-        calls, rest = split_calls(text)
+        calls, rest = split_json_calls(text)
         if not calls or any(call.name not in self._names for call in calls):
             return self._pass_on() + self._inner.finish()
         self._undecided, self._held = False, []

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final
 
+from msgspec.structs import replace
+
 from ..conversation import ToolCall
 from .markers import split_at, split_blanks
 from .parser import Parsed, Region
@@ -14,8 +16,6 @@ from .parser import Parsed, Region
 # Closing markers in one quoted text. A model that repeats them without end has lost its way, and
 # each one costs a look at the whole block.
 MAX_QUOTED: Final = 100
-
-Call = tuple[str, dict[str, object]]  # name and arguments
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class BlockSyntax:
 
     opening: str
     closing: str
-    read: Callable[[str, bool], Sequence[Call]]  # (block, ended)
+    read: Callable[[str, bool], Sequence[ToolCall]]  # (block, ended)
     is_open: Callable[[str], bool] = field(default=lambda _block: False)
     bare: tuple[str, str] | None = None  # markers of a call that are themselves part of its block
     known: frozenset[str] = frozenset()  # the names that a call with such markers may have
@@ -147,9 +147,9 @@ class CallBlocksParser:
             return None if follows != self._syntax.opening else True
         return follows.startswith(self._syntax.opening)
 
-    def _read(self, block: str, *, ended: bool) -> Sequence[Call]:
+    def _read(self, block: str, *, ended: bool) -> Sequence[ToolCall]:
         calls = self._syntax.read(block, ended)
-        is_known = not self._is_bare or {name for name, _ in calls} <= self._syntax.known
+        is_known = not self._is_bare or {call.name for call in calls} <= self._syntax.known
         return calls if is_known else ()
 
     def _close(self, block: str, marker: str, rest: str, *, ended: bool) -> Parsed:
@@ -158,10 +158,8 @@ class CallBlocksParser:
         if calls := self._read(block, ended=ended):
             self._state, self._blanks = _BlockState.AFTER, ""
             first, self._num_calls = self._num_calls, self._num_calls + len(calls)
-            numbered = enumerate(calls, first)
-            return Parsed(
-                tool_calls=tuple(ToolCall(name, args, index=i) for i, (name, args) in numbered)
-            )
+            numbered = (replace(call, index=i) for i, call in enumerate(calls, first))
+            return Parsed(tool_calls=tuple(numbered))
         self._state = _BlockState.CONTENT
         kept = marker if self._is_bare and marker == self._closing else ""
         content, self._blanks = self._blanks + block + kept, ""

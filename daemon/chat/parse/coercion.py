@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from ..tool_definition import mapping
-from .literals import Unreadable, read_number, read_value
+from .values import Unreadable, read_number, read_value
 
 _INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)  # of at most 64 bits
 _MAX_REFERENCES: Final = 8  # that lead from a parameter to its type

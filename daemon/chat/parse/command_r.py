@@ -7,11 +7,11 @@ from collections.abc import Container, Sequence
 
 from ..conversation import Tool, ToolCall
 from ..tool_definition import name_of
-from .arguments import split_calls
 from .call_grammar import literal
 from .json_grammar import NUMBER, arguments_of, grammar_of, object_grammar
 from .marked_calls import MarkedBlock, MarkedFormat, marked_family
 from .thinking import ThinkingTags
+from .tool_calls import split_json_calls
 
 ACTION, END_ACTION = "<|START_ACTION|>", "<|END_ACTION|>"
 ANSWER = ("<|START_RESPONSE|>", "<|END_RESPONSE|>", "<|START_TEXT|>", "<|END_TEXT|>")
@@ -19,7 +19,7 @@ FENCE = "```"
 
 
 def _read_fenced(text: str) -> tuple[Sequence[ToolCall], str]:
-    calls, rest = split_calls(text)
+    calls, rest = split_json_calls(text)
     return calls, rest.strip().removeprefix(FENCE)
 
 

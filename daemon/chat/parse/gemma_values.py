@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from ..conversation import Tool, ToolCall
 from ..tool_definition import mapping, name_of, schema_of
-from .json_object import json_object
+from .values import json_object
 
 CALL = re.compile(r"\s*call:\s*([^\s{]+)\s*(\{.*)", re.DOTALL)
 JSON_STRING = r'"(?:\\.|[^"\\])*"'

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from enum import Enum, auto
@@ -12,6 +11,7 @@ from ..tool_definition import mapping, name_of, schema_of
 from .markers import split_at
 from .parser import OutputParser, OutputStart, Parsed, ParserFamily, Region
 from .thinking import thinking_then
+from .values import json_object
 
 BARE_TAGS = ("{", "[")  # calls without a marker: they count only at the start of the output
 ARGUMENTS = ("arguments", "parameters")  # the keys of a call's arguments
@@ -196,7 +196,7 @@ class _ObjectScan:
 
 def _read_call(before: str, body: str, tools: Mapping[str, Schema]) -> ToolCall | None:
     """The call of a known tool, named before the object or in it. None if it is no call."""
-    value = _load(body)
+    value = json_object(body)
     if value is None:
         return None
     named = [word for word in WORD.findall(before) if word in tools]
@@ -224,16 +224,8 @@ def _arguments_in(value: dict[str, object], schema: Schema) -> object:
 
 def _call(name: str, arguments: object) -> ToolCall | None:
     """The call; the arguments may be JSON in a string."""
-    given = _load(arguments) if isinstance(arguments, str) else arguments
+    given = json_object(arguments) if isinstance(arguments, str) else arguments
     return ToolCall(name, given) if isinstance(given, dict) else None
-
-
-def _load(text: str) -> dict[str, object] | None:
-    try:
-        value = json.loads(text, strict=False)  # a model may break a line inside a string
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
 
 
 def _is_tool(name: object, tools: Mapping[str, Schema]) -> bool:

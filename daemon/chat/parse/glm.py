@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Container, Mapping, Sequence
 
-from ..conversation import Tool
+from ..conversation import Tool, ToolCall
 from ..tool_definition import function_of, mapping, parameters_of
-from .call_blocks import BlockSyntax, Call
+from .call_blocks import BlockSyntax
 from .call_grammar import join_calls, literal, text_or_enum, value_of
 from .coercion import coerce, types_of
 from .hermes import CALL, CALL_END, TAGS, make_calls_parser, read_json_calls
@@ -25,7 +25,7 @@ _ARGUMENT = re.compile(
 def glm_syntax(tools: Sequence[Tool]) -> BlockSyntax:
     """The marks of these calls."""
 
-    def read(block: str, ended: bool) -> Sequence[Call]:
+    def read(block: str, ended: bool) -> Sequence[ToolCall]:
         return _read_glm_call(block, tools, ended) or read_json_calls(block, ended)
 
     return BlockSyntax(CALL, CALL_END, read, _in_value, strays=(CLOSE,))
@@ -35,14 +35,14 @@ def _in_value(block: str) -> bool:
     return block.rfind(VALUE) > block.rfind(VALUE_END)
 
 
-def _read_glm_call(block: str, tools: Sequence[Tool], ended: bool) -> Sequence[Call]:
+def _read_glm_call(block: str, tools: Sequence[Tool], ended: bool) -> Sequence[ToolCall]:
     """One call. If the output was cut off, only a block that ends with a value is one."""
     name = _NAME.match(block)
     if not name or (not ended and not block.rstrip().endswith(VALUE_END)):
         return ()
     schema = parameters_of(name[1], tools)
     pairs = ((pair[1].strip(), pair[2]) for pair in _ARGUMENT.finditer(block))
-    return [(name[1], {key: coerce(value, key, schema) for key, value in pairs})]
+    return [ToolCall(name[1], {key: coerce(value, key, schema) for key, value in pairs})]
 
 
 def glm_grammar(tools: Sequence[Tool], special: Container[str]) -> str:

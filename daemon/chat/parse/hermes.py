@@ -3,69 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import replace
 
-from ..conversation import Tool
+from ..conversation import Tool, ToolCall
 from ..tool_definition import function_of
-from .call_blocks import BlockSyntax, Call, CallBlocksParser
+from .call_blocks import BlockSyntax, CallBlocksParser
 from .call_grammar import join_calls, json_value, literal
-from .literals import LiteralReader, Unreadable, inside_string, read_value
 from .parser import OutputParser, OutputStart, ParserFamily
 from .thinking import CLOSE, OPEN, thinking_then
+from .tool_calls import split_json_calls
+from .values import inside_string
 
 CALL, CALL_END = "<tool_call>", "</tool_call>"
 ENDS_A_VALUE = "\"'}]"  # the end of a call that was cut off, if its last value is whole
 
 
-def read_json_calls(block: str, ended: bool) -> Sequence[Call]:
-    """The calls in a block: {"name", "arguments"}, several of them, or a list of them.
+def read_json_calls(block: str, ended: bool) -> Sequence[ToolCall]:
+    """The calls in a block, as split_json_calls knows them; none if it holds anything else.
 
-    Broken JSON is repaired (chat.parse.literals). A block that was cut off within a value is no
-    call, since half a value may do harm.
+    A block that was cut off within a value is no call, since half a value may do harm.
     """
     if not ended and block.rstrip()[-1:] not in ENDS_A_VALUE:
         return ()
-    try:
-        return [_call_of(value) for value in _values(block)]
-    except Unreadable:
-        return ()
-
-
-def _values(block: str) -> Sequence[object]:
-    """Raises Unreadable."""
-    try:
-        value = read_value(block)
-    except Unreadable:
-        reader, values = LiteralReader(block), list[object]()
-        while reader.peek():
-            values.append(reader.value())
-            reader.accept(",")
-        return values
-    return value if isinstance(value, list) else [value]
-
-
-def _call_of(value: object) -> Call:
-    """Raises Unreadable if the value is no call."""
-    if not isinstance(value, dict):
-        raise Unreadable
-    function = value.get("function")
-    described = function if isinstance(function, dict) else value
-    name = described.get("name", function)
-    if not isinstance(name, str) or not name:
-        raise Unreadable
-    return name, _arguments(described)
-
-
-def _arguments(described: Mapping[str, object]) -> dict[str, object]:
-    """The arguments of a call; a model may call them parameters, or write them as a string."""
-    written = described.get("arguments", described.get("parameters"))
-    value = read_value(written) if isinstance(written, str) and written.strip() else written
-    if not value:
-        return {}
-    if not isinstance(value, dict):
-        raise Unreadable
-    return value
+    calls, rest = split_json_calls(block, cut_strings=False)
+    return () if rest else calls
 
 
 def hermes_syntax(_tools: Sequence[Tool]) -> BlockSyntax:

@@ -7,10 +7,10 @@ from collections.abc import Container, Sequence
 
 from ..conversation import Tool, ToolCall
 from ..tool_definition import name_of
-from .arguments import read_arguments
 from .call_grammar import literal
 from .json_grammar import NUMBER, arguments_of, grammar_of
 from .marked_calls import MarkedBlock, MarkedFormat, marked_family
+from .tool_calls import read_arguments
 
 ALL_BEGIN, ALL_END = "<|tool_calls_section_begin|>", "<|tool_calls_section_end|>"
 BEGIN, END = "<|tool_call_begin|>", "<|tool_call_end|>"

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
 
-from ..conversation import Tool
-from ..tool_definition import function_of, mapping, parameters_of
-from .call_blocks import BlockSyntax, Call
+from ..conversation import Tool, ToolCall
+from ..tool_definition import function_of, mapping
+from .call_blocks import BlockSyntax
 from .call_grammar import join_calls, literal, value_of
 from .hermes import make_calls_parser, read_json_calls
-from .literals import LiteralReader, Unreadable, inside_string
 from .parser import ParserFamily
 from .thinking import CLOSE, OPEN
+from .tool_calls import split_python_calls
+from .values import inside_string
 
 CALL, CALL_END = "<|tool_call_start|>", "<|tool_call_end|>"
 
@@ -19,52 +20,15 @@ CALL, CALL_END = "<|tool_call_start|>", "<|tool_call_end|>"
 def lfm2_syntax(tools: Sequence[Tool]) -> BlockSyntax:
     """The marks of these calls. The models can be asked to write JSON instead of Python."""
 
-    def read(block: str, ended: bool) -> Sequence[Call]:
-        return _read_python_calls(block, tools) or read_json_calls(block, ended)
+    def read(block: str, ended: bool) -> Sequence[ToolCall]:
+        calls, rest = split_python_calls(block, tools)
+        return calls if calls and not rest else read_json_calls(block, ended)
 
     return BlockSyntax(CALL, CALL_END, read, _in_string, strays=(CLOSE,))
 
 
 def _in_string(block: str) -> bool:
     return inside_string(block, quotes="\"'")
-
-
-def _read_python_calls(text: str, tools: Sequence[Tool]) -> Sequence[Call]:
-    """The calls in `[f(a="x"), g(1)]`, with or without the brackets; none if it is anything else.
-
-    Positional arguments take the names of the tool's parameters in their order.
-    """
-    try:
-        return _python_calls(LiteralReader(text), tools)
-    except Unreadable:
-        return ()
-
-
-def _python_calls(reader: LiteralReader, tools: Sequence[Tool]) -> Sequence[Call]:
-    calls = []
-    listed = reader.accept("[")
-    while reader.peek() not in ("", "]"):
-        calls.append(_python_call(reader, tools))
-        reader.accept(",") or reader.accept(";")
-    if (listed and not reader.accept("]")) or reader.peek():
-        raise Unreadable
-    return calls
-
-
-def _python_call(reader: LiteralReader, tools: Sequence[Tool]) -> Call:
-    name = reader.word()
-    if not reader.accept("("):
-        raise Unreadable
-    parameters = iter(mapping(parameters_of(name, tools).get("properties")))
-    arguments: dict[str, object] = {}
-    while not reader.accept(")"):
-        key = reader.keyword() or next(parameters, "")
-        if not key:
-            raise Unreadable
-        arguments[key] = reader.value()
-        if not reader.accept(",") and reader.peek() != ")":
-            raise Unreadable
-    return name, arguments
 
 
 def lfm2_grammar(tools: Sequence[Tool], special: Container[str]) -> str:

@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..conversation import ToolCall
-from .arguments import split_calls
 from .bare_calls import BareCallParser, tool_names
 from .json_grammar import object_grammar
 from .marked_calls import MarkedBlock, MarkedCallParser, MarkedFormat
 from .parser import OutputParser, OutputStart, ParserFamily
-from .python_calls import split_python_calls
 from .thinking import CLOSE, OPEN, thinking_then
+from .tool_calls import split_json_calls, split_python_calls
 
 TAG = "<|python_tag|>"
 BUILT_IN = ".call"  # follows the name of a built-in tool, as in `brave_search.call(query="x")`
 
 
 def _read_tagged(text: str) -> tuple[Sequence[ToolCall], str]:
-    calls, rest = split_calls(text)
+    calls, rest = split_json_calls(text)
     if calls:
         return calls, rest
     calls, rest = split_python_calls(text)

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..conversation import ToolCall
-from .arguments import split_calls
 from .json_grammar import CallGrammar
 from .markers import split_at, split_blanks
 from .parser import OutputParser, OutputStart, Parsed, ParserFamily, Region
 from .thinking import CLOSE, OPEN, ThinkingParser, ThinkingTags, thinking_then
+from .tool_calls import split_json_calls
 
 Reader = Callable[[str], tuple[Sequence[ToolCall], str]]
 """The calls in the text of a block, and the text after them. Without calls the block is broken."""
@@ -22,7 +22,7 @@ class MarkedBlock:
 
     opening: str
     closing: str = ""  # "": it lasts until the next block
-    read: Reader = split_calls
+    read: Reader = split_json_calls
     kept: str = ""  # what the opening adds to the text of the block
     first: bool = False  # it counts only at the start of the output
 

@@ -6,9 +6,10 @@ import re
 from collections.abc import Sequence
 
 from ..conversation import ToolCall
-from .arguments import read_value, split_calls
 from .marked_calls import MarkedBlock, MarkedFormat, marked_family
 from .thinking import ThinkingTags
+from .tool_calls import split_json_calls
+from .values import Unreadable, value_at
 
 CALLS, ARGUMENTS, ID = "[TOOL_CALLS]", "[ARGS]", "[CALL_ID]"
 
@@ -19,11 +20,14 @@ def _read_block(text: str) -> tuple[Sequence[ToolCall], str]:
     """An array of calls, as older models write it, or a name and an object."""
     named = _NAMED.match(text)
     if named is None:
-        return split_calls(text)
-    found = read_value(text, named.end())
-    if found is None or not isinstance(found[0], dict):
+        return split_json_calls(text)
+    try:
+        arguments, end = value_at(text, named.end(), cut_strings=True)
+    except Unreadable:
         return [], text
-    return [ToolCall(named[1], found[0], named[2] or "")], text[found[1] :].lstrip()
+    if not isinstance(arguments, dict):
+        return [], text
+    return [ToolCall(named[1], arguments, named[2] or "")], text[end:].lstrip()
 
 
 _FORMAT = MarkedFormat((MarkedBlock(CALLS, read=_read_block),), inner=(ARGUMENTS, ID))

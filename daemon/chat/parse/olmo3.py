@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .marked_calls import MarkedBlock, MarkedFormat, marked_family
-from .python_calls import split_python_calls
+from .tool_calls import split_python_calls
 
 _FORMAT = MarkedFormat((MarkedBlock("<function_calls>", "</function_calls>", split_python_calls),))
 OLMO3_FAMILY = marked_family(_FORMAT)

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..conversation import ToolCall
-from .arguments import split_calls
 from .json_grammar import object_grammar
 from .marked_calls import MarkedBlock, MarkedFormat, marked_family
+from .tool_calls import split_json_calls
 
 BEGIN, END = "<|tool_call|>", "<|/tool_call|>"
 WORD = "functools"  # Phi-4-mini often writes it before the array instead of the markers
 
 
 def _read_array(text: str) -> tuple[Sequence[ToolCall], str]:
-    calls, rest = split_calls(text.removeprefix(WORD))
+    calls, rest = split_json_calls(text.removeprefix(WORD))
     return (calls, rest) if calls else ([], text)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Container, Mapping, Sequence
 
-from ..conversation import Tool
+from ..conversation import Tool, ToolCall
 from ..tool_definition import function_of, mapping, parameters_of
-from .call_blocks import BlockSyntax, Call
+from .call_blocks import BlockSyntax
 from .call_grammar import join_calls, literal, text_or_enum, value_of
 from .coercion import coerce, types_of
 from .hermes import CALL, CALL_END, TAGS, make_calls_parser, read_json_calls
@@ -25,7 +25,7 @@ _UNCLOSED = re.compile(r"\n[ \t]*(?:<parameter=|</function>)|\Z")
 def xml_syntax(tools: Sequence[Tool]) -> BlockSyntax:
     """The marks of these calls. A call without its `<tool_call>` counts if its tool is known."""
 
-    def read(block: str, ended: bool) -> Sequence[Call]:
+    def read(block: str, ended: bool) -> Sequence[ToolCall]:
         return _read_xml_calls(block, tools, ended) or read_json_calls(block, ended)
 
     return BlockSyntax(
@@ -43,18 +43,18 @@ def _in_value(block: str) -> bool:
     return block.rfind(PARAMETER) > block.rfind(PARAMETER_END)
 
 
-def _read_xml_calls(block: str, tools: Sequence[Tool], ended: bool) -> Sequence[Call]:
+def _read_xml_calls(block: str, tools: Sequence[Tool], ended: bool) -> Sequence[ToolCall]:
     if not ended and not block.rstrip().endswith((PARAMETER_END, FUNCTION_END)):
         return ()  # the output was cut off: half a value may do harm
-    calls, name, at = list[Call](), "", 0
+    calls, name, at = list[ToolCall](), "", 0
     while part := _PART.search(block, at):
         kind, at = part[1], part.end()
         if kind == "function":
             name = part[2].strip().strip("\"'")
-            calls.append((name, {}))
+            calls.append(ToolCall(name, {}))
         elif kind == "parameter" and calls:
             key, value = part[2].strip().strip("\"'"), block[at : (at := _value_end(block, at))]
-            calls[-1][1][key] = coerce(_inner(value), key, parameters_of(name, tools))
+            calls[-1].arguments[key] = coerce(_inner(value), key, parameters_of(name, tools))
     return calls
 
 
