@@ -15,6 +15,7 @@ from .gemma_grammar import call_grammar
 from .gemma_values import GemmaCallReader
 from .markers import split_at, split_blanks
 from .parser import OutputStart, Parsed, ParserFamily, Region
+from .thinking import open_thought
 
 THOUGHT_NAME = "thought\n"  # of the channel of thoughts
 log = logging.getLogger(__name__)
@@ -92,8 +93,11 @@ class GemmaParser:
         self._markers = markers
         self._reader = GemmaCallReader(markers.quote, start.tools)
         self._thinks = thinks
-        opened = thinks and start.prompt.endswith(f"{markers.channel_open}{THOUGHT_NAME}")
-        self._state = _GemmaState.THINKING if opened else _GemmaState.CONTENT
+        self._state = _GemmaState.CONTENT
+        if markers.channel_open:
+            opening = f"{markers.channel_open}{THOUGHT_NAME}"
+            thought = open_thought(start.prompt, opening, markers.channel_close)
+            self._state = self._state if thought is None else _GemmaState.THINKING
         self._held = ""  # what a later piece may still change
         self._num_calls = 0
         self._any_marker = re.compile("|".join(map(re.escape, markers.all)))

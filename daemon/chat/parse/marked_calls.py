@@ -9,7 +9,7 @@ from ..conversation import ToolCall
 from .json_grammar import CallGrammar
 from .markers import split_at, split_blanks
 from .parser import OutputParser, OutputStart, Parsed, ParserFamily, Region
-from .thinking import CLOSE, OPEN, ThinkingParser, ThinkingTags, thinking_then
+from .thinking import CLOSE, OPEN, ThinkingTags, thinking_then
 from .tool_calls import split_json_calls
 
 Reader = Callable[[str], tuple[Sequence[ToolCall], str]]
@@ -147,11 +147,7 @@ def marked_family(
     interrupts = tuple(block.opening for block in calls.blocks if not block.first)
 
     def make(start: OutputStart) -> OutputParser:
-        inner = MarkedCallParser(calls)
-        if tags is None:
-            return thinking_then(start, inner, interrupts=interrupts)
-        opened = start.prompt.rstrip().endswith(tags.opening)
-        return ThinkingParser(opened=opened, inner=inner, tags=tags, hidden=start.think is False)
+        return thinking_then(start, MarkedCallParser(calls), tags=tags, interrupts=interrupts)
 
     opening, closing = (OPEN, CLOSE) if tags is None else (tags.opening, tags.closing)
     return ParserFamily(

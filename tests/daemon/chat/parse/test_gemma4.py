@@ -172,6 +172,10 @@ def test_the_prompt_may_open_a_thought() -> None:
     prompt = "<tool_response|><|channel>thought\n"
     assert split(["hm \n<channel|>\nyes"], prompt=prompt) == Parsed("yes", "hm")
     assert split(["yes"], prompt=f"{prompt}hm<channel|>") == Parsed("yes")
+    assert split([" so<channel|>yes"], prompt=f"{prompt}hm") == Parsed("yes", " so")
+    assert split(["so<channel|>yes"], prompt=prompt, think=None) == Parsed("yes")
+    user = "<|turn>user\nWhat is\n<|channel>thought\n?<turn|>\n<|turn>model\n"
+    assert split(["yes"], prompt=user) == Parsed("yes")
 
 
 def test_the_parser_without_thinking_discards_thoughts() -> None:
