@@ -35,3 +35,13 @@ def schema_of(tool: Tool) -> Mapping[str, object]:
 def parameters_of(name: str, tools: Sequence[Tool]) -> Mapping[str, object]:
     """The JSON schema of the arguments of the tool of that name, empty if it is unknown."""
     return next((schema_of(tool) for tool in tools if name_of(tool) == name), {})
+
+
+def resolve(reference: str, schema: Mapping[str, object]) -> object:
+    """What a reference such as "#/$defs/Colour" in a schema points to; None if to nothing."""
+    if not reference.startswith("#"):
+        return None
+    place: object = schema
+    for step in reference.split("/")[1:]:
+        place = mapping(place).get(step.replace("~1", "/").replace("~0", "~"))
+    return place

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from ..conversation import Tool
 from ..tool_definition import name_of
-from .json_grammar import object_grammar
+from .call_grammar import object_grammar
 from .parser import ContentParser, OutputParser, OutputStart, Parsed, ParserFamily, Region
 from .thinking import CLOSE, OPEN, thinking_then
 from .tool_calls import split_json_calls

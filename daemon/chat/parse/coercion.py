@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
-from ..tool_definition import mapping
+from ..tool_definition import mapping, resolve
 from .values import Unreadable, read_number, read_value
 
 _INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)  # of at most 64 bits
@@ -53,21 +53,13 @@ def types_of(
     if isinstance(named, list):
         return [name for name in named if isinstance(name, str)]
     if isinstance(reference := plain.get("$ref"), str) and references:
-        return types_of(_target(reference, root), root, references - 1)
+        return types_of(resolve(reference, root), root, references - 1)
     for union in ("anyOf", "oneOf", "allOf"):
         if isinstance(members := plain.get(union), list) and references:
             return [t for member in members for t in types_of(member, root, references - 1)]
     values = plain.get("enum", [plain["const"]] if "const" in plain else [])
     known = values if isinstance(values, list) else []
     return [_TYPE_NAMES[type(value)] for value in known if type(value) in _TYPE_NAMES]
-
-
-def _target(reference: str, root: Mapping[str, object]) -> object:
-    """What a reference such as "#/$defs/Colour" points to."""
-    place: object = root
-    for step in reference.removeprefix("#").strip("/").split("/"):
-        place = mapping(place).get(step.replace("~1", "/").replace("~0", "~"))
-    return place
 
 
 def _boolean(text: str) -> object:

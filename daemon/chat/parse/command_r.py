@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Container, Sequence
 
 from ..conversation import Tool, ToolCall
 from ..tool_definition import name_of
-from .call_grammar import literal
-from .json_grammar import NUMBER, arguments_of, grammar_of, object_grammar
+from .call_grammar import (
+    NUMBER,
+    arguments_value,
+    join_calls,
+    literal,
+    object_grammar,
+    quoted,
+)
 from .marked_calls import MarkedBlock, MarkedFormat, marked_family
 from .thinking import ThinkingTags
 from .tool_calls import split_json_calls
@@ -26,13 +31,11 @@ def _read_fenced(text: str) -> tuple[Sequence[ToolCall], str]:
 def _cohere_grammar(tools: Sequence[Tool], special: Container[str]) -> str:
     calls = []
     for tool in tools:
-        name = json.dumps(name_of(tool), ensure_ascii=False)
         head, tail = literal('{"tool_call_id": "'), literal("}")
-        key = literal(f'", "tool_name": {name}, "parameters": ')
-        calls.append(f"{head} {NUMBER} {key} {arguments_of(tool)} {tail}")
-    markers = (ACTION, END_ACTION)
-    before = literal(f"{ACTION}[\n    ", markers, special)
-    return grammar_of(calls, before, ",\n    ", literal(f"\n]{END_ACTION}", markers, special))
+        key = literal(f'", "tool_name": {quoted(name_of(tool))}, "parameters": ')
+        calls.append(f"{head} {NUMBER} {key} {arguments_value(tool)} {tail}")
+    around = (f"{ACTION}[\n    ", f"\n]{END_ACTION}")
+    return join_calls(calls, (ACTION, END_ACTION), special, around=around, between=",\n    ")
 
 
 # Command R7B and Command A.
@@ -52,6 +55,6 @@ COMMAND_R_FAMILY = marked_family(
         )
     ),
     grammar=object_grammar(
-        before=f"Action: {FENCE}json\n[", after=f"]\n{FENCE}", keys=("tool_name", "parameters")
+        around=(f"Action: {FENCE}json\n[", f"]\n{FENCE}"), keys=("tool_name", "parameters")
     ),
 )

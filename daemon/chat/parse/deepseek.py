@@ -7,8 +7,7 @@ from collections.abc import Container, Sequence
 
 from ..conversation import Tool, ToolCall
 from ..tool_definition import name_of
-from .call_grammar import literal
-from .json_grammar import arguments_of, grammar_of
+from .call_grammar import arguments_value, join_calls, literal
 from .marked_calls import MarkedBlock, MarkedFormat, marked_family
 from .tool_calls import read_arguments
 
@@ -46,9 +45,8 @@ def _grammar(tools: Sequence[Tool], special: Container[str]) -> str:
     calls = []
     for tool in tools:
         head = literal(f"{BEGIN}{name_of(tool)}{SEPARATOR}", markers, special)
-        calls.append(f"{head} {arguments_of(tool)} {literal(END, markers, special)}")
-    before, after = (literal(marker, markers, special) for marker in (ALL_BEGIN, ALL_END))
-    return grammar_of(calls, before, "", after)
+        calls.append(f"{head} {arguments_value(tool)} {literal(END, markers, special)}")
+    return join_calls(calls, markers, special, around=(ALL_BEGIN, ALL_END))
 
 
 DEEPSEEK_FAMILY = marked_family(

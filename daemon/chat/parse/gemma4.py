@@ -11,7 +11,7 @@ from enum import Enum, auto
 import msgspec
 
 from ..conversation import Tool
-from .gemma_grammar import call_grammar
+from .gemma_grammar import gemma_grammar
 from .gemma_values import GemmaCallReader
 from .markers import split_at, split_blanks
 from .parser import OutputStart, Parsed, ParserFamily, Region
@@ -54,7 +54,7 @@ class GemmaMarkers:
         """As ParserFamily.call_grammar."""
         if not all(text in special for text in (self.call_open, self.call_close, self.quote)):
             return ""  # a string could hold what begins like a quote
-        return call_grammar(
+        return gemma_grammar(
             tools, call_open=self.call_open, call_close=self.call_close, quote=self.quote
         )
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Sequence
 
 from ..conversation import Tool, ToolCall
-from ..tool_definition import function_of, mapping, parameters_of
+from ..tool_definition import name_of, parameters_of, schema_of
 from .call_blocks import BlockSyntax
-from .call_grammar import join_calls, literal, text_or_enum, value_of
-from .coercion import coerce, types_of
+from .call_grammar import in_order, join_calls, literal, text_value
+from .coercion import coerce
 from .hermes import CALL, CALL_END, TAGS, make_calls_parser, read_json_calls
 from .parser import ParserFamily
 from .thinking import CLOSE, OPEN
@@ -50,27 +50,18 @@ def glm_grammar(tools: Sequence[Tool], special: Container[str]) -> str:
 
     Required arguments are demanded; all come in the order of the schema.
     """
-    calls = [_function_grammar(function_of(tool), special) for tool in tools]
-    return join_calls(calls, CALL, CALL_END, MARKERS, special, between="", text_end=VALUE_END)
+    calls = [_call_grammar(tool, special) for tool in tools]
+    return join_calls(calls, MARKERS, special, each=(CALL, CALL_END), text_end=VALUE_END)
 
 
-def _function_grammar(function: Mapping[str, object], special: Container[str]) -> str:
-    schema = mapping(function.get("parameters"))
-    required = schema.get("required")
-    parts = [literal(str(function.get("name")))]
-    for name, described in mapping(schema.get("properties")).items():
+def _call_grammar(tool: Tool, special: Container[str]) -> str:
+    schema = schema_of(tool)
+
+    def word(name: str, described: object) -> str:
         head = literal(f"{KEY}{name}{KEY_END}{VALUE}", MARKERS, special)
-        part = f"{head} {_value_grammar(described, schema, special)}"
-        is_required = isinstance(required, list) and name in required
-        parts.append(part if is_required else f"({part})?")
-    return " ".join(parts)
+        return f"{head} {text_value(described, schema, VALUE_END, special)}"
 
-
-def _value_grammar(described: object, schema: Mapping[str, object], special: Container[str]) -> str:
-    types = set(types_of(described, schema))
-    if types and "string" not in types:
-        return f"{value_of(described, schema)} {literal(VALUE_END, MARKERS, special)}"
-    return text_or_enum(described, VALUE_END, special)
+    return " ".join([literal(name_of(tool)), *in_order(schema, word)])
 
 
 GLM_FAMILY = ParserFamily(

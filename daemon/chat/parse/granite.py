@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .json_grammar import object_grammar
+from .call_grammar import object_grammar
 from .marked_calls import MarkedBlock, MarkedFormat, marked_family
 
 TOKEN = "<|tool_call|>"
@@ -11,5 +11,5 @@ TOKEN = "<|tool_call|>"
 GRANITE_FAMILY = marked_family(
     MarkedFormat((MarkedBlock(TOKEN), MarkedBlock("<tool_call>", "</tool_call>"))),
     thinks=True,
-    grammar=object_grammar(before=f"{TOKEN}[", after="]", markers=(TOKEN,)),
+    grammar=object_grammar(around=(f"{TOKEN}[", "]"), markers=(TOKEN,)),
 )

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ..conversation import Tool, ToolCall
-from ..tool_definition import function_of
 from .call_blocks import BlockSyntax, CallBlocksParser
-from .call_grammar import join_calls, json_value, literal
+from .call_grammar import object_grammar
 from .parser import OutputParser, OutputStart, ParserFamily
 from .thinking import CLOSE, OPEN, thinking_then
 from .tool_calls import split_json_calls
@@ -33,17 +31,6 @@ def read_json_calls(block: str, ended: bool) -> Sequence[ToolCall]:
 def hermes_syntax(_tools: Sequence[Tool]) -> BlockSyntax:
     """The marks of these calls; the tools do not matter, as JSON has types of its own."""
     return BlockSyntax(CALL, CALL_END, read_json_calls, inside_string, strays=(CLOSE,))
-
-
-def hermes_grammar(tools: Sequence[Tool], special: Container[str]) -> str:
-    """A Lark grammar of calls of these tools (ParserFamily.call_grammar)."""
-    calls = []
-    for tool in tools:
-        function = function_of(tool)
-        name = json.dumps(function.get("name"), ensure_ascii=False)
-        head, tail = literal(f'{{"name": {name}, "arguments": '), literal("}")
-        calls.append(f"{head} {json_value(function.get('parameters'))} {tail}")
-    return join_calls(calls, f"{CALL}\n", f"\n{CALL_END}", (CALL, CALL_END), special)
 
 
 def make_calls_parser(
@@ -73,7 +60,9 @@ HERMES_FAMILY = ParserFamily(
     openings=(OPEN, CALL),
     thinks=True,
     calls=True,
-    call_grammar=hermes_grammar,
+    call_grammar=object_grammar(
+        markers=(CALL, CALL_END), each=(f"{CALL}\n", f"\n{CALL_END}"), between="\n"
+    ),
 )
 
 # The instruct models do not think by themselves, so they have no such capability; a template may

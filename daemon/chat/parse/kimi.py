@@ -7,8 +7,7 @@ from collections.abc import Container, Sequence
 
 from ..conversation import Tool, ToolCall
 from ..tool_definition import name_of
-from .call_grammar import literal
-from .json_grammar import NUMBER, arguments_of, grammar_of
+from .call_grammar import NUMBER, arguments_value, join_calls, literal
 from .marked_calls import MarkedBlock, MarkedFormat, marked_family
 from .tool_calls import read_arguments
 
@@ -42,9 +41,8 @@ def _grammar(tools: Sequence[Tool], special: Container[str]) -> str:
     for tool in tools:
         head = literal(f"{BEGIN}functions.{name_of(tool)}:", markers, special)
         middle, end = (literal(marker, markers, special) for marker in (ARGUMENTS, END))
-        calls.append(f"{head} {NUMBER} {middle} {arguments_of(tool)} {end}")
-    before, after = (literal(marker, markers, special) for marker in (ALL_BEGIN, ALL_END))
-    return grammar_of(calls, before, "", after)
+        calls.append(f"{head} {NUMBER} {middle} {arguments_value(tool)} {end}")
+    return join_calls(calls, markers, special, around=(ALL_BEGIN, ALL_END))
 
 
 KIMI_FAMILY = marked_family(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Sequence
 
 from ..conversation import Tool, ToolCall
-from ..tool_definition import function_of, mapping
+from ..tool_definition import mapping, name_of, schema_of, sequence
 from .call_blocks import BlockSyntax
-from .call_grammar import join_calls, literal, value_of
+from .call_grammar import join_calls, literal, property_value
 from .hermes import make_calls_parser, read_json_calls
 from .parser import ParserFamily
 from .thinking import CLOSE, OPEN
@@ -36,29 +36,27 @@ def lfm2_grammar(tools: Sequence[Tool], special: Container[str]) -> str:
 
     Values are written as JSON, which differs from Python's literals in constants alone.
     """
-    calls = [_function_grammar(function_of(tool)) for tool in tools]
-    return join_calls(calls, f"{CALL}[", f"]{CALL_END}", (CALL, CALL_END), special, between="")
+    calls = [_call_grammar(tool) for tool in tools]
+    return join_calls(calls, (CALL, CALL_END), special, each=(f"{CALL}[", f"]{CALL_END}"))
 
 
-def _function_grammar(function: Mapping[str, object]) -> str:
+def _call_grammar(tool: Tool) -> str:
     """Optional arguments follow the required ones; they may come in any order."""
-    schema = mapping(function.get("parameters"))
-    listed = schema.get("required")
-    required = listed if isinstance(listed, list) else []
-    properties = mapping(schema.get("properties"))
+    schema = schema_of(tool)
+    required = sequence(schema.get("required"))
     values = {
-        name: f"{literal(f'{name}=')} {value_of(described, schema)}"
-        for name, described in properties.items()
+        name: f"{literal(f'{name}=')} {property_value(described, schema)}"
+        for name, described in mapping(schema.get("properties")).items()
     }
-    demanded = [values[name] for name in properties if name in required]
-    optional = " | ".join(values[name] for name in properties if name not in required)
+    demanded = [value for name, value in values.items() if name in required]
+    optional = " | ".join(value for name, value in values.items() if name not in required)
     comma = literal(", ")
     arguments = f" {comma} ".join(demanded)
     if demanded and optional:
         arguments += f" ({comma} ({optional}))*"
     elif optional:
         arguments = f"(({optional}) ({comma} ({optional}))*)?"
-    return " ".join([literal(f"{function.get('name')}("), arguments, literal(")")])
+    return " ".join([literal(f"{name_of(tool)}("), arguments, literal(")")])
 
 
 LFM2_FAMILY = ParserFamily(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..conversation import ToolCall
 from .bare_calls import BareCallParser, tool_names
-from .json_grammar import object_grammar
+from .call_grammar import object_grammar
 from .marked_calls import MarkedBlock, MarkedCallParser, MarkedFormat
 from .parser import OutputParser, OutputStart, ParserFamily
 from .thinking import CLOSE, OPEN, thinking_then

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..conversation import ToolCall
-from .json_grammar import CallGrammar
+from .call_grammar import CallGrammar
 from .markers import split_at, split_blanks
 from .parser import OutputParser, OutputStart, Parsed, ParserFamily, Region
 from .thinking import CLOSE, OPEN, ThinkingTags, thinking_then

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .json_grammar import object_grammar
+from .call_grammar import object_grammar
 from .marked_calls import MarkedBlock, MarkedFormat, marked_family
 
 BEGIN, END = "<TOOLCALL>", "</TOOLCALL>"
@@ -10,5 +10,5 @@ BEGIN, END = "<TOOLCALL>", "</TOOLCALL>"
 NEMOTRON_FAMILY = marked_family(
     MarkedFormat((MarkedBlock(BEGIN, END),)),
     thinks=True,
-    grammar=object_grammar(before=f"{BEGIN}[", after=f"]{END}", markers=(BEGIN, END)),
+    grammar=object_grammar(around=(f"{BEGIN}[", f"]{END}"), markers=(BEGIN, END)),
 )

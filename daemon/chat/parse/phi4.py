@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..conversation import ToolCall
-from .json_grammar import object_grammar
+from .call_grammar import object_grammar
 from .marked_calls import MarkedBlock, MarkedFormat, marked_family
 from .tool_calls import split_json_calls
 
@@ -23,5 +23,5 @@ PHI4_FAMILY = marked_family(
         (MarkedBlock(BEGIN, END), MarkedBlock(f"{WORD}[", "", _read_array, f"{WORD}[", first=True)),
     ),
     thinks=True,
-    grammar=object_grammar(before=f"{BEGIN}[", after=f"]{END}", markers=(BEGIN, END)),
+    grammar=object_grammar(around=(f"{BEGIN}[", f"]{END}"), markers=(BEGIN, END)),
 )

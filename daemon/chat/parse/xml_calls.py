@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Sequence
 
 from ..conversation import Tool, ToolCall
-from ..tool_definition import function_of, mapping, parameters_of
+from ..tool_definition import name_of, parameters_of, schema_of
 from .call_blocks import BlockSyntax
-from .call_grammar import join_calls, literal, text_or_enum, value_of
-from .coercion import coerce, types_of
+from .call_grammar import in_order, join_calls, literal, text_value
+from .coercion import coerce
 from .hermes import CALL, CALL_END, TAGS, make_calls_parser, read_json_calls
 from .parser import ParserFamily
 from .thinking import CLOSE, OPEN
@@ -34,7 +34,7 @@ def xml_syntax(tools: Sequence[Tool]) -> BlockSyntax:
         read,
         _in_value,
         bare=(FUNCTION, FUNCTION_END) if tools else None,
-        known=frozenset(str(function_of(tool).get("name")) for tool in tools),
+        known=frozenset(map(name_of, tools)),
         strays=(FUNCTION_END, CLOSE),
     )
 
@@ -77,30 +77,25 @@ def xml_grammar(tools: Sequence[Tool], special: Container[str]) -> str:
 
     Required parameters are demanded; all come in the order of the schema.
     """
-    calls = [_function_grammar(function_of(tool)) for tool in tools]
     return join_calls(
-        calls, f"{CALL}\n", f"\n{CALL_END}", (CALL, CALL_END), special, text_end=VALUE_END
+        [_call_grammar(tool) for tool in tools],
+        (CALL, CALL_END),
+        special,
+        each=(f"{CALL}\n", f"\n{CALL_END}"),
+        between="\n",
+        text_end=VALUE_END,
     )
 
 
-def _function_grammar(function: Mapping[str, object]) -> str:
-    schema = mapping(function.get("parameters"))
-    required = schema.get("required")
-    parts = []
-    for name, described in mapping(schema.get("properties")).items():
-        part = f"{literal(f'{PARAMETER}{name}>' + chr(10))} {_value_grammar(described, schema)}"
-        is_required = isinstance(required, list) and name in required
-        parts.append(part if is_required else f"({part})?")
-    head = literal(f"{FUNCTION}{function.get('name')}>\n")
-    return " ".join([head, *parts, literal(FUNCTION_END)])
+def _call_grammar(tool: Tool) -> str:
+    schema = schema_of(tool)
 
+    def word(name: str, described: object) -> str:
+        head = f"{PARAMETER}{name}>\n"
+        return f"{literal(head)} {text_value(described, schema, VALUE_END)}"
 
-def _value_grammar(described: object, schema: Mapping[str, object]) -> str:
-    """A value and its closing tag: plain text for strings, which are not quoted."""
-    types = set(types_of(described, schema))
-    if types and "string" not in types:
-        return f"{value_of(described, schema)} {literal(VALUE_END)}"
-    return text_or_enum(described, VALUE_END)
+    head = literal(f"{FUNCTION}{name_of(tool)}>\n")
+    return " ".join([head, *in_order(schema, word), literal(FUNCTION_END)])
 
 
 QWEN3_CODER_FAMILY = ParserFamily(
