@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 
-from ..conversation import Tool, ToolCall
+from ..conversation import Tool
 from ..tool_definition import name_of
+from .call_blocks import BlockFormat, CallBlock, SplitCalls, block_family
 from .call_grammar import (
     NUMBER,
     arguments_value,
@@ -14,7 +15,6 @@ from .call_grammar import (
     object_grammar,
     quoted,
 )
-from .marked_calls import MarkedBlock, MarkedFormat, marked_family
 from .thinking import ThinkingTags
 from .tool_calls import split_json_calls
 
@@ -23,7 +23,7 @@ ANSWER = ("<|START_RESPONSE|>", "<|END_RESPONSE|>", "<|START_TEXT|>", "<|END_TEX
 FENCE = "```"
 
 
-def _read_fenced(text: str) -> tuple[Sequence[ToolCall], str]:
+def _read_fenced(text: str) -> SplitCalls:
     calls, rest = split_json_calls(text)
     return calls, rest.strip().removeprefix(FENCE)
 
@@ -39,18 +39,18 @@ def _cohere_grammar(tools: Sequence[Tool], special: Container[str]) -> str:
 
 
 # Command R7B and Command A.
-COHERE_FAMILY = marked_family(
-    MarkedFormat((MarkedBlock(ACTION, END_ACTION),), dropped=ANSWER),
+COHERE_FAMILY = block_family(
+    BlockFormat((CallBlock(ACTION, END_ACTION),), dropped=ANSWER),
     tags=ThinkingTags("<|START_THINKING|>", "<|END_THINKING|>", (ACTION, *ANSWER)),
     thinks=True,
     grammar=_cohere_grammar,
 )
 # Command R and R+. Only a fence on a line of its own ends a block, as strings in JSON have no raw
 # line breaks.
-COMMAND_R_FAMILY = marked_family(
-    MarkedFormat(
+COMMAND_R_FAMILY = block_family(
+    BlockFormat(
         tuple(
-            MarkedBlock(f"Action:{blank}{FENCE}json", f"\n{FENCE}", _read_fenced)
+            CallBlock(f"Action:{blank}{FENCE}json", f"\n{FENCE}", _read_fenced)
             for blank in ("", " ")
         )
     ),

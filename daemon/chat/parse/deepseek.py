@@ -7,8 +7,8 @@ from collections.abc import Container, Sequence
 
 from ..conversation import Tool, ToolCall
 from ..tool_definition import name_of
+from .call_blocks import BlockFormat, CallBlock, SplitCalls, block_family
 from .call_grammar import arguments_value, join_calls, literal
-from .marked_calls import MarkedBlock, MarkedFormat, marked_family
 from .tool_calls import read_arguments
 
 ALL_BEGIN, ALL_END = "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"
@@ -24,7 +24,7 @@ _CALL = re.compile(
 )
 
 
-def _read_block(text: str) -> tuple[Sequence[ToolCall], str]:
+def _read_block(text: str) -> SplitCalls:
     pieces = [piece.replace(END, "") for piece in text.split(BEGIN)]
     calls = [_call(piece) for piece in pieces if piece.strip()]
     found = [call for call in calls if call is not None]
@@ -49,9 +49,9 @@ def _grammar(tools: Sequence[Tool], special: Container[str]) -> str:
     return join_calls(calls, markers, special, around=(ALL_BEGIN, ALL_END))
 
 
-DEEPSEEK_FAMILY = marked_family(
-    MarkedFormat(
-        tuple(MarkedBlock(o, ALL_END, _read_block) for o in (ALL_BEGIN, *SPELLINGS, BEGIN)),
+DEEPSEEK_FAMILY = block_family(
+    BlockFormat(
+        tuple(CallBlock(o, ALL_END, _read_block) for o in (ALL_BEGIN, *SPELLINGS, BEGIN)),
         inner=(SEPARATOR, END),
     ),
     thinks=True,

@@ -7,10 +7,10 @@ from collections.abc import Container, Sequence
 
 from ..conversation import Tool, ToolCall
 from ..tool_definition import name_of, parameters_of, schema_of
-from .call_blocks import BlockSyntax
+from .call_blocks import BlockFormat, CallBlock, SplitCalls
 from .call_grammar import in_order, join_calls, literal, text_value
 from .coercion import coerce
-from .hermes import CALL, CALL_END, TAGS, make_calls_parser, read_json_calls
+from .hermes import CALL, CALL_END, TAGS, make_calls_parser, read_cut_json, read_json
 from .parser import ParserFamily
 from .thinking import CLOSE, OPEN
 
@@ -22,27 +22,32 @@ _ARGUMENT = re.compile(
 )
 
 
-def glm_syntax(tools: Sequence[Tool]) -> BlockSyntax:
-    """The marks of these calls."""
+def glm_format(tools: Sequence[Tool]) -> BlockFormat:
+    """The marks of these calls. Cut off, only a block that ends with a value is one."""
 
-    def read(block: str, ended: bool) -> Sequence[ToolCall]:
-        return _read_glm_call(block, tools, ended) or read_json_calls(block, ended)
+    def read(text: str) -> SplitCalls:
+        return _read_call(text, tools) or read_json(text)
 
-    return BlockSyntax(CALL, CALL_END, read, _in_value, strays=(CLOSE,))
+    def read_cut(text: str) -> SplitCalls:
+        return read(text) if text.rstrip().endswith(VALUE_END) else read_cut_json(text)
+
+    return BlockFormat(
+        (CallBlock(CALL, CALL_END, read, read_cut, ended_by=(CALL,), is_open=_in_value),),
+        strays=(CLOSE,),
+    )
 
 
-def _in_value(block: str) -> bool:
-    return block.rfind(VALUE) > block.rfind(VALUE_END)
+def _in_value(text: str) -> bool:
+    return text.rfind(VALUE) > text.rfind(VALUE_END)
 
 
-def _read_glm_call(block: str, tools: Sequence[Tool], ended: bool) -> Sequence[ToolCall]:
-    """One call. If the output was cut off, only a block that ends with a value is one."""
-    name = _NAME.match(block)
-    if not name or (not ended and not block.rstrip().endswith(VALUE_END)):
-        return ()
+def _read_call(text: str, tools: Sequence[Tool]) -> SplitCalls | None:
+    name = _NAME.match(text)
+    if not name:
+        return None
     schema = parameters_of(name[1], tools)
-    pairs = ((pair[1].strip(), pair[2]) for pair in _ARGUMENT.finditer(block))
-    return [ToolCall(name[1], {key: coerce(value, key, schema) for key, value in pairs})]
+    pairs = ((pair[1].strip(), pair[2]) for pair in _ARGUMENT.finditer(text))
+    return [ToolCall(name[1], {key: coerce(value, key, schema) for key, value in pairs})], ""
 
 
 def glm_grammar(tools: Sequence[Tool], special: Container[str]) -> str:
@@ -65,7 +70,7 @@ def _call_grammar(tool: Tool, special: Container[str]) -> str:
 
 
 GLM_FAMILY = ParserFamily(
-    make_calls_parser(glm_syntax, thinks=True),
+    make_calls_parser(glm_format, thinks=True),
     markers=MARKERS,
     openings=(OPEN, CALL),
     thinks=True,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from ..conversation import Tool, ToolCall
-from .call_blocks import BlockSyntax, CallBlocksParser
+from ..conversation import Tool
+from .call_blocks import BlockFormat, CallBlock, CallBlockParser, SplitCalls
 from .call_grammar import object_grammar
 from .parser import OutputParser, OutputStart, ParserFamily
 from .thinking import CLOSE, OPEN, thinking_then
@@ -14,27 +14,27 @@ from .tool_calls import split_json_calls
 from .values import inside_string
 
 CALL, CALL_END = "<tool_call>", "</tool_call>"
-ENDS_A_VALUE = "\"'}]"  # the end of a call that was cut off, if its last value is whole
+ENDS_A_VALUE = (
+    '"',
+    "'",
+    "}",
+    "]",
+)  # the end of a call that was cut off, if its last value is whole
 
 
-def read_json_calls(block: str, ended: bool) -> Sequence[ToolCall]:
-    """The calls in a block, as split_json_calls knows them; none if it holds anything else.
-
-    A block that was cut off within a value is no call, since half a value may do harm.
-    """
-    if not ended and block.rstrip()[-1:] not in ENDS_A_VALUE:
-        return ()
-    calls, rest = split_json_calls(block, cut_strings=False)
-    return () if rest else calls
+def read_json(text: str) -> SplitCalls:
+    """The calls of a block, as split_json_calls knows them; none if it holds anything else."""
+    calls, rest = split_json_calls(text, cut_strings=False)
+    return ([], text) if rest else (calls, "")
 
 
-def hermes_syntax(_tools: Sequence[Tool]) -> BlockSyntax:
-    """The marks of these calls; the tools do not matter, as JSON has types of its own."""
-    return BlockSyntax(CALL, CALL_END, read_json_calls, inside_string, strays=(CLOSE,))
+def read_cut_json(text: str) -> SplitCalls:
+    """As read_json. Cut off within a value it is no call, since half a value may do harm."""
+    return read_json(text) if text.rstrip().endswith(ENDS_A_VALUE) else ([], text)
 
 
 def make_calls_parser(
-    syntax: Callable[[Sequence[Tool]], BlockSyntax], *, thinks: bool
+    format_of: Callable[[Sequence[Tool]], BlockFormat], *, thinks: bool
 ) -> Callable[[OutputStart], OutputParser]:
     """How a family with blocks of calls begins an output.
 
@@ -42,20 +42,32 @@ def make_calls_parser(
     """
 
     def make(start: OutputStart) -> OutputParser:
-        blocks = syntax(start.tools)
-        inner = CallBlocksParser(blocks)
+        calls = format_of(start.tools)
+        inner = CallBlockParser(calls)
         if not thinks:
             return inner
-        return thinking_then(
-            start, inner, interrupts=(blocks.opening,) if start.tools else (), trims=True
-        )
+        interrupts = calls.openings[:1] if start.tools else ()
+        return thinking_then(start, inner, interrupts=interrupts, trims=True)
 
     return make
 
 
+HERMES_FORMAT = BlockFormat(
+    (
+        CallBlock(
+            CALL,
+            CALL_END,
+            read_json,
+            read_cut_json,
+            ended_by=(CALL,),
+            is_open=inside_string,
+        ),
+    ),
+    strays=(CLOSE,),
+)
 TAGS = (OPEN, CLOSE, CALL, CALL_END)
 HERMES_FAMILY = ParserFamily(
-    make_calls_parser(hermes_syntax, thinks=True),
+    make_calls_parser(lambda _tools: HERMES_FORMAT, thinks=True),
     markers=TAGS,
     openings=(OPEN, CALL),
     thinks=True,

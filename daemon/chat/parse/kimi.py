@@ -7,8 +7,8 @@ from collections.abc import Container, Sequence
 
 from ..conversation import Tool, ToolCall
 from ..tool_definition import name_of
+from .call_blocks import BlockFormat, CallBlock, SplitCalls, block_family
 from .call_grammar import NUMBER, arguments_value, join_calls, literal
-from .marked_calls import MarkedBlock, MarkedFormat, marked_family
 from .tool_calls import read_arguments
 
 ALL_BEGIN, ALL_END = "<|tool_calls_section_begin|>", "<|tool_calls_section_end|>"
@@ -19,7 +19,7 @@ ARGUMENTS = "<|tool_call_argument_begin|>"
 _ID = re.compile(r"(?:functions\.)?(?P<name>.+?)(?::\d+)?")
 
 
-def _read_block(text: str) -> tuple[Sequence[ToolCall], str]:
+def _read_block(text: str) -> SplitCalls:
     pieces = [piece.replace(END, "") for piece in text.split(BEGIN)]
     calls = [_call(piece) for piece in pieces if piece.strip()]
     found = [call for call in calls if call is not None]
@@ -45,8 +45,8 @@ def _grammar(tools: Sequence[Tool], special: Container[str]) -> str:
     return join_calls(calls, markers, special, around=(ALL_BEGIN, ALL_END))
 
 
-KIMI_FAMILY = marked_family(
-    MarkedFormat((MarkedBlock(ALL_BEGIN, ALL_END, _read_block),), inner=(BEGIN, ARGUMENTS, END)),
+KIMI_FAMILY = block_family(
+    BlockFormat((CallBlock(ALL_BEGIN, ALL_END, _read_block),), inner=(BEGIN, ARGUMENTS, END)),
     thinks=True,
     grammar=_grammar,
 )

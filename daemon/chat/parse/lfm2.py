@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 
-from ..conversation import Tool, ToolCall
+from ..conversation import Tool
 from ..tool_definition import mapping, name_of, schema_of, sequence
-from .call_blocks import BlockSyntax
+from .call_blocks import BlockFormat, CallBlock, SplitCalls
 from .call_grammar import join_calls, literal, property_value
-from .hermes import make_calls_parser, read_json_calls
+from .hermes import make_calls_parser, read_cut_json, read_json
 from .parser import ParserFamily
 from .thinking import CLOSE, OPEN
 from .tool_calls import split_python_calls
@@ -17,18 +17,28 @@ from .values import inside_string
 CALL, CALL_END = "<|tool_call_start|>", "<|tool_call_end|>"
 
 
-def lfm2_syntax(tools: Sequence[Tool]) -> BlockSyntax:
+def lfm2_format(tools: Sequence[Tool]) -> BlockFormat:
     """The marks of these calls. The models can be asked to write JSON instead of Python."""
 
-    def read(block: str, ended: bool) -> Sequence[ToolCall]:
-        calls, rest = split_python_calls(block, tools)
-        return calls if calls and not rest else read_json_calls(block, ended)
+    def read(text: str) -> SplitCalls:
+        return _read_python(text, tools) or read_json(text)
 
-    return BlockSyntax(CALL, CALL_END, read, _in_string, strays=(CLOSE,))
+    def read_cut(text: str) -> SplitCalls:
+        return _read_python(text, tools) or read_cut_json(text)
+
+    return BlockFormat(
+        (CallBlock(CALL, CALL_END, read, read_cut, ended_by=(CALL,), is_open=_in_string),),
+        strays=(CLOSE,),
+    )
 
 
-def _in_string(block: str) -> bool:
-    return inside_string(block, quotes="\"'")
+def _read_python(text: str, tools: Sequence[Tool]) -> SplitCalls | None:
+    calls, rest = split_python_calls(text, tools)
+    return (calls, "") if calls and not rest else None
+
+
+def _in_string(text: str) -> bool:
+    return inside_string(text, quotes="\"'")
 
 
 def lfm2_grammar(tools: Sequence[Tool], special: Container[str]) -> str:
@@ -60,14 +70,14 @@ def _call_grammar(tool: Tool) -> str:
 
 
 LFM2_FAMILY = ParserFamily(
-    make_calls_parser(lfm2_syntax, thinks=False),
+    make_calls_parser(lfm2_format, thinks=False),
     markers=(CALL, CALL_END),
     openings=(CALL,),
     calls=True,
     call_grammar=lfm2_grammar,
 )
 LFM2_THINKING_FAMILY = ParserFamily(
-    make_calls_parser(lfm2_syntax, thinks=True),
+    make_calls_parser(lfm2_format, thinks=True),
     markers=(OPEN, CLOSE, CALL, CALL_END),
     openings=(OPEN, CALL),
     thinks=True,

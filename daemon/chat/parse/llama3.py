@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from ..conversation import ToolCall
 from .bare_calls import BareCallParser, tool_names
+from .call_blocks import BlockFormat, CallBlock, CallBlockParser, SplitCalls
 from .call_grammar import object_grammar
-from .marked_calls import MarkedBlock, MarkedCallParser, MarkedFormat
 from .parser import OutputParser, OutputStart, ParserFamily
 from .thinking import CLOSE, OPEN, thinking_then
 from .tool_calls import split_json_calls, split_python_calls
@@ -16,7 +14,7 @@ TAG = "<|python_tag|>"
 BUILT_IN = ".call"  # follows the name of a built-in tool, as in `brave_search.call(query="x")`
 
 
-def _read_tagged(text: str) -> tuple[Sequence[ToolCall], str]:
+def _read_tagged(text: str) -> SplitCalls:
     calls, rest = split_json_calls(text)
     if calls:
         return calls, rest
@@ -24,14 +22,14 @@ def _read_tagged(text: str) -> tuple[Sequence[ToolCall], str]:
     return [ToolCall(call.name.removesuffix(BUILT_IN), call.arguments) for call in calls], rest
 
 
-_TAGGED = MarkedFormat((MarkedBlock(TAG, read=_read_tagged),))
-_NO_CALLS = MarkedFormat((), dropped=(TAG,))
+_TAGGED = BlockFormat((CallBlock(TAG, read=_read_tagged),))
+_NO_CALLS = BlockFormat((), dropped=(TAG,))
 
 
 def _make(start: OutputStart) -> OutputParser:
     """Without tools in the request, JSON is an answer."""
     names = tool_names(start.tools)
-    inner = MarkedCallParser(_TAGGED if names else _NO_CALLS)
+    inner = CallBlockParser(_TAGGED if names else _NO_CALLS)
     return thinking_then(start, BareCallParser(names, inner), interrupts=(TAG,))
 
 

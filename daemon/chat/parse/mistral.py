@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 from ..conversation import ToolCall
-from .marked_calls import MarkedBlock, MarkedFormat, marked_family
+from .call_blocks import BlockFormat, CallBlock, SplitCalls, block_family
 from .thinking import ThinkingTags
 from .tool_calls import split_json_calls
 from .values import Unreadable, value_at
@@ -16,7 +15,7 @@ CALLS, ARGUMENTS, ID = "[TOOL_CALLS]", "[ARGS]", "[CALL_ID]"
 _NAMED = re.compile(r"\s*([^\s\[\]{}]+)\s*(?:\[CALL_ID\]\s*([^\s\[\]{}]+)\s*)?(?:\[ARGS\])?\s*")
 
 
-def _read_block(text: str) -> tuple[Sequence[ToolCall], str]:
+def _read_block(text: str) -> SplitCalls:
     """An array of calls, as older models write it, or a name and an object."""
     named = _NAMED.match(text)
     if named is None:
@@ -30,6 +29,6 @@ def _read_block(text: str) -> tuple[Sequence[ToolCall], str]:
     return [ToolCall(named[1], arguments, named[2] or "")], text[end:].lstrip()
 
 
-_FORMAT = MarkedFormat((MarkedBlock(CALLS, read=_read_block),), inner=(ARGUMENTS, ID))
-MISTRAL_FAMILY = marked_family(_FORMAT)
-MINISTRAL_FAMILY = marked_family(_FORMAT, tags=ThinkingTags("[THINK]", "[/THINK]", (CALLS,)))
+_FORMAT = BlockFormat((CallBlock(CALLS, read=_read_block),), inner=(ARGUMENTS, ID))
+MISTRAL_FAMILY = block_family(_FORMAT)
+MINISTRAL_FAMILY = block_family(_FORMAT, tags=ThinkingTags("[THINK]", "[/THINK]", (CALLS,)))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 
 from ..conversation import Tool, ToolCall
 from ..tool_definition import name_of, parameters_of, schema_of
-from .call_blocks import BlockSyntax
+from .call_blocks import BlockFormat, CallBlock, SplitCalls
 from .call_grammar import in_order, join_calls, literal, text_value
 from .coercion import coerce
-from .hermes import CALL, CALL_END, TAGS, make_calls_parser, read_json_calls
+from .hermes import CALL, CALL_END, TAGS, make_calls_parser, read_cut_json, read_json
 from .parser import ParserFamily
 from .thinking import CLOSE, OPEN
 
@@ -22,30 +22,44 @@ _NEXT = re.compile(r"\n[ \t]*<parameter=")
 _UNCLOSED = re.compile(r"\n[ \t]*(?:<parameter=|</function>)|\Z")
 
 
-def xml_syntax(tools: Sequence[Tool]) -> BlockSyntax:
+def xml_format(tools: Sequence[Tool]) -> BlockFormat:
     """The marks of these calls. A call without its `<tool_call>` counts if its tool is known."""
+    known = set(map(name_of, tools))
 
-    def read(block: str, ended: bool) -> Sequence[ToolCall]:
-        return _read_xml_calls(block, tools, ended) or read_json_calls(block, ended)
+    def read(text: str) -> SplitCalls:
+        calls = _read_calls(text, tools)
+        return (calls, "") if calls else read_json(text)
 
-    return BlockSyntax(
-        CALL,
-        CALL_END,
-        read,
-        _in_value,
-        bare=(FUNCTION, FUNCTION_END) if tools else None,
-        known=frozenset(map(name_of, tools)),
-        strays=(FUNCTION_END, CLOSE),
+    def read_cut(text: str) -> SplitCalls:
+        """Half a value may do harm."""
+        is_whole = text.rstrip().endswith((PARAMETER_END, FUNCTION_END))
+        return read(text) if is_whole else read_cut_json(text)
+
+    def of_known(reader: Callable[[str], SplitCalls]) -> Callable[[str], SplitCalls]:
+        def read_known(text: str) -> SplitCalls:
+            calls, rest = reader(text)
+            return (calls, rest) if {call.name for call in calls} <= known else ([], text)
+
+        return read_known
+
+    tagged = CallBlock(CALL, CALL_END, read, read_cut, ended_by=(CALL,), is_open=_in_value)
+    bare = CallBlock(
+        FUNCTION,
+        FUNCTION_END,
+        of_known(read),
+        of_known(read_cut),
+        ended_by=(CALL,),
+        is_open=_in_value,
+        keeps_markers=True,
     )
+    return BlockFormat((tagged, bare) if tools else (tagged,), strays=(FUNCTION_END, CLOSE))
 
 
-def _in_value(block: str) -> bool:
-    return block.rfind(PARAMETER) > block.rfind(PARAMETER_END)
+def _in_value(text: str) -> bool:
+    return text.rfind(PARAMETER) > text.rfind(PARAMETER_END)
 
 
-def _read_xml_calls(block: str, tools: Sequence[Tool], ended: bool) -> Sequence[ToolCall]:
-    if not ended and not block.rstrip().endswith((PARAMETER_END, FUNCTION_END)):
-        return ()  # the output was cut off: half a value may do harm
+def _read_calls(block: str, tools: Sequence[Tool]) -> Sequence[ToolCall]:
     calls, name, at = list[ToolCall](), "", 0
     while part := _PART.search(block, at):
         kind, at = part[1], part.end()
@@ -99,14 +113,14 @@ def _call_grammar(tool: Tool) -> str:
 
 
 QWEN3_CODER_FAMILY = ParserFamily(
-    make_calls_parser(xml_syntax, thinks=False),
+    make_calls_parser(xml_format, thinks=False),
     markers=(CALL, CALL_END),
     openings=(CALL, FUNCTION),
     calls=True,
     call_grammar=xml_grammar,
 )
 QWEN35_FAMILY = ParserFamily(
-    make_calls_parser(xml_syntax, thinks=True),
+    make_calls_parser(xml_format, thinks=True),
     markers=TAGS,
     openings=(OPEN, CALL, FUNCTION),
     thinks=True,
