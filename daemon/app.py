@@ -41,6 +41,7 @@ from .runners.pool import AUTO_MAX_LOADED, MEMORY_SHARE, PoolLimits, RunnerPool
 from .runners.process import RunnerProcess
 
 MAX_BODY_BYTES = 64 << 20  # of a request
+HEADER_BYTES = 1 << 16  # of one header or the request line: cookies of all local ports pile up
 SHUTDOWN_S = 2.0  # for which requests may go on when the daemon stops
 CLIENT_LEFT = 499  # nginx's status for a request whose client closed the connection
 ERROR_TABLES: Mapping[str, ErrorTable] = {  # by prefix of the path
@@ -163,6 +164,8 @@ async def running(settings: Settings) -> AsyncIterator[str]:
         handler_cancellation=True,  # a disconnect of the client frees its slot
         access_log=None,
         shutdown_timeout=SHUTDOWN_S,
+        max_field_size=HEADER_BYTES,
+        max_line_size=HEADER_BYTES,
     )
     await runner.setup()
     try:

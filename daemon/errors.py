@@ -5,7 +5,8 @@ OutriderError
 ├── BadRequest                   a request that cannot be served as it is
 ├── NotFound                     a model that is not in the store
 ├── TooLarge                     a request body over the limit
-├── InvalidFormat                a `format` that is no JSON schema
+├── InvalidFormat                a `format` that is neither "json" nor a JSON schema
+│   └── InvalidSchema            a JSON schema that no answer can follow
 ├── Busy                         too many requests wait for a load
 ├── TemplateFailed               a model's template or renderer that cannot be used
 ├── Unsupported                  a part of the API that is not there yet
@@ -48,6 +49,10 @@ class InvalidFormat(OutriderError):
     """The format of an answer is neither "json" nor a JSON schema (CONTRACT 1.4)."""
 
 
+class InvalidSchema(InvalidFormat):
+    """The format is an object, but no JSON schema, or one that no answer can follow."""
+
+
 class TemplateFailed(OutriderError):
     """The template or renderer of a model cannot be used; what needs none still works."""
 
@@ -72,8 +77,13 @@ class DecodeFailed(RunnerError):
     """llama_decode failed in a step; the runner reports that and ends."""
 
 
+REVIVED = (
+    *(BadRequest, InvalidFormat, InvalidSchema),
+    *(TemplateFailed, LoadFailed, DecodeFailed),
+)
+
+
 def revive(kind: str, text: str) -> OutriderError:
     """The error of the class named `kind`; a RunnerError for an unknown name."""
-    classes = (BadRequest, InvalidFormat, TemplateFailed, LoadFailed, DecodeFailed)
-    known = {cls.__name__: cls for cls in classes}
+    known = {cls.__name__: cls for cls in REVIVED}
     return known.get(kind, RunnerError)(text)

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import msgspec
 from outrider.daemon.chat.conversation import Conversation, Message, RawPrompt
+from outrider.daemon.chat.parse.json_call import JsonCallParser
 from outrider.daemon.protocol import (
     Cancel,
     Delta,
@@ -25,11 +26,15 @@ from outrider.daemon.protocol import (
     Submit,
     ToFront,
 )
+from outrider.daemon.runner.constraint_plan import plan_constraint
 from outrider.daemon.runner.engine import Engine
+from outrider.daemon.runner.grammar_queue import CompilingConstraint
 from outrider.daemon.runner.input_processor import InputProcessor
 from outrider.daemon.runner.llama.interface import LanguageModel, TargetDecoder
 from outrider.daemon.runner.rendering.local import LocalRenderer
-from outrider.daemon.runner.sampling.grammar import Grammar, GrammarCompiler
+from outrider.daemon.runner.sampling.grammar import Grammar
+from outrider.daemon.runner.sampling.grammar_compiler import GrammarCompiler
+from outrider.daemon.runner.sampling.grammar_source import SchemaSource
 from outrider.daemon.runner.speculation.controller import SpeculationController
 
 GREEDY = Sampling(temperature=0.0)
@@ -73,7 +78,7 @@ def chat_request(request_id: int, *texts: str, limits: Limits) -> Submit:
 
 def make_grammar(compiler: GrammarCompiler, schema: str) -> Grammar:
     """The grammar of one answer. Raises what is wrong with the schema."""
-    return compiler.start(schema).result().copy()
+    return compiler.start(SchemaSource(schema)).result().copy()
 
 
 class LoadedPair(Protocol):
@@ -100,8 +105,10 @@ class EngineHarness:
     def submit(self, *requests: Submit) -> None:
         for request in requests:
             sequence = self.input.prepare(request)
-            if request.schema:
-                sequence.grammar = make_grammar(self.grammars, request.schema)
+            if source := plan_constraint(request, self.grammars):
+                if source.is_json_call:
+                    sequence.parser = JsonCallParser(sequence.parser)
+                sequence.constraint = CompilingConstraint(source, self.grammars).make()
             self.engine.submit(sequence)
 
     def turn(self) -> None:

@@ -71,7 +71,7 @@ MAY_IMPORT = {
     # llama.cpp is reached through the seam; its implementation is for those who load weights.
     "seam": {"seam"},
     "kv": {*BASE, "kv", "seam"},
-    "sampling": {*BASE, "sampling", "seam"},
+    "sampling": {*BASE, "sampling", "chat", "seam"},
     "llama": {*BASE, "llama", "seam"},
     "sequence": {*BASE, "sequence", "chat", "kv", "sampling", "seam"},
     "speculation": {*BASE, "speculation", "sequence", "kv", "sampling", "seam"},

@@ -87,7 +87,7 @@ class EmbeddingWorker:
         if not request.texts:
             raise BadRequest("there are no texts to embed")
         with logged(request):
-            texts = [self._tokenize(text, request) for text in request.texts]
+            texts = [self._tokenize(i, request) for i in range(len(request.texts))]
         vectors = np.zeros((len(texts), self._context.width), np.float32)
         self._inbox.put(EmbeddingJob(request.id, texts, vectors, deque(range(len(texts)))))
 
@@ -136,10 +136,10 @@ class EmbeddingWorker:
             else:
                 self._jobs.append(message)
 
-    def _tokenize(self, text: str, request: Embed) -> list[int]:
-        """The tokens of a text, cut to what fits (CONTRACT 1.10). Raises BadRequest."""
+    def _tokenize(self, index: int, request: Embed) -> list[int]:
+        """The tokens of one of the texts, cut to what fits (CONTRACT 1.10). Raises BadRequest."""
         before, after = self._before, self._after
-        tokens = self._model.tokenize(text, add_bos=False)
+        tokens = self._model.tokenize(request.texts[index], add_bos=False)
         room = min(request.num_ctx, self._load.num_ctx, self._model.train_ctx)
         room -= len(before) + len(after)
         if len(tokens) > room:
@@ -149,7 +149,7 @@ class EmbeddingWorker:
                 raise BadRequest(NO_ROOM)
         whole = [*before, *tokens[:room], *after]
         if not whole:
-            raise BadRequest("a text is empty: there is nothing to embed")
+            raise BadRequest(f"text {index} is empty: there is nothing to embed")
         if len(whole) > self._load.batch and not self._context.can_split:
             raise BadRequest(CANNOT_CUT)
         return whole

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ..chat.parse.parser import ContentParser, OutputParser
 from ..protocol import Limits, Sampling
 from .kv.cached_sequence import CachedSequence
-from .sampling.grammar import Grammar
+from .sampling.constraint import Constraint
 
 # Output tokens after which a stream counts as visible to its reader. The requests of a burst arrive
 # one by one; the first of them do not slow down the prompts of the others before that.
@@ -33,7 +33,7 @@ class Sequence:
     scored: tuple[tuple[int, ...], ...] = ()  # words whose score is wanted, as tokens that spell it
     draft_limit: int | None = None  # draft tokens per step at most; None: as many as pay
     draft_fixed: int | None = None  # draft tokens per step, whether they pay or not
-    grammar: Grammar | None = None
+    constraint: Constraint | None = None
     parser: OutputParser = field(default_factory=ContentParser)
     marker_tokens: frozenset[int] = frozenset()  # special tokens that the parser sees as text
     offers_tools: bool = False  # whether its calls are parsed token by token

@@ -15,7 +15,6 @@ from ..protocol import Alternative, Delta, Done, Logprob, SpeculationReport, Sta
 from .llama.interface import LanguageModel
 from .repetition import CHECK_EVERY, CallCounter, is_endless
 from .sampling.detokenizer import Detokenizer
-from .sampling.grammar import Grammar
 from .sampling.sampler import SampledToken, Sampler, score
 from .sequence import Sequence
 
@@ -37,10 +36,10 @@ class Stream:
         self._text = Detokenizer(sequence.limits.stop)
         self._parser = sequence.parser
         # Every token becomes text at once where the text may end the answer (a stop string, a call
-        # without end) or its thinking (after which the grammar applies); otherwise text is made at
+        # without end) or its thinking (after which its grammar applies); otherwise text is made at
         # a flush.
-        thinks_freely = sequence.grammar and not isinstance(self._parser, ContentParser)
-        self._is_watched = bool(sequence.limits.stop or thinks_freely or sequence.offers_tools)
+        has_regions = sequence.constraint and not isinstance(self._parser, ContentParser)
+        self._is_watched = bool(sequence.limits.stop or has_regions or sequence.offers_tools)
         self._num_parsed = 0  # of the output tokens
         self._calls = CallCounter()
         self._num_end_tokens = 0  # 1 after the model has ended its output
@@ -61,7 +60,7 @@ class Stream:
         """Sample a token; the reason why it was the last one, or "".
 
         After a fault the reason is "error", and `finish` raises the fault: RunnerError if no token
-        is possible, InvalidFormat at a limit of the grammar, or whatever a library raised.
+        is possible, InvalidFormat if the grammar is stuck, or whatever a library raised.
         """
         try:
             return "error" if self._fault else self._sample(logits)
@@ -74,8 +73,9 @@ class Stream:
         self._first_ns = self._first_ns or time.monotonic_ns()
         if seq.scored and not self._scores:
             self._scores = score(logits, seq.scored)
-        grammar = self._grammar
-        allowed = grammar.allowed() if grammar else None
+        constraint = seq.constraint
+        region = self._parser.region if constraint else Region.CONTENT
+        allowed = constraint.allowed(region) if constraint else None
         try:
             sampled = self.sampler.sample(logits, seq.tokens, seq.position, allowed)
         except ValueError as error:  # no token is possible
@@ -83,8 +83,8 @@ class Stream:
         if self._model.is_end(sampled.token):
             self._num_end_tokens = 1
             return "stop"
-        if grammar:
-            grammar.accept(sampled.token)
+        if constraint:
+            constraint.accept(sampled.token, region)
         seq.append(sampled.token)
         self._note(sampled)
         if self._is_watched:
@@ -108,19 +108,16 @@ class Stream:
             log.warning("request %d repeats itself: ended after %d tokens", seq.id, num_tokens)
         return loops
 
-    @property
-    def _grammar(self) -> Grammar | None:
-        """The grammar of the next token; None inside a thinking block."""
-        return None if self._parser.region is Region.THINKING else self.sequence.grammar
-
     def num_possible(self, tokens: Seq[int]) -> int:
-        """How many of these tokens, from the first on, the grammar allows.
+        """How many of these tokens, from the first on, the constraint allows.
 
-        None after a fault of the grammar, which ends this stream alone.
+        None after a fault of the constraint, which ends this stream alone.
         """
-        grammar = self._grammar
+        constraint = self.sequence.constraint
         try:
-            return grammar.num_possible(tokens) if grammar else len(tokens)
+            if not constraint:
+                return len(tokens)
+            return constraint.num_possible(tokens, self._parser.region)
         except BaseException as fault:
             self._fault = fault
             return 0

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
+from ..chat.parse.json_call import JsonCallParser
 from ..errors import BadRequest, LoadFailed
 from ..protocol import (
     Cancel,
@@ -27,6 +28,7 @@ from ..protocol import (
     ToRunner,
     encode,
 )
+from .constraint_plan import plan_constraint
 from .embedding_worker import EmbeddingWorker
 from .engine import Engine
 from .faults import failed
@@ -39,7 +41,7 @@ from .preparation import PREPARING_THREADS, PreparationQueue
 from .rendering.messages import Render
 from .rendering.process import RenderPool
 from .request_log import logged
-from .sampling.grammar import GrammarCompiler
+from .sampling.grammar_compiler import GrammarCompiler
 from .speculation.calibration import prepare_speculation
 from .speculation.profile_store import ProfileWriter
 
@@ -79,9 +81,9 @@ class TextWorker:
         speculation = prepare_speculation(loaded, load)
         self.drafters, self.refusal = speculation.names, speculation.refusal
         self._engine = Engine(loaded.model, loaded.context, load, send, speculation)
-        compiler = GrammarCompiler(loaded.model)
+        self._compiler = GrammarCompiler(loaded.model)
         self._grammars = GrammarQueue(
-            compiler, self._engine.submit, lambda id_, fault: send(failed(id_, fault))
+            self._compiler, self._engine.submit, lambda id_, fault: send(failed(id_, fault))
         )
         self._preparation = PreparationQueue(
             self._prepare, lambda id_, fault: send(failed(id_, fault))
@@ -121,9 +123,12 @@ class TextWorker:
                 done = Done("render", prompt_tokens=num_tokens)
                 return lambda: self._end(request.id, text, done)
             sequence = self._input.prepare(request)
-        if request.schema:
-            return lambda: self._grammars.add(sequence, request.schema)
-        return lambda: self._engine.submit(sequence)
+        source = plan_constraint(request, self._compiler)
+        if not source:
+            return lambda: self._engine.submit(sequence)
+        if source.is_json_call:
+            sequence.parser = JsonCallParser(sequence.parser)
+        return lambda: self._grammars.add(sequence, source)
 
     def _end(self, request_id: int, text: str, done: Done) -> None:
         """Answer a request that never reaches the engine."""

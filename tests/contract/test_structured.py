@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from daemons import Daemon, Json
+from scripted_models import CALL, CALLER, RESULT, TALKER, TEMPLATE, THINK, THINKER, THOUGHT
+from tiny_scripted import write_scripted
+from weights import import_gguf
 
 pytestmark = pytest.mark.contract
 
@@ -50,7 +54,7 @@ def test_json_means_any_object(daemon: Daemon) -> None:
 @pytest.mark.parametrize("schema", [{"type": "bogus"}, {"$ref": "#/nowhere"}])
 def test_a_bad_schema_is_refused(daemon: Daemon, schema: Json) -> None:
     status, answer = daemon.post("/api/chat", chat(format=schema))
-    assert status == 500
+    assert status == 400
     assert answer["error"].startswith("invalid format: ")
     assert 'expected "json" or a valid JSON Schema object' in answer["error"]
 
@@ -59,7 +63,7 @@ def test_a_bad_schema_is_refused(daemon: Daemon, schema: Json) -> None:
     "schema",
     [
         {"type": "string", "pattern": ["a" + "é" * 60]},
-        {"type": "object", "properties": {f"p{i}": {"type": "string"} for i in range(550)}},
+        {"type": "object", "properties": {f"p{i}": {"type": "string"} for i in range(6000)}},
     ],
     ids=["wrong type", "too complex"],
 )
@@ -68,7 +72,7 @@ def test_a_schema_that_fails_disturbs_no_other_answer(daemon: Daemon, schema: Js
     lines = daemon.lines("/api/generate", body)
     first = next(lines)
     status, answer = daemon.post("/api/generate", {**body, "stream": False, "format": schema})
-    assert status == 500
+    assert status == 400
     assert answer.keys() == {"error"}
     assert answer["error"].startswith("invalid format: ")
     last = [first, *lines][-1]
@@ -96,3 +100,100 @@ def test_no_logprobs_unless_asked(daemon: Daemon) -> None:
     assert "logprobs" not in daemon.post("/api/chat", chat())[1]
     entries = daemon.post("/api/chat", chat(logprobs=True))[1]["logprobs"]
     assert all("top_logprobs" not in entry for entry in entries)
+
+
+SAID = '{"a": 1, "tags": ["x"]}'
+TAGS = {"type": "array", "items": {"type": "string"}, "uniqueItems": True}
+SAID_SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}, "tags": TAGS}}
+WEATHER = {
+    "name": "get_weather",
+    "parameters": {
+        "type": "object",
+        "properties": {"city": {"enum": ["Paris", "Rome"]}},
+        "required": ["city"],
+    },
+}
+CLOCK = {"name": "clock", "parameters": {"type": "object", "properties": {}}}
+TOOLS = [{"type": "function", "function": function} for function in (WEATHER, CLOCK)]
+
+
+@pytest.fixture(scope="module")
+def thinker(store_root: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model that thinks, and then says what the schema allows."""
+    gguf = write_scripted(
+        tmp_path_factory.mktemp("thinker") / "m.gguf",
+        f"<think>{THOUGHT}</think>{SAID}",  # a newline would be what follows that of the prompt
+        template=TEMPLATE,
+        specials=(*THINK, *CALL, RESULT),
+    )
+    import_gguf(store_root, "json-thinker", gguf, params={"temperature": 0})
+    return "json-thinker"
+
+
+def ask(model: str, **fields: Any) -> Json:
+    messages = [{"role": "user", "content": "go"}]
+    options = {"temperature": 0, "num_predict": 200}
+    return {
+        "model": model,
+        "messages": messages,
+        "stream": False,
+        "options": options,
+        **fields,
+    }
+
+
+def test_an_answer_follows_its_schema_after_a_thought(daemon: Daemon, thinker: str) -> None:
+    body = ask(thinker, format=SAID_SCHEMA, think=True)
+    answer = daemon.post("/api/chat", body)[1]
+    assert answer["message"]["thinking"] == THOUGHT
+    assert json.loads(answer["message"]["content"]) == json.loads(SAID)
+    assert answer["done_reason"] == "stop"
+
+
+def test_an_answer_follows_its_schema_without_a_thought(daemon: Daemon, thinker: str) -> None:
+    """The model would rather think, which the request forbids."""
+    schema = {"type": "object", "properties": {"b": {"const": 2}}, "required": ["b"]}
+    answer = daemon.post("/api/chat", ask(thinker, format=schema, think=False))[1]
+    assert "thinking" not in answer["message"]
+    assert json.loads(answer["message"]["content"]) == {"b": 2}
+
+
+@pytest.mark.parametrize("model", [TALKER, THINKER, CALLER])
+@pytest.mark.parametrize(
+    ("choice", "names"),
+    [
+        ("required", {"get_weather", "clock"}),
+        ({"type": "function", "function": {"name": "clock"}}, {"clock"}),
+        ({"type": "function", "function": {"name": "get_weather"}}, {"get_weather"}),
+    ],
+    ids=["required", "clock", "get_weather"],
+)
+def test_a_forced_call_is_a_call(
+    daemon: Daemon, model: str, choice: object, names: set[str]
+) -> None:
+    """Also by a model that would rather say something, and whose template knows no tools."""
+    body = {
+        "model": model,
+        "messages": [{"role": "user", "content": "go"}],
+        "tools": TOOLS,
+        "tool_choice": choice,
+        "temperature": 0,
+        "max_tokens": 300,
+    }
+    status, answer = daemon.post("/v1/chat/completions", body)
+    if status == 400 and "does not support tools" in str(answer):
+        pytest.skip("the model has no tools")
+    assert status == 200, answer
+    (made,) = answer["choices"]
+    calls = made["message"]["tool_calls"]
+    assert calls, made
+    for call in calls:  # a model without sense goes on with calls up to the limit
+        assert call["function"]["name"] in names
+        arguments = json.loads(call["function"]["arguments"])
+        assert call["function"]["name"] == "clock" or arguments["city"] in ("Paris", "Rome")
+
+
+def test_what_a_grammar_cannot_follow_is_logged(daemon: Daemon, thinker: str) -> None:
+    schema = {**SAID_SCHEMA, "minProperties": 2, "if": {"required": ["a"]}, "then": {"minimum": 3}}
+    assert daemon.post("/api/chat", ask(thinker, format=schema, think=True))[0] == 200
+    assert "passed over: if, then, uniqueItems, minProperties" in daemon.log.read_text()

@@ -7,6 +7,7 @@ from ....quant.gguf import GGUFError
 from ...errors import (
     BadRequest,
     Busy,
+    InvalidSchema,
     NotFound,
     OutriderError,
     TemplateFailed,
@@ -18,6 +19,7 @@ from ..error_table import ErrorTable
 ERRORS = ErrorTable(
     {
         BadRequest: 400,
+        InvalidSchema: 400,
         CreateRefused: 400,
         DigestMismatch: 400,
         InvalidDigest: 400,

@@ -6,6 +6,7 @@ See CONTRACT 1.12, 1.13, 1.14, 1.15 and 1.16.
 from __future__ import annotations
 
 import asyncio
+import math
 from contextlib import aclosing
 from dataclasses import asdict
 from datetime import datetime, timedelta
@@ -226,9 +227,16 @@ def _shown(info: ModelInfo, header: Header, system: str) -> Line:
     }
 
 
+def _json_value(value: object) -> object:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, list | tuple):
+        return [_json_value(item) for item in value]
+    return None if isinstance(value, Array) else value
+
+
 def _model_info(header: Header) -> Line:
-    """The values of the header; a long array is null."""
+    """The values of the header; what JSON lacks is null, and a long array."""
     hidden = ("general.name", "tokenizer.chat_template")
-    values = {k: None if isinstance(v, Array) else v for k, v in header.values.items()}
-    values = {key: value for key, value in values.items() if key not in hidden}
+    values = {key: _json_value(v) for key, v in header.values.items() if key not in hidden}
     return {**values, "general.parameter_count": header.parameter_count}

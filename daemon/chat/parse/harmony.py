@@ -164,5 +164,5 @@ def _plain(text: str) -> str:
 
 
 HARMONY_FAMILY = ParserFamily(
-    HarmonyParser, markers=MARKERS, openings=(START, CHANNEL), thinks=True, calls=True
+    HarmonyParser, markers=MARKERS, openings=(START, CHANNEL), reopens=True, thinks=True, calls=True
 )

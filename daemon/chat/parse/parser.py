@@ -84,6 +84,7 @@ class ParserFamily:
     make: Callable[[OutputStart], OutputParser]
     markers: tuple[str, ...] = ()  # tokens that the parser sees as text, although they are special
     openings: tuple[str, ...] = ()  # markers that begin a thought or a call
+    reopens: bool = False  # each message begins with an opening, also one after a thought
     thinks: bool = False  # whether it separates thoughts (CONTRACT 8.3)
     calls: bool = False  # whether it finds tool calls (CONTRACT 8.3)
     call_grammar: Callable[[Sequence[Tool], Container[str]], str] | None = None

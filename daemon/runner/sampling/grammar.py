@@ -1,40 +1,29 @@
-"""Which tokens a JSON schema allows next (GUIDE 7.4)."""
+"""Which tokens does a grammar allow next (GUIDE 7.4)?"""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import threading
-from collections import OrderedDict
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Final
 
 import numpy as np
-from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+from llguidance import LLMatcher
 from numpy.typing import NDArray
 
-from ...errors import BadRequest, InvalidFormat
-from ..llama.interface import LanguageModel
+from ...chat.schema_keywords import invalid_format
+from ...errors import InvalidFormat
 
-SCHEMA = "a valid JSON Schema object"
-# Without a bound, a model can repeat newlines without end (GUIDE 7.4).
-WHITESPACE = r"[ \n\t]{0,24}"
-# Schemas that compile at the same time: a large one leaves a thread to the small ones. llguidance
-# releases the GIL, and its own limits end any compilation: 4,000 optional properties take 1 s.
-COMPILE_THREADS = 2
-# Compiled schemas that are kept; 4,000 optional properties take 22 MB (measured).
-MAX_CACHED = 8
-SIMPLIFY = "simplify it (fewer optional properties, fewer alternatives)"
-STUCK = ("NoExtension", "NoExtensionBias")  # errors of a matcher that can go nowhere
-PANICKED = (
+SIMPLIFY: Final = "simplify it (fewer optional properties, fewer alternatives)"
+STUCK: Final = ("NoExtension", "NoExtensionBias")  # errors of a matcher that can go nowhere
+NO_TOKEN: Final = "the schema allows no further token"
+PANICKED: Final = (
     "the schema cannot be compiled: a keyword has a value of the wrong type, or it is too large"
 )
-PANIC = "panic:"  # begins the error of a matcher whose Rust code panicked
-LIMITED = ("max is", "too big", "too large", "limit")  # in errors that name a limit of llguidance
+PANIC: Final = "panic:"  # begins the error of a matcher whose Rust code panicked
+LIMITED: Final = ("max is", "too big", "too large", "limit", "too many")  # in errors about limits
 
 
 class Grammar:
-    """Follows one answer through a schema; ends when the answer is complete."""
+    """Follows one answer through a grammar; ends when the answer is complete."""
 
     def __init__(self, matcher: LLMatcher, num_tokens: int) -> None:
         self._matcher = matcher
@@ -42,14 +31,17 @@ class Grammar:
         self._mask = np.zeros((num_tokens + 31) // 32, np.int32)
 
     def copy(self) -> Grammar:
-        """The same place in the same schema, for another answer."""
+        """The same place in the same grammar, for another answer."""
         return Grammar(self._matcher.deep_copy(), self._num_tokens)
 
     def allowed(self) -> NDArray[np.bool_]:
-        """For each token, whether it may come next. Raises InvalidFormat at a limit."""
+        """For each token, whether it may come next. Raises InvalidFormat if none may, or at a
+        limit of the parser."""
         self._matcher.unsafe_compute_mask_ptr(self._mask.ctypes.data, self._mask.nbytes)
         if self._matcher.is_error():  # its mask would end the answer as if it were complete
-            raise _error_of(self._matcher)
+            raise error_of(self._matcher)
+        if not self._mask.any():
+            raise invalid_format(NO_TOKEN)
         bits = np.unpackbits(self._mask.view(np.uint8), bitorder="little")
         return bits[: self._num_tokens].view(np.bool_)
 
@@ -60,76 +52,24 @@ class Grammar:
     def accept(self, token: int) -> None:
         """Advance by an allowed token. Raises InvalidFormat at a limit of the parser."""
         if not self._matcher.consume_token(token):
-            raise _error_of(self._matcher)
+            raise error_of(self._matcher)
 
 
-class GrammarCompiler:
-    """Compiles schemas in threads of its own, each one once as long as it is remembered."""
-
-    def __init__(self, model: LanguageModel) -> None:
-        self._model = model
-        self._tokenizer: LLTokenizer | None = None  # the vocabulary; built when first used
-        self._building = threading.Lock()
-        self._threads = ThreadPoolExecutor(COMPILE_THREADS, "grammar")
-        self._compiled: OrderedDict[bytes, Future[Grammar]] = OrderedDict()  # by SHA-256
-
-    def start(self, schema: str) -> Future[Grammar]:
-        """Compile a JSON schema to a grammar, of which each answer needs a copy.
-
-        To be called from one thread. The result raises InvalidFormat with llguidance's reason,
-        BadRequest if the model's vocabulary cannot follow any schema.
-        """
-        digest = hashlib.sha256(schema.encode("utf-8", "replace")).digest()
-        known = self._compiled.get(digest)
-        if known is None or (known.done() and known.exception()):
-            known = self._compiled[digest] = self._threads.submit(self._compile, schema)
-        self._compiled.move_to_end(digest)
-        if len(self._compiled) > MAX_CACHED:
-            self._compiled.popitem(last=False)
-        return known
-
-    def _compile(self, schema: str) -> Grammar:
-        grammar = LLMatcher.grammar_from_json_schema(_bounded(schema))
-        limits = LLParserLimits(verbose_errors=False)
-        matcher = LLMatcher(self._vocabulary(), grammar, log_level=0, limits=limits)
-        if matcher.is_error():
-            raise _error_of(matcher)
-        return Grammar(matcher, self._model.num_tokens)
-
-    def _vocabulary(self) -> LLTokenizer:
-        with self._building:
-            try:
-                self._tokenizer = self._tokenizer or self._model.grammar_tokenizer()
-            except ValueError as error:
-                raise BadRequest(f"this model cannot follow a format: {error}") from error
-            return self._tokenizer
-
-
-def _bounded(schema: str) -> str:
-    guidance = {"whitespace_flexible": True, "whitespace_pattern": WHITESPACE}
-    try:
-        parsed = json.loads(schema)
-    except (ValueError, RecursionError) as error:
-        raise _invalid(str(error)) from error
-    if not isinstance(parsed, dict):
-        raise _invalid("it is no JSON object")
-    return json.dumps({**parsed, "x-guidance": guidance})
-
-
-def _error_of(matcher: LLMatcher) -> InvalidFormat:
+def error_of(matcher: LLMatcher) -> InvalidFormat:
     """Why a matcher is in an error state: for a user, and for the log as the cause."""
-    problem = str(matcher.get_error()).partition("\n<")[0].strip()  # then comes the parser's state
+    problem = problem_of(matcher)
     reason = problem
     if problem.startswith(PANIC):
         reason = PANICKED
     elif problem in STUCK:
-        reason = "the schema allows no further token"
+        reason = NO_TOKEN
     elif any(sign in problem for sign in LIMITED):
         reason = f"the schema is too complex: {problem.partition('; consider')[0]}; {SIMPLIFY}"
-    error = _invalid(reason)
+    error = invalid_format(reason)
     error.__cause__ = RuntimeError(problem)
     return error
 
 
-def _invalid(reason: str) -> InvalidFormat:
-    return InvalidFormat(f'invalid format: {reason}; expected "json" or {SCHEMA}')
+def problem_of(matcher: LLMatcher) -> str:
+    """The error of a matcher in llguidance's words, without the parser's state."""
+    return str(matcher.get_error()).partition("\n<")[0].strip()

@@ -16,6 +16,7 @@ from outrider.daemon.errors import (
     BadRequest,
     Busy,
     InvalidFormat,
+    InvalidSchema,
     LoadFailed,
     OutriderError,
     RunnerDied,
@@ -306,6 +307,7 @@ async def test_a_bad_request_is_refused_before_anything_is_loaded(
 FAILURES: list[tuple[Exception, int, str]] = [
     (BadRequest("the prompt is empty"), 400, "the prompt is empty"),
     (InvalidFormat("invalid format: x"), 500, "invalid format: x"),
+    (InvalidSchema("invalid format: y"), 400, "invalid format: y"),
     (RunnerError("odd"), 500, "odd"),
     (RunnerDied("model runner has unexpectedly stopped"), 500,
      "model runner has unexpectedly stopped"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
+import math
 import sys
 from collections.abc import AsyncGenerator
 from datetime import datetime
@@ -404,3 +405,8 @@ async def test_text_and_vectors_of_one_model_are_unloaded_together(front: Front)
     await front.post("/api/generate", {"model": "chat", "keep_alive": 0})
     await asyncio.sleep(0)
     assert front.pool.loaded_models == []
+
+
+def test_values_that_json_lacks_are_null() -> None:
+    infinite = (1.5, math.inf, [math.nan, 2.0], "x", True)
+    assert [library._json_value(value) for value in infinite] == [1.5, None, [None, 2.0], "x", True]

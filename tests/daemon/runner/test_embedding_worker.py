@@ -237,7 +237,10 @@ def test_an_encoder_does_not_take_a_text_in_pieces(tmp_path: Path) -> None:
             bench.embed("a" * 31)
 
 
-@pytest.mark.parametrize(("texts", "word"), [(("",), "empty"), (("a", ""), "empty"), ((), "no")])
+@pytest.mark.parametrize(
+    ("texts", "word"),
+    [(("",), "text 0 is empty"), (("a", ""), "text 1 is empty"), ((), "no")],
+)
 def test_nothing_at_all_has_no_vector(tmp_path: Path, texts: tuple[str, ...], word: str) -> None:
     gguf = write_llama(tmp_path / "tiny.gguf")
     with open_bench(spec(gguf)) as bench, pytest.raises(BadRequest, match=word):

@@ -20,6 +20,7 @@ from outrider.daemon.errors import BadRequest, DecodeFailed, InvalidFormat, Load
 from outrider.daemon.protocol import Limits, Sampling, Submit
 from outrider.daemon.runner import engine
 from outrider.daemon.runner.llama.loading import load_model
+from outrider.daemon.runner.sampling.constraint import Constraint
 from outrider.daemon.runner.sampling.grammar import Grammar
 from tiny import write_llama
 from tiny_gemma import write_gemma3, write_gemma4
@@ -433,6 +434,9 @@ class FaultyGrammar(Grammar):
         self._every = np.ones(num_tokens, np.bool_)
         return self
 
+    def copy(self) -> FaultyGrammar:
+        return self
+
     def allowed(self) -> NDArray[np.bool_]:
         self._count("allowed")
         return self._every
@@ -488,7 +492,8 @@ def test_the_fault_of_a_stream_ends_it_alone(
         sequence = harness.input.prepare(msgspec.structs.replace(requests[0], id=7))
         fault = FAULTS[name]()
         if isinstance(fault, FaultyGrammar):
-            sequence.grammar = fault.sized(harness.loaded.model.num_tokens)
+            grammar = fault.sized(harness.loaded.model.num_tokens)
+            sequence.constraint = Constraint(grammar)
         else:
             sequence.parser = fault
         harness.engine.submit(sequence)
@@ -513,7 +518,7 @@ def test_a_failed_decode_is_nobodys_own(gguf: Path) -> None:
     with open_engine(load_spec(gguf)) as harness:
         sequence = harness.input.prepare(text_request(1, "x"))
         grammar = FaultyGrammar("allowed", 2, DecodeFailed("lost"))
-        sequence.grammar = grammar.sized(harness.loaded.model.num_tokens)
+        sequence.constraint = Constraint(grammar.sized(harness.loaded.model.num_tokens))
         harness.engine.submit(sequence)
         with pytest.raises(DecodeFailed, match="lost"):
             harness.finish(1)

@@ -22,6 +22,8 @@ from fake_llama import (
 )
 from harness import GREEDY, EngineHarness, text_request
 from lab import known
+from outrider.daemon.chat.conversation import REQUIRED, Conversation, Message, Tool, ToolCall
+from outrider.daemon.chat.format import ChatFormat
 from outrider.daemon.errors import BadRequest, DecodeFailed
 from outrider.daemon.protocol import Limits, Load, Sampling, Submit
 from outrider.daemon.runner.kv.prefix_cache import TrimMode
@@ -398,3 +400,72 @@ def random_request(rng: random.Random, number: int) -> Submit:
     prompt = f"{SYSTEM[: rng.randrange(130)]} {rng.randrange(3)}"
     sampling = rng.choice((GREEDY, hot(number)))
     return text_request(number, prompt, rng.randint(0, 100), sampling=sampling)
+
+
+TOOLS = tuple(
+    Tool({"type": "function", "function": {"name": name, "parameters": parameters}})
+    for name, parameters in (
+        ("look", {"type": "object", "properties": {"at": {"enum": ["sky", "sea"]}}}),
+        ("wait", {"type": "object", "properties": {"s": {"enum": [1, 2]}}, "required": ["s"]}),
+    )
+)
+Answer = tuple[str, str, tuple[ToolCall, ...], str]  # content, thinking, calls, reason
+
+
+def chats(count: int) -> list[Submit]:
+    """Free answers with tools, schemas after a thought, and calls forced by a grammar or as JSON;
+    every second one is greedy."""
+    kinds: list[tuple[str, str, dict[str, object]]] = [
+        ("qwen3-thinking", "", {"think": True, "tools": TOOLS}),
+        ("qwen3-thinking", SCHEMA, {"think": True}),
+        ("hermes", "", {"tools": TOOLS, "tool_choice": REQUIRED}),
+        ("mistral", "", {"think": False, "tools": TOOLS, "tool_choice": "wait"}),
+        ("thinking", SCHEMA, {"think": True, "messages": (Message("assistant", "<think>"),)}),
+    ]
+    asked = []
+    for i in range(count):
+        parser, schema, facts = kinds[i % len(kinds)]
+        chat = Conversation((Message("user", f"{i} is the number " * 3),))
+        submit = Submit(
+            id=i,
+            prompt=msgspec.structs.replace(chat, **facts),
+            sampling=hot(i) if i % 2 else GREEDY,
+            limits=Limits(num_predict=300),
+            format=ChatFormat(parser=parser),
+            schema=schema,
+        )
+        asked.append(submit)
+    return asked
+
+
+def answers(harness: EngineHarness, *asked: Submit) -> dict[int, Answer]:
+    harness.run(*asked)
+    found: dict[int, Answer] = {}
+    for id_, done in harness.done.items():
+        deltas = [delta for delta in harness.deltas if delta.id == id_]
+        calls = tuple(call for delta in deltas for call in delta.tool_calls)
+        thinking = "".join(delta.thinking for delta in deltas)
+        found[id_] = ("".join(delta.text for delta in deltas), thinking, calls, done.reason)
+    return found
+
+
+@EVERY_TRIM_MODE
+@pytest.mark.parametrize("make_controller", [plain_decoding, with_ngram, with_model])
+def test_tools_thoughts_and_grammars_are_the_same_with_drafts(
+    make_controller: MakeController, trim_mode: TrimMode
+) -> None:
+    model, asked = FakeModel(trim_mode, ends=True), chats(10)
+    alone: dict[int, Answer] = {}
+    for one in asked:
+        with open_fake_engine(model) as harness:
+            alone |= answers(harness, one)
+    with open_fake_engine(model, make_controller) as harness:
+        together = answers(harness, *asked)
+        num_drafted = harness.engine._stats.drafted_tokens
+    assert together == alone
+    assert num_drafted > 0 or make_controller is not with_model
+    assert [call.name for id_ in (3, 8) for call in alone[id_][2]] == ["wait", "wait"]
+    assert {call.name for id_ in (2, 7) for call in alone[id_][2]} <= {"look", "wait"}
+    assert all(alone[id_][2] for id_ in (2, 7))
+    answered = [alone[id_][0] for id_ in (1, 6) if not alone[id_][1]]  # some only think
+    assert [json.loads(text)["a"] in "xy" for text in answered] == [True] * len(answered) != []

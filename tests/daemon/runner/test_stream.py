@@ -12,7 +12,8 @@ from outrider.daemon.chat.parse.parser import ContentParser
 from outrider.daemon.chat.parse.thinking import ThinkingParser
 from outrider.daemon.protocol import Limits
 from outrider.daemon.runner.llama.model import LlamaModel
-from outrider.daemon.runner.sampling.grammar import GrammarCompiler
+from outrider.daemon.runner.sampling.constraint import Constraint
+from outrider.daemon.runner.sampling.grammar_compiler import GrammarCompiler
 from outrider.daemon.runner.sequence import Sequence
 from outrider.daemon.runner.stream import Stream
 
@@ -49,7 +50,7 @@ def test_a_grammar_binds_from_the_token_after_the_thinking_on(
     model: LlamaModel, every: int
 ) -> None:
     seq = sequence(thinks=True)
-    seq.grammar = make_grammar(GrammarCompiler(model), SCHEMA)
+    seq.constraint = Constraint(make_grammar(GrammarCompiler(model), SCHEMA))
     liked = "[1] is {free}</think>" + "[" * 300
     reason, thought, said = tell(Stream(seq, model), model, liked, every=every)
     assert (reason, thought) == ("stop", "[1] is {free}")

@@ -21,6 +21,7 @@ STATUSES: dict[type[Exception], tuple[int, str]] = {
     errors.NotFound: (404, "not_found_error"),
     errors.TooLarge: (413, "request_too_large"),
     errors.InvalidFormat: (400, INVALID),
+    errors.InvalidSchema: (400, INVALID),
     errors.Busy: (503, "overloaded_error"),
     errors.Unsupported: (400, INVALID),
     errors.RunnerError: (500, API),

@@ -28,6 +28,7 @@ STATUSES: dict[type[Exception], int] = {
     errors.NotFound: 404,
     errors.TooLarge: 413,
     errors.InvalidFormat: 500,
+    errors.InvalidSchema: 400,
     errors.Busy: 503,
     errors.Unsupported: 501,
     errors.TemplateFailed: 500,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import math
+import zlib
 from collections.abc import AsyncIterator
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
+from backports.zstd import compress as compress_zstd
 from outrider.daemon.api.body import read
 from outrider.daemon.api.ollama.errors import ERRORS
 from outrider.daemon.api.ollama.wire import (
@@ -246,3 +249,19 @@ async def test_a_body_over_the_limit(ask: Ask) -> None:
     status, answer = await ask(json.dumps({"prompt": "x" * LIMIT}))
     assert status == 413
     assert answer == {"error": "the request body is too large: at most 1 MiB are read"}
+
+
+PACKED = {"gzip": gzip.compress, "deflate": zlib.compress, "zstd": compress_zstd}
+
+
+@pytest.mark.parametrize("encoding", PACKED)
+async def test_a_compressed_body_is_read_and_a_broken_one_refused(
+    client: TestClient[web.Request, web.Application], encoding: str
+) -> None:
+    headers = {"Content-Encoding": encoding}
+    body = b'{"model":"m"}'
+    async with client.post("/chat", data=PACKED[encoding](body), headers=headers) as response:
+        assert (response.status, await response.json()) == (200, {"model": "m"})
+    async with client.post("/chat", data=body, headers=headers) as response:
+        assert response.status == 400
+        assert "cannot be read" in (await response.json())["error"]
