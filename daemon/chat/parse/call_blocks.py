@@ -205,6 +205,16 @@ class CallBlockParser:
         return text
 
 
+def read_pieces(
+    text: str, begin: str, end: str, read: Callable[[str], ToolCall | None]
+) -> SplitCalls:
+    """The calls of a block in which each has markers of its own. A broken one breaks the block."""
+    pieces = [piece.replace(end, "") for piece in text.split(begin)]
+    calls = [read(piece) for piece in pieces if piece.strip()]
+    found = [call for call in calls if call is not None]
+    return (found, "") if len(found) == len(calls) else ([], text)
+
+
 def block_family(
     calls: BlockFormat,
     *,

@@ -7,7 +7,7 @@ from collections.abc import Container, Sequence
 
 from ..conversation import Tool, ToolCall
 from ..tool_definition import name_of
-from .call_blocks import BlockFormat, CallBlock, SplitCalls, block_family
+from .call_blocks import BlockFormat, CallBlock, SplitCalls, block_family, read_pieces
 from .call_grammar import arguments_value, join_calls, literal
 from .tool_calls import read_arguments
 
@@ -24,19 +24,16 @@ _CALL = re.compile(
 )
 
 
-def _read_block(text: str) -> SplitCalls:
-    pieces = [piece.replace(END, "") for piece in text.split(BEGIN)]
-    calls = [_call(piece) for piece in pieces if piece.strip()]
-    found = [call for call in calls if call is not None]
-    return (found, "") if len(found) == len(calls) else ([], text)
-
-
 def _call(text: str) -> ToolCall | None:
     parts = _CALL.fullmatch(text)
     if parts is None:
         return None
     arguments = read_arguments(parts["arguments"].rstrip().removesuffix("```"))
     return None if arguments is None else ToolCall(parts["name"], arguments)
+
+
+def _read_block(text: str) -> SplitCalls:
+    return read_pieces(text, BEGIN, END, _call)
 
 
 def _grammar(tools: Sequence[Tool], special: Container[str]) -> str:

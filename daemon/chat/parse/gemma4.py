@@ -203,26 +203,21 @@ class GemmaParser:
         return Parsed(tool_calls=(msgspec.structs.replace(call, index=self._num_calls - 1),))
 
 
-def _make(start: OutputStart) -> GemmaParser:
-    return GemmaParser(GEMMA4_MARKERS, start, thinks=bool(start.think))
+def gemma_family(markers: GemmaMarkers, *, thinks: bool) -> ParserFamily:
+    """The family of these markers. `thinks`: whether it separates thoughts."""
+
+    def make(start: OutputStart) -> GemmaParser:
+        return GemmaParser(markers, start, thinks=thinks and bool(start.think))
+
+    return ParserFamily(
+        make,
+        markers=markers.all,
+        openings=markers.openings,
+        thinks=thinks,
+        calls=True,
+        call_grammar=markers.call_grammar,
+    )
 
 
-def _make_no_thinking(start: OutputStart) -> GemmaParser:
-    return GemmaParser(GEMMA4_MARKERS, start, thinks=False)
-
-
-GEMMA4_FAMILY = ParserFamily(
-    _make,
-    markers=GEMMA4_MARKERS.all,
-    openings=GEMMA4_MARKERS.openings,
-    thinks=True,
-    calls=True,
-    call_grammar=GEMMA4_MARKERS.call_grammar,
-)
-GEMMA4_NO_THINKING_FAMILY = ParserFamily(
-    _make_no_thinking,
-    markers=GEMMA4_MARKERS.all,
-    openings=GEMMA4_MARKERS.openings,
-    calls=True,
-    call_grammar=GEMMA4_MARKERS.call_grammar,
-)
+GEMMA4_FAMILY = gemma_family(GEMMA4_MARKERS, thinks=True)
+GEMMA4_NO_THINKING_FAMILY = gemma_family(GEMMA4_MARKERS, thinks=False)

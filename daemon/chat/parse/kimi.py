@@ -7,7 +7,7 @@ from collections.abc import Container, Sequence
 
 from ..conversation import Tool, ToolCall
 from ..tool_definition import name_of
-from .call_blocks import BlockFormat, CallBlock, SplitCalls, block_family
+from .call_blocks import BlockFormat, CallBlock, SplitCalls, block_family, read_pieces
 from .call_grammar import NUMBER, arguments_value, join_calls, literal
 from .tool_calls import read_arguments
 
@@ -19,13 +19,6 @@ ARGUMENTS = "<|tool_call_argument_begin|>"
 _ID = re.compile(r"(?:functions\.)?(?P<name>.+?)(?::\d+)?")
 
 
-def _read_block(text: str) -> SplitCalls:
-    pieces = [piece.replace(END, "") for piece in text.split(BEGIN)]
-    calls = [_call(piece) for piece in pieces if piece.strip()]
-    found = [call for call in calls if call is not None]
-    return (found, "") if len(found) == len(calls) else ([], text)
-
-
 def _call(text: str) -> ToolCall | None:
     id_, marker, written = text.partition(ARGUMENTS)
     parts = _ID.fullmatch(id_.strip())
@@ -33,6 +26,10 @@ def _call(text: str) -> ToolCall | None:
     if parts is None or not marker or arguments is None:
         return None
     return ToolCall(parts["name"], arguments, id_.strip() if ":" in id_ else "")
+
+
+def _read_block(text: str) -> SplitCalls:
+    return read_pieces(text, BEGIN, END, _call)
 
 
 def _grammar(tools: Sequence[Tool], special: Container[str]) -> str:
