@@ -10,12 +10,11 @@ from ..tool_definition import name_of, parameters_of, schema_of
 from .call_blocks import BlockFormat, CallBlock, SplitCalls
 from .call_grammar import in_order, join_calls, literal, text_value
 from .coercion import coerce
-from .hermes import CALL, CALL_END, TAGS, make_calls_parser, read_cut_json, read_json
-from .parser import ParserFamily
-from .thinking import CLOSE, OPEN
+from .hermes import CALL, CALL_END, read_cut_json, read_json, tagged_family
+from .thinking import CLOSE
 
 KEY, KEY_END, VALUE, VALUE_END = "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>"
-MARKERS = (*TAGS, KEY, KEY_END, VALUE, VALUE_END)
+MARKERS = (CALL, CALL_END, KEY, KEY_END, VALUE, VALUE_END)
 _NAME = re.compile(r"\s*([\w.:/-]+)\s*(?=<arg_key>|\Z)")
 _ARGUMENT = re.compile(
     r"<arg_key>(.*?)</arg_key>\s*<arg_value>(.*?)(?:</arg_value>|(?=<arg_key>)|\Z)", re.DOTALL
@@ -69,11 +68,6 @@ def _call_grammar(tool: Tool, special: Container[str]) -> str:
     return " ".join([literal(name_of(tool)), *in_order(schema, word)])
 
 
-GLM_FAMILY = ParserFamily(
-    make_calls_parser(glm_format, thinks=True),
-    markers=MARKERS,
-    openings=(OPEN, CALL),
-    thinks=True,
-    calls=True,
-    call_grammar=glm_grammar,
+GLM_FAMILY = tagged_family(
+    glm_format, thinks=True, grammar=glm_grammar, inner=(KEY, KEY_END, VALUE, VALUE_END)
 )

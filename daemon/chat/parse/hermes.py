@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ..conversation import Tool
 from .call_blocks import BlockFormat, CallBlock, CallBlockParser, SplitCalls
-from .call_grammar import object_grammar
+from .call_grammar import CallGrammar, object_grammar
 from .parser import OutputParser, OutputStart, ParserFamily
 from .thinking import CLOSE, OPEN, thinking_then
 from .tool_calls import split_json_calls
@@ -33,50 +33,50 @@ def read_cut_json(text: str) -> SplitCalls:
     return read_json(text) if text.rstrip().endswith(ENDS_A_VALUE) else ([], text)
 
 
-def make_calls_parser(
-    format_of: Callable[[Sequence[Tool]], BlockFormat], *, thinks: bool
-) -> Callable[[OutputStart], OutputParser]:
-    """How a family with blocks of calls begins an output.
+def tagged_family(
+    format_of: Callable[[Sequence[Tool]], BlockFormat],
+    *,
+    thinks: bool,
+    grammar: CallGrammar,
+    inner: tuple[str, ...] = (),
+    openings: tuple[str, ...] = (),
+) -> ParserFamily:
+    """The family of a format of blocks that the tools of the request guide.
 
-    A call in a thought ends it: a model in doubt about its format may forget the closing tag.
+    `inner` are markers inside of blocks that stay in the content if a block holds no call, and
+    `openings` further texts that may begin a call. A call in a thought ends it: a model in doubt
+    about its format may forget the closing tag.
     """
 
     def make(start: OutputStart) -> OutputParser:
         calls = format_of(start.tools)
-        inner = CallBlockParser(calls)
+        parser = CallBlockParser(calls)
         if not thinks:
-            return inner
+            return parser
         interrupts = calls.openings[:1] if start.tools else ()
-        return thinking_then(start, inner, interrupts=interrupts, trims=True)
+        return thinking_then(start, parser, interrupts=interrupts, trims=True)
 
-    return make
+    calls = format_of(())
+    return ParserFamily(
+        make,
+        markers=(*((OPEN, CLOSE) if thinks else ()), *calls.markers, *inner),
+        openings=(*((OPEN,) if thinks else ()), *calls.openings, *openings),
+        thinks=thinks,
+        calls=True,
+        call_grammar=grammar,
+    )
 
 
-HERMES_FORMAT = BlockFormat(
-    (
-        CallBlock(
-            CALL,
-            CALL_END,
-            read_json,
-            read_cut_json,
-            ended_by=(CALL,),
-            is_open=inside_string,
-        ),
-    ),
-    strays=(CLOSE,),
+_BLOCK = CallBlock(
+    CALL, CALL_END, read_json, read_cut_json, ended_by=(CALL,), is_open=inside_string
 )
-TAGS = (OPEN, CLOSE, CALL, CALL_END)
-HERMES_FAMILY = ParserFamily(
-    make_calls_parser(lambda _tools: HERMES_FORMAT, thinks=True),
-    markers=TAGS,
-    openings=(OPEN, CALL),
+HERMES_FAMILY = tagged_family(
+    lambda _tools: BlockFormat((_BLOCK,), strays=(CLOSE,)),
     thinks=True,
-    calls=True,
-    call_grammar=object_grammar(
+    grammar=object_grammar(
         markers=(CALL, CALL_END), each=(f"{CALL}\n", f"\n{CALL_END}"), between="\n"
     ),
 )
-
 # The instruct models do not think by themselves, so they have no such capability; a template may
 # still let them.
 QWEN3_FAMILY = replace(HERMES_FAMILY, thinks=False)

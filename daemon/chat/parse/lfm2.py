@@ -8,9 +8,8 @@ from ..conversation import Tool
 from ..tool_definition import mapping, name_of, schema_of, sequence
 from .call_blocks import BlockFormat, CallBlock, SplitCalls
 from .call_grammar import join_calls, literal, property_value
-from .hermes import make_calls_parser, read_cut_json, read_json
-from .parser import ParserFamily
-from .thinking import CLOSE, OPEN
+from .hermes import read_cut_json, read_json, tagged_family
+from .thinking import CLOSE
 from .tool_calls import split_python_calls
 from .values import inside_string
 
@@ -69,18 +68,5 @@ def _call_grammar(tool: Tool) -> str:
     return " ".join([literal(f"{name_of(tool)}("), arguments, literal(")")])
 
 
-LFM2_FAMILY = ParserFamily(
-    make_calls_parser(lfm2_format, thinks=False),
-    markers=(CALL, CALL_END),
-    openings=(CALL,),
-    calls=True,
-    call_grammar=lfm2_grammar,
-)
-LFM2_THINKING_FAMILY = ParserFamily(
-    make_calls_parser(lfm2_format, thinks=True),
-    markers=(OPEN, CLOSE, CALL, CALL_END),
-    openings=(OPEN, CALL),
-    thinks=True,
-    calls=True,
-    call_grammar=lfm2_grammar,
-)
+LFM2_FAMILY = tagged_family(lfm2_format, thinks=False, grammar=lfm2_grammar)
+LFM2_THINKING_FAMILY = tagged_family(lfm2_format, thinks=True, grammar=lfm2_grammar)

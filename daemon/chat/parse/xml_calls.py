@@ -10,9 +10,8 @@ from ..tool_definition import name_of, parameters_of, schema_of
 from .call_blocks import BlockFormat, CallBlock, SplitCalls
 from .call_grammar import in_order, join_calls, literal, text_value
 from .coercion import coerce
-from .hermes import CALL, CALL_END, TAGS, make_calls_parser, read_cut_json, read_json
-from .parser import ParserFamily
-from .thinking import CLOSE, OPEN
+from .hermes import CALL, CALL_END, read_cut_json, read_json, tagged_family
+from .thinking import CLOSE
 
 FUNCTION, FUNCTION_END = "<function=", "</function>"
 PARAMETER, PARAMETER_END = "<parameter=", "</parameter>"
@@ -112,18 +111,7 @@ def _call_grammar(tool: Tool) -> str:
     return " ".join([head, *in_order(schema, word), literal(FUNCTION_END)])
 
 
-QWEN3_CODER_FAMILY = ParserFamily(
-    make_calls_parser(xml_format, thinks=False),
-    markers=(CALL, CALL_END),
-    openings=(CALL, FUNCTION),
-    calls=True,
-    call_grammar=xml_grammar,
+QWEN3_CODER_FAMILY = tagged_family(
+    xml_format, thinks=False, grammar=xml_grammar, openings=(FUNCTION,)
 )
-QWEN35_FAMILY = ParserFamily(
-    make_calls_parser(xml_format, thinks=True),
-    markers=TAGS,
-    openings=(OPEN, CALL, FUNCTION),
-    thinks=True,
-    calls=True,
-    call_grammar=xml_grammar,
-)
+QWEN35_FAMILY = tagged_family(xml_format, thinks=True, grammar=xml_grammar, openings=(FUNCTION,))
