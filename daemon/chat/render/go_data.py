@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import groupby
-
-import msgspec
 
 from ..conversation import Conversation, Infill, Message, Tool, ToolCall
 from ..tool_definition import mapping
@@ -50,15 +47,6 @@ def system_of(messages: Iterable[Message]) -> str:
     return "\n\n".join(message.content for message in messages if message.role == "system")
 
 
-def merge(messages: Iterable[Message]) -> list[Message]:
-    """Neighbours of one role become one message; results of tools stay apart."""
-    merged: list[Message] = []
-    for role, same_role in groupby(messages, key=lambda message: message.role):
-        group = list(same_role)
-        merged += group if role == "tool" else [_join(group)]
-    return merged
-
-
 def to_typescript(value: object) -> str:
     """`toTypeScriptType`: the type of a property."""
     if not isinstance(value, GoStruct):
@@ -69,17 +57,6 @@ def to_typescript(value: object) -> str:
     return " | ".join(
         to_typescript(part) if isinstance(part, GoStruct) else TYPESCRIPT.get(str(part), "any")
         for part in parts
-    )
-
-
-def _join(group: list[Message]) -> Message:
-    if len(group) == 1:
-        return group[0]
-    return msgspec.structs.replace(
-        group[0],
-        content="\n\n".join(message.content for message in group if message.content),
-        thinking="\n\n".join(message.thinking for message in group if message.thinking),
-        tool_calls=tuple(call for message in group for call in message.tool_calls),
     )
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from ...conversation import Conversation, Message, Tool
 from ...tool_definition import function_of
-from .history import ASSISTANT, SYSTEM_ROLES, TOOL, USER, ChatOnly, is_continued, to_json
+from ..renderer import ChatOnly
+from .history import ASSISTANT, SYSTEM_ROLES, TOOL, USER, is_continued, to_json
 
 BOS, EOS = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"
 USER_HEAD, ASSISTANT_HEAD = "<｜User｜>", "<｜Assistant｜>"

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from ...conversation import Message, Tool, ToolCall
 from ...tool_definition import function_of, mapping, schema_of, sequence
+from .history import UNKNOWN_TOOL
 
 SKIPPED = frozenset({"description", "type", "properties", "required", "nullable"})
-UNKNOWN = "unknown"  # the name of a tool whose result does not say whose it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ def tool_of(result: Message, calls: Iterable[ToolCall]) -> str:
     """The name of the tool whose result this is: by the id of the call, else as the client says."""
     call_id = result.tool_call_id
     by_id = next((call.name for call in calls if call_id and call.id == call_id), "")
-    return by_id or result.tool_name or UNKNOWN
+    return by_id or result.tool_name or UNKNOWN_TOOL
 
 
 def _types(schema: Mapping[str, object]) -> list[str]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...conversation import Conversation, Message, Tool
+from ...history import last_user
+from ..renderer import ChatOnly
 from .chatml import GENERATION, turn
-from .history import ASSISTANT, TOOL, ChatOnly, is_continued, last_user, split_system, thought_of
+from .history import ASSISTANT, TOOL, is_continued, split_system, thought_of
 from .qwen3_coder import coder_result, declare_as_xml, xml_call
 
 _NO_THOUGHT = "<think></think>"

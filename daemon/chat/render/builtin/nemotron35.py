@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Mapping, Sequence
 
 from ...conversation import Conversation, Message, Tool, ToolCall
+from ...history import last_user
 from ...tool_definition import function_of, mapping, schema_of
+from ..renderer import ChatOnly
 from .chatml import END, GENERATION, START, turn
 from .history import (
     ASSISTANT,
     TOOL,
-    ChatOnly,
     begins_results,
     ends_results,
     is_continued,
-    last_user,
     split_system,
     thought_of,
     to_json,

@@ -6,11 +6,11 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 
 from ...conversation import Conversation, Message, Tool, ToolCall
 from ...tool_definition import function_of, mapping, schema_of
+from ..renderer import ChatOnly
 from .chatml import EMPTY_THOUGHT, END, GENERATION, START, thought, turn
 from .history import (
     ASSISTANT,
     TOOL,
-    ChatOnly,
     begins_results,
     ends_results,
     is_continued,
