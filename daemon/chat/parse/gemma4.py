@@ -11,8 +11,8 @@ from enum import Enum, auto
 import msgspec
 
 from ..conversation import Tool
+from .gemma_calls import GemmaCallReader
 from .gemma_grammar import gemma_grammar
-from .gemma_values import GemmaCallReader
 from .markers import split_at, split_blanks
 from .parser import OutputStart, Parsed, ParserFamily, Region
 from .thinking import open_thought
