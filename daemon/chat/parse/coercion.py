@@ -19,10 +19,6 @@ _TYPE_NAMES: Final[Mapping[type, str]] = {
 # fmt: on
 
 
-class _NoValue(Exception):
-    """The text is no value of the type."""
-
-
 def coerce(text: str, parameter: str, schema: Mapping[str, object]) -> object:
     """The value of a parameter, whose type the schema of the arguments tells.
 
@@ -37,7 +33,7 @@ def coerce(text: str, parameter: str, schema: Mapping[str, object]) -> object:
         if name in types:
             try:
                 return read(text.strip())
-            except _NoValue:
+            except Unreadable:
                 continue
     return text
 
@@ -65,31 +61,21 @@ def types_of(
 def _boolean(text: str) -> object:
     values = {"true": True, "false": False}
     if text.lower() not in values:
-        raise _NoValue
+        raise Unreadable
     return values[text.lower()]
 
 
 def _integer(text: str) -> object:
     if not _INTEGER.fullmatch(text):
-        raise _NoValue
+        raise Unreadable
     return int(text)
-
-
-def _number(text: str) -> object:
-    try:
-        return read_number(text)
-    except Unreadable as error:
-        raise _NoValue from error
 
 
 def _container(kind: type) -> Callable[[str], object]:
     def read(text: str) -> object:
-        try:
-            value = read_value(text)
-        except Unreadable as error:
-            raise _NoValue from error
+        value = read_value(text)
         if not isinstance(value, kind):
-            raise _NoValue
+            raise Unreadable
         return value
 
     return read
@@ -98,7 +84,7 @@ def _container(kind: type) -> Callable[[str], object]:
 _READERS: Final[Mapping[str, Callable[[str], object]]] = {
     "boolean": _boolean,
     "integer": _integer,
-    "number": _number,
+    "number": read_number,
     "array": _container(list),
     "object": _container(dict),
 }

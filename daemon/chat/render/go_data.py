@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from ..conversation import Conversation, Infill, Message, Tool, ToolCall
-from ..tool_definition import mapping
+from ..tool_definition import mapping, sequence
 from .go_values import GoList, GoStruct, GoTypes, to_json, to_object
 
 MEDIUM = "medium"  # the level of `think: true` (CONTRACT 1.7)
@@ -110,7 +110,7 @@ def _parameters(schema: Mapping[str, object]) -> GoStruct:
         "Type": schema.get("type", "object"),
         "Defs": schema.get("$defs"),
         "Items": schema.get("items"),
-        "Required": _list(schema.get("required")),
+        "Required": sequence(schema.get("required")),
         "Properties": GoStruct(properties, to_json(properties)),
     }
     written = {
@@ -131,13 +131,13 @@ def _property(schema: Mapping[str, object]) -> GoStruct:
     """Only these keywords reach a template (CONTRACT 1.9)."""
     nested = _properties(schema.get("properties"))
     fields = {
-        "AnyOf": [_property(mapping(part)) for part in _list(schema.get("anyOf"))],
+        "AnyOf": [_property(mapping(part)) for part in sequence(schema.get("anyOf"))],
         "Type": _types(schema.get("type")),
         "Items": schema.get("items"),
         "Description": schema.get("description") or "",
-        "Enum": _list(schema.get("enum")),
+        "Enum": sequence(schema.get("enum")),
         "Properties": GoStruct(nested, to_object(nested.items())),
-        "Required": _list(schema.get("required")),
+        "Required": sequence(schema.get("required")),
     }
     written = {key: value or None for key, value in fields.items()}
     property_ = GoStruct(fields, _encode(written))
@@ -153,8 +153,4 @@ def _encode(fields: Mapping[str, object]) -> str:
 
 
 def _types(value: object) -> GoTypes:
-    return GoTypes([value] if isinstance(value, str) else map(str, _list(value)))
-
-
-def _list(value: object) -> list[object]:
-    return value if isinstance(value, list) else []
+    return GoTypes([value] if isinstance(value, str) else map(str, sequence(value)))
