@@ -20,6 +20,7 @@ from .api.anthropic import completions as anthropic
 from .api.anthropic.errors import ERRORS as ANTHROPIC_ERRORS
 from .api.error_table import ErrorTable
 from .api.guard import Handler, Origins, build_guard, cross_origin
+from .api.json_response import json_response
 from .api.ollama import blobs, completions, create, embed, library
 from .api.ollama.errors import ERRORS as OLLAMA_ERRORS
 from .api.openai import chat as openai_chat
@@ -140,7 +141,7 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         if isinstance(error, ConnectionError) and request.transport is None:
             return web.Response(status=CLIENT_LEFT)
         reply = error_table(request.path).explain(error, request)
-        return web.json_response(reply.body, status=reply.status)
+        return json_response(reply.body, status=reply.status)
 
 
 def error_table(path: str) -> ErrorTable:

@@ -11,7 +11,7 @@ import msgspec
 from .format import GO, JINJA, ChatFormat
 from .parse.detect import detect
 from .parse.registry import FAMILIES, GENERIC
-from .render.go_template import GoTemplate, UnreadableTemplate
+from .render.go_template import PROBE_BUDGET, GoTemplate, UnreadableTemplate
 
 TOOLS, INSERT, THINKING = "tools", "insert", "thinking"
 CAPABILITIES = (TOOLS, INSERT, THINKING)  # in the order of an answer to /api/show
@@ -79,7 +79,7 @@ def _read(model: ChatModel) -> tuple[GoTemplate | None, tuple[str, ...]]:
     if model.go_template is None:
         return None, ()
     try:
-        return GoTemplate(model.go_template), ()
+        return GoTemplate(model.go_template, budget=PROBE_BUDGET), ()
     except UnreadableTemplate as error:
         instead = (
             "the chat template of the GGUF file is used" if model.jinja else "chats are refused"

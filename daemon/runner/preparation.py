@@ -8,16 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ..protocol import Submit
 
-# Requests that are prepared at the same time: a long prompt, or a template that hangs, leaves a
-# thread to the others.
-PREPARING_THREADS = 2
+# Requests that are prepared at the same time: a long prompt, or a template that hangs, leaves
+# threads to the others.
+PREPARING_THREADS = 4
 # Seconds that a prepared request waits for an earlier one, so that requests reach the engine in the
 # order in which they came.
 PATIENCE_S = 0.1
 
 
 class PreparationQueue:
-    """Prepares requests, two at a time; they are handed on in the order in which they came, unless
+    """Prepares requests, some at a time; they are handed on in the order in which they came, unless
     an earlier one takes long."""
 
     def __init__(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import replace
 
@@ -9,11 +10,14 @@ from aiohttp import web
 
 from ...chat.choose import format_of
 from ...chat.conversation import Infill, Message, Prompt, RawPrompt, ToolCall
-from ...errors import BadRequest, NotFound
+from ...chat.format import ChatFormat
+from ...chat.render.go_template import UnreadableTemplate
+from ...errors import BadRequest, NotFound, TemplateFailed
 from ...options import Options
 from ...runners.model_info import ModelInfo
 from ..body import read
 from ..completion import Completion, collect, complete
+from ..json_response import json_response
 from ..request import (
     answer_schema,
     build_conversation,
@@ -47,8 +51,8 @@ async def generate(request: web.Request) -> web.StreamResponse:
     refuse_images(bool(body.images))
     prompt = _generate_prompt(info, body) if body.prompt else None
     completion = _completion(info, body, prompt, start_ns, context=tuple(body.context))
-    if body.template:
-        completion = replace(completion, format=format_of(body.template))
+    if body.template and prompt:
+        completion = replace(completion, format=await _format_of(body.template))
     return await _send(request, completion, wording, stream=body.stream)
 
 
@@ -88,7 +92,7 @@ async def _unload(
     request: web.Request, info: ModelInfo, wording: AnswerWording
 ) -> web.StreamResponse:
     await request.app[APP_STATE].pool.unload(str(info.path))
-    return web.json_response(wording.ended("unload"))
+    return json_response(wording.ended("unload"))
 
 
 def _generate_prompt(info: ModelInfo, body: wire.GenerateRequest) -> Prompt:
@@ -101,6 +105,17 @@ def _generate_prompt(info: ModelInfo, body: wire.GenerateRequest) -> Prompt:
     return build_conversation(
         info, user, think=body.think, system=body.system, with_stored=with_stored
     )
+
+
+async def _format_of(template: str) -> ChatFormat:
+    """The format of a request's template, parsed on a thread, since a long one takes seconds.
+
+    Raises TemplateFailed with the parser's text (CONTRACT 1.2).
+    """
+    try:
+        return await asyncio.to_thread(format_of, template)
+    except UnreadableTemplate as error:
+        raise TemplateFailed(f"the template cannot be read: {error}") from error
 
 
 def _message(message: wire.WireMessage) -> Message:
@@ -143,5 +158,5 @@ async def _send(
     """Answer line by line, or with one object; without a new text there is only one object."""
     events = complete(request.app[APP_STATE], completion)
     if not stream or completion.prompt is None or completion.render_only:
-        return web.json_response(wording.whole(await collect(events)))
+        return json_response(wording.whole(await collect(events)))
     return await respond(request, wording.lines(events), NDJSON, ERRORS)

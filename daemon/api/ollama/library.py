@@ -27,6 +27,7 @@ from ...protocol import Ready, Stats
 from ...runners.model_info import ModelInfo
 from ...runners.pool import LoadedModel
 from ..body import read
+from ..json_response import json_response
 from ..state import APP_STATE
 from ..streaming import NDJSON, Line, Lines, respond
 from . import wire
@@ -43,7 +44,7 @@ async def root(_request: web.Request) -> web.Response:
 
 async def version(_request: web.Request) -> web.Response:
     """GET /api/version"""
-    return web.json_response({"version": API_VERSION})
+    return json_response({"version": API_VERSION})
 
 
 async def metrics(request: web.Request) -> web.Response:
@@ -55,7 +56,7 @@ async def metrics(request: web.Request) -> web.Response:
 async def tags(request: web.Request) -> web.Response:
     """GET /api/tags"""
     models = await request.app[APP_STATE].model_index.list()
-    return web.json_response({"models": [_tag(model, info) for model, info in models]})
+    return json_response({"models": [_tag(model, info) for model, info in models]})
 
 
 async def ps(request: web.Request) -> web.Response:
@@ -64,7 +65,7 @@ async def ps(request: web.Request) -> web.Response:
     details = {m.digest: _details(m, info) for m, info in await state.model_index.list()}
     now = datetime.now().astimezone()
     models = [_loaded(m, details.get(m.spec.digest), now) for m in state.pool.loaded_models]
-    return web.json_response({"models": models})
+    return json_response({"models": models})
 
 
 async def show(request: web.Request) -> web.Response:
@@ -77,7 +78,7 @@ async def show(request: web.Request) -> web.Response:
     info = await state.model_index.find(text, f"model '{Name.parse(text).short}' not found")
     Options.merge(body.options)
     header = await state.model_index.read_all(info) if body.verbose else info.header
-    return web.json_response(_shown(info, header, body.system))
+    return json_response(_shown(info, header, body.system))
 
 
 async def copy(request: web.Request) -> web.Response:
@@ -122,7 +123,7 @@ async def send_progress(request: web.Request, lines: Lines, *, stream: bool) -> 
         return await respond(request, lines, NDJSON, ERRORS)
     async with aclosing(lines):
         *_, last = [line async for line in lines]
-    return web.json_response(last)
+    return json_response(last)
 
 
 async def report(store: Store, name: Name) -> Lines:

@@ -18,7 +18,9 @@ from gotpl.runtime.sync_vm import render_program
 
 from ...errors import BadRequest
 from ..conversation import Conversation, Infill, Message, Tool, ToolCall
+from .go_bounds import bounded, bounded_format
 from .go_data import of_conversation, of_infill, of_think, to_typescript
+from .go_escapes import escape_html, escape_js, escape_query
 from .go_facts import GoFacts, read_facts
 from .go_tree import PRINT, cut_after_response, with_printing, with_response
 from .go_values import (
@@ -36,12 +38,21 @@ from .renderer import NO_INFILL
 DATE = "%Y-%m-%d"
 # Stands at the end of a message that is continued. It is no character, so that no text holds it.
 END = "\ufdd0"
+# Far more than any model's template has. One of this length is compiled in 2 s (measured).
+MAX_TEMPLATE_CHARS = 1 << 18
 # Far more than any prompt needs, so that a template that runs for ever ends with an error.
 BUDGET = ExecutionBudget(
     max_output_chars=1 << 26,
     max_iterations=1 << 20,
     max_template_depth=100,
     max_function_calls=1 << 21,
+)
+# Enough for the few short messages with which a template is tried out.
+PROBE_BUDGET = ExecutionBudget(
+    max_output_chars=1 << 16,
+    max_iterations=1 << 10,
+    max_template_depth=100,
+    max_function_calls=1 << 12,
 )
 # The parts of an exchange in their order: roles, and the variables of a legacy template.
 _PLACES, _VARIABLES = ("system", "user", "assistant"), ("System", "Prompt", "Response")
@@ -54,18 +65,15 @@ class UnreadableTemplate(ValueError):
 class GoTemplate:
     """A Renderer of a Go template. What a template prints of tools and calls is JSON."""
 
-    def __init__(self, source: str) -> None:
-        """Raises UnreadableTemplate."""
+    def __init__(self, source: str, *, budget: ExecutionBudget = BUDGET) -> None:
+        """`budget`: of one rendering. Raises UnreadableTemplate."""
+        if len(source) > MAX_TEMPLATE_CHARS:
+            raise UnreadableTemplate(f"it is longer than {MAX_TEMPLATE_CHARS} characters")
+        self._source, self._budget = source, budget
         try:
-            tree = parse_template(source, functions=_FUNCTIONS.keys())
+            self._read()
         except (TemplateError, RecursionError) as error:
             raise UnreadableTemplate(str(error)) from error
-        self._source = source
-        self.facts: GoFacts = read_facts(tree)
-        if not self.facts.names & {"Messages", "Response"}:
-            tree = with_response(tree)
-        self._program = self._compile(tree)
-        self._last_program = self._compile(cut_after_response(tree))
 
     def render(self, conversation: Conversation) -> str:
         """The prompt. Raises BadRequest with the text of the template engine if it fails."""
@@ -84,6 +92,14 @@ class GoTemplate:
         if "Suffix" not in self.facts.names:
             raise BadRequest(NO_INFILL)
         return self._run(self._program, of_infill(infill))
+
+    def _read(self) -> None:
+        tree = parse_template(self._source, functions=_FUNCTIONS.keys())
+        self.facts: GoFacts = read_facts(tree)
+        if not self.facts.names & {"Messages", "Response"}:
+            tree = with_response(tree)
+        self._program = self._compile(tree)
+        self._last_program = self._compile(cut_after_response(tree))
 
     @cached_property
     def round_trips(self) -> bool:
@@ -129,7 +145,7 @@ class GoTemplate:
                 program,
                 variables,
                 functions=_PREPARED,
-                budget=BUDGET,
+                budget=self._budget,
                 sandbox=_SANDBOX,
                 _namespace=namespace,
             )
@@ -145,7 +161,7 @@ def _yesterday(*_ignored: object) -> str:
     return (datetime.now() - timedelta(days=1)).strftime(DATE)
 
 
-# Those of Ollama, and those of Go that print or compare values.
+# Those of Ollama, and those of Go that print, escape or compare values.
 _FUNCTIONS: Mapping[str, Callable[..., object]] = {
     "json": to_json,
     "currentDate": _today,
@@ -153,9 +169,12 @@ _FUNCTIONS: Mapping[str, Callable[..., object]] = {
     "toTypeScriptType": to_typescript,
     "eq": are_equal,
     "ne": are_unequal,
-    "print": print_values,
-    "println": print_line,
-    "printf": print_format,
+    "print": bounded(print_values),
+    "println": bounded(print_line),
+    "printf": bounded_format(print_format),
+    "html": bounded(escape_html),
+    "js": bounded(escape_js),
+    "urlquery": bounded(escape_query),
 }
 _PREPARED = PreparedFunctionRegistry({**_FUNCTIONS, PRINT: to_text})
 _SANDBOX = SandboxPolicy(allow_functions=_PREPARED.keys(), default_budget=BUDGET)

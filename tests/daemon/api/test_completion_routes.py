@@ -63,11 +63,6 @@ async def text_of(front: Front, path: str, body: object) -> str:
     return normalise(text)
 
 
-def spaced(compact: str) -> str:
-    """The same JSON with the blanks of the json module."""
-    return json.dumps(json.loads(compact.replace(":N", ':"N"'))).replace('"N"', "N")
-
-
 async def test_the_stream_of_chat_byte_by_byte(front: Front) -> None:
     start = '{"model":"chat","created_at":"T","message":{"role":"assistant","content":'
     assert (await text_of(front, "/api/chat", CHAT)).splitlines() == [
@@ -96,7 +91,7 @@ async def test_the_fold_of_chat_byte_by_byte(front: Front) -> None:
         r'"content":"Hi \"yöu\".","thinking":"hm!"},"done":true,"done_reason":"stop",'
         f'{METRICS},"logprobs":[{LOGPROB_HM},{LOGPROBS}]}}'
     )
-    assert await text_of(front, "/api/chat", {**CHAT, "stream": False}) == spaced(expected)
+    assert await text_of(front, "/api/chat", {**CHAT, "stream": False}) == expected
 
 
 async def test_the_fold_of_generate_byte_by_byte(front: Front) -> None:
@@ -105,7 +100,7 @@ async def test_the_fold_of_generate_byte_by_byte(front: Front) -> None:
         f'"done_reason":"stop","context":[1,2,3],{METRICS},'
         f'"logprobs":[{LOGPROB_HM},{LOGPROBS}],"thinking":"hm!"}}'
     )
-    assert await text_of(front, "/api/generate", {**GENERATE, "stream": False}) == spaced(expected)
+    assert await text_of(front, "/api/generate", {**GENERATE, "stream": False}) == expected
 
 
 async def test_a_stream_is_ndjson(front: Front) -> None:
@@ -388,3 +383,34 @@ async def test_a_client_that_leaves_before_the_first_line_cancels_its_request(
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(front.send("POST", "/api/chat", {**CHAT, "stream": False}), 0.05)
     await asyncio.wait_for(front.runners.cancelled.wait(), 5)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("POST", "/api/chat", {**CHAT, "stream": False}, 200),
+        ("POST", "/api/chat", {"model": "chat", "keep_alive": 0}, 200),
+        ("POST", "/api/generate", {**GENERATE, "stream": False}, 200),
+        ("POST", "/api/chat", {"model": "nope"}, 404),
+        ("POST", "/v1/chat/completions", {"model": "nope", "messages": ASK}, 404),
+        ("POST", "/v1/messages", {"model": "nope"}, 400),
+        ("GET", "/api/version", None, 200),
+        ("GET", "/api/tags", None, 200),
+        ("POST", "/api/show", {"model": "chat"}, 200),
+    ],
+)
+async def test_single_objects_are_compact_json(
+    front: Front, method: str, path: str, body: object, status: int
+) -> None:
+    if status == 200:
+        front.runners.scripts.append([Delta(1, "Hi", done=DONE)])
+    got, text = await front.send(method, path, body)
+    assert got == status
+    compact = json.dumps(json.loads(text), ensure_ascii=False, separators=(",", ":"))
+    assert text == compact
+
+
+async def test_a_template_that_cannot_be_read_says_why(front: Front) -> None:
+    body = {**GENERATE, "template": "{{ .Prompt"}
+    text = "the template cannot be read: template:1:1: unclosed action"
+    assert await front.post("/api/generate", body) == (500, {"error": text})

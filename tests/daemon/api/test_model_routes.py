@@ -212,7 +212,7 @@ async def test_copy_and_delete(front: Front) -> None:
 async def test_copy_and_delete_refuse(
     front: Front, method: str, path: str, body: dict[str, object], status: int, error: str
 ) -> None:
-    expected = (status, f'{{"error": {_quoted(error)}}}')
+    expected = (status, f'{{"error":{_quoted(error)}}}')
     assert await front.send(method, f"/api/{path}", body) == expected
 
 

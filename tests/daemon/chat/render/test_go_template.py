@@ -485,3 +485,40 @@ def test_odd_definitions_of_tools_are_rendered() -> None:
 @pytest.mark.parametrize(("source", "can"), [(LLAMA3, True), (CLOSED, False), (LEGACY, False)])
 def test_whether_a_call_and_its_result_are_worded(source: str, can: bool) -> None:
     assert GoTemplate(source).round_trips is can
+
+
+LONG = '{{ $s := "\\\\x" }}' + "{{ $s = STEP }}" * 40 + "{{ $s }}"
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        '{{ printf "%2147483647d" 3 }}',
+        '{{ printf "%-999999999999999999s" "x" }}',
+        '{{ printf "%.999999999f" 1.5 }}',
+        '{{ printf "%*d" 2147483647 3 }}',
+        LONG.replace("STEP", 'printf "%s%s" $s $s'),
+        LONG.replace("STEP", 'printf "%[1]s%[1]s%[1]s" $s'),
+        LONG.replace("STEP", "print $s $s"),
+        LONG.replace("STEP", "println $s $s"),
+        LONG.replace("STEP", "js $s"),
+        LONG.replace("STEP", "js (html (urlquery $s $s))"),
+    ],
+)
+def test_functions_make_no_text_without_bounds(template: str) -> None:
+    with pytest.raises(BadRequest, match=r"longer than|larger than"):
+        GoTemplate(template).render(Conversation((Message("user", "hi"),)))
+
+
+def test_texts_are_escaped_as_by_go() -> None:
+    text = "<a href='x'>\"1 & 2\" = \\ü\n</a> ~+/"
+    template = "{{ html .Prompt }}|{{ js .Prompt }}|{{ urlquery .Prompt }}"
+    html, js, query = GoTemplate(template).render(Conversation((Message("user", text),))).split("|")
+    assert html == "&lt;a href=&#39;x&#39;&gt;&#34;1 &amp; 2&#34; = \\ü\n&lt;/a&gt; ~+/"
+    assert js == (r"\u003Ca href\u003D\'x\'\u003E\"1 \u0026 2\" \u003D \\ü\u000A\u003C/a\u003E ~+/")
+    assert query == "%3Ca+href%3D%27x%27%3E%221+%26+2%22+%3D+%5C%C3%BC%0A%3C%2Fa%3E+~%2B%2F"
+
+
+def test_a_template_is_refused_that_takes_seconds_to_read() -> None:
+    with pytest.raises(UnreadableTemplate, match="longer than"):
+        GoTemplate("{{ .Prompt }}" * 30_000)

@@ -11,7 +11,7 @@ from outrider.daemon.chat.conversation import Conversation, Message
 from outrider.daemon.chat.format import ChatFormat
 from outrider.daemon.errors import BadRequest
 from outrider.daemon.runner.rendering.messages import RenderRequest
-from outrider.daemon.runner.rendering.process import RENDER_TIMEOUT_S, RenderPool
+from outrider.daemon.runner.rendering.process import RENDER_TIMEOUT_S, RenderPool, is_overdue
 
 pytestmark = pytest.mark.contract
 
@@ -68,3 +68,19 @@ def test_a_template_that_multiplies_text_is_refused(pool: RenderPool, template: 
     with pytest.raises(BadRequest, match=r"template"):
         pool(request(template))
     assert pool(request(PLAIN)) == "hi"
+
+
+@pytest.mark.parametrize(
+    ("took_s", "cpu_s", "expected"),
+    [
+        (1.9, 1.9, False),
+        (2.1, 2.1, True),
+        (2.1, 0.3, False),  # a busy machine
+        (5.0, 0.9, False),
+        (5.0, 1.1, True),  # it hangs beside others that do
+        (19.9, 0.9, False),
+        (20.1, 0.0, True),
+    ],
+)
+def test_a_template_gets_a_second_of_a_core(took_s: float, cpu_s: float, expected: bool) -> None:
+    assert is_overdue(took_s, cpu_s, RENDER_TIMEOUT_S) == expected
