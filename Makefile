@@ -1,9 +1,10 @@
-# Targets: run, check, test, test-unit, bench, bench-gpu, record, clean. Each does the set-up it needs.
+# Targets: run, check, test, test-unit, test-clients, bench, bench-gpu, record, clean. Each does the set-up it needs.
 VENV   ?= .venv
 PYTHON ?= python3.11
 PORT   ?= 11434
 MODEL  ?= smollm2:135m
 CUDA_VENV ?= .cache/venv-cuda
+CLIENTS_VENV ?= .cache/venv-clients
 
 BIN      := $(VENV)/bin
 SETTINGS := HOST MODELS KEEP_ALIVE NUM_PARALLEL CONTEXT_LENGTH MAX_LOADED_MODELS KV_CACHE_TYPE \
@@ -12,18 +13,26 @@ SETTINGS := HOST MODELS KEEP_ALIVE NUM_PARALLEL CONTEXT_LENGTH MAX_LOADED_MODELS
 # `make run NUM_PARALLEL=8` means OUTRIDER_NUM_PARALLEL=8 for the daemon.
 $(foreach s,$(SETTINGS),$(if $(filter command line,$(origin $(s))),$(eval export OUTRIDER_$(s) := $($(s)))))
 
-.PHONY: run test test-unit bench record bench-gpu check types clean
+.PHONY: run test test-unit test-clients bench record bench-gpu check types clean
 
 run: $(VENV)/.installed
 	@$(BIN)/outrider serve $(if $(filter command line,$(origin PORT)),--port $(PORT)) --pull $(MODEL)
 
-# All tiers (tests/README.md); `make test ARGS="-m sim"` runs one of them.
+# All tiers but clients (tests/README.md); `make test ARGS="-m sim"` runs one of them.
 test: $(VENV)/.installed-test
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -m "not clients" $(ARGS)
 
 # Without weights, daemons and simulations: seconds.
 test-unit: $(VENV)/.installed-test
 	@$(BIN)/python -m pytest -m unit $(ARGS)
+
+# Frameworks of others, in a venv of their own; those in JavaScript where npm is there.
+test-clients:
+	@$(MAKE) --no-print-directory $(CLIENTS_VENV)/.installed-clients VENV=$(CLIENTS_VENV)
+	@if command -v npm >/dev/null; then \
+	  mkdir -p .cache/clients-node && cp tests/clients/frameworks/node/package*.json .cache/clients-node && \
+	  npm ci --prefix .cache/clients-node --no-audit --no-fund --loglevel=error; fi
+	@$(CLIENTS_VENV)/bin/python -m pytest -m clients tests/clients/frameworks $(ARGS)
 
 bench: $(VENV)/.installed-bench
 	@PYTHONPATH=tests $(BIN)/python -m bench $(ARGS)
@@ -69,4 +78,4 @@ $(VENV)/.installed-%: $(VENV)/.installed
 	@touch $@
 
 clean:
-	@rm -rf $(VENV) $(CUDA_VENV) .types build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	@rm -rf $(VENV) $(CUDA_VENV) $(CLIENTS_VENV) .cache/clients-node .types build *.egg-info .mypy_cache .ruff_cache .pytest_cache

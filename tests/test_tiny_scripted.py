@@ -14,9 +14,24 @@ pytestmark = pytest.mark.model
 
 @pytest.mark.parametrize("text", ["", "a", "aaaaaaaa", 'é {"a": "a", "b": [1, 1, 1]}\n\n"aa"'])
 def test_pieces_are_different_and_make_the_text(text: str) -> None:
-    pieces = list(split(text, (), set()))
+    pieces = split(text, (), set())
     assert "".join(pieces) == text
     assert len(set(pieces)) == len(pieces)
+
+
+def test_pieces_of_several_texts_are_different() -> None:
+    seen = {"\n"}
+    texts = ("-\n<t>\n\nab", "a\n", "a<t>bab\n")
+    pieces = [split(text, ("<t>",), seen) for text in texts]
+    assert ["".join(each) for each in pieces] == list(texts)
+    told = [piece for each in pieces for piece in each]
+    assert len(set(told)) == len(told)
+    assert "\n" not in told
+
+
+def test_a_text_that_has_no_pieces() -> None:
+    with pytest.raises(ValueError, match="no piece"):
+        split("<t>\n<u>", ("<t>", "<u>"), {"\n"})
 
 
 def test_a_model_says_its_script_to_anything(tmp_path: Path) -> None:
@@ -41,3 +56,10 @@ def test_a_script_may_be_endless(tmp_path: Path) -> None:
     gguf = write_scripted(tmp_path / "m.gguf", "ab", ends=False)
     with open_engine(load_spec(gguf)) as harness:
         assert harness.run(text_request(0, "x", 6)) == {0: "ababab"}
+
+
+def test_wholes_are_one_token(tmp_path: Path) -> None:
+    script = '{"name": 1}'
+    gguf = write_scripted(tmp_path / "m.gguf", script, wholes=('{"name": ',))
+    with open_engine(load_spec(gguf)) as harness:
+        assert harness.run(text_request(0, "x", 2)) == {0: '{"name": 1'}

@@ -24,7 +24,8 @@ from tiny import (
     write_gguf,
 )
 
-EMBD = 256  # dimensions; one for each piece of all scripts, and one for every other token
+EMBD_STEP = 256  # a model has a multiple of so many dimensions: one for each piece of all scripts
+LINE_END = "\n"  # with which prompts end: no piece is that alone
 END = "<|im_end|>"
 SHARPNESS = 4.0  # the logit of the next piece; that of all others is 0
 DEFAULT = ""  # the key of the script that follows any other token
@@ -36,6 +37,7 @@ def write_scripted(
     *,
     template: str | None = CHATML,
     specials: Sequence[str] = (),
+    wholes: Sequence[str] = (),
     ends: bool = True,
     context: int = 4096,
     extra: Mapping[str, object] | None = None,
@@ -43,55 +45,67 @@ def write_scripted(
     """A model that says its script to whatever it is asked, then stops.
 
     `scripts`: one text, or texts by the token with which the prompt ends (one of `specials` or a
-    single byte), DEFAULT for all others. `specials` are control tokens of the vocabulary; each may
-    occur once in all scripts. With `ends` False a script is repeated without end.
+    single byte), DEFAULT for all others. `specials` are control tokens of the vocabulary; where one
+    begins another, the first in the list is taken. In the scripts each is a token once, then plain
+    text. So are `wholes`, which are no control tokens: where a grammar leaves no choice, llguidance
+    takes the tokens as the tokenizer has them, so that other pieces would be refused. With `ends`
+    False a script is repeated without end.
+
+    A prompt that ends with one byte of a script, other than "\n", is continued from there.
     """
     texts = {DEFAULT: scripts} if isinstance(scripts, str) else dict(scripts)
-    seen: set[str] = set()
-    pieces = {start: list(split(text, specials, seen)) for start, text in texts.items()}
-    tokens, types = _vocabulary(specials, pieces.values())
-    metadata = named(
-        "llama", llama_keys(SHAPE) | {"vocab_size": len(tokens), "context_length": context}
-    )
+    seen = {LINE_END, *texts} - {DEFAULT, *specials}
+    pieces = {start: split(text, specials, seen, wholes) for start, text in texts.items()}
+    tokens, types = _vocabulary(specials, wholes, pieces.values())
+    shape = _shape(1 + len(texts) + sum(map(len, pieces.values())), context)
+    metadata = named("llama", llama_keys(shape) | {"vocab_size": len(tokens)})
     metadata |= tokenizer(tokens, types, template) | dict(extra or {})
-    return write_gguf(path, metadata, _weights(tokens, pieces, set(specials), ends))
+    return write_gguf(
+        path, metadata, _weights(tokens, pieces, {END, *specials, *wholes}, shape, ends)
+    )
 
 
-SHAPE = Shape(layers=1, embd=EMBD, heads=4, heads_kv=2, ffn=32, context=4096)
+def _shape(places: int, context: int) -> Shape:
+    """A model that tells so many kinds of tokens apart."""
+    embd = -(-places // EMBD_STEP) * EMBD_STEP
+    return Shape(layers=1, embd=embd, heads=4, heads_kv=2, ffn=32, context=context)
 
 
-def split(text: str, specials: Sequence[str], seen: set[str]) -> Iterable[str]:
+def split(
+    text: str, specials: Sequence[str], seen: set[str], wholes: Sequence[str] = ()
+) -> list[str]:
     """The text as pieces that are all different, also from those in `seen`, which they join.
 
-    Raises ValueError for a special token that occurs twice.
+    Raises ValueError for a text between two special tokens that is no piece of its own.
     """
     pieces: list[str] = []
     while text:
-        special = next((s for s in specials if text.startswith(s)), "")
-        if special in seen:
-            raise ValueError(f"{special} occurs twice")
-        end = min((at for s in specials if (at := text.find(s)) > 0), default=len(text))
-        lengths = (n for n in range(1, end + 1) if text[:n] not in seen)
-        piece = special or text[: next(lengths, 0)]
-        if not piece:  # the rest is known already: the piece before it takes it in
-            piece = pieces.pop() + text[:end]
-            text = text[end:]
-        else:
-            text = text[len(piece) :]
+        new = [piece for piece in (*specials, *wholes) if piece not in seen]
+        piece = next((piece for piece in new if text.startswith(piece)), "")
+        if not piece:
+            end = min((at for whole in new if (at := text.find(whole)) > 0), default=len(text))
+            lengths = range(1, end + 1)
+            piece = next((text[:n] for n in lengths if text[:n] not in seen), text[:end])
+        text = text[len(piece) :]
+        while piece in seen:  # the piece before it takes it in
+            if not pieces or pieces[-1] in specials:
+                raise ValueError(f"{piece!r} is no piece of its own")
+            piece = pieces.pop() + piece
         seen.add(piece)
         pieces.append(piece)
     return pieces
 
 
 def _vocabulary(
-    specials: Sequence[str], scripts: Iterable[Sequence[str]]
+    specials: Sequence[str], wholes: Sequence[str], scripts: Iterable[Sequence[str]]
 ) -> tuple[list[str], list[int]]:
+    pieces = [piece for script in scripts for piece in script if piece not in specials]
+    kinds = dict.fromkeys(specials, TokenType.CONTROL)
+    kinds |= {piece: TokenType.USER_DEFINED for piece in pieces if piece in wholes}
+    kinds |= {spell(piece): TokenType.NORMAL for piece in pieces if piece not in wholes}
     tokens, types = vocabulary()
-    new = [s for s in specials if s not in tokens]
-    tokens, types = tokens + new, types + [int(TokenType.CONTROL)] * len(new)
-    spelled = [spell(piece) for script in scripts for piece in script if piece not in specials]
-    words = [word for word in dict.fromkeys(spelled) if word not in tokens]
-    return tokens + words, types + [int(TokenType.NORMAL)] * len(words)
+    new = {token: int(kind) for token, kind in kinds.items() if token not in tokens}
+    return [*tokens, *new], [*types, *new.values()]
 
 
 def spell(text: str) -> str:
@@ -101,14 +115,18 @@ def spell(text: str) -> str:
 
 
 def _weights(
-    tokens: list[str], scripts: Mapping[str, Sequence[str]], specials: set[str], ends: bool
+    tokens: list[str],
+    scripts: Mapping[str, Sequence[str]],
+    verbatim: set[str],
+    shape: Shape,
+    ends: bool,
 ) -> Tensors:
     ids = {token: number for number, token in enumerate(tokens)}
 
     def id_of(piece: str) -> int:
-        return ids[piece if piece in specials or piece == END else spell(piece)]
+        return ids[piece if piece in verbatim else spell(piece)]
 
-    embd, output = np.zeros((2, len(tokens), EMBD), np.float32)
+    embd, output = np.zeros((2, len(tokens), shape.embd), np.float32)
     place = 0
     embd[:, 0] = 1.0  # every token without a place of its own leads to the default script
 
@@ -119,7 +137,6 @@ def _weights(
             output[target, 0] = SHARPNESS
             return
         place += 1
-        assert place < EMBD, "the scripts have too many pieces"
         for source in sources:
             embd[source] = 0.0
             embd[source, place] = 1.0
@@ -132,20 +149,21 @@ def _weights(
             link([source], target)
     yield "token_embd.weight", embd
     yield "output.weight", output
-    yield from _silent_layers()
+    yield from _silent_layers(shape)
 
 
-def _silent_layers() -> Tensors:
-    draws, kv = Draws(0), SHAPE.embd // SHAPE.heads * SHAPE.heads_kv
-    yield "output_norm.weight", constant(EMBD)
-    for layer in range(SHAPE.layers):
+def _silent_layers(shape: Shape) -> Tensors:
+    draws, embd = Draws(0), shape.embd
+    kv = shape.embd // shape.heads * shape.heads_kv
+    yield "output_norm.weight", constant(embd)
+    for layer in range(shape.layers):
         block = f"blk.{layer}"
-        yield f"{block}.attn_norm.weight", constant(EMBD)
-        yield f"{block}.attn_q.weight", draws.matrix(EMBD, EMBD)
-        yield f"{block}.attn_k.weight", draws.matrix(kv, EMBD)
-        yield f"{block}.attn_v.weight", draws.matrix(kv, EMBD)
-        yield f"{block}.attn_output.weight", np.zeros((EMBD, EMBD), np.float32)
-        yield f"{block}.ffn_norm.weight", constant(EMBD)
-        yield f"{block}.ffn_gate.weight", draws.matrix(SHAPE.ffn, EMBD)
-        yield f"{block}.ffn_up.weight", draws.matrix(SHAPE.ffn, EMBD)
-        yield f"{block}.ffn_down.weight", np.zeros((EMBD, SHAPE.ffn), np.float32)
+        yield f"{block}.attn_norm.weight", constant(embd)
+        yield f"{block}.attn_q.weight", draws.matrix(embd, embd)
+        yield f"{block}.attn_k.weight", draws.matrix(kv, embd)
+        yield f"{block}.attn_v.weight", draws.matrix(kv, embd)
+        yield f"{block}.attn_output.weight", np.zeros((embd, embd), np.float32)
+        yield f"{block}.ffn_norm.weight", constant(embd)
+        yield f"{block}.ffn_gate.weight", draws.matrix(shape.ffn, embd)
+        yield f"{block}.ffn_up.weight", draws.matrix(shape.ffn, embd)
+        yield f"{block}.ffn_down.weight", np.zeros((embd, shape.ffn), np.float32)

@@ -8,7 +8,34 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from ...models.errors import InvalidName, ModelError
+from ..errors import (
+    BadRequest,
+    Busy,
+    InvalidFormat,
+    NotFound,
+    OutriderError,
+    TemplateFailed,
+    TooLarge,
+    Unsupported,
+)
+
 INTERNAL = "internal error; the daemon's log has the details"
+
+# What no retry can help has a status below 500, because the clients of OpenAI and Anthropic retry
+# the others.
+STATUSES_FOR_RETRIES: Mapping[type[Exception], int] = {
+    BadRequest: 400,
+    InvalidFormat: 400,
+    InvalidName: 400,
+    Unsupported: 400,
+    TemplateFailed: 400,
+    NotFound: 404,
+    TooLarge: 413,
+    Busy: 503,
+    OutriderError: 500,
+    ModelError: 500,
+}
 
 log = logging.getLogger(__name__)
 

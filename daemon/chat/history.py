@@ -1,4 +1,4 @@
-"""Which parts of earlier messages does a model not read again?"""
+"""Which parts of earlier messages does a model read again?"""
 
 from __future__ import annotations
 
@@ -17,10 +17,15 @@ def without_old_thoughts(messages: Sequence[Message]) -> tuple[Message, ...]:
 
     Clients without a field for thinking send it back as content (CONTRACT 1.3).
     """
-    last_user = max((i for i, m in enumerate(messages) if m.role == "user"), default=-1)
+    question = last_user(messages)
     return tuple(
         msgspec.structs.replace(message, content=THOUGHT.sub("", message.content))
-        if message.role == "assistant" and i < last_user
+        if message.role == "assistant" and i < question
         else message
         for i, message in enumerate(messages)
     )
+
+
+def last_user(messages: Sequence[Message]) -> int:
+    """The index of the last message of the user, -1 if there is none."""
+    return max((i for i, m in enumerate(messages) if m.role == "user"), default=-1)

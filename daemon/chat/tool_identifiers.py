@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from .conversation import Tool
+from .tool_definition import name_of
 
 SEPARATORS = re.compile(r"[\s.-]")
 FOREIGN = re.compile(r"[^\w$]")
@@ -31,8 +32,3 @@ def identifier(name: str) -> str:
     """A name as an identifier of TypeScript."""
     text = FOREIGN.sub("", SEPARATORS.sub("_", name)) or "_"
     return f"_{text}" if text[0].isdigit() else text
-
-
-def name_of(tool: Tool) -> str:
-    function = tool.definition.get("function")
-    return str(function.get("name", "")) if isinstance(function, dict) else ""

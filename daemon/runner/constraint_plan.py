@@ -21,6 +21,9 @@ from .sampling.grammar_source import GrammarSource, LarkSource, OpeningsSource, 
 # An answer in JSON begins like a call without a marker. "[TOOL_CALLS]" is a marker.
 BARE: Final = re.compile(r"\s*(\{|\[\s*(\{|$))")
 
+# What models write between a thought and the answer. The grammar of an answer begins without.
+BLANKS: Final = ("\n\n", "\n", " ")
+
 
 class MarkerVocabulary(Protocol):
     """What the vocabulary makes of a parser's markers."""
@@ -47,7 +50,12 @@ def plan_constraint(submit: Submit, vocabulary: MarkerVocabulary) -> ConstraintS
         return None
     family = family_of(submit.format.parser)
     singles = (ids for marker in family.markers if len(ids := vocabulary.tokens_of(marker)) == 1)
-    source = ConstraintSource(SchemaSource(schema), borders=frozenset(ids[0] for ids in singles))
+    blanks = (ids for text in BLANKS if len(ids := vocabulary.tokens_of(text)) == 1)
+    source = ConstraintSource(
+        SchemaSource(schema),
+        borders=frozenset(ids[0] for ids in singles),
+        blanks=frozenset(ids[0] for ids in blanks),
+    )
     openings = _regions_by_opening(chat, submit.format)
     if not tools:
         return replace(source, openings=_places(chat, openings, family))

@@ -35,7 +35,8 @@ class CompilingConstraint:
         answer, *others = (future.result() for future in self.futures)
         places = (place for place, _ in self._source.openings)
         openings = dict(zip(places, others, strict=True))
-        return Constraint(answer, openings, self._source.forces_calls, self._source.borders)
+        source = self._source
+        return Constraint(answer, openings, source.forces_calls, source.borders, source.blanks)
 
 
 class GrammarQueue:

@@ -76,10 +76,12 @@ class Stream:
         constraint = seq.constraint
         region = self._parser.region if constraint else Region.CONTENT
         allowed = constraint.allowed(region) if constraint else None
-        try:
-            sampled = self.sampler.sample(logits, seq.tokens, seq.position, allowed)
-        except ValueError as error:  # no token is possible
-            raise RunnerError(str(error)) from error
+        sampled = self._pick(logits, allowed)
+        if constraint and region is Region.THINKING:  # the answer is still to come
+            while self._model.is_end(sampled.token):
+                allowed = np.ones(len(logits), np.bool_) if allowed is None else allowed
+                allowed[sampled.token] = False
+                sampled = self._pick(logits, allowed)
         if self._model.is_end(sampled.token):
             self._num_end_tokens = 1
             return "stop"
@@ -94,6 +96,13 @@ class Stream:
         if seq.reached_max_tokens or (seq.is_full and not seq.limits.shift) or self._is_endless():
             return "length"
         return ""
+
+    def _pick(self, logits: NDArray[np.float32], allowed: NDArray[np.bool_] | None) -> SampledToken:
+        seq = self.sequence
+        try:
+            return self.sampler.sample(logits, seq.tokens, seq.position, allowed)
+        except ValueError as error:  # no token is possible
+            raise RunnerError(str(error)) from error
 
     def _is_endless(self) -> bool:
         """Whether the output repeats itself, so that more of it helps nobody."""

@@ -4,19 +4,8 @@ from __future__ import annotations
 
 import secrets
 
-from ....models.errors import InvalidName, ModelError
-from ...errors import (
-    BadRequest,
-    Busy,
-    InvalidFormat,
-    NotFound,
-    OutriderError,
-    TemplateFailed,
-    TooLarge,
-    Unsupported,
-)
 from ...options import OptionError
-from ..error_table import ErrorTable
+from ..error_table import STATUSES_FOR_RETRIES, ErrorTable
 
 TYPES = {
     400: "invalid_request_error",
@@ -37,21 +26,4 @@ def _body(status: int, text: str) -> dict[str, object]:
     return {"type": "error", "error": error, "request_id": f"req_{secrets.token_hex(ID_BYTES)}"}
 
 
-# Clients repeat a request after a status of 500 and above, so that what no repetition can change
-# has status 400.
-ERRORS = ErrorTable(
-    {
-        BadRequest: 400,
-        InvalidFormat: 400,
-        InvalidName: 400,
-        OptionError: 400,
-        Unsupported: 400,
-        TemplateFailed: 400,
-        NotFound: 404,
-        TooLarge: 413,
-        Busy: 503,
-        OutriderError: 500,
-        ModelError: 500,
-    },
-    _body,
-)
+ERRORS = ErrorTable({OptionError: 400, **STATUSES_FOR_RETRIES}, _body)

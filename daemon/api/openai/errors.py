@@ -1,22 +1,8 @@
-"""How OpenAI's dialect words errors (CONTRACT 2.1).
-
-What no retry can help has a status below 500, because OpenAI's clients retry the others.
-"""
+"""How OpenAI's dialect words errors (CONTRACT 2.1)."""
 
 from __future__ import annotations
 
-from ....models.errors import InvalidName, ModelError
-from ...errors import (
-    BadRequest,
-    Busy,
-    InvalidFormat,
-    NotFound,
-    OutriderError,
-    TemplateFailed,
-    TooLarge,
-    Unsupported,
-)
-from ..error_table import ErrorTable
+from ..error_table import STATUSES_FOR_RETRIES, ErrorTable
 
 KINDS = {400: "invalid_request_error", 404: "not_found_error"}  # by HTTP status
 
@@ -26,18 +12,4 @@ def _body(status: int, text: str) -> dict[str, object]:
     return {"error": {"message": text, "type": kind, "param": None, "code": None}}
 
 
-ERRORS = ErrorTable(
-    {
-        BadRequest: 400,
-        InvalidFormat: 400,
-        InvalidName: 400,
-        Unsupported: 400,
-        TemplateFailed: 400,
-        NotFound: 404,
-        TooLarge: 413,
-        Busy: 503,
-        OutriderError: 500,
-        ModelError: 500,
-    },
-    _body,
-)
+ERRORS = ErrorTable(STATUSES_FOR_RETRIES, _body)

@@ -6,10 +6,11 @@ import re
 from collections.abc import Iterable
 
 from ..conversation import Tool
-from .arguments import split_calls
-from .json_grammar import name_of, object_grammar
+from ..tool_definition import name_of
+from .call_grammar import object_grammar
 from .parser import ContentParser, OutputParser, OutputStart, Parsed, ParserFamily, Region
 from .thinking import CLOSE, OPEN, thinking_then
+from .tool_calls import split_json_calls
 
 # What a call begins with, without blanks, besides its name.
 HEADS = ('"type":"function"', '"function":', '"parameters":', '"arguments":', '"id":')
@@ -51,7 +52,7 @@ class BareCallParser:
         if not self._undecided:
             return self._inner.finish()
         text = "".join(self._held)
-        calls, rest = split_calls(text)
+        calls, rest = split_json_calls(text)
         if not calls or any(call.name not in self._names for call in calls):
             return self._pass_on() + self._inner.finish()
         self._undecided, self._held = False, []

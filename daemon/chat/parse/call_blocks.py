@@ -1,67 +1,92 @@
-"""Which part of an output is a tool call: blocks between two markers."""
+"""Where do the tool calls stand in an output that puts them between markers?"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from enum import Enum, auto
 from typing import Final
 
+from msgspec.structs import replace
+
 from ..conversation import ToolCall
+from .call_grammar import CallGrammar
 from .markers import split_at, split_blanks
-from .parser import Parsed, Region
+from .parser import OutputParser, OutputStart, Parsed, ParserFamily, Region
+from .thinking import CLOSE, OPEN, ThinkingTags, thinking_then
+from .tool_calls import split_json_calls
 
 # Closing markers in one quoted text. A model that repeats them without end has lost its way, and
 # each one costs a look at the whole block.
 MAX_QUOTED: Final = 100
 
-Call = tuple[str, dict[str, object]]  # name and arguments
+SplitCalls = tuple[Sequence[ToolCall], str]
+"""The calls in the text of a block, and the text after them. Without calls the block is broken."""
 
 
 @dataclass(frozen=True, slots=True)
-class BlockSyntax:
-    """How the calls of a family are marked.
-
-    `read` takes the text of a block and says which calls it is, none if it is no call. `ended` says
-    whether the output went on after it. `is_open` says whether a block that ended here would cut a
-    quoted text or a parameter, in which the closing marker may be mentioned.
-    """
+class CallBlock:
+    """A part of an output that holds calls. The end of the output closes it, too."""
 
     opening: str
-    closing: str
-    read: Callable[[str, bool], Sequence[Call]]  # (block, ended)
-    is_open: Callable[[str], bool] = field(default=lambda _block: False)
-    bare: tuple[str, str] | None = None  # markers of a call that are themselves part of its block
-    known: frozenset[str] = frozenset()  # the names that a call with such markers may have
-    strays: tuple[str, ...] = ()  # markers that may follow a call and mean nothing
+    closing: str = ""  # "": it lasts until the next block
+    read: Callable[[str], SplitCalls] = split_json_calls
+    read_cut: Callable[[str], SplitCalls] | None = None  # if the output ends in it; None: `read`
+    ended_by: tuple[str, ...] = ()  # openings that end it if its closing marker is missing
+    is_open: Callable[[str], bool] = field(default=lambda _text: False)
+    """Whether a block that ended here would cut a quoted text, which may mention the marker."""
+    keeps_markers: bool = False  # they are part of its text
+    first: bool = False  # it counts only at the start of the output
 
 
-class _BlockState(Enum):
-    CONTENT = auto()
-    CALL = auto()
-    AFTER = auto()  # after a call, where blanks and stray markers are dropped
+@dataclass(frozen=True, slots=True)
+class BlockFormat:
+    """The markers of an output format."""
+
+    blocks: tuple[CallBlock, ...]
+    inner: tuple[str, ...] = ()  # markers inside a block
+    dropped: tuple[str, ...] = ()  # markers outside of blocks that say nothing
+    strays: tuple[str, ...] = ()  # other markers that may follow a call and say nothing
+
+    @property
+    def openings(self) -> tuple[str, ...]:
+        return tuple(block.opening for block in self.blocks)
+
+    @property
+    def closings(self) -> tuple[str, ...]:
+        return tuple(block.closing for block in self.blocks if block.closing)
+
+    @property
+    def markers(self) -> tuple[str, ...]:
+        """All of them, without those that are ordinary words."""
+        pairs = [(b.opening, b.closing) for b in self.blocks if not b.keeps_markers]
+        found = [*(first for first, _ in pairs), *(last for _, last in pairs if last)]
+        return tuple(dict.fromkeys([*found, *self.inner, *self.dropped]))
 
 
-class CallBlocksParser:
-    """An OutputParser of content with calls in it.
+class CallBlockParser:
+    """An OutputParser of content and call blocks.
 
-    Blanks around a call are dropped. A block that is no call becomes content, without its markers.
+    Blanks around a block are dropped. A block that holds no sound call becomes content without
+    its markers (CONTRACT 8.8).
     """
 
-    def __init__(self, syntax: BlockSyntax) -> None:
-        self._syntax = syntax
-        self._state = _BlockState.CONTENT
+    def __init__(self, calls: BlockFormat) -> None:
+        self._calls = calls
+        self._blocks = {block.opening: block for block in calls.blocks}
+        self._strays = (*calls.closings, *calls.dropped, *calls.strays)
         self._held = ""  # not yet decided
-        self._blanks = ""  # before the open block
-        self._is_bare = False  # whether the open block began without the family's opening marker
-        self._searched = 0  # how much of `_held` is known to hold no end of the block
+        self._block: CallBlock | None = None
+        self._gap = ""  # the blanks before the block
+        self._searched = 0  # how much of the held text is known to hold no end of the block
         self._num_quoted = 0  # markers in there
         self._num_calls = 0
+        self._started = False  # there was content or a block
+        self._after_call = False  # blanks and strays are dropped
         self._ended = False
 
     @property
     def region(self) -> Region:
-        return Region.CALL if self._state is _BlockState.CALL else Region.CONTENT
+        return Region.CONTENT if self._block is None else Region.CALL
 
     def push(self, text: str) -> Parsed:
         self._held += text
@@ -72,107 +97,146 @@ class CallBlocksParser:
         return self._advance()
 
     def _advance(self) -> Parsed:
-        parsed = Parsed()
-        steps = {
-            _BlockState.CONTENT: self._content,
-            _BlockState.CALL: self._block,
-            _BlockState.AFTER: self._after,
-        }
-        while True:
-            before = self._state
-            part = steps[before]()
+        parsed, moved = Parsed(), True
+        while moved:
+            block = self._block
+            part, moved = self._read_content() if block is None else self._read_block(block)
             parsed += part
-            if self._state is before:
-                return parsed
+        return parsed
 
-    def _content(self) -> Parsed:
-        bare = self._syntax.bare
-        openings = (self._syntax.opening, *(bare[:1] if bare else ()))
-        text, marker, rest = split_at(self._held, openings)
-        if not marker and self._ended:
+    def _read_content(self) -> tuple[Parsed, bool]:
+        """The certain content, and whether a marker was passed."""
+        if self._after_call and not self._skip_strays():
+            return Parsed(), False
+        text, marker, rest = split_at(self._held, (*self._blocks, *self._calls.dropped))
+        if self._ended and not marker:
             text, rest = self._held, ""
-        if not marker:
-            content, blanks = (text, "") if self._ended else split_blanks(text)
+        content, blanks = split_blanks(text)
+        block = self._blocks.get(marker)
+        if block and block.first and (content or self._started):
+            block, content, blanks = None, text + marker, ""
+        self._started |= bool(content or block)
+        if block:
+            kept = marker if block.keeps_markers else ""
+            self._block, self._gap, self._held = block, blanks, kept + rest
+            self._searched, self._num_quoted = len(kept), 0
+        elif marker or self._ended:
+            content, self._held = content + blanks, rest
+        else:
             self._held = blanks + rest
-            return Parsed(content)
-        content, self._blanks = split_blanks(text)
-        self._is_bare = marker != self._syntax.opening
-        self._held = marker + rest if self._is_bare else rest
-        self._state, self._searched, self._num_quoted = _BlockState.CALL, 0, 0
-        return Parsed(content)
+        return Parsed(content), bool(marker)
 
-    def _block(self) -> Parsed:
-        if end := self._end():
-            return self._close(*end, ended=True)
+    def _skip_strays(self) -> bool:
+        """Drops what means nothing after a call, and says whether something else follows."""
+        self._held = self._held.lstrip()
+        while stray := next((s for s in self._strays if self._held.startswith(s)), ""):
+            self._held = self._held.removeprefix(stray).lstrip()
+        may_be_stray = not self._ended and any(s.startswith(self._held) for s in self._strays)
+        self._after_call = not self._held or may_be_stray
+        return not self._after_call
+
+    def _read_block(self, block: CallBlock) -> tuple[Parsed, bool]:
+        """The calls once the block has ended, and whether it has."""
+        if end := self._find_end(block):
+            return self._close(block, *end), True
         if not self._ended:
-            return Parsed()
-        if self._read(self._held, ended=False):
-            return self._close(self._held, "", "", ended=False)
-        block, marker, rest = split_at(self._held, (self._closing,))
-        if marker:  # it seemed to be quoted, but the block is no call either way
-            return self._close(block, marker, rest, ended=True)
-        return self._close(self._held, "", "", ended=False)
+            return Parsed(), False
+        held = self._held
+        calls, rest = (block.read_cut or block.read)(held)
+        text, marker, after = split_at(held, (block.closing,)) if block.closing else (held, "", "")
+        if marker and not calls:  # it seemed to be quoted, but the block is no call either way
+            return self._close(block, text, marker, after), True
+        self._held = ""
+        return self._leave(held, calls, rest), True
 
-    @property
-    def _closing(self) -> str:
-        return self._syntax.bare[1] if self._is_bare and self._syntax.bare else self._syntax.closing
-
-    def _end(self) -> tuple[str, str, str] | None:
+    def _find_end(self, block: CallBlock) -> tuple[str, str, str] | None:
         """The block, the marker that ends it and what follows, if the text so far decides it."""
-        markers = (self._syntax.opening, self._closing)
+        ends = (block.closing, *block.ended_by) if block.closing else self._calls.openings
         while True:
-            _, marker, rest = split_at(self._held[self._searched :], markers)
+            _, marker, rest = split_at(self._held[self._searched :], ends)
             if not marker:
-                self._searched = max(0, len(self._held) - max(map(len, markers)) + 1)
+                self._searched = max(self._searched, len(self._held) - max(map(len, ends)) + 1)
                 return None
             at = len(self._held) - len(rest) - len(marker)
-            block = self._held[:at]
-            is_end = not self._syntax.is_open(block) or self._is_followed(marker, rest)
+            text = self._held[:at]
+            is_end = not block.is_open(text) or self._is_followed(block, marker, rest)
             if is_end is None:
                 self._searched = at
                 return None
             if is_end or self._num_quoted == MAX_QUOTED:
-                return block, marker, rest
+                return text, marker, rest
             self._searched, self._num_quoted = at + len(marker), self._num_quoted + 1
 
-    def _is_followed(self, marker: str, rest: str) -> bool | None:
+    def _is_followed(self, block: CallBlock, marker: str, rest: str) -> bool | None:
         """Whether a closing marker in an open text is the end after all: the next call follows, or
         nothing. None: more text decides it."""
-        if marker != self._closing:
+        if marker != block.closing:
             return False
         follows = rest.lstrip()
         if not follows and self._ended:
             return True
-        if self._syntax.opening.startswith(follows) and not self._ended:
-            return None if follows != self._syntax.opening else True
-        return follows.startswith(self._syntax.opening)
+        if follows.startswith(block.ended_by):
+            return True
+        may_follow = any(opening.startswith(follows) for opening in block.ended_by)
+        return None if may_follow and not self._ended else False
 
-    def _read(self, block: str, *, ended: bool) -> Sequence[Call]:
-        calls = self._syntax.read(block, ended)
-        is_known = not self._is_bare or {name for name, _ in calls} <= self._syntax.known
-        return calls if is_known else ()
-
-    def _close(self, block: str, marker: str, rest: str, *, ended: bool) -> Parsed:
+    def _close(self, block: CallBlock, text: str, marker: str, after: str) -> Parsed:
         """End the block. An opening marker that ends it begins the next one."""
-        self._held = marker + rest if marker == self._syntax.opening else rest
-        if calls := self._read(block, ended=ended):
-            self._state, self._blanks = _BlockState.AFTER, ""
-            first, self._num_calls = self._num_calls, self._num_calls + len(calls)
-            numbered = enumerate(calls, first)
-            return Parsed(
-                tool_calls=tuple(ToolCall(name, args, index=i) for i, (name, args) in numbered)
-            )
-        self._state = _BlockState.CONTENT
-        kept = marker if self._is_bare and marker == self._closing else ""
-        content, self._blanks = self._blanks + block + kept, ""
-        return Parsed(content)
+        is_closed = marker == block.closing
+        self._held = after if is_closed else marker + after
+        calls, rest = block.read(text)
+        return self._leave(
+            text + marker if is_closed and block.keeps_markers else text, calls, rest
+        )
 
-    def _after(self) -> Parsed:
-        strays = (self._syntax.closing, *self._syntax.strays)
-        self._held = self._held.lstrip()
-        while stray := next((s for s in strays if self._held.startswith(s)), ""):
-            self._held = self._held.removeprefix(stray).lstrip()
-        undecided = any(stray.startswith(self._held) for stray in strays)
-        if self._held and (self._ended or not undecided):
-            self._state = _BlockState.CONTENT
-        return Parsed()
+    def _leave(self, text: str, calls: Sequence[ToolCall], rest: str) -> Parsed:
+        """The calls of a block and the text after them, or if it has none its own text."""
+        gap, self._gap, self._block = self._gap, "", None
+        if not calls:
+            return Parsed(gap + self._without_markers(text))
+        self._after_call = not rest
+        first, self._num_calls = self._num_calls, self._num_calls + len(calls)
+        numbered = (replace(call, index=number) for number, call in enumerate(calls, first))
+        return Parsed(self._without_markers(rest), tool_calls=tuple(numbered))
+
+    def _without_markers(self, text: str) -> str:
+        for marker in self._calls.markers:
+            text = text.replace(marker, "")
+        return text
+
+
+def read_pieces(
+    text: str, begin: str, end: str, read: Callable[[str], ToolCall | None]
+) -> SplitCalls:
+    """The calls of a block in which each has markers of its own. A broken one breaks the block."""
+    pieces = [piece.replace(end, "") for piece in text.split(begin)]
+    calls = [read(piece) for piece in pieces if piece.strip()]
+    found = [call for call in calls if call is not None]
+    return (found, "") if len(found) == len(calls) else ([], text)
+
+
+def block_family(
+    calls: BlockFormat,
+    *,
+    tags: ThinkingTags | None = None,
+    thinks: bool = False,
+    grammar: CallGrammar | None = None,
+) -> ParserFamily:
+    """The family of a format. A thought may come first: between these tags, else the request's.
+
+    `thinks`: whether the models of the family think (CONTRACT 8.3).
+    """
+    interrupts = tuple(block.opening for block in calls.blocks if not block.first)
+
+    def make(start: OutputStart) -> OutputParser:
+        return thinking_then(start, CallBlockParser(calls), tags=tags, interrupts=interrupts)
+
+    opening, closing = (OPEN, CLOSE) if tags is None else (tags.opening, tags.closing)
+    return ParserFamily(
+        make,
+        markers=(opening, closing, *calls.markers),
+        openings=(opening, *calls.openings),
+        thinks=thinks,
+        calls=True,
+        call_grammar=grammar,
+    )

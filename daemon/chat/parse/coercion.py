@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
-from ..conversation import Tool
-from .literals import Unreadable, read_number, read_value
+from ..tool_definition import mapping, resolve
+from .values import Unreadable, read_number, read_value
 
 _INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)  # of at most 64 bits
 _MAX_REFERENCES: Final = 8  # that lead from a parameter to its type
@@ -17,24 +17,6 @@ _TYPE_NAMES: Final[Mapping[type, str]] = {
     list: "array", dict: "object", type(None): "null",
 }
 # fmt: on
-
-
-class _NoValue(Exception):
-    """The text is no value of the type."""
-
-
-def function_of(tool: Tool) -> Mapping[str, object]:
-    """The description of the function, whether or not it is wrapped in {"function": ...}."""
-    return mapping(tool.definition.get("function")) or tool.definition
-
-
-def parameters_of(name: str, tools: Sequence[Tool]) -> Mapping[str, object]:
-    """The schema of the arguments of a tool; empty if the tool is unknown."""
-    for tool in tools:
-        function = function_of(tool)
-        if function.get("name") == name:
-            return mapping(function.get("parameters"))
-    return {}
 
 
 def coerce(text: str, parameter: str, schema: Mapping[str, object]) -> object:
@@ -51,7 +33,7 @@ def coerce(text: str, parameter: str, schema: Mapping[str, object]) -> object:
         if name in types:
             try:
                 return read(text.strip())
-            except _NoValue:
+            except Unreadable:
                 continue
     return text
 
@@ -67,7 +49,7 @@ def types_of(
     if isinstance(named, list):
         return [name for name in named if isinstance(name, str)]
     if isinstance(reference := plain.get("$ref"), str) and references:
-        return types_of(_target(reference, root), root, references - 1)
+        return types_of(resolve(reference, root), root, references - 1)
     for union in ("anyOf", "oneOf", "allOf"):
         if isinstance(members := plain.get(union), list) and references:
             return [t for member in members for t in types_of(member, root, references - 1)]
@@ -76,56 +58,33 @@ def types_of(
     return [_TYPE_NAMES[type(value)] for value in known if type(value) in _TYPE_NAMES]
 
 
-def _target(reference: str, root: Mapping[str, object]) -> object:
-    """What a reference such as "#/$defs/Colour" points to."""
-    place: object = root
-    for step in reference.removeprefix("#").strip("/").split("/"):
-        place = mapping(place).get(step.replace("~1", "/").replace("~0", "~"))
-    return place
-
-
 def _boolean(text: str) -> object:
     values = {"true": True, "false": False}
     if text.lower() not in values:
-        raise _NoValue
+        raise Unreadable
     return values[text.lower()]
 
 
 def _integer(text: str) -> object:
     if not _INTEGER.fullmatch(text):
-        raise _NoValue
+        raise Unreadable
     return int(text)
-
-
-def _number(text: str) -> object:
-    try:
-        return read_number(text)
-    except Unreadable as error:
-        raise _NoValue from error
 
 
 def _container(kind: type) -> Callable[[str], object]:
     def read(text: str) -> object:
-        try:
-            value = read_value(text)
-        except Unreadable as error:
-            raise _NoValue from error
+        value = read_value(text)
         if not isinstance(value, kind):
-            raise _NoValue
+            raise Unreadable
         return value
 
     return read
 
 
-def mapping(value: object) -> Mapping[str, object]:
-    """The value if it is an object, else an empty one."""
-    return value if isinstance(value, dict) else {}
-
-
 _READERS: Final[Mapping[str, Callable[[str], object]]] = {
     "boolean": _boolean,
     "integer": _integer,
-    "number": _number,
+    "number": read_number,
     "array": _container(list),
     "object": _container(dict),
 }

@@ -2,55 +2,59 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Container, Sequence
 
-from ..conversation import Tool, ToolCall
-from .arguments import split_calls
-from .call_grammar import literal
-from .json_grammar import NUMBER, arguments_of, grammar_of, name_of, object_grammar
-from .marked_calls import MarkedBlock, MarkedFormat, marked_family
+from ..conversation import Tool
+from ..tool_definition import name_of
+from .call_blocks import BlockFormat, CallBlock, SplitCalls, block_family
+from .call_grammar import (
+    NUMBER,
+    arguments_value,
+    join_calls,
+    literal,
+    object_grammar,
+    quoted,
+)
 from .thinking import ThinkingTags
+from .tool_calls import split_json_calls
 
 ACTION, END_ACTION = "<|START_ACTION|>", "<|END_ACTION|>"
 ANSWER = ("<|START_RESPONSE|>", "<|END_RESPONSE|>", "<|START_TEXT|>", "<|END_TEXT|>")
 FENCE = "```"
 
 
-def _read_fenced(text: str) -> tuple[Sequence[ToolCall], str]:
-    calls, rest = split_calls(text)
+def _read_fenced(text: str) -> SplitCalls:
+    calls, rest = split_json_calls(text)
     return calls, rest.strip().removeprefix(FENCE)
 
 
 def _cohere_grammar(tools: Sequence[Tool], special: Container[str]) -> str:
     calls = []
     for tool in tools:
-        name = json.dumps(name_of(tool), ensure_ascii=False)
         head, tail = literal('{"tool_call_id": "'), literal("}")
-        key = literal(f'", "tool_name": {name}, "parameters": ')
-        calls.append(f"{head} {NUMBER} {key} {arguments_of(tool)} {tail}")
-    markers = (ACTION, END_ACTION)
-    before = literal(f"{ACTION}[\n    ", markers, special)
-    return grammar_of(calls, before, ",\n    ", literal(f"\n]{END_ACTION}", markers, special))
+        key = literal(f'", "tool_name": {quoted(name_of(tool))}, "parameters": ')
+        calls.append(f"{head} {NUMBER} {key} {arguments_value(tool)} {tail}")
+    around = (f"{ACTION}[\n    ", f"\n]{END_ACTION}")
+    return join_calls(calls, (ACTION, END_ACTION), special, around=around, between=",\n    ")
 
 
 # Command R7B and Command A.
-COHERE_FAMILY = marked_family(
-    MarkedFormat((MarkedBlock(ACTION, END_ACTION),), dropped=ANSWER),
+COHERE_FAMILY = block_family(
+    BlockFormat((CallBlock(ACTION, END_ACTION),), dropped=ANSWER),
     tags=ThinkingTags("<|START_THINKING|>", "<|END_THINKING|>", (ACTION, *ANSWER)),
     thinks=True,
     grammar=_cohere_grammar,
 )
 # Command R and R+. Only a fence on a line of its own ends a block, as strings in JSON have no raw
 # line breaks.
-COMMAND_R_FAMILY = marked_family(
-    MarkedFormat(
+COMMAND_R_FAMILY = block_family(
+    BlockFormat(
         tuple(
-            MarkedBlock(f"Action:{blank}{FENCE}json", f"\n{FENCE}", _read_fenced)
+            CallBlock(f"Action:{blank}{FENCE}json", f"\n{FENCE}", _read_fenced)
             for blank in ("", " ")
         )
     ),
     grammar=object_grammar(
-        before=f"Action: {FENCE}json\n[", after=f"]\n{FENCE}", keys=("tool_name", "parameters")
+        around=(f"Action: {FENCE}json\n[", f"]\n{FENCE}"), keys=("tool_name", "parameters")
     ),
 )

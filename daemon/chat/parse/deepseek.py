@@ -6,10 +6,10 @@ import re
 from collections.abc import Container, Sequence
 
 from ..conversation import Tool, ToolCall
-from .arguments import read_arguments
-from .call_grammar import literal
-from .json_grammar import arguments_of, grammar_of, name_of
-from .marked_calls import MarkedBlock, MarkedFormat, marked_family
+from ..tool_definition import name_of
+from .call_blocks import BlockFormat, CallBlock, SplitCalls, block_family, read_pieces
+from .call_grammar import arguments_value, join_calls, literal
+from .tool_calls import read_arguments
 
 ALL_BEGIN, ALL_END = "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"
 BEGIN, SEPARATOR, END = "<｜tool▁call▁begin｜>", "<｜tool▁sep｜>", "<｜tool▁call▁end｜>"
@@ -24,13 +24,6 @@ _CALL = re.compile(
 )
 
 
-def _read_block(text: str) -> tuple[Sequence[ToolCall], str]:
-    pieces = [piece.replace(END, "") for piece in text.split(BEGIN)]
-    calls = [_call(piece) for piece in pieces if piece.strip()]
-    found = [call for call in calls if call is not None]
-    return (found, "") if len(found) == len(calls) else ([], text)
-
-
 def _call(text: str) -> ToolCall | None:
     parts = _CALL.fullmatch(text)
     if parts is None:
@@ -39,20 +32,23 @@ def _call(text: str) -> ToolCall | None:
     return None if arguments is None else ToolCall(parts["name"], arguments)
 
 
+def _read_block(text: str) -> SplitCalls:
+    return read_pieces(text, BEGIN, END, _call)
+
+
 def _grammar(tools: Sequence[Tool], special: Container[str]) -> str:
     """As V3.1 writes calls, which all versions understand."""
     markers = (ALL_BEGIN, BEGIN, SEPARATOR, END, ALL_END)
     calls = []
     for tool in tools:
         head = literal(f"{BEGIN}{name_of(tool)}{SEPARATOR}", markers, special)
-        calls.append(f"{head} {arguments_of(tool)} {literal(END, markers, special)}")
-    before, after = (literal(marker, markers, special) for marker in (ALL_BEGIN, ALL_END))
-    return grammar_of(calls, before, "", after)
+        calls.append(f"{head} {arguments_value(tool)} {literal(END, markers, special)}")
+    return join_calls(calls, markers, special, around=(ALL_BEGIN, ALL_END))
 
 
-DEEPSEEK_FAMILY = marked_family(
-    MarkedFormat(
-        tuple(MarkedBlock(o, ALL_END, _read_block) for o in (ALL_BEGIN, *SPELLINGS, BEGIN)),
+DEEPSEEK_FAMILY = block_family(
+    BlockFormat(
+        tuple(CallBlock(o, ALL_END, _read_block) for o in (ALL_BEGIN, *SPELLINGS, BEGIN)),
         inner=(SEPARATOR, END),
     ),
     thinks=True,

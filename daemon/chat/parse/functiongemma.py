@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from .gemma4 import GemmaMarkers, GemmaParser
-from .parser import OutputStart, ParserFamily
+from .gemma4 import GemmaMarkers, gemma_family
 
 FUNCTION_GEMMA_MARKERS = GemmaMarkers(
     call_open="<start_function_call>",
@@ -13,14 +12,4 @@ FUNCTION_GEMMA_MARKERS = GemmaMarkers(
 )
 
 
-def _make(start: OutputStart) -> GemmaParser:
-    return GemmaParser(FUNCTION_GEMMA_MARKERS, start, thinks=False)
-
-
-FUNCTION_GEMMA_FAMILY = ParserFamily(
-    _make,
-    markers=FUNCTION_GEMMA_MARKERS.all,
-    openings=FUNCTION_GEMMA_MARKERS.openings,
-    calls=True,
-    call_grammar=FUNCTION_GEMMA_MARKERS.call_grammar,
-)
+FUNCTION_GEMMA_FAMILY = gemma_family(FUNCTION_GEMMA_MARKERS, thinks=False)

@@ -11,10 +11,11 @@ from enum import Enum, auto
 import msgspec
 
 from ..conversation import Tool
-from .gemma_grammar import call_grammar
-from .gemma_values import GemmaCallReader
+from .gemma_calls import GemmaCallReader
+from .gemma_grammar import gemma_grammar
 from .markers import split_at, split_blanks
 from .parser import OutputStart, Parsed, ParserFamily, Region
+from .thinking import open_thought
 
 THOUGHT_NAME = "thought\n"  # of the channel of thoughts
 log = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ class GemmaMarkers:
         """As ParserFamily.call_grammar."""
         if not all(text in special for text in (self.call_open, self.call_close, self.quote)):
             return ""  # a string could hold what begins like a quote
-        return call_grammar(
+        return gemma_grammar(
             tools, call_open=self.call_open, call_close=self.call_close, quote=self.quote
         )
 
@@ -92,8 +93,11 @@ class GemmaParser:
         self._markers = markers
         self._reader = GemmaCallReader(markers.quote, start.tools)
         self._thinks = thinks
-        opened = thinks and start.prompt.endswith(f"{markers.channel_open}{THOUGHT_NAME}")
-        self._state = _GemmaState.THINKING if opened else _GemmaState.CONTENT
+        self._state = _GemmaState.CONTENT
+        if markers.channel_open:
+            opening = f"{markers.channel_open}{THOUGHT_NAME}"
+            thought = open_thought(start.prompt, opening, markers.channel_close)
+            self._state = self._state if thought is None else _GemmaState.THINKING
         self._held = ""  # what a later piece may still change
         self._num_calls = 0
         self._any_marker = re.compile("|".join(map(re.escape, markers.all)))
@@ -199,26 +203,21 @@ class GemmaParser:
         return Parsed(tool_calls=(msgspec.structs.replace(call, index=self._num_calls - 1),))
 
 
-def _make(start: OutputStart) -> GemmaParser:
-    return GemmaParser(GEMMA4_MARKERS, start, thinks=bool(start.think))
+def gemma_family(markers: GemmaMarkers, *, thinks: bool) -> ParserFamily:
+    """The family of these markers. `thinks`: whether it separates thoughts."""
+
+    def make(start: OutputStart) -> GemmaParser:
+        return GemmaParser(markers, start, thinks=thinks and bool(start.think))
+
+    return ParserFamily(
+        make,
+        markers=markers.all,
+        openings=markers.openings,
+        thinks=thinks,
+        calls=True,
+        call_grammar=markers.call_grammar,
+    )
 
 
-def _make_no_thinking(start: OutputStart) -> GemmaParser:
-    return GemmaParser(GEMMA4_MARKERS, start, thinks=False)
-
-
-GEMMA4_FAMILY = ParserFamily(
-    _make,
-    markers=GEMMA4_MARKERS.all,
-    openings=GEMMA4_MARKERS.openings,
-    thinks=True,
-    calls=True,
-    call_grammar=GEMMA4_MARKERS.call_grammar,
-)
-GEMMA4_NO_THINKING_FAMILY = ParserFamily(
-    _make_no_thinking,
-    markers=GEMMA4_MARKERS.all,
-    openings=GEMMA4_MARKERS.openings,
-    calls=True,
-    call_grammar=GEMMA4_MARKERS.call_grammar,
-)
+GEMMA4_FAMILY = gemma_family(GEMMA4_MARKERS, thinks=True)
+GEMMA4_NO_THINKING_FAMILY = gemma_family(GEMMA4_MARKERS, thinks=False)

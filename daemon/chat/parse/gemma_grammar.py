@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from ..conversation import Tool
+from ..tool_definition import mapping, name_of, resolve, schema_of
+from .call_grammar import join_calls, literal
 
 BARE_KEY = re.compile(r"[\w.$-]+")
 MAX_DEPTH = 32  # nested schemas that are enforced; deeper ones allow any value
@@ -35,25 +37,17 @@ SCALARS = {
 }
 
 
-def call_grammar(tools: Sequence[Tool], *, call_open: str, call_close: str, quote: str) -> str:
+def gemma_grammar(tools: Sequence[Tool], *, call_open: str, call_close: str, quote: str) -> str:
     """A Lark grammar of one call or more of these tools, in the notation of Gemma models.
 
     The markers must be special tokens of the vocabulary; llguidance refuses the grammar if not.
     Enforced are types, enums, required properties and the order of properties by name.
     """
     bodies = [_GemmaToolGrammar(number, tool) for number, tool in enumerate(tools)]
-    calls = " | ".join(body.call() for body in bodies) or '"call:" KEY map'
-    return "\n".join(
-        [
-            "start: call+",
-            f"call: call_open ({calls}) call_close",
-            f"call_open: {call_open}",
-            f"call_close: {call_close}",
-            f"quote: {quote}",
-            COMMON,
-            *(rule for body in bodies for rule in body.rules),
-        ]
-    )
+    calls = [body.call() for body in bodies] or ['"call:" KEY map']
+    each = (call_open, call_close)
+    rules = [rule for body in bodies for rule in body.rules]
+    return "\n".join([join_calls(calls, each, each, each=each), f"quote: {quote}", COMMON, *rules])
 
 
 class _GemmaToolGrammar:
@@ -61,16 +55,15 @@ class _GemmaToolGrammar:
 
     def __init__(self, number: int, tool: Tool) -> None:
         """`number` keeps the names of rules apart from those of other tools."""
-        function = _mapping(tool.definition.get("function"))
-        self._name = str(function.get("name", ""))
-        self._root = _mapping(function.get("parameters"))
+        self._name = name_of(tool)
+        self._root = schema_of(tool)
         self._prefix = f"t{number}_"
         self._count = 0
         self._references: dict[str, str] = {}  # the rules of `$ref`s
         self.rules: list[str] = []
 
     def call(self) -> str:
-        return f"{_literal(f'call:{self._name}')} {self._object(self._root, 0)}"
+        return f"{literal(f'call:{self._name}')} {self._object(self._root, 0)}"
 
     def _value(self, schema: object, depth: int) -> str:
         """An expression for the values of a schema."""
@@ -108,7 +101,7 @@ class _GemmaToolGrammar:
     def _reference(self, reference: str, depth: int) -> str:
         """The rule of a schema that is referred to, which may refer to itself."""
         if reference not in self._references:
-            target = _resolved(self._root, reference)
+            target = resolve(reference, self._root)
             if target is None:
                 return ANY
             name = self._references[reference] = self._new_name()
@@ -117,7 +110,7 @@ class _GemmaToolGrammar:
 
     def _object(self, schema: Mapping[str, object], depth: int) -> str:
         """The properties by name, each with or without a comma before it."""
-        properties = _mapping(schema.get("properties"))
+        properties = mapping(schema.get("properties"))
         needed = schema.get("required")
         required = {str(key) for key in needed} if isinstance(needed, list) else set()
         first = later = '"}"'
@@ -147,34 +140,16 @@ def _group(alternatives: Iterable[str]) -> str:
 def _constant(value: object) -> str:
     """One value, in the notation of Gemma models."""
     if isinstance(value, str):
-        return f"quote {_literal(value)} quote" if value else "quote quote"
+        return f"quote {literal(value)} quote" if value else "quote quote"
     if isinstance(value, list):
         return f'"[" {COMMA.join(map(_constant, value))} "]"'
     if isinstance(value, Mapping):
         pairs = (f"{_key(str(key))} {_constant(value[key])}" for key in sorted(value, key=str))
         return f'"{{" {COMMA.join(pairs)} "}}"'
-    return _literal(json.dumps(value))
+    return literal(json.dumps(value))
 
 
 def _key(key: str) -> str:
     if BARE_KEY.fullmatch(key):
-        return _literal(f"{key}:")
-    return f'quote {_literal(key)} quote ":"' if key else 'quote quote ":"'
-
-
-def _literal(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
-
-
-def _mapping(value: object) -> Mapping[str, object]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _resolved(root: Mapping[str, object], reference: str) -> object | None:
-    """What a local JSON pointer such as "#/$defs/A" points at; None if there is nothing."""
-    if not reference.startswith("#"):
-        return None
-    found: object = root
-    for part in reference.lstrip("#").split("/")[1:]:
-        found = _mapping(found).get(part.replace("~1", "/").replace("~0", "~"))
-    return found
+        return literal(f"{key}:")
+    return f'quote {literal(key)} quote ":"' if key else 'quote quote ":"'

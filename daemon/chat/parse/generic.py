@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum, auto
 
 from ..conversation import Tool, ToolCall
+from ..tool_definition import mapping, name_of, schema_of
 from .markers import split_at
 from .parser import OutputParser, OutputStart, Parsed, ParserFamily, Region
 from .thinking import thinking_then
+from .values import json_object
 
 BARE_TAGS = ("{", "[")  # calls without a marker: they count only at the start of the output
 ARGUMENTS = ("arguments", "parameters")  # the keys of a call's arguments
@@ -38,7 +39,7 @@ class GenericParser:
         self._tag = tag or BARE_TAGS[0]
         self._is_bare = self._tag in BARE_TAGS
         self._closers = _closing_tags(self._tag)
-        self._tools = _by_name(tools)
+        self._tools = {name: schema_of(tool) for tool in tools if (name := name_of(tool))}
         self._state = _GenericState.CONTENT if self._tools else _GenericState.PLAIN
         self._held = ""  # what is not decided; in a call, the text after the tag
         self._opening = ""  # the tag before the held text of a call
@@ -195,7 +196,7 @@ class _ObjectScan:
 
 def _read_call(before: str, body: str, tools: Mapping[str, Schema]) -> ToolCall | None:
     """The call of a known tool, named before the object or in it. None if it is no call."""
-    value = _load(body)
+    value = json_object(body)
     if value is None:
         return None
     named = [word for word in WORD.findall(before) if word in tools]
@@ -216,35 +217,15 @@ def _read_call(before: str, body: str, tools: Mapping[str, Schema]) -> ToolCall 
 
 def _arguments_in(value: dict[str, object], schema: Schema) -> object:
     """The arguments that an object holds, or is."""
-    properties = schema.get("properties")
-    known = properties if isinstance(properties, dict) else {}
+    known = mapping(schema.get("properties"))
     inner = (value[key] for key in ARGUMENTS if key in value and key not in known)
     return next(inner, value)
 
 
 def _call(name: str, arguments: object) -> ToolCall | None:
     """The call; the arguments may be JSON in a string."""
-    given = _load(arguments) if isinstance(arguments, str) else arguments
+    given = json_object(arguments) if isinstance(arguments, str) else arguments
     return ToolCall(name, given) if isinstance(given, dict) else None
-
-
-def _load(text: str) -> dict[str, object] | None:
-    try:
-        value = json.loads(text, strict=False)  # a model may break a line inside a string
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _by_name(tools: Iterable[Tool]) -> dict[str, Schema]:
-    """The schemas of the parameters, by the name of the tool."""
-    known: dict[str, Schema] = {}
-    for tool in tools:
-        function = tool.definition.get("function")
-        if isinstance(function, dict) and isinstance(function.get("name"), str):
-            schema = function.get("parameters")
-            known[function["name"]] = schema if isinstance(schema, dict) else {}
-    return known
 
 
 def _is_tool(name: object, tools: Mapping[str, Schema]) -> bool:

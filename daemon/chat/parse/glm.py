@@ -3,45 +3,50 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Sequence
 
-from ..conversation import Tool
-from .call_blocks import BlockSyntax, Call
-from .call_grammar import join_calls, literal, text_or_enum, value_of
-from .coercion import coerce, function_of, mapping, parameters_of, types_of
-from .hermes import CALL, CALL_END, TAGS, make_calls_parser, read_json_calls
-from .parser import ParserFamily
-from .thinking import CLOSE, OPEN
+from ..conversation import Tool, ToolCall
+from ..tool_definition import name_of, parameters_of, schema_of
+from .call_blocks import BlockFormat, CallBlock, SplitCalls
+from .call_grammar import in_order, join_calls, literal, text_value
+from .coercion import coerce
+from .hermes import CALL, CALL_END, read_cut_json, read_json, tagged_family
+from .thinking import CLOSE
 
 KEY, KEY_END, VALUE, VALUE_END = "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>"
-MARKERS = (*TAGS, KEY, KEY_END, VALUE, VALUE_END)
+MARKERS = (CALL, CALL_END, KEY, KEY_END, VALUE, VALUE_END)
 _NAME = re.compile(r"\s*([\w.:/-]+)\s*(?=<arg_key>|\Z)")
 _ARGUMENT = re.compile(
     r"<arg_key>(.*?)</arg_key>\s*<arg_value>(.*?)(?:</arg_value>|(?=<arg_key>)|\Z)", re.DOTALL
 )
 
 
-def glm_syntax(tools: Sequence[Tool]) -> BlockSyntax:
-    """The marks of these calls."""
+def glm_format(tools: Sequence[Tool]) -> BlockFormat:
+    """The marks of these calls. Cut off, only a block that ends with a value is one."""
 
-    def read(block: str, ended: bool) -> Sequence[Call]:
-        return _read_glm_call(block, tools, ended) or read_json_calls(block, ended)
+    def read(text: str) -> SplitCalls:
+        return _read_call(text, tools) or read_json(text)
 
-    return BlockSyntax(CALL, CALL_END, read, _in_value, strays=(CLOSE,))
+    def read_cut(text: str) -> SplitCalls:
+        return read(text) if text.rstrip().endswith(VALUE_END) else read_cut_json(text)
+
+    return BlockFormat(
+        (CallBlock(CALL, CALL_END, read, read_cut, ended_by=(CALL,), is_open=_in_value),),
+        strays=(CLOSE,),
+    )
 
 
-def _in_value(block: str) -> bool:
-    return block.rfind(VALUE) > block.rfind(VALUE_END)
+def _in_value(text: str) -> bool:
+    return text.rfind(VALUE) > text.rfind(VALUE_END)
 
 
-def _read_glm_call(block: str, tools: Sequence[Tool], ended: bool) -> Sequence[Call]:
-    """One call. If the output was cut off, only a block that ends with a value is one."""
-    name = _NAME.match(block)
-    if not name or (not ended and not block.rstrip().endswith(VALUE_END)):
-        return ()
+def _read_call(text: str, tools: Sequence[Tool]) -> SplitCalls | None:
+    name = _NAME.match(text)
+    if not name:
+        return None
     schema = parameters_of(name[1], tools)
-    pairs = ((pair[1].strip(), pair[2]) for pair in _ARGUMENT.finditer(block))
-    return [(name[1], {key: coerce(value, key, schema) for key, value in pairs})]
+    pairs = ((pair[1].strip(), pair[2]) for pair in _ARGUMENT.finditer(text))
+    return [ToolCall(name[1], {key: coerce(value, key, schema) for key, value in pairs})], ""
 
 
 def glm_grammar(tools: Sequence[Tool], special: Container[str]) -> str:
@@ -49,34 +54,20 @@ def glm_grammar(tools: Sequence[Tool], special: Container[str]) -> str:
 
     Required arguments are demanded; all come in the order of the schema.
     """
-    calls = [_function_grammar(function_of(tool), special) for tool in tools]
-    return join_calls(calls, CALL, CALL_END, MARKERS, special, between="", text_end=VALUE_END)
+    calls = [_call_grammar(tool, special) for tool in tools]
+    return join_calls(calls, MARKERS, special, each=(CALL, CALL_END), text_end=VALUE_END)
 
 
-def _function_grammar(function: Mapping[str, object], special: Container[str]) -> str:
-    schema = mapping(function.get("parameters"))
-    required = schema.get("required")
-    parts = [literal(str(function.get("name")))]
-    for name, described in mapping(schema.get("properties")).items():
+def _call_grammar(tool: Tool, special: Container[str]) -> str:
+    schema = schema_of(tool)
+
+    def word(name: str, described: object) -> str:
         head = literal(f"{KEY}{name}{KEY_END}{VALUE}", MARKERS, special)
-        part = f"{head} {_value_grammar(described, schema, special)}"
-        is_required = isinstance(required, list) and name in required
-        parts.append(part if is_required else f"({part})?")
-    return " ".join(parts)
+        return f"{head} {text_value(described, schema, VALUE_END, special)}"
+
+    return " ".join([literal(name_of(tool)), *in_order(schema, word)])
 
 
-def _value_grammar(described: object, schema: Mapping[str, object], special: Container[str]) -> str:
-    types = set(types_of(described, schema))
-    if types and "string" not in types:
-        return f"{value_of(described, schema)} {literal(VALUE_END, MARKERS, special)}"
-    return text_or_enum(described, VALUE_END, special)
-
-
-GLM_FAMILY = ParserFamily(
-    make_calls_parser(glm_syntax, thinks=True),
-    markers=MARKERS,
-    openings=(OPEN, CALL),
-    thinks=True,
-    calls=True,
-    call_grammar=glm_grammar,
+GLM_FAMILY = tagged_family(
+    glm_format, thinks=True, grammar=glm_grammar, inner=(KEY, KEY_END, VALUE, VALUE_END)
 )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from .json_grammar import object_grammar
-from .marked_calls import MarkedBlock, MarkedFormat, marked_family
+from .call_blocks import BlockFormat, CallBlock, block_family
+from .call_grammar import object_grammar
 
 TOKEN = "<|tool_call|>"
 
 # Granite 3 writes an array after a token, Granite 4 each call between tags.
-GRANITE_FAMILY = marked_family(
-    MarkedFormat((MarkedBlock(TOKEN), MarkedBlock("<tool_call>", "</tool_call>"))),
+GRANITE_FAMILY = block_family(
+    BlockFormat((CallBlock(TOKEN), CallBlock("<tool_call>", "</tool_call>"))),
     thinks=True,
-    grammar=object_grammar(before=f"{TOKEN}[", after="]", markers=(TOKEN,)),
+    grammar=object_grammar(around=(f"{TOKEN}[", "]"), markers=(TOKEN,)),
 )

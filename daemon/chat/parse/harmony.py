@@ -8,9 +8,9 @@ from enum import Enum, auto
 
 from ..conversation import ToolCall
 from ..tool_identifiers import identifiers
-from .json_object import json_object
 from .markers import split_at
 from .parser import OutputStart, Parsed, ParserFamily, Region
+from .values import json_object
 
 START, CHANNEL, MESSAGE, CONSTRAIN = "<|start|>", "<|channel|>", "<|message|>", "<|constrain|>"
 ENDS = ("<|end|>", "<|call|>", "<|return|>")

@@ -2,118 +2,81 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ..conversation import Tool
-from .call_blocks import BlockSyntax, Call, CallBlocksParser
-from .call_grammar import join_calls, json_value, literal
-from .coercion import function_of
-from .literals import LiteralReader, Unreadable, inside_string, read_value
+from .call_blocks import BlockFormat, CallBlock, CallBlockParser, SplitCalls
+from .call_grammar import CallGrammar, object_grammar
 from .parser import OutputParser, OutputStart, ParserFamily
 from .thinking import CLOSE, OPEN, thinking_then
+from .tool_calls import split_json_calls
+from .values import inside_string
 
 CALL, CALL_END = "<tool_call>", "</tool_call>"
-ENDS_A_VALUE = "\"'}]"  # the end of a call that was cut off, if its last value is whole
+ENDS_A_VALUE = (
+    '"',
+    "'",
+    "}",
+    "]",
+)  # the end of a call that was cut off, if its last value is whole
 
 
-def read_json_calls(block: str, ended: bool) -> Sequence[Call]:
-    """The calls in a block: {"name", "arguments"}, several of them, or a list of them.
-
-    Broken JSON is repaired (chat.parse.literals). A block that was cut off within a value is no
-    call, since half a value may do harm.
-    """
-    if not ended and block.rstrip()[-1:] not in ENDS_A_VALUE:
-        return ()
-    try:
-        return [_call_of(value) for value in _values(block)]
-    except Unreadable:
-        return ()
+def read_json(text: str) -> SplitCalls:
+    """The calls of a block, as split_json_calls knows them; none if it holds anything else."""
+    calls, rest = split_json_calls(text, cut_strings=False)
+    return ([], text) if rest else (calls, "")
 
 
-def _values(block: str) -> Sequence[object]:
-    """Raises Unreadable."""
-    try:
-        value = read_value(block)
-    except Unreadable:
-        reader, values = LiteralReader(block), list[object]()
-        while reader.peek():
-            values.append(reader.value())
-            reader.accept(",")
-        return values
-    return value if isinstance(value, list) else [value]
+def read_cut_json(text: str) -> SplitCalls:
+    """As read_json. Cut off within a value it is no call, since half a value may do harm."""
+    return read_json(text) if text.rstrip().endswith(ENDS_A_VALUE) else ([], text)
 
 
-def _call_of(value: object) -> Call:
-    """Raises Unreadable if the value is no call."""
-    if not isinstance(value, dict):
-        raise Unreadable
-    function = value.get("function")
-    described = function if isinstance(function, dict) else value
-    name = described.get("name", function)
-    if not isinstance(name, str) or not name:
-        raise Unreadable
-    return name, _arguments(described)
+def tagged_family(
+    format_of: Callable[[Sequence[Tool]], BlockFormat],
+    *,
+    thinks: bool,
+    grammar: CallGrammar,
+    inner: tuple[str, ...] = (),
+    openings: tuple[str, ...] = (),
+) -> ParserFamily:
+    """The family of a format of blocks that the tools of the request guide.
 
-
-def _arguments(described: Mapping[str, object]) -> dict[str, object]:
-    """The arguments of a call; a model may call them parameters, or write them as a string."""
-    written = described.get("arguments", described.get("parameters"))
-    value = read_value(written) if isinstance(written, str) and written.strip() else written
-    if not value:
-        return {}
-    if not isinstance(value, dict):
-        raise Unreadable
-    return value
-
-
-def hermes_syntax(_tools: Sequence[Tool]) -> BlockSyntax:
-    """The marks of these calls; the tools do not matter, as JSON has types of its own."""
-    return BlockSyntax(CALL, CALL_END, read_json_calls, inside_string, strays=(CLOSE,))
-
-
-def hermes_grammar(tools: Sequence[Tool], special: Container[str]) -> str:
-    """A Lark grammar of calls of these tools (ParserFamily.call_grammar)."""
-    calls = []
-    for tool in tools:
-        function = function_of(tool)
-        name = json.dumps(function.get("name"), ensure_ascii=False)
-        head, tail = literal(f'{{"name": {name}, "arguments": '), literal("}")
-        calls.append(f"{head} {json_value(function.get('parameters'))} {tail}")
-    return join_calls(calls, f"{CALL}\n", f"\n{CALL_END}", (CALL, CALL_END), special)
-
-
-def make_calls_parser(
-    syntax: Callable[[Sequence[Tool]], BlockSyntax], *, thinks: bool
-) -> Callable[[OutputStart], OutputParser]:
-    """How a family with blocks of calls begins an output.
-
-    A call in a thought ends it: a model in doubt about its format may forget the closing tag.
+    `inner` are markers inside of blocks that stay in the content if a block holds no call, and
+    `openings` further texts that may begin a call. A call in a thought ends it: a model in doubt
+    about its format may forget the closing tag.
     """
 
     def make(start: OutputStart) -> OutputParser:
-        blocks = syntax(start.tools)
-        inner = CallBlocksParser(blocks)
+        calls = format_of(start.tools)
+        parser = CallBlockParser(calls)
         if not thinks:
-            return inner
-        return thinking_then(
-            start, inner, interrupts=(blocks.opening,) if start.tools else (), trims=True
-        )
+            return parser
+        interrupts = calls.openings[:1] if start.tools else ()
+        return thinking_then(start, parser, interrupts=interrupts, trims=True)
 
-    return make
+    calls = format_of(())
+    return ParserFamily(
+        make,
+        markers=(*((OPEN, CLOSE) if thinks else ()), *calls.markers, *inner),
+        openings=(*((OPEN,) if thinks else ()), *calls.openings, *openings),
+        thinks=thinks,
+        calls=True,
+        call_grammar=grammar,
+    )
 
 
-TAGS = (OPEN, CLOSE, CALL, CALL_END)
-HERMES_FAMILY = ParserFamily(
-    make_calls_parser(hermes_syntax, thinks=True),
-    markers=TAGS,
-    openings=(OPEN, CALL),
-    thinks=True,
-    calls=True,
-    call_grammar=hermes_grammar,
+_BLOCK = CallBlock(
+    CALL, CALL_END, read_json, read_cut_json, ended_by=(CALL,), is_open=inside_string
 )
-
+HERMES_FAMILY = tagged_family(
+    lambda _tools: BlockFormat((_BLOCK,), strays=(CLOSE,)),
+    thinks=True,
+    grammar=object_grammar(
+        markers=(CALL, CALL_END), each=(f"{CALL}\n", f"\n{CALL_END}"), between="\n"
+    ),
+)
 # The instruct models do not think by themselves, so they have no such capability; a template may
 # still let them.
 QWEN3_FAMILY = replace(HERMES_FAMILY, thinks=False)

@@ -2,69 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Sequence
 
 from ..conversation import Tool
-from .call_blocks import BlockSyntax, Call
-from .call_grammar import join_calls, literal, value_of
-from .coercion import function_of, mapping, parameters_of
-from .hermes import make_calls_parser, read_json_calls
-from .literals import LiteralReader, Unreadable, inside_string
-from .parser import ParserFamily
-from .thinking import CLOSE, OPEN
+from ..tool_definition import mapping, name_of, schema_of, sequence
+from .call_blocks import BlockFormat, CallBlock, SplitCalls
+from .call_grammar import join_calls, literal, property_value
+from .hermes import read_cut_json, read_json, tagged_family
+from .thinking import CLOSE
+from .tool_calls import split_python_calls
+from .values import inside_string
 
 CALL, CALL_END = "<|tool_call_start|>", "<|tool_call_end|>"
 
 
-def lfm2_syntax(tools: Sequence[Tool]) -> BlockSyntax:
+def lfm2_format(tools: Sequence[Tool]) -> BlockFormat:
     """The marks of these calls. The models can be asked to write JSON instead of Python."""
 
-    def read(block: str, ended: bool) -> Sequence[Call]:
-        return _read_python_calls(block, tools) or read_json_calls(block, ended)
+    def read(text: str) -> SplitCalls:
+        return _read_python(text, tools) or read_json(text)
 
-    return BlockSyntax(CALL, CALL_END, read, _in_string, strays=(CLOSE,))
+    def read_cut(text: str) -> SplitCalls:
+        return _read_python(text, tools) or read_cut_json(text)
 
-
-def _in_string(block: str) -> bool:
-    return inside_string(block, quotes="\"'")
-
-
-def _read_python_calls(text: str, tools: Sequence[Tool]) -> Sequence[Call]:
-    """The calls in `[f(a="x"), g(1)]`, with or without the brackets; none if it is anything else.
-
-    Positional arguments take the names of the tool's parameters in their order.
-    """
-    try:
-        return _python_calls(LiteralReader(text), tools)
-    except Unreadable:
-        return ()
+    return BlockFormat(
+        (CallBlock(CALL, CALL_END, read, read_cut, ended_by=(CALL,), is_open=_in_string),),
+        strays=(CLOSE,),
+    )
 
 
-def _python_calls(reader: LiteralReader, tools: Sequence[Tool]) -> Sequence[Call]:
-    calls = []
-    listed = reader.accept("[")
-    while reader.peek() not in ("", "]"):
-        calls.append(_python_call(reader, tools))
-        reader.accept(",") or reader.accept(";")
-    if (listed and not reader.accept("]")) or reader.peek():
-        raise Unreadable
-    return calls
+def _read_python(text: str, tools: Sequence[Tool]) -> SplitCalls | None:
+    calls, rest = split_python_calls(text, tools)
+    return (calls, "") if calls and not rest else None
 
 
-def _python_call(reader: LiteralReader, tools: Sequence[Tool]) -> Call:
-    name = reader.word()
-    if not reader.accept("("):
-        raise Unreadable
-    parameters = iter(mapping(parameters_of(name, tools).get("properties")))
-    arguments: dict[str, object] = {}
-    while not reader.accept(")"):
-        key = reader.keyword() or next(parameters, "")
-        if not key:
-            raise Unreadable
-        arguments[key] = reader.value()
-        if not reader.accept(",") and reader.peek() != ")":
-            raise Unreadable
-    return name, arguments
+def _in_string(text: str) -> bool:
+    return inside_string(text, quotes="\"'")
 
 
 def lfm2_grammar(tools: Sequence[Tool], special: Container[str]) -> str:
@@ -72,43 +45,28 @@ def lfm2_grammar(tools: Sequence[Tool], special: Container[str]) -> str:
 
     Values are written as JSON, which differs from Python's literals in constants alone.
     """
-    calls = [_function_grammar(function_of(tool)) for tool in tools]
-    return join_calls(calls, f"{CALL}[", f"]{CALL_END}", (CALL, CALL_END), special, between="")
+    calls = [_call_grammar(tool) for tool in tools]
+    return join_calls(calls, (CALL, CALL_END), special, each=(f"{CALL}[", f"]{CALL_END}"))
 
 
-def _function_grammar(function: Mapping[str, object]) -> str:
+def _call_grammar(tool: Tool) -> str:
     """Optional arguments follow the required ones; they may come in any order."""
-    schema = mapping(function.get("parameters"))
-    listed = schema.get("required")
-    required = listed if isinstance(listed, list) else []
-    properties = mapping(schema.get("properties"))
+    schema = schema_of(tool)
+    required = sequence(schema.get("required"))
     values = {
-        name: f"{literal(f'{name}=')} {value_of(described, schema)}"
-        for name, described in properties.items()
+        name: f"{literal(f'{name}=')} {property_value(described, schema)}"
+        for name, described in mapping(schema.get("properties")).items()
     }
-    demanded = [values[name] for name in properties if name in required]
-    optional = " | ".join(values[name] for name in properties if name not in required)
+    demanded = [value for name, value in values.items() if name in required]
+    optional = " | ".join(value for name, value in values.items() if name not in required)
     comma = literal(", ")
     arguments = f" {comma} ".join(demanded)
     if demanded and optional:
         arguments += f" ({comma} ({optional}))*"
     elif optional:
         arguments = f"(({optional}) ({comma} ({optional}))*)?"
-    return " ".join([literal(f"{function.get('name')}("), arguments, literal(")")])
+    return " ".join([literal(f"{name_of(tool)}("), arguments, literal(")")])
 
 
-LFM2_FAMILY = ParserFamily(
-    make_calls_parser(lfm2_syntax, thinks=False),
-    markers=(CALL, CALL_END),
-    openings=(CALL,),
-    calls=True,
-    call_grammar=lfm2_grammar,
-)
-LFM2_THINKING_FAMILY = ParserFamily(
-    make_calls_parser(lfm2_syntax, thinks=True),
-    markers=(OPEN, CLOSE, CALL, CALL_END),
-    openings=(OPEN, CALL),
-    thinks=True,
-    calls=True,
-    call_grammar=lfm2_grammar,
-)
+LFM2_FAMILY = tagged_family(lfm2_format, thinks=False, grammar=lfm2_grammar)
+LFM2_THINKING_FAMILY = tagged_family(lfm2_format, thinks=True, grammar=lfm2_grammar)

@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 from ..conversation import ToolCall
-from .arguments import read_value, split_calls
-from .marked_calls import MarkedBlock, MarkedFormat, marked_family
+from .call_blocks import BlockFormat, CallBlock, SplitCalls, block_family
 from .thinking import ThinkingTags
+from .tool_calls import split_json_calls
+from .values import Unreadable, value_at
 
 CALLS, ARGUMENTS, ID = "[TOOL_CALLS]", "[ARGS]", "[CALL_ID]"
 
 _NAMED = re.compile(r"\s*([^\s\[\]{}]+)\s*(?:\[CALL_ID\]\s*([^\s\[\]{}]+)\s*)?(?:\[ARGS\])?\s*")
 
 
-def _read_block(text: str) -> tuple[Sequence[ToolCall], str]:
+def _read_block(text: str) -> SplitCalls:
     """An array of calls, as older models write it, or a name and an object."""
     named = _NAMED.match(text)
     if named is None:
-        return split_calls(text)
-    found = read_value(text, named.end())
-    if found is None or not isinstance(found[0], dict):
+        return split_json_calls(text)
+    try:
+        arguments, end = value_at(text, named.end(), cut_strings=True)
+    except Unreadable:
         return [], text
-    return [ToolCall(named[1], found[0], named[2] or "")], text[found[1] :].lstrip()
+    if not isinstance(arguments, dict):
+        return [], text
+    return [ToolCall(named[1], arguments, named[2] or "")], text[end:].lstrip()
 
 
-_FORMAT = MarkedFormat((MarkedBlock(CALLS, read=_read_block),), inner=(ARGUMENTS, ID))
-MISTRAL_FAMILY = marked_family(_FORMAT)
-MINISTRAL_FAMILY = marked_family(_FORMAT, tags=ThinkingTags("[THINK]", "[/THINK]", (CALLS,)))
+_FORMAT = BlockFormat((CallBlock(CALLS, read=_read_block),), inner=(ARGUMENTS, ID))
+MISTRAL_FAMILY = block_family(_FORMAT)
+MINISTRAL_FAMILY = block_family(_FORMAT, tags=ThinkingTags("[THINK]", "[/THINK]", (CALLS,)))

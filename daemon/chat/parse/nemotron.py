@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from .json_grammar import object_grammar
-from .marked_calls import MarkedBlock, MarkedFormat, marked_family
+from .call_blocks import BlockFormat, CallBlock, block_family
+from .call_grammar import object_grammar
 
 BEGIN, END = "<TOOLCALL>", "</TOOLCALL>"
 
-NEMOTRON_FAMILY = marked_family(
-    MarkedFormat((MarkedBlock(BEGIN, END),)),
+NEMOTRON_FAMILY = block_family(
+    BlockFormat((CallBlock(BEGIN, END),)),
     thinks=True,
-    grammar=object_grammar(before=f"{BEGIN}[", after=f"]{END}", markers=(BEGIN, END)),
+    grammar=object_grammar(around=(f"{BEGIN}[", f"]{END}"), markers=(BEGIN, END)),
 )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .marked_calls import MarkedBlock, MarkedFormat, marked_family
-from .python_calls import split_python_calls
+from .call_blocks import BlockFormat, CallBlock, block_family
+from .tool_calls import split_python_calls
 
-_FORMAT = MarkedFormat((MarkedBlock("<function_calls>", "</function_calls>", split_python_calls),))
-OLMO3_FAMILY = marked_family(_FORMAT)
-OLMO3_THINK_FAMILY = marked_family(_FORMAT, thinks=True)
+_FORMAT = BlockFormat((CallBlock("<function_calls>", "</function_calls>", split_python_calls),))
+OLMO3_FAMILY = block_family(_FORMAT)
+OLMO3_THINK_FAMILY = block_family(_FORMAT, thinks=True)

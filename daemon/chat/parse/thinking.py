@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -10,6 +11,10 @@ from .markers import split_at, split_blanks
 from .parser import ContentParser, OutputParser, OutputStart, Parsed, ParserFamily, Region
 
 OPEN, CLOSE = "<think>", "</think>"
+MAX_TAIL = 1 << 16  # characters at the end of a prompt that are searched for an open thought
+
+# What stands between turns: <|im_start|>, <turn|>, <｜User｜>, [/INST], <end_of_turn>, </s>
+_TURN = re.compile(r"<\|\w+\|?>|<\w+\|>|<｜[^｜<>]+｜>|\[/?INST\]|<(?:start|end)_of_turn>|</?s>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +49,15 @@ class ThinkingParser:
         inner: OutputParser | None = None,
         tags: ThinkingTags | None = None,
         hidden: bool = False,
+        begun: bool = False,
     ) -> None:
-        """`opened`: the prompt ends with the opening tag, so the output begins inside a block."""
+        """`opened`: the prompt ends in a block, `begun`: and holds a part of its thought."""
         self._state = _State.THINKING if opened else _State.START
         self._inner = inner or ContentParser()
         self._tags = tags or ThinkingTags()
         self._hidden = hidden
         self._held = ""  # may be the start of a tag, or blanks that may be dropped
-        self._at_start = True  # of the block: leading blanks are dropped
+        self._at_start = not begun  # of the block: leading blanks are dropped
 
     @property
     def region(self) -> Region:
@@ -116,19 +122,40 @@ def thinking_then(
     start: OutputStart,
     inner: OutputParser | None = None,
     *,
+    tags: ThinkingTags | None = None,
     interrupts: Sequence[str] = (),
     trims: bool = False,
 ) -> ThinkingParser:
     """A parser of a thought, then of what `inner` reads (by default: content).
 
-    The tags are those of the request's format, else `<think>`. With `think: false` the thought is
-    hidden, because it must not show up as content (CONTRACT 1.7). `interrupts` and `trims` are as
-    in ThinkingTags.
+    The tags are the given ones, else those of the request's format, else `<think>`. With `think:
+    false` the thought is hidden, because it must not show up as content (CONTRACT 1.7).
+    `interrupts` and `trims` are as in ThinkingTags.
     """
-    opening, closing = start.format.think_open.strip(), start.format.think_close.strip()
-    tags = ThinkingTags(opening or OPEN, closing or CLOSE, tuple(interrupts), trims)
-    opened = start.prompt.rstrip().endswith(tags.opening)
-    return ThinkingParser(opened=opened, inner=inner, tags=tags, hidden=start.think is False)
+    if tags is None:
+        opening, closing = start.format.think_open.strip(), start.format.think_close.strip()
+        tags = ThinkingTags(opening or OPEN, closing or CLOSE, tuple(interrupts), trims)
+    thought = open_thought(start.prompt, tags.opening, tags.closing)
+    return ThinkingParser(
+        opened=thought is not None,
+        begun=bool(thought),
+        inner=inner,
+        tags=tags,
+        hidden=start.think is False,
+    )
+
+
+def open_thought(prompt: str, opening: str, closing: str) -> str | None:
+    """The thought in which a prompt ends, without blanks around it; None if it ends in none.
+
+    A thought that has begun counts only in the last turn, and only at the start of a line or after
+    a marker: the opening tag may be what a user, or an answer that is continued, speaks of.
+    """
+    tail = prompt[-MAX_TAIL:].rpartition(closing)[2]
+    turns = [found.end() for found in _TURN.finditer(tail) if not opening.startswith(found[0])]
+    before, tag, thought = tail[max(turns, default=0) :].partition(opening)
+    is_first = not before or before.endswith("\n")
+    return thought.strip() if tag and (is_first or not thought.strip()) else None
 
 
 THINKING_FAMILY = ParserFamily(thinking_then, markers=(OPEN, CLOSE), openings=(OPEN,), thinks=True)

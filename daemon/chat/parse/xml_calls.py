@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Sequence
 
-from ..conversation import Tool
-from .call_blocks import BlockSyntax, Call
-from .call_grammar import join_calls, literal, text_or_enum, value_of
-from .coercion import coerce, function_of, mapping, parameters_of, types_of
-from .hermes import CALL, CALL_END, TAGS, make_calls_parser, read_json_calls
-from .parser import ParserFamily
-from .thinking import CLOSE, OPEN
+from ..conversation import Tool, ToolCall
+from ..tool_definition import name_of, parameters_of, schema_of
+from .call_blocks import BlockFormat, CallBlock, SplitCalls
+from .call_grammar import in_order, join_calls, literal, text_value
+from .coercion import coerce
+from .hermes import CALL, CALL_END, read_cut_json, read_json, tagged_family
+from .thinking import CLOSE
 
 FUNCTION, FUNCTION_END = "<function=", "</function>"
 PARAMETER, PARAMETER_END = "<parameter=", "</parameter>"
@@ -21,39 +21,53 @@ _NEXT = re.compile(r"\n[ \t]*<parameter=")
 _UNCLOSED = re.compile(r"\n[ \t]*(?:<parameter=|</function>)|\Z")
 
 
-def xml_syntax(tools: Sequence[Tool]) -> BlockSyntax:
+def xml_format(tools: Sequence[Tool]) -> BlockFormat:
     """The marks of these calls. A call without its `<tool_call>` counts if its tool is known."""
+    known = set(map(name_of, tools))
 
-    def read(block: str, ended: bool) -> Sequence[Call]:
-        return _read_xml_calls(block, tools, ended) or read_json_calls(block, ended)
+    def read(text: str) -> SplitCalls:
+        calls = _read_calls(text, tools)
+        return (calls, "") if calls else read_json(text)
 
-    return BlockSyntax(
-        CALL,
-        CALL_END,
-        read,
-        _in_value,
-        bare=(FUNCTION, FUNCTION_END) if tools else None,
-        known=frozenset(str(function_of(tool).get("name")) for tool in tools),
-        strays=(FUNCTION_END, CLOSE),
+    def read_cut(text: str) -> SplitCalls:
+        """Half a value may do harm."""
+        is_whole = text.rstrip().endswith((PARAMETER_END, FUNCTION_END))
+        return read(text) if is_whole else read_cut_json(text)
+
+    def of_known(reader: Callable[[str], SplitCalls]) -> Callable[[str], SplitCalls]:
+        def read_known(text: str) -> SplitCalls:
+            calls, rest = reader(text)
+            return (calls, rest) if {call.name for call in calls} <= known else ([], text)
+
+        return read_known
+
+    tagged = CallBlock(CALL, CALL_END, read, read_cut, ended_by=(CALL,), is_open=_in_value)
+    bare = CallBlock(
+        FUNCTION,
+        FUNCTION_END,
+        of_known(read),
+        of_known(read_cut),
+        ended_by=(CALL,),
+        is_open=_in_value,
+        keeps_markers=True,
     )
+    return BlockFormat((tagged, bare) if tools else (tagged,), strays=(FUNCTION_END, CLOSE))
 
 
-def _in_value(block: str) -> bool:
-    return block.rfind(PARAMETER) > block.rfind(PARAMETER_END)
+def _in_value(text: str) -> bool:
+    return text.rfind(PARAMETER) > text.rfind(PARAMETER_END)
 
 
-def _read_xml_calls(block: str, tools: Sequence[Tool], ended: bool) -> Sequence[Call]:
-    if not ended and not block.rstrip().endswith((PARAMETER_END, FUNCTION_END)):
-        return ()  # the output was cut off: half a value may do harm
-    calls, name, at = list[Call](), "", 0
+def _read_calls(block: str, tools: Sequence[Tool]) -> Sequence[ToolCall]:
+    calls, name, at = list[ToolCall](), "", 0
     while part := _PART.search(block, at):
         kind, at = part[1], part.end()
         if kind == "function":
             name = part[2].strip().strip("\"'")
-            calls.append((name, {}))
+            calls.append(ToolCall(name, {}))
         elif kind == "parameter" and calls:
             key, value = part[2].strip().strip("\"'"), block[at : (at := _value_end(block, at))]
-            calls[-1][1][key] = coerce(_inner(value), key, parameters_of(name, tools))
+            calls[-1].arguments[key] = coerce(_inner(value), key, parameters_of(name, tools))
     return calls
 
 
@@ -76,44 +90,28 @@ def xml_grammar(tools: Sequence[Tool], special: Container[str]) -> str:
 
     Required parameters are demanded; all come in the order of the schema.
     """
-    calls = [_function_grammar(function_of(tool)) for tool in tools]
     return join_calls(
-        calls, f"{CALL}\n", f"\n{CALL_END}", (CALL, CALL_END), special, text_end=VALUE_END
+        [_call_grammar(tool) for tool in tools],
+        (CALL, CALL_END),
+        special,
+        each=(f"{CALL}\n", f"\n{CALL_END}"),
+        between="\n",
+        text_end=VALUE_END,
     )
 
 
-def _function_grammar(function: Mapping[str, object]) -> str:
-    schema = mapping(function.get("parameters"))
-    required = schema.get("required")
-    parts = []
-    for name, described in mapping(schema.get("properties")).items():
-        part = f"{literal(f'{PARAMETER}{name}>' + chr(10))} {_value_grammar(described, schema)}"
-        is_required = isinstance(required, list) and name in required
-        parts.append(part if is_required else f"({part})?")
-    head = literal(f"{FUNCTION}{function.get('name')}>\n")
-    return " ".join([head, *parts, literal(FUNCTION_END)])
+def _call_grammar(tool: Tool) -> str:
+    schema = schema_of(tool)
+
+    def word(name: str, described: object) -> str:
+        head = f"{PARAMETER}{name}>\n"
+        return f"{literal(head)} {text_value(described, schema, VALUE_END)}"
+
+    head = literal(f"{FUNCTION}{name_of(tool)}>\n")
+    return " ".join([head, *in_order(schema, word), literal(FUNCTION_END)])
 
 
-def _value_grammar(described: object, schema: Mapping[str, object]) -> str:
-    """A value and its closing tag: plain text for strings, which are not quoted."""
-    types = set(types_of(described, schema))
-    if types and "string" not in types:
-        return f"{value_of(described, schema)} {literal(VALUE_END)}"
-    return text_or_enum(described, VALUE_END)
-
-
-QWEN3_CODER_FAMILY = ParserFamily(
-    make_calls_parser(xml_syntax, thinks=False),
-    markers=(CALL, CALL_END),
-    openings=(CALL, FUNCTION),
-    calls=True,
-    call_grammar=xml_grammar,
+QWEN3_CODER_FAMILY = tagged_family(
+    xml_format, thinks=False, grammar=xml_grammar, openings=(FUNCTION,)
 )
-QWEN35_FAMILY = ParserFamily(
-    make_calls_parser(xml_syntax, thinks=True),
-    markers=TAGS,
-    openings=(OPEN, CALL, FUNCTION),
-    thinks=True,
-    calls=True,
-    call_grammar=xml_grammar,
-)
+QWEN35_FAMILY = tagged_family(xml_format, thinks=True, grammar=xml_grammar, openings=(FUNCTION,))

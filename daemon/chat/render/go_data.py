@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import groupby
-
-import msgspec
 
 from ..conversation import Conversation, Infill, Message, Tool, ToolCall
+from ..tool_definition import mapping, sequence
 from .go_values import GoList, GoStruct, GoTypes, to_json, to_object
 
 MEDIUM = "medium"  # the level of `think: true` (CONTRACT 1.7)
@@ -49,15 +47,6 @@ def system_of(messages: Iterable[Message]) -> str:
     return "\n\n".join(message.content for message in messages if message.role == "system")
 
 
-def merge(messages: Iterable[Message]) -> list[Message]:
-    """Neighbours of one role become one message; results of tools stay apart."""
-    merged: list[Message] = []
-    for role, same_role in groupby(messages, key=lambda message: message.role):
-        group = list(same_role)
-        merged += group if role == "tool" else [_join(group)]
-    return merged
-
-
 def to_typescript(value: object) -> str:
     """`toTypeScriptType`: the type of a property."""
     if not isinstance(value, GoStruct):
@@ -68,17 +57,6 @@ def to_typescript(value: object) -> str:
     return " | ".join(
         to_typescript(part) if isinstance(part, GoStruct) else TYPESCRIPT.get(str(part), "any")
         for part in parts
-    )
-
-
-def _join(group: list[Message]) -> Message:
-    if len(group) == 1:
-        return group[0]
-    return msgspec.structs.replace(
-        group[0],
-        content="\n\n".join(message.content for message in group if message.content),
-        thinking="\n\n".join(message.thinking for message in group if message.thinking),
-        tool_calls=tuple(call for message in group for call in message.tool_calls),
     )
 
 
@@ -112,7 +90,7 @@ def _tool(definition: Mapping[str, object]) -> GoStruct:
     fields = {
         "Type": definition.get("type", "function"),
         "Items": definition.get("items"),
-        "Function": _function(_mapping(definition.get("function"))),
+        "Function": _function(mapping(definition.get("function"))),
     }
     return GoStruct(fields, _encode(fields))
 
@@ -121,7 +99,7 @@ def _function(function: Mapping[str, object]) -> GoStruct:
     fields = {
         "Name": function.get("name", ""),
         "Description": function.get("description") or "",
-        "Parameters": _parameters(_mapping(function.get("parameters"))),
+        "Parameters": _parameters(mapping(function.get("parameters"))),
     }
     return GoStruct(fields, _encode({**fields, "Description": fields["Description"] or None}))
 
@@ -132,7 +110,7 @@ def _parameters(schema: Mapping[str, object]) -> GoStruct:
         "Type": schema.get("type", "object"),
         "Defs": schema.get("$defs"),
         "Items": schema.get("items"),
-        "Required": _list(schema.get("required")),
+        "Required": sequence(schema.get("required")),
         "Properties": GoStruct(properties, to_json(properties)),
     }
     written = {
@@ -146,20 +124,20 @@ def _parameters(schema: Mapping[str, object]) -> GoStruct:
 
 
 def _properties(schemas: object) -> dict[str, object]:
-    return {name: _property(_mapping(schema)) for name, schema in _mapping(schemas).items()}
+    return {name: _property(mapping(schema)) for name, schema in mapping(schemas).items()}
 
 
 def _property(schema: Mapping[str, object]) -> GoStruct:
     """Only these keywords reach a template (CONTRACT 1.9)."""
     nested = _properties(schema.get("properties"))
     fields = {
-        "AnyOf": [_property(_mapping(part)) for part in _list(schema.get("anyOf"))],
+        "AnyOf": [_property(mapping(part)) for part in sequence(schema.get("anyOf"))],
         "Type": _types(schema.get("type")),
         "Items": schema.get("items"),
         "Description": schema.get("description") or "",
-        "Enum": _list(schema.get("enum")),
+        "Enum": sequence(schema.get("enum")),
         "Properties": GoStruct(nested, to_object(nested.items())),
-        "Required": _list(schema.get("required")),
+        "Required": sequence(schema.get("required")),
     }
     written = {key: value or None for key, value in fields.items()}
     property_ = GoStruct(fields, _encode(written))
@@ -175,12 +153,4 @@ def _encode(fields: Mapping[str, object]) -> str:
 
 
 def _types(value: object) -> GoTypes:
-    return GoTypes([value] if isinstance(value, str) else map(str, _list(value)))
-
-
-def _list(value: object) -> list[object]:
-    return value if isinstance(value, list) else []
-
-
-def _mapping(value: object) -> Mapping[str, object]:
-    return value if isinstance(value, dict) else {}
+    return GoTypes([value] if isinstance(value, str) else map(str, sequence(value)))

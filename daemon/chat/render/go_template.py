@@ -19,7 +19,7 @@ from gotpl.runtime.sync_vm import render_program
 from ...errors import BadRequest
 from ..conversation import Conversation, Infill, Message, Tool, ToolCall
 from .go_bounds import bounded, bounded_format
-from .go_data import merge, of_conversation, of_infill, of_think, to_typescript
+from .go_data import of_conversation, of_infill, of_think, to_typescript
 from .go_escapes import escape_html, escape_js, escape_query
 from .go_facts import GoFacts, read_facts
 from .go_tree import PRINT, cut_after_response, with_printing, with_response
@@ -32,6 +32,8 @@ from .go_values import (
     to_json,
     to_text,
 )
+from .merging import merge
+from .renderer import NO_INFILL
 
 DATE = "%Y-%m-%d"
 # Stands at the end of a message that is continued. It is no character, so that no text holds it.
@@ -54,7 +56,6 @@ PROBE_BUDGET = ExecutionBudget(
 )
 # The parts of an exchange in their order: roles, and the variables of a legacy template.
 _PLACES, _VARIABLES = ("system", "user", "assistant"), ("System", "Prompt", "Response")
-NO_INFILL = "this model cannot fill a gap: leave out the suffix"
 
 
 class UnreadableTemplate(ValueError):
@@ -76,7 +77,7 @@ class GoTemplate:
 
     def render(self, conversation: Conversation) -> str:
         """The prompt. Raises BadRequest with the text of the template engine if it fails."""
-        messages = merge(conversation.messages)
+        messages = merge(conversation.messages, after_calls=True)
         if "Messages" not in self.facts.names:
             return self._render_exchanges(messages, conversation.think)
         last = messages[-1] if messages else None

@@ -12,8 +12,9 @@ from itertools import product
 from msgspec.structs import replace
 
 from ...errors import BadRequest, TemplateFailed
-from ..conversation import Conversation, Infill, Message
+from ..conversation import Conversation, Message
 from .normalize import normalize
+from .renderer import ChatOnly
 from .sandbox import make_environment
 from .traits import probe
 from .wording import TemplateTraits, word
@@ -25,7 +26,7 @@ OPEN, CLOSE = "<think>", "</think>"  # the tags that the source of most thinking
 MARK = "\ue000\ue001\ue000\t"
 
 
-class JinjaTemplate:
+class JinjaTemplate(ChatOnly):
     """A Renderer by a compiled template. It is sandboxed, because it comes from a downloaded file.
 
     Neither time nor memory of all operations together is bounded here: the caller runs it in a
@@ -47,10 +48,6 @@ class JinjaTemplate:
         if messages and messages[-1].role == "assistant" and not messages[-1].tool_calls:
             return self._continue(messages[:-1], messages[-1], conversation)
         return self._open(messages, conversation)
-
-    def render_infill(self, infill: Infill) -> str:
-        """Raises BadRequest: a chat template has no words for a gap."""
-        raise BadRequest("this model cannot fill a gap: leave out the suffix")
 
     @cached_property
     def traits(self) -> TemplateTraits:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from ..conversation import Message, ToolCall
+from .merging import merge, paragraphs
 from .wording import TemplateTraits
 
 Messages = Sequence[Message]
@@ -27,39 +28,6 @@ def normalize(messages: Messages, traits: TemplateTraits) -> tuple[Message, ...]
     if not traits.several_calls:  # last, as it makes neighbours of one role
         messages = tuple(_split_calls(messages))
     return tuple(messages)
-
-
-def merge(messages: Messages) -> tuple[Message, ...]:
-    """The messages with neighbours of one role joined by a blank line (CONTRACT 8.2).
-
-    Results of tools stay apart, and so does what follows a tool call, unless it is only calls.
-    """
-    merged: list[Message] = []
-    for message in messages:
-        if merged and _can_merge(merged[-1], message):
-            merged[-1] = _joined(merged[-1], message)
-        else:
-            merged.append(message)
-    return tuple(merged)
-
-
-def _can_merge(first: Message, second: Message) -> bool:
-    if first.role != second.role or first.role == "tool":
-        return False
-    return not first.tool_calls or bool(second.tool_calls and not second.content)
-
-
-def _joined(first: Message, second: Message) -> Message:
-    return replace(
-        first,
-        content=_paragraphs(first.content, second.content),
-        thinking=_paragraphs(first.thinking, second.thinking),
-        tool_calls=first.tool_calls + second.tool_calls,
-    )
-
-
-def _paragraphs(*texts: str) -> str:
-    return "\n\n".join(text for text in texts if text)
 
 
 def _name_results(messages: Messages, traits: TemplateTraits) -> Iterator[Message]:
@@ -102,7 +70,7 @@ def _word_calls(messages: Messages, traits: TemplateTraits) -> Iterator[Message]
                 json.dumps({"name": call.name, "arguments": call.arguments}, ensure_ascii=False)
                 for call in message.tool_calls
             )
-            content = _paragraphs(message.content, "\n".join(lines))
+            content = paragraphs(message.content, "\n".join(lines))
             message = replace(message, content=content, tool_calls=())
         if message.role == "tool" and not traits.results:
             message = Message("user", message.content)

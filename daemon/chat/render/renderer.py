@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from ...errors import BadRequest
 from ..conversation import Conversation, Infill
+
+NO_INFILL = "this model cannot fill a gap: leave out the suffix"
 
 
 class Renderer(Protocol):
@@ -22,3 +25,11 @@ class Renderer(Protocol):
     def render_infill(self, infill: Infill) -> str:
         """The prompt that has the model fill the gap."""
         ...
+
+
+class ChatOnly:
+    """The half of a Renderer that formats share which have no words for a gap."""
+
+    def render_infill(self, infill: Infill) -> str:
+        """Raises BadRequest."""
+        raise BadRequest(NO_INFILL)

@@ -28,6 +28,7 @@ class Place(Enum):
     AFTER_CALL = auto()
 
 
+MAX_BLANKS: Final = 4  # tokens of blanks between a thought and the answer
 LEFT: Final = {Region.THINKING: Place.AFTER_THOUGHT, Region.CALL: Place.AFTER_CALL}
 
 
@@ -40,6 +41,7 @@ class ConstraintSource:
     forces_calls: bool = False  # the answer is calls: the grammar goes on inside them
     is_json_call: bool = False  # the answer is a call that JsonCallParser reads
     borders: frozenset[int] = frozenset()  # tokens after which another region begins
+    blanks: frozenset[int] = frozenset()  # tokens that may stand between a thought and the answer
 
     @property
     def grammars(self) -> tuple[GrammarSource, ...]:
@@ -55,6 +57,8 @@ class Constraint:
     openings: dict[Place, Grammar] = field(default_factory=dict)
     forces_calls: bool = False
     borders: frozenset[int] = frozenset()
+    blanks: frozenset[int] = frozenset()
+    _num_blanks: int = 0  # after the last thought
     _place: Place | None = Place.START  # where the answer begins with the next token
     _possible: list[Grammar] = field(default_factory=list)  # alternatives for what has begun
     _begun: Grammar | None = None  # the alternative that is the answer
@@ -70,6 +74,8 @@ class Constraint:
         allowed = first.allowed()
         for other in others:
             allowed = allowed | other.allowed()
+        if self._takes_blanks:
+            allowed[list(self.blanks)] = True
         return allowed
 
     def accept(self, token: int, region: Region) -> None:
@@ -78,7 +84,10 @@ class Constraint:
         Raises InvalidFormat at a limit of the parser.
         """
         if self._is_free(region):
-            self._place, self._possible = LEFT[region], []
+            self._place, self._possible, self._num_blanks = LEFT[region], [], 0
+            return
+        if self._takes_blanks and token in self.blanks:
+            self._num_blanks += 1
             return
         possible = self._alternatives()
         if len(possible) > 1:
@@ -93,7 +102,19 @@ class Constraint:
         count = next(borders, len(tokens))
         if self._is_free(region):
             return count
-        return max(grammar.num_possible(tokens[:count]) for grammar in self._alternatives())
+        first = self._count_blanks(tokens[:count])
+        rest = tokens[first:count]
+        return first + max(grammar.num_possible(rest) for grammar in self._alternatives())
+
+    @property
+    def _takes_blanks(self) -> bool:
+        return self._place is Place.AFTER_THOUGHT and self._num_blanks < MAX_BLANKS
+
+    def _count_blanks(self, tokens: Sequence[int]) -> int:
+        """How many of these tokens are blanks that may still come before the answer."""
+        room = MAX_BLANKS - self._num_blanks if self._takes_blanks else 0
+        others = (i for i, token in enumerate(tokens[:room]) if token not in self.blanks)
+        return next(others, len(tokens[:room]))
 
     def _is_free(self, region: Region) -> bool:
         """An answer that its parser takes for a call goes on as an answer."""

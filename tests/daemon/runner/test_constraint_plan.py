@@ -27,7 +27,7 @@ from outrider.daemon.errors import BadRequest, InvalidFormat
 from outrider.daemon.protocol import Submit
 from outrider.daemon.runner.constraint_plan import plan_constraint
 from outrider.daemon.runner.llama.interface import LanguageModel
-from outrider.daemon.runner.sampling.constraint import Constraint
+from outrider.daemon.runner.sampling.constraint import MAX_BLANKS, Constraint
 from outrider.daemon.runner.sampling.grammar import Grammar
 from outrider.daemon.runner.sampling.grammar_compiler import GrammarCompiler
 
@@ -199,7 +199,7 @@ def begin(
     assert source
     answer, *others = (compiler.start(each).result() for each in source.grammars)
     openings = {place: each for (place, _), each in zip(source.openings, others, strict=True)}
-    constraint = Constraint(answer, openings, source.forces_calls, source.borders)
+    constraint = Constraint(answer, openings, source.forces_calls, source.borders, source.blanks)
     start = OutputStart(prompt, tools, think, chat_format)
     read = registry.family_of(parser).make(start)
     return Output(model, constraint, JsonCallParser(read) if source.is_json_call else read)
@@ -236,6 +236,19 @@ def test_the_prompt_may_have_opened_the_thought(special: bool) -> None:
     output.say(f"free{CLOSE}")
     assert not output.could_say("x")
     output.say('{"a": 1}')
+
+
+def test_some_blanks_may_stand_between_a_thought_and_the_answer() -> None:
+    output = begin()
+    assert not output.could_say("\n")
+    assert output.say(f"{OPEN}so{CLOSE}").thinking == "so"
+    assert output.possible('\n\n{"a": 1} x') == '\n\n{"a": 1}'
+    assert output.possible("\n\n\n\n\n") == "\n" * MAX_BLANKS
+    parsed = output.say("\n" * MAX_BLANKS)
+    assert not output.could_say("\n")
+    parsed += output.say('{"a": 1}')
+    assert parsed.content == '{"a": 1}'
+    assert output.could_end()
 
 
 @both_spellings

@@ -76,3 +76,10 @@ def test_a_cancelled_request_is_never_handed_on() -> None:
     bench.add(9)
     assert bench.next() == (9, None)
     assert not bench.queue.cancel(9)
+
+
+def test_quick_requests_stay_in_order() -> None:
+    bench = Bench()
+    for number in range(200):
+        bench.add(number)
+    assert [bench.next()[0] for _ in range(200)] == list(range(200))

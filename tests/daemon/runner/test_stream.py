@@ -72,3 +72,20 @@ def test_a_text_does_not_depend_on_when_it_is_asked_for(
     stream = Stream(sequence(thinks=True, stop=stop), model)
     found = tell(stream, model, "hm</think>\n\nZwölf € 🙂 and on", every=every)
     assert found == (reason, "hm", said)
+
+
+def test_a_thought_that_ends_the_output_does_not_end_an_answer_with_a_schema(
+    model: LlamaModel,
+) -> None:
+    """Without a grammar the end counts anywhere."""
+    end = next(token for token in range(model.num_tokens) if model.is_end(token))
+    row = np.zeros(model.num_tokens, np.float32)
+    row[end], row[model.tokenize("a", add_bos=False)[0]] = 2, 1
+    seq = sequence(thinks=True)
+    assert Stream(seq, model).sample(row) == "stop"
+    seq = sequence(thinks=True)
+    seq.constraint = Constraint(make_grammar(GrammarCompiler(model), SCHEMA))
+    stream = Stream(seq, model)
+    assert [stream.sample(row) for _ in range(3)] == [""] * 3
+    delta = stream.finish("stop", None)
+    assert (delta.thinking, delta.text) == ("aaa", "")

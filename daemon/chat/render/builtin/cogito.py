@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 
 from ...conversation import Conversation, Message, Tool
+from ..renderer import ChatOnly
 from .deepseek import (
     ASSISTANT_HEAD,
     BOS,
@@ -23,7 +24,6 @@ from .history import (
     ASSISTANT,
     TOOL,
     USER,
-    ChatOnly,
     begins_results,
     ends_results,
     is_continued,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from ...conversation import Conversation, Message, Tool
-from .history import ASSISTANT, SYSTEM_ROLES, TOOL, USER, ChatOnly, is_continued, to_json
+from ...tool_definition import function_of
+from ..renderer import ChatOnly
+from .history import ASSISTANT, SYSTEM_ROLES, TOOL, USER, is_continued, to_json
 
 BOS, EOS = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"
 USER_HEAD, ASSISTANT_HEAD = "<｜User｜>", "<｜Assistant｜>"
@@ -44,8 +46,7 @@ def _system(text: str, tools: Sequence[Tool]) -> str:
 
 
 def _declaration(tool: Tool) -> str:
-    function = tool.definition.get("function")
-    described: Mapping[str, object] = function if isinstance(function, dict) else tool.definition
+    described = function_of(tool)
     description = described.get("description") or ""
     parameters = to_json(described.get("parameters") or {})
     head = f"\n### {described.get('name', '')}\nDescription: {description}"

@@ -6,10 +6,11 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ....errors import BadRequest
-from ...conversation import Conversation, Infill, Message
-from .gemma_turns import SYSTEM_ROLES, GemmaTurns
+from ...conversation import Conversation, Message
+from ..renderer import ChatOnly
+from .gemma_turns import GemmaTurns
 from .gemma_values import GemmaNotation, tool_of
+from .history import split_system
 from .nesting import refuses_deep_nesting
 
 NOTATION = GemmaNotation("<escape>")
@@ -19,20 +20,16 @@ RESPONSE_OPEN = "<start_function_response>"
 TRIGGER = "You are a model that can do function calling with the following functions"
 
 
-class FunctionGemmaRenderer:
+class FunctionGemmaRenderer(ChatOnly):
     """A Renderer of FunctionGemma. It writes the BOS token itself."""
 
     @refuses_deep_nesting
     def render(self, conversation: Conversation) -> str:
-        messages = conversation.messages
-        system = messages[0] if messages and messages[0].role in SYSTEM_ROLES else None
-        turns = GemmaTurns(messages[1:] if system else messages, _FunctionGemmaWording())
+        system, messages = split_system(conversation.messages)
+        turns = GemmaTurns(messages, _FunctionGemmaWording())
         header = "" if turns.go_on() else f"{TURN_OPEN}model\n"
-        developer = _developer_turn(system.content.strip() if system else "", conversation)
+        developer = _developer_turn((system or "").strip(), conversation)
         return f"<bos>{developer}{turns.text()}{header}"
-
-    def render_infill(self, infill: Infill) -> str:
-        raise BadRequest("FunctionGemma does not support insert")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,11 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ....errors import BadRequest
-from ...conversation import Conversation, Infill, Message
-from .gemma_turns import SYSTEM_ROLES, GemmaTurns
+from ...conversation import Conversation, Message
+from ..renderer import ChatOnly
+from .gemma_turns import GemmaTurns
 from .gemma_values import GemmaNotation, tool_of
+from .history import split_system
 from .nesting import refuses_deep_nesting
 
 NOTATION = GemmaNotation('<|"|>')
@@ -20,7 +21,7 @@ TURN_OPEN, TURN_END = "<|turn>", "<turn|>\n"
 CHANNEL_BLOCK = re.compile(r"<\|channel>.*?(?:<channel\|>|\Z)|<channel\|>", re.DOTALL)
 
 
-class Gemma4Renderer:
+class Gemma4Renderer(ChatOnly):
     """A Renderer of Gemma 4. It writes the BOS token itself."""
 
     def __init__(self, *, large: bool) -> None:
@@ -29,17 +30,13 @@ class Gemma4Renderer:
 
     @refuses_deep_nesting
     def render(self, conversation: Conversation) -> str:
-        messages = conversation.messages
-        system = messages[0] if messages and messages[0].role in SYSTEM_ROLES else None
+        system, messages = split_system(conversation.messages)
         wording = _Gemma4Wording(resumption=THOUGHT if conversation.think else "")
-        turns = GemmaTurns(messages[1:] if system else messages, wording)
+        turns = GemmaTurns(messages, wording)
         header = "" if turns.go_on() else f"{TURN_OPEN}model\n"
         if header and not conversation.think:
             header += self._no_thought
         return f"<bos>{_system_turn(system, conversation)}{turns.text()}{header}"
-
-    def render_infill(self, infill: Infill) -> str:
-        raise BadRequest("Gemma 4 does not support insert")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +66,10 @@ def _without_channels(content: str) -> str:
     return CHANNEL_BLOCK.sub("", kept).strip() + content[len(kept) :]
 
 
-def _system_turn(system: Message | None, conversation: Conversation) -> str:
+def _system_turn(system: str | None, conversation: Conversation) -> str:
     if system is None and not conversation.tools and not conversation.think:
         return ""
     think = "<|think|>\n" if conversation.think else ""
-    text = system.content.strip() if system else ""
+    text = (system or "").strip()
     tools = "".join(f"<|tool>{NOTATION.declaration(tool)}<tool|>" for tool in conversation.tools)
     return f"{TURN_OPEN}system\n{think}{text}{tools}{TURN_END}"

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import takewhile
 from typing import Protocol
 
 from ...conversation import Message
-
-SYSTEM_ROLES = ("system", "developer")
+from ...history import last_user
+from .history import is_continued, results_of
 
 
 class GemmaWording(Protocol):
@@ -51,8 +50,7 @@ class GemmaTurns:
     def __init__(self, messages: Sequence[Message], wording: GemmaWording) -> None:
         self._messages = messages
         self._wording = wording
-        users = (index for index, message in enumerate(messages) if message.role == "user")
-        self._last_user = max(users, default=-1)
+        self._last_user = last_user(messages)
 
     def text(self) -> str:
         return "".join(self._turns())
@@ -78,8 +76,12 @@ class GemmaTurns:
 
     def _model_turn(self, index: int) -> Iterator[str]:
         message = self._messages[index]
-        results = self._results(index)
-        content = message.content.lstrip() if self._is_prefill(index) else message.content.strip()
+        results = results_of(self._messages, index)
+        content = (
+            message.content.lstrip()
+            if is_continued(self._messages, index)
+            else message.content.strip()
+        )
         is_current = index > self._last_user
         yield from self._wording.model_parts(message, results, content, is_current=is_current)
         if message.tool_calls and not results:
@@ -89,22 +91,14 @@ class GemmaTurns:
         elif self._next_role(index) != "assistant":
             yield self._wording.turn_end
 
-    def _results(self, index: int) -> list[Message]:
-        """The tool messages directly after a message that has calls."""
-        after = self._messages[index + 1 :] if self._messages[index].tool_calls else ()
-        return list(takewhile(lambda message: message.role == "tool", after))
-
     def _goes_on(self, index: int) -> bool:
         """Whether the prompt ends inside the turn of this message."""
         message = self._messages[index]
         if message.role != "assistant" or self._next_role(index):
             return False
         if message.tool_calls:
-            return not (self._results(index) and message.content.strip())
-        return self._is_prefill(index)
-
-    def _is_prefill(self, index: int) -> bool:
-        return index == len(self._messages) - 1 and not self._messages[index].tool_calls
+            return not (results_of(self._messages, index) and message.content.strip())
+        return is_continued(self._messages, index)
 
     def _next_role(self, index: int) -> str:
         """The role of the next message, tool messages aside."""

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ...conversation import Message, Tool, ToolCall
+from ...tool_definition import function_of, mapping, schema_of, sequence
+from .history import UNKNOWN_TOOL
 
 SKIPPED = frozenset({"description", "type", "properties", "required", "nullable"})
-UNKNOWN = "unknown"  # the name of a tool whose result does not say whose it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +45,9 @@ class GemmaNotation:
         return f"call:{call.name}{{{self.pairs(call.arguments)}}}"
 
     def declaration(self, tool: Tool) -> str:
-        function = mapping(tool.definition.get("function"))
+        function = function_of(tool)
         parts = [f"description:{self.string(function.get('description') or '')}"]
-        parameters = mapping(function.get("parameters"))
+        parameters = schema_of(tool)
         if parameters.get("properties") or parameters.get("type"):
             parts.append(f"parameters:{{{','.join(self._parameters(parameters))}}}")
         return f"declaration:{function.get('name', '')}{{{','.join(parts)}}}"
@@ -124,17 +125,7 @@ def tool_of(result: Message, calls: Iterable[ToolCall]) -> str:
     """The name of the tool whose result this is: by the id of the call, else as the client says."""
     call_id = result.tool_call_id
     by_id = next((call.name for call in calls if call_id and call.id == call_id), "")
-    return by_id or result.tool_name or UNKNOWN
-
-
-def mapping(value: object) -> Mapping[str, object]:
-    """A part of a client's schema that should be an object; an empty one if it is none."""
-    return value if isinstance(value, Mapping) else {}
-
-
-def sequence(value: object) -> list[object]:
-    """A part of a client's schema that should be a list; an empty one if it is none."""
-    return list(value) if isinstance(value, list | tuple) else []
+    return by_id or result.tool_name or UNKNOWN_TOOL
 
 
 def _types(schema: Mapping[str, object]) -> list[str]:

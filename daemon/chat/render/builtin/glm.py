@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...conversation import Conversation, Message, Tool, ToolCall
+from ...history import last_user
+from ..renderer import ChatOnly
 from .history import (
     ASSISTANT,
     SYSTEM_ROLES,
     TOOL,
-    ChatOnly,
     begins_results,
     is_continued,
-    last_user,
     thought_of,
     to_json,
     to_text,

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date
 from itertools import takewhile
 
-from ....errors import BadRequest
-from ...conversation import Conversation, Infill, Message, ToolCall
+from ...conversation import Conversation, Message, ToolCall
 from ...tool_identifiers import identifier, identifiers
+from ..renderer import ChatOnly
+from .history import SYSTEM_ROLES, UNKNOWN_TOOL, results_of
 from .nesting import refuses_deep_nesting
 from .typescript import namespace
 
@@ -22,11 +23,9 @@ CALL_CHANNEL = "Calls to these tools must go to the commentary channel: 'functio
 # The model cannot answer without analysis, so the lowest level stands for none.
 LEVELS = {False: "low", True: "medium", None: "medium", "max": "high"}
 HEADER = "<|start|>assistant"
-SYSTEM_ROLES = ("system", "developer")
-UNKNOWN = "unknown"  # the tool of a result that does not say whose it is
 
 
-class HarmonyRenderer:
+class HarmonyRenderer(ChatOnly):
     """A Renderer of gpt-oss."""
 
     def __init__(self, today: Callable[[], date] = date.today) -> None:
@@ -42,9 +41,6 @@ class HarmonyRenderer:
         history = _HarmonyHistory(messages[len(leading) :], names)
         developer = _developer(system, conversation, names)
         return f"{self._system(conversation)}{developer}{history.text()}"
-
-    def render_infill(self, infill: Infill) -> str:
-        raise BadRequest("gpt-oss does not support insert")
 
     def _system(self, conversation: Conversation) -> str:
         level = LEVELS.get(conversation.think, conversation.think)
@@ -74,14 +70,14 @@ class _HarmonyHistory:
         answered: list[Message] = []  # results that stand with their calls
         for index, message in enumerate(self._messages):
             if message.role == "assistant":
-                answered = self._results(index)
+                answered = results_of(self._messages, index)
                 yield from self._assistant(index, answered)
             elif message.role in SYSTEM_ROLES:
                 yield _message("developer", f"# Instructions\n\n{message.content}")
             elif message.role != "tool":
                 yield _message(message.role, message.content)
             elif not any(message is result for result in answered):
-                yield self._result(message, UNKNOWN)
+                yield self._result(message, UNKNOWN_TOOL)
 
     def _assistant(self, index: int, results: Sequence[Message]) -> Iterator[str]:
         message = self._messages[index]
@@ -109,11 +105,6 @@ class _HarmonyHistory:
     def _result(self, result: Message, tool: str) -> str:
         name = self._name(result.tool_name or tool)
         return _message(f"functions.{name} to=assistant<|channel|>commentary", result.content)
-
-    def _results(self, index: int) -> list[Message]:
-        """The tool messages directly after a message that has calls."""
-        after = self._messages[index + 1 :] if self._messages[index].tool_calls else ()
-        return list(takewhile(lambda message: message.role == "tool", after))
 
     def _name(self, tool: str) -> str:
         return self._names.get(tool) or identifier(tool)

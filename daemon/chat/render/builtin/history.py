@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import takewhile
 
-from ....errors import BadRequest
-from ...conversation import Infill, Message
+from ...conversation import Message
 
 ASSISTANT, TOOL, USER = "assistant", "tool", "user"
 SYSTEM_ROLES = ("system", "developer")
+UNKNOWN_TOOL = "unknown"  # the tool of a result that does not say whose it is
 _OPEN, _CLOSE = "<think>", "</think>"
-
-
-class ChatOnly:
-    """The half of a Renderer that models share which fill no gaps."""
-
-    def render_infill(self, infill: Infill) -> str:
-        """Raises BadRequest."""
-        raise BadRequest("this model cannot fill a gap: leave out the suffix")
 
 
 def split_system(messages: Sequence[Message]) -> tuple[str | None, Sequence[Message]]:
@@ -34,11 +27,6 @@ def thought_of(message: Message) -> tuple[str, str]:
         return message.thinking, message.content
     thought = message.content.partition(_CLOSE)[0].rpartition(_OPEN)[2]
     return thought.strip("\n"), message.content.rpartition(_CLOSE)[2].lstrip("\n")
-
-
-def last_user(messages: Sequence[Message]) -> int:
-    """The index of the last message of the user, -1 if there is none."""
-    return max((i for i, m in enumerate(messages) if m.role == USER), default=-1)
 
 
 def last_query(messages: Sequence[Message]) -> int:
@@ -69,6 +57,12 @@ def begins_results(messages: Sequence[Message], index: int) -> bool:
 def ends_results(messages: Sequence[Message], index: int) -> bool:
     """Whether the message after is no tool result."""
     return index == len(messages) - 1 or messages[index + 1].role != TOOL
+
+
+def results_of(messages: Sequence[Message], index: int) -> list[Message]:
+    """The tool results directly after a message that has calls."""
+    after = messages[index + 1 :] if messages[index].tool_calls else ()
+    return list(takewhile(lambda message: message.role == TOOL, after))
 
 
 def to_json(value: object) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...conversation import Conversation, Message, Tool, ToolCall
+from ...history import last_user
+from ..renderer import ChatOnly
 from .chatml import GENERATION, turn
-from .history import ASSISTANT, ChatOnly, is_continued, last_user, split_system, thought_of, to_json
+from .history import ASSISTANT, is_continued, split_system, thought_of, to_json
 
 _BOS = "<|startoftext|>"
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...conversation import Conversation, Message, Tool
+from ...history import last_user
+from ..renderer import ChatOnly
 from .chatml import GENERATION, turn
-from .history import ASSISTANT, TOOL, ChatOnly, is_continued, last_user, split_system, thought_of
-from .qwen3_coder import coder_result, declare_as_xml, xml_call
+from .history import ASSISTANT, TOOL, is_continued, split_system, thought_of
+from .xml_tools import declare, tool_result_line, xml_call
 
 _NO_THOUGHT = "<think></think>"
 
@@ -26,14 +28,14 @@ class Nemotron3Renderer(ChatOnly):
 
 
 def _nemotron_system(text: str, tools: Sequence[Tool]) -> str:
-    declared = declare_as_xml(tools) if tools else ""
+    declared = declare(tools) if tools else ""
     return turn("system", f"{text}\n\n{declared}" if text and declared else text + declared)
 
 
 def _nemotron_turn(messages: Sequence[Message], index: int) -> str:
     message = messages[index]
     if message.role == TOOL:
-        return coder_result(messages, index)
+        return tool_result_line(messages, index)
     if message.role != ASSISTANT:
         return turn(message.role, message.content)
     continued = is_continued(messages, index)

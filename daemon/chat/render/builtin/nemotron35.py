@@ -2,54 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from ...conversation import Conversation, Message, Tool, ToolCall
-from .chatml import END, GENERATION, START, turn
+from ...conversation import Conversation, Message, Tool
+from ...history import last_user
+from ...tool_definition import function_of, mapping, schema_of
+from ..renderer import ChatOnly
+from .chatml import GENERATION, turn
 from .history import (
     ASSISTANT,
     TOOL,
-    ChatOnly,
-    begins_results,
-    ends_results,
     is_continued,
-    last_user,
     split_system,
     thought_of,
-    to_json,
 )
+from .xml_tools import other_fields, printed, tool_result_line, with_instructions, xml_call
 
 NO_THOUGHT = "<think></think>"
-
-_TOOLS_HEAD = "# Tools\n\nYou have access to the following functions:\n\n<tools>"
-_TOOLS_TAIL = """
-</tools>
-
-If you choose to call a function ONLY reply in the following format with NO suffix:
-
-<tool_call>
-<function=example_function_name>
-<parameter=example_parameter_1>
-value_1
-</parameter>
-<parameter=example_parameter_2>
-This is the value for the second parameter
-that can span
-multiple lines
-</parameter>
-</function>
-</tool_call>
-
-<IMPORTANT>
-Reminder:
-- Function calls MUST follow the specified format: an inner <function=...></function> block must \
-be nested within <tool_call></tool_call> XML tags
-- Required parameters MUST be specified
-- You may provide optional reasoning for your function call in natural language BEFORE the \
-function call, but NOT after
-- If there is no function call available, answer the question like normal with your current \
-knowledge and do not tell the user about function calls
-</IMPORTANT>"""
 
 
 class Nemotron35Renderer(ChatOnly):
@@ -71,70 +40,45 @@ def _tools(system: str, tools: Sequence[Tool]) -> str:
         return ""
     declared = "".join(line for tool in tools for line in _declaration(tool))
     before = "\n\n" if system else ""
-    return f"{before}{_TOOLS_HEAD}{declared}{_TOOLS_TAIL}"
+    return before + with_instructions(declared)
 
 
 def _declaration(tool: Tool) -> Iterator[str]:
-    function = _object(tool.definition.get("function")) or tool.definition
-    parameters = _object(function.get("parameters"))
+    function = function_of(tool)
+    parameters = schema_of(tool)
     yield f"\n<function>\n<name>{function.get('name', '')}</name>"
     yield from _fields(function, ("description",))
     yield "\n<parameters>"
-    for name, described in _object(parameters.get("properties")).items():
+    for name, described in mapping(parameters.get("properties")).items():
         yield f"\n<parameter>\n<name>{name}</name>"
-        if "type" in _object(described):
-            yield f"\n<type>{_object(described)['type']}</type>"
-        yield from _fields(_object(described), ("description", "enum"))
-        yield from _others(_object(described), ("name", "type", "description", "enum"))
+        if "type" in mapping(described):
+            yield f"\n<type>{mapping(described)['type']}</type>"
+        yield from _fields(mapping(described), ("description", "enum"))
+        yield from other_fields(mapping(described), ("name", "type", "description", "enum"))
         yield "\n</parameter>"
-    yield from _others(parameters, ("type", "properties", "required"))
+    yield from other_fields(parameters, ("type", "properties", "required"))
     yield from _fields(parameters, ("required",))
     yield "\n</parameters>"
-    yield from _others(function, ("type", "name", "description", "parameters"))
+    yield from other_fields(function, ("type", "name", "description", "parameters"))
     yield "\n</function>"
 
 
 def _fields(described: Mapping[str, object], keys: Sequence[str]) -> Iterator[str]:
     for key in keys:
         if key in described:
-            yield f"\n<{key}>{_text(described[key]).strip()}</{key}>"
-
-
-def _others(described: Mapping[str, object], known: Container[str]) -> Iterator[str]:
-    for key, value in described.items():
-        if key not in known:
-            yield f"\n<{key}>{_text(value)}</{key}>"
-
-
-def _text(value: object) -> str:
-    """As the template prints it, on which the model was trained: also `True` and `None`."""
-    return to_json(value) if isinstance(value, dict | list) else str(value)
-
-
-def _object(value: object) -> Mapping[str, object]:
-    return value if isinstance(value, dict) else {}
+            yield f"\n<{key}>{printed(described[key]).strip()}</{key}>"
 
 
 def _turn(messages: Sequence[Message], index: int, *, repeats: bool) -> str:
     message = messages[index]
     if message.role == TOOL:
-        head = f"{START}user\n" if begins_results(messages, index) else ""
-        tail = END if ends_results(messages, index) else ""
-        return f"{head}<tool_response>\n{message.content}\n</tool_response>\n{tail}"
+        return tool_result_line(messages, index)
     if message.role != ASSISTANT:
         return turn(message.role, message.content)
     continued = is_continued(messages, index)
     thinking, content = thought_of(message)
     thought = f"<think>\n{thinking}</think>" if thinking and repeats else NO_THOUGHT
-    calls = "".join(map(_call, message.tool_calls))
+    calls = "".join(f"{xml_call(call, printed)}\n" for call in message.tool_calls)
     text = f"{thought}{content}"
     text = text if continued else text.strip()
     return turn(ASSISTANT, f"{text}\n{calls}" if calls else text, continued=continued)
-
-
-def _call(call: ToolCall) -> str:
-    arguments = "".join(
-        f"<parameter={name}>\n{_text(value)}\n</parameter>\n"
-        for name, value in call.arguments.items()
-    )
-    return f"<tool_call>\n<function={call.name}>\n{arguments}</function>\n</tool_call>\n"

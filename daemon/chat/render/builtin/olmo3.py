@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ...conversation import Conversation, Message, Tool, ToolCall
+from ..renderer import ChatOnly
 from .chatml import GENERATION, turn
-from .history import ASSISTANT, TOOL, ChatOnly, is_continued, to_json
+from .history import ASSISTANT, TOOL, is_continued, to_json
 
 SYSTEM = "system"
 RESULT_ROLE = "environment"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...conversation import Conversation, Message, Tool, ToolCall
+from ..renderer import ChatOnly
 from .chatml import EMPTY_THOUGHT, END, GENERATION, START, thought, turn
 from .history import (
     ASSISTANT,
     TOOL,
-    ChatOnly,
     begins_results,
     ends_results,
     is_continued,

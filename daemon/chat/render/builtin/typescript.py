@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 
 from ...conversation import Tool
-from ...tool_identifiers import name_of
+from ...tool_definition import function_of, mapping, name_of, sequence
 
 # JSON types whose name differs in TypeScript.
 SCALARS = {"integer": "number"}
@@ -21,17 +21,17 @@ def namespace(tools: Sequence[Tool], names: Mapping[str, str]) -> str:
 
 
 def _function(tool: Tool, name: str) -> str:
-    function = _mapping(tool.definition.get("function"))
-    schema = _mapping(function.get("parameters"))
+    function = function_of(tool)
+    schema = mapping(function.get("parameters"))
     arguments = f"_: {_object(schema, 0)}" if schema.get("properties") else ""
     return f"{_comment(function)}type {name} = ({arguments}) => any;\n\n"
 
 
 def _object(schema: Mapping[str, object], depth: int) -> str:
-    required = _sequence(schema.get("required"))
-    properties = _mapping(schema.get("properties"))
+    required = sequence(schema.get("required"))
+    properties = mapping(schema.get("properties"))
     lines = (
-        _field(name, _mapping(field), depth, is_required=name in required)
+        _field(name, mapping(field), depth, is_required=name in required)
         for name, field in properties.items()
     )
     return f"{{\n{''.join(lines)}}}"
@@ -64,13 +64,13 @@ def _kinds(schema: Mapping[str, object], depth: int) -> Iterator[str]:
     """The alternatives of a union."""
     if depth > MAX_DEPTH:
         yield "any"
-    elif enum := _sequence(schema.get("enum")):
+    elif enum := sequence(schema.get("enum")):
         yield from map(_json, enum)
     elif "const" in schema:
         yield _json(schema["const"])
-    elif variants := _sequence(schema.get("anyOf")) or _sequence(schema.get("oneOf")):
-        yield from (_type(_mapping(variant), depth + 1) for variant in variants)
-    elif kinds := _sequence(schema.get("type")):
+    elif variants := sequence(schema.get("anyOf")) or sequence(schema.get("oneOf")):
+        yield from (_type(mapping(variant), depth + 1) for variant in variants)
+    elif kinds := sequence(schema.get("type")):
         yield from (_type({**schema, "type": kind}, depth + 1) for kind in kinds)
     else:
         yield _single(schema, depth)
@@ -79,7 +79,7 @@ def _kinds(schema: Mapping[str, object], depth: int) -> Iterator[str]:
 def _single(schema: Mapping[str, object], depth: int) -> str:
     kind = str(schema.get("type", ""))
     if kind == "array":
-        items = _type(_mapping(schema.get("items")), depth + 1)
+        items = _type(mapping(schema.get("items")), depth + 1)
         return f"({items})[]" if " | " in items else f"{items}[]"
     if kind == "object":
         return _object(schema, depth + 1) if schema.get("properties") else "object"
@@ -88,11 +88,3 @@ def _single(schema: Mapping[str, object], depth: int) -> str:
 
 def _json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
-
-
-def _mapping(value: object) -> Mapping[str, object]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _sequence(value: object) -> list[object]:
-    return list(value) if isinstance(value, list | tuple) else []

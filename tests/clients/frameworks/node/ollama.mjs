@@ -40,6 +40,14 @@ const result = { role: 'tool', content: '21 degrees', tool_name: 'get_weather' }
 const told = await client.chat({ model: 'caller', messages: [...ask, called.message, result], tools })
 assert.equal(told.message.content, 'It is 21 degrees and sunny.')
 
+const calls = []
+for await (const part of await client.chat({ model: 'caller', messages: ask, tools, stream: true })) {
+  calls.push(...(part.message.tool_calls ?? []))
+}
+assert.deepEqual(calls.map(call => call.function.arguments), [{ city: 'Paris' }])
+const silent = await client.chat({ model: 'thinker', messages: hi, think: false })
+assert.deepEqual([silent.message.content, silent.message.thinking], [HELLO, undefined])
+
 const schema = { type: 'object', properties: { a: { enum: [1, 2] } }, required: ['a'] }
 const answer = await client.chat({ model: 'tiny', messages: hi, format: schema })
 assert.ok([1, 2].includes(JSON.parse(answer.message.content).a))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 from outrider.daemon.chat.conversation import Tool
-from outrider.daemon.chat.parse.coercion import coerce, parameters_of
+from outrider.daemon.chat.parse.coercion import coerce
+from outrider.daemon.chat.tool_definition import parameters_of
 
 pytestmark = pytest.mark.unit
 

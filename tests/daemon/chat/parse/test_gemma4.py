@@ -73,6 +73,7 @@ ARGUMENTS: list[tuple[str, dict[str, object]]] = [
     ("{ a : 1 , b_2 : QxQ }", {"a": 1, "b_2": "x"}),
     ("{Content-Type:QxQ,ключ:1}", {"Content-Type": "x", "ключ": 1}),
     ("{QkeyQ:1}", {"key": 1}),
+    (r'{a:"\ud800"}', {"a": "\ufffd"}),
     ('{"key":"v"}', {"key": "v"}),
     ("{a:[[1,2],[]],b:{}}", {"a": [[1, 2], []], "b": {}}),
     ("{command:ls -la}", {"command": "ls -la"}),
@@ -90,7 +91,6 @@ UNREADABLE = [
     "bash{command:QlsQ}",
     "call:{}",
     "call:bash{a:NaN}",
-    r'call:bash{a:"\ud800"}',
     "call:bash" + "{a:" * 3000,
     "{}",
     "hm",
@@ -172,6 +172,10 @@ def test_the_prompt_may_open_a_thought() -> None:
     prompt = "<tool_response|><|channel>thought\n"
     assert split(["hm \n<channel|>\nyes"], prompt=prompt) == Parsed("yes", "hm")
     assert split(["yes"], prompt=f"{prompt}hm<channel|>") == Parsed("yes")
+    assert split([" so<channel|>yes"], prompt=f"{prompt}hm") == Parsed("yes", " so")
+    assert split(["so<channel|>yes"], prompt=prompt, think=None) == Parsed("yes")
+    user = "<|turn>user\nWhat is\n<|channel>thought\n?<turn|>\n<|turn>model\n"
+    assert split(["yes"], prompt=user) == Parsed("yes")
 
 
 def test_the_parser_without_thinking_discards_thoughts() -> None:

@@ -9,7 +9,7 @@ from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 from outrider.daemon.chat.conversation import Tool
 from outrider.daemon.chat.parse.functiongemma import FUNCTION_GEMMA_MARKERS
 from outrider.daemon.chat.parse.gemma4 import GEMMA4_MARKERS, GemmaMarkers
-from outrider.daemon.chat.parse.gemma_values import GemmaCallReader
+from outrider.daemon.chat.parse.gemma_calls import GemmaCallReader
 
 pytestmark = pytest.mark.unit
 

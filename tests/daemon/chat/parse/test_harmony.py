@@ -82,6 +82,7 @@ def test_outputs(text: str, expected: Parsed) -> None:
     [
         (f"<|end|>{HEADER}{FINAL}It is ", "4.<|return|>", Parsed("4.")),
         (f"<|end|>{HEADER}{ANALYSIS}", f"hm<|end|>{HEADER}{FINAL}4.", Parsed("4.", "hm")),
+        (f"<|end|>{HEADER}{ANALYSIS}hm", f" so<|end|>{HEADER}{FINAL}4.", Parsed("4.", " so")),
         (f"<|end|>{HEADER}{CALL}", '{"x": 1}<|call|>', Parsed(tool_calls=F)),
         (f"<|end|>{HEADER}<|channel|>", "analysis<|message|>hm", Parsed("", "hm")),
         ("<|start|>", f"assistant{FINAL}4.", Parsed("4.")),

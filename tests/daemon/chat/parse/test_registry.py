@@ -48,7 +48,7 @@ def test_no_text_is_lost(name: str, prompt: str) -> None:
 
 @pytest.mark.parametrize(
     ("prompt", "is_open"),
-    [("", False), ("a<think>", True), ("a<think>\n", True), ("<think>a", False),
+    [("", False), ("a<think>", True), ("a<think>\n", True), ("<think>a", True),
      ("<think></think>", False)],
 )  # fmt: skip
 def test_a_prompt_may_open_the_thinking(prompt: str, is_open: bool) -> None:

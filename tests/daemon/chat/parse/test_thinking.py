@@ -9,7 +9,12 @@ from itertools import pairwise
 import pytest
 from outrider.daemon.chat.format import ChatFormat
 from outrider.daemon.chat.parse.parser import OutputStart, Parsed, Region
-from outrider.daemon.chat.parse.thinking import ThinkingParser, thinking_then
+from outrider.daemon.chat.parse.thinking import (
+    MAX_TAIL,
+    ThinkingParser,
+    open_thought,
+    thinking_then,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -174,3 +179,37 @@ def test_the_region_is_that_of_the_inner_parser_after_a_thought() -> None:
     assert parser.region is Region.THINKING, "the inner parser begins in a thought"
     parser.push("<think>a</think>b</think>")
     assert parser.region is Region.CONTENT
+
+
+USER, HEADER = "<|im_start|>user\nWhat is\n<think>?<|im_end|>\n", "<|im_start|>assistant\n"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "thought"),
+    [
+        ("<think>", ""),
+        (f"{HEADER}<think>\n", ""),
+        (f"{HEADER}<think>\nhm", "hm"),
+        (f"{HEADER}<think>\nhm, <think>", "hm, <think>"),
+        (f"{USER}{HEADER}", None),
+        (f"{USER}{HEADER}<think>\n\n</think>\n\n", None),
+        (f"{USER}{HEADER}<think>hm</think>yes", None),
+        (f"{HEADER}<think>a</think><|im_end|>\n{USER}{HEADER}<think>b", "b"),
+        (f"{HEADER}The tag <think> is", None),
+        ("[INST]a\n<think>[/INST]", None),
+        ("[INST]a[/INST]<think>hm", "hm"),
+        ("<end_of_turn>\n<start_of_turn>model\n<think>hm", "hm"),
+        ("<｜User｜>\n<think>a<｜Assistant｜>", None),
+        ("<｜User｜>a<｜Assistant｜><think>hm", "hm"),
+        ("Assistant: <think>", ""),
+        (f"<think>\nhm{'m' * MAX_TAIL}", None),
+        ("", None),
+    ],
+)
+def test_the_thought_in_which_a_prompt_ends(prompt: str, thought: str | None) -> None:
+    assert open_thought(prompt, "<think>", "</think>") == thought
+
+
+def test_a_thought_that_has_begun_goes_on_with_its_blanks() -> None:
+    for pieces in pieces_of(" so</think>\n\nyes"):
+        assert read(OutputStart(f"{HEADER}<think>\nhm"), pieces) == Parsed("yes", " so")

@@ -8,7 +8,8 @@ import chat_templates as templates
 import pytest
 from outrider.daemon.chat.conversation import Conversation, Message, Tool, ToolCall
 from outrider.daemon.chat.render.jinja import JinjaTemplate
-from outrider.daemon.chat.render.normalize import merge, normalize
+from outrider.daemon.chat.render.merging import merge
+from outrider.daemon.chat.render.normalize import normalize
 from outrider.daemon.chat.render.wording import SHORT_ID, TemplateTraits, word
 
 pytestmark = pytest.mark.unit

@@ -95,5 +95,5 @@ def test_an_answer_is_continued() -> None:
 
 
 def test_there_is_no_infill() -> None:
-    with pytest.raises(BadRequest, match="insert"):
+    with pytest.raises(BadRequest, match="fill a gap"):
         RENDERER.render_infill(Infill("a", "b"))

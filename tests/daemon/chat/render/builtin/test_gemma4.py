@@ -212,5 +212,5 @@ def test_names_of_the_variants() -> None:
 
 
 def test_there_is_no_infill() -> None:
-    with pytest.raises(BadRequest, match="insert"):
+    with pytest.raises(BadRequest, match="fill a gap"):
         SMALL.render_infill(Infill("a", "b"))

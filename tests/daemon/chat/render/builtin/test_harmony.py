@@ -179,5 +179,5 @@ def test_today_is_the_default() -> None:
 
 
 def test_there_is_no_infill() -> None:
-    with pytest.raises(BadRequest, match="insert"):
+    with pytest.raises(BadRequest, match="fill a gap"):
         RENDERER.render_infill(Infill("a", "b"))

@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from ..conversation import Tool, ToolCall
-from .json_object import json_object
+from ..tool_definition import mapping, name_of, schema_of
+from .values import json_object
 
 CALL = re.compile(r"\s*call:\s*([^\s{]+)\s*(\{.*)", re.DOTALL)
 JSON_STRING = r'"(?:\\.|[^"\\])*"'
@@ -25,7 +26,7 @@ class GemmaCallReader:
     def __init__(self, quote: str, tools: Sequence[Tool]) -> None:
         """`quote`: the text of the token. `tools`: their schemas guide the repairs."""
         self._quote = quote
-        self._properties = {name: found for tool in tools for name, found in [_properties(tool)]}
+        self._properties = {name_of(tool): _string_properties(tool) for tool in tools}
         q = re.escape(quote)
         self._string = rf"{q}.*?(?:{q}|\Z)"  # to the end if it is not closed
         self._unquoted = rf"(?:(?!{q}).)"  # one character
@@ -104,16 +105,12 @@ class GemmaCallReader:
         return f"{found['key']}{self._quote}{found['text'].rstrip()}{self._quote}"
 
 
-def _properties(tool: Tool) -> tuple[str, dict[str, bool]]:
-    """The name of a tool, and for each of its arguments whether it is a string."""
-    function = tool.definition.get("function")
-    function = function if isinstance(function, dict) else {}
-    schema = function.get("parameters")
-    properties = schema.get("properties") if isinstance(schema, dict) else None
-    known = properties if isinstance(properties, dict) else {}
-    return str(function.get("name")), {key: _is_string(value) for key, value in known.items()}
+def _string_properties(tool: Tool) -> dict[str, bool]:
+    """For each argument of a tool, whether it is a string."""
+    properties = mapping(schema_of(tool).get("properties"))
+    return {key: _is_string(value) for key, value in properties.items()}
 
 
 def _is_string(schema: object) -> bool:
-    kind = schema.get("type") if isinstance(schema, dict) else None
+    kind = mapping(schema).get("type")
     return kind == "string" or (isinstance(kind, list) and "string" in kind)

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from outrider.daemon.chat.parse.literals import (
+from outrider.daemon.chat.parse.values import (
     MAX_DEPTH,
     Unreadable,
     inside_string,

@@ -1,13 +1,18 @@
-"""Which value does a model mean that writes JSON or Python, not always well?"""
+"""Which value does a model mean that writes JSON or Python, not always well?
+
+Every value can be sent on: MessagePack has no integers over 64 bits, and UTF-8 no lone surrogates.
+"""
 
 from __future__ import annotations
 
 import json
 import math
 import re
-from typing import Final
+from typing import Final, NoReturn
 
+INTEGERS: Final = range(-(2**63), 2**64)  # that MessagePack has
 MAX_DEPTH: Final = 100  # nested lists and objects; JSON of a tool call has a few
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _BLANKS = re.compile(r"\s*")
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _INTEGER = re.compile(r"[+-]?\d{1,20}", re.ASCII)
@@ -18,7 +23,7 @@ _STRINGS: Final = {
     '"': re.compile(rf'{_DOUBLE}(?:(?P<closed>")|\\?\Z)', re.DOTALL),
     "\"'": re.compile(rf"(?:{_DOUBLE}|{_SINGLE})(?:(?P<closed>[\"'])|\\?\Z)", re.DOTALL),
 }
-_WORD = re.compile(r"[^\W\d][\w.-]*")
+_WORD = re.compile(r"[^\W\d][\w./-]*")
 _KEYWORD = re.compile(r"([^\W\d][\w.-]*)\s*=(?!=)")
 # fmt: off
 _CONSTANTS: Final = {
@@ -35,16 +40,23 @@ class Unreadable(ValueError):
     """The text holds no value, or one that is cut off."""
 
 
-class LiteralReader:
+class ValueReader:
     """Reads values one after the other. What it forgives: single quotes, raw line breaks in
     strings, Python's constants, unquoted keys, trailing commas, and brackets that are never closed
-    at the end of the text. A string that is not closed is unreadable, as its end is unknown.
+    at the end of the text. A string that is not closed is unreadable, as its end is unknown, unless
+    `cut_strings` says that it ends with the text.
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, at: int = 0, *, cut_strings: bool = False) -> None:
         self._text = text
-        self._at = 0
+        self._at = at
+        self._cut_strings = cut_strings
         self._depth = 0
+
+    @property
+    def place(self) -> int:
+        """How much of the text has been read."""
+        return self._at
 
     def peek(self) -> str:
         """The next character that is no blank, or "" at the end."""
@@ -131,10 +143,12 @@ class LiteralReader:
             self._at += 1
             if character == quote:
                 return _whole("".join(parts))
-            parts.append(self._escape(quote) if character == "\\" else character)
-        raise Unreadable
+            parts.append(self._escape() if character == "\\" else character)
+        if not self._cut_strings:
+            raise Unreadable
+        return _whole("".join(parts))
 
-    def _escape(self, quote: str) -> str:
+    def _escape(self) -> str:
         """The character behind a backslash; the backslash of an unknown escape stays."""
         letter = self._text[self._at : self._at + 1]
         self._at += 1
@@ -148,42 +162,66 @@ class LiteralReader:
         return _ESCAPES.get(letter, "\\" + letter)
 
     def _skip(self) -> None:
-        match = _BLANKS.match(self._text, self._at)
-        self._at = match.end() if match else self._at
+        self._at = _end_of_blanks(self._text, self._at)
 
 
 def read_value(text: str) -> object:
-    """The one value that the text is. Strict JSON goes before the repairs. Raises Unreadable."""
-    try:
-        return _strict(text)
-    except (ValueError, RecursionError):
-        reader = LiteralReader(text)
-        value = reader.value()
-        if reader.peek():
-            raise Unreadable from None
+    """The one value that the text is. Raises Unreadable."""
+    value, end = value_at(text)
+    if not text[end:].strip():
         return value
-
-
-def _strict(text: str) -> object:
-    """Plain JSON. Raises ValueError, also for what is not to be sent on."""
-    value: object = json.loads(text, parse_constant=_refuse, parse_int=read_number)
-    written = json.dumps(value, ensure_ascii=False, allow_nan=False)
-    written.encode()  # a lone surrogate raises UnicodeEncodeError, a ValueError
-    if text.count("[") + text.count("{") > MAX_DEPTH and _is_deep(value, MAX_DEPTH):
-        raise ValueError
+    reader = ValueReader(text)  # a number that JSON only begins like, as 0123
+    value = reader.value()
+    if reader.peek():
+        raise Unreadable
     return value
 
 
-def _refuse(word: str) -> None:
-    raise ValueError(word)
+def value_at(text: str, at: int = 0, *, cut_strings: bool = False) -> tuple[object, int]:
+    """The value at a place, and the place after it. Raises Unreadable.
+
+    Strict JSON goes before the repairs, which are those of ValueReader.
+    """
+    start = _end_of_blanks(text, at)
+    try:
+        return _strict(text, start)
+    except (ValueError, RecursionError):
+        reader = ValueReader(text, start, cut_strings=cut_strings)
+        return reader.value(), reader.place
 
 
-def _is_deep(value: object, levels: int) -> bool:
-    """Whether there are more levels of lists and objects than this."""
-    if not isinstance(value, dict | list):
-        return False
-    members = value.values() if isinstance(value, dict) else value
-    return not levels or any(_is_deep(member, levels - 1) for member in members)
+def json_object(text: str) -> dict[str, object] | None:
+    """The object that a text is without any repairs, but for raw line breaks in strings."""
+    try:
+        value, end = _strict(text, _end_of_blanks(text, 0))
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) and not text[end:].strip() else None
+
+
+def _strict(text: str, at: int) -> tuple[object, int]:
+    """The JSON value at a place. Raises ValueError, also for what is nested too deeply."""
+    value: object
+    value, end = _DECODER.raw_decode(text, at)
+    if text.count("[", at, end) + text.count("{", at, end) > MAX_DEPTH:
+        _check_depth(value, MAX_DEPTH)
+    if "\\u" in text[at:end] or not text.isascii():
+        written = json.dumps(value, ensure_ascii=False)
+        value = json.loads(_whole(written)) if _SURROGATE.search(written) else value
+    return value, end
+
+
+def _refuse(word: str) -> NoReturn:
+    raise Unreadable(word)
+
+
+def _check_depth(value: object, levels: int) -> None:
+    """Raises Unreadable for more levels of lists and objects than this."""
+    if isinstance(value, dict | list):
+        if not levels:
+            raise Unreadable
+        for member in value.values() if isinstance(value, dict) else value:
+            _check_depth(member, levels - 1)
 
 
 def read_number(text: str) -> int | float:
@@ -193,11 +231,11 @@ def read_number(text: str) -> int | float:
     """
     if not _NUMBER.fullmatch(text):
         raise Unreadable
-    if _INTEGER.fullmatch(text) and -(2**63) <= (number := int(text)) < 2**64:
+    if _INTEGER.fullmatch(text) and (number := int(text)) in INTEGERS:
         return number
     fraction = float(text)
     if not math.isfinite(fraction):
-        raise Unreadable from None
+        raise Unreadable
     return fraction
 
 
@@ -212,3 +250,13 @@ def inside_string(text: str, quotes: str = '"') -> bool:
     for match in _STRINGS[quotes].finditer(text):
         closed = match["closed"] is not None
     return not closed
+
+
+def _end_of_blanks(text: str, at: int) -> int:
+    found = _BLANKS.match(text, at)
+    return found.end() if found else at
+
+
+_DECODER: Final = json.JSONDecoder(
+    strict=False, parse_int=read_number, parse_float=read_number, parse_constant=_refuse
+)

@@ -8,18 +8,25 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from outrider.daemon.chat.conversation import ToolCall
-from outrider.daemon.chat.parse.arguments import (
-    plain,
+from outrider.daemon.chat.conversation import Tool, ToolCall
+from outrider.daemon.chat.parse.parser import OutputStart, Parsed
+from outrider.daemon.chat.parse.registry import FAMILIES
+from outrider.daemon.chat.parse.tool_calls import (
     read_arguments,
-    read_calls,
-    read_value,
-    split_calls,
+    split_json_calls,
+    split_python_calls,
 )
+from outrider.daemon.chat.parse.values import value_at
 
 pytestmark = pytest.mark.unit
 
 CALL = ToolCall("f", {"x": 1})
+
+
+def read_calls(text: str) -> list[ToolCall]:
+    """The calls of a text that holds nothing else."""
+    calls, rest = split_json_calls(text)
+    return [] if rest else calls
 
 
 @pytest.mark.parametrize(
@@ -76,6 +83,25 @@ def test_no_call(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "calls", "rest"),
+    [
+        ("f(x=1)", [CALL], ""),
+        ("[f(x=1), g()]", [CALL, ToolCall("g", {})], ""),
+        ("f(x=1)\ng() and so on", [CALL, ToolCall("g", {})], " and so on"),
+        ("f(1)", [CALL], ""),
+        ("f(x=1", [], "f(x=1"),
+        ("f(x=1); h(1)", [CALL], "; h(1)"),
+        ("no call", [], "no call"),
+    ],
+)
+def test_calls_in_python(text: str, calls: list[ToolCall], rest: str) -> None:
+    """Positional arguments need a tool whose parameters have names."""
+    schema = {"properties": {"x": {"type": "integer"}}}
+    tools = [Tool({"type": "function", "function": {"name": "f", "parameters": schema}})]
+    assert split_python_calls(text, tools) == (calls, rest)
+
+
+@pytest.mark.parametrize(
     ("text", "rest"),
     [
         ('{"name": "f", "arguments": {"x": 1}} and so on', " and so on"),
@@ -84,8 +110,8 @@ def test_no_call(text: str) -> None:
     ],
 )
 def test_the_text_after_the_calls(text: str, rest: str) -> None:
-    assert split_calls(text) == ([CALL], rest)
-    assert split_calls("no call") == ([], "no call")
+    assert split_json_calls(text) == ([CALL], rest)
+    assert split_json_calls("no call") == ([], "no call")
 
 
 @pytest.mark.parametrize(
@@ -111,6 +137,7 @@ def test_the_text_after_the_calls(text: str, rest: str) -> None:
         ('{"x": "\\u2603",}', {"x": "☃"}),
         ('{"x": "ü👋\n"}', {"x": "ü👋\n"}),
         ('{"x": -1.5e3,}', {"x": -1500.0}),
+        ("{x: 1}", {"x": 1}),
     ],
 )
 def test_repairs(text: str, arguments: dict[str, object]) -> None:
@@ -120,7 +147,7 @@ def test_repairs(text: str, arguments: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "x", "[1]", "1", '{"x"', '{"x":', '{"x": 1 "y": 2}', '{"x": [1}', "{x: 1}", '{"x": y}',
+        "x", "[1]", "1", '{"x"', '{"x":', '{"x": 1 "y": 2}', '{"x": [1}', '{"x": y}',
         '{"x": "say "a""}', '{"x": 1} y', '{"x": NaN}', '{"x": Infinity}', '{"x": 1e999}', "{,}]x",
     ],
 )  # fmt: skip
@@ -130,24 +157,48 @@ def test_what_stays_broken(text: str) -> None:
 
 def test_a_repaired_value_ends_where_its_brackets_do() -> None:
     text = '{"x": 1,} and {"y": 2}'
-    assert read_value(text) == ({"x": 1}, len('{"x": 1,}'))
-    assert read_value("a {'x': 1}", 1) == ({"x": 1}, 10)
+    assert value_at(text) == ({"x": 1}, len('{"x": 1,}'))
+    assert value_at("a {'x': 1}", 1) == ({"x": 1}, 10)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("json", '{{"name": "f", "arguments": {{"x": {}}}}}'),
+        ("hermes", '<tool_call>{{"name": "f", "arguments": {{"x": {}}}}}</tool_call>'),
+        ("generic", '{{"name": "f", "arguments": {{"x": {}}}}}'),
+        ("qwen3-coder", "<function=f><parameter=x>{}</parameter></function>"),
+        ("lfm2", "<|tool_call_start|>[f(x={})]<|tool_call_end|>"),
+        ("olmo3", "<function_calls>f(x={})</function_calls>"),
+        ("gemma4", "<|tool_call>call:f{{x:{}}}<tool_call|>"),
+        ("harmony", '<|channel|>commentary to=functions.f<|message|>{{"x": {}}}<|call|>'),
+        ("mistral", '[TOOL_CALLS]f{{"x": {}}}'),
+    ],
+)
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [("9" * 30, 1e30), (str(2**64 - 1), 2**64 - 1), (r'"\ud800a"', "\ufffda")],
+)
+def test_calls_of_all_families_can_be_sent_on(
+    name: str, text: str, written: str, value: object
+) -> None:
+    """MessagePack has no integers over 64 bits, and UTF-8 no lone surrogates."""
+    schema = {"properties": {"x": {"type": ["number", "array"]}}}
+    tools = [Tool({"type": "function", "function": {"name": "f", "parameters": schema}})]
+    parser = FAMILIES[name].make(OutputStart(tools=tools))
+    parsed = parser.push(text.format(written)) + parser.finish()
+    assert [call.name for call in parsed.tool_calls] == ["f"]
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(parsed), type=Parsed) == parsed
+    if name != "qwen3-coder" or not isinstance(value, str):  # its strings are not quoted
+        assert parsed.tool_calls[0].arguments == {"x": value}
 
 
 def test_calls_can_be_sent_on() -> None:
     """MessagePack has no integers over 64 bits, and UTF-8 no lone surrogates."""
     arguments = read_arguments('{"x": 123456789012345678901234567890, "y": "\\ud800a", "z": -1}')
-    assert arguments == {"x": 1.2345678901234568e29, "y": "?a", "z": -1}
+    assert arguments == {"x": 1.2345678901234568e29, "y": "\ufffda", "z": -1}
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(arguments)) == arguments
     assert read_arguments('{"x": "\\ud83d\\ude00"}') == {"x": "😀"}
-
-
-def test_a_python_value_as_json() -> None:
-    assert plain({"x": (1, 2), "y": None}) == {"x": [1, 2], "y": None}
-    with pytest.raises(TypeError):
-        plain({"x": b"a"})
-    with pytest.raises(ValueError, match="not JSON"):
-        plain(float("nan"))
 
 
 JSON = st.recursive(
@@ -169,6 +220,6 @@ def test_sound_json_is_left_alone(arguments: dict[str, object]) -> None:
 @given(st.text(alphabet="{}[]\"'\\,: \nTruea1fx;", max_size=30))
 def test_nothing_raises(text: str) -> None:
     read_arguments(text)
-    calls, rest = split_calls(text)
+    calls, rest = split_json_calls(text)
     assert text.endswith(rest)
     assert calls or rest == text
