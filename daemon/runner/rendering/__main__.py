@@ -24,6 +24,7 @@ ALARM_S = 30
 PR_SET_PDEATHSIG = 1  # of prctl(2): the signal that tells of the end of the parent
 READ_BYTES = 1 << 16
 INTERNAL = "internal error: the prompt cannot be rendered; the log of the daemon has the cause"
+TOO_DEEP = "the messages or the tools are nested too deeply for the model's template"
 NO_MEMORY = "the model's template needs too much memory for these messages"
 
 log = logging.getLogger("outrider.runner")
@@ -52,6 +53,8 @@ def _reply(render: LocalRenderer, request: RenderRequest) -> RenderReply:
         return RenderReply(render(request))
     except OutriderError as error:
         return RenderReply(str(error), type(error).__name__)
+    except RecursionError:
+        return RenderReply(TOO_DEEP, BadRequest.__name__)
     except MemoryError:
         return RenderReply(NO_MEMORY, BadRequest.__name__)
     except Exception:

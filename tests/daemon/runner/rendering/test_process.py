@@ -12,8 +12,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from outrider.daemon.chat.conversation import Conversation, Message
-from outrider.daemon.chat.format import ChatFormat
+from outrider.daemon.chat.conversation import Conversation, Message, ToolCall
+from outrider.daemon.chat.format import GO, ChatFormat
 from outrider.daemon.errors import BadRequest
 from outrider.daemon.runner.rendering.messages import RenderRequest
 from outrider.daemon.runner.rendering.process import RENDER_TIMEOUT_S, RenderPool, is_overdue
@@ -89,6 +89,16 @@ def test_a_template_that_multiplies_text_is_refused(pool: RenderPool, template: 
 )
 def test_a_template_gets_a_second_of_a_core(took_s: float, cpu_s: float, expected: bool) -> None:
     assert is_overdue(took_s, cpu_s, RENDER_TIMEOUT_S) == expected
+
+
+def test_what_is_nested_too_deeply_for_a_template_is_refused(pool: RenderPool) -> None:
+    arguments: dict[str, object] = {}
+    for _ in range(300):
+        arguments = {"a": arguments}
+    message = Message("assistant", tool_calls=(ToolCall("f", arguments),))
+    chat_format = ChatFormat(template="{{ range .Messages }}{{ .ToolCalls }}{{ end }}", language=GO)
+    with pytest.raises(BadRequest, match="nested too deeply"):
+        pool(RenderRequest(chat_format, Conversation((message,))))
 
 
 RUNNER = """
