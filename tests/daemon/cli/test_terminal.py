@@ -158,7 +158,7 @@ from outrider.daemon.cli.mcp_servers import McpToolbox
 from outrider.daemon.cli.run import ask
 async def call():
     toolbox = McpToolbox((), ask)
-    toolbox._owners["f"] = None
+    toolbox._owners["f"] = object()
     print(await toolbox.call({"function": {"name": "f", "arguments": {}}}))
 with asyncio.Runner() as runner:
     try:

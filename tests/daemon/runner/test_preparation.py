@@ -47,8 +47,7 @@ def test_a_slow_request_leaves_a_thread_to_the_others() -> None:
     bench.add(1, "slow")
     for number in range(2, 9):
         bench.add(number)
-    done = sorted(bench.next()[0] for _ in range(7))
-    assert done == list(range(2, 9))
+    assert sorted(bench.next()[0] for _ in range(7)) == list(range(2, 9))
     bench.go.set()
     assert bench.next() == (1, None)
 
