@@ -37,6 +37,7 @@ class Load(msgspec.Struct, frozen=True, tag=True):
     bind_threads: bool = False  # one thread per physical core
     threads: int = 0  # 0: one for each physical core
     kv_type: str = "f16"  # ggml's name of the type of the KV cache
+    adapters: tuple[str, ...] = ()  # paths of LoRA files over the weights
     draft: str = ""  # path of a drafter's weights; "" if there are none
     mtp: bool = False  # use the MTP head in the model's own weights as drafter
     speculation: int | None = None  # draft tokens per step; None: as many as pay; 0: none

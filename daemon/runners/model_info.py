@@ -36,6 +36,7 @@ class ModelInfo:
     chat: ChatChoice
     adjacent_drafter: Path | None = None  # a drafter for it in the folder of its weights
     drafter_bytes: int = 0  # of its draft layer, or of the adjacent drafter
+    adapter_bytes: int = 0  # of all its adapters
 
     @property
     def path(self) -> Path:
@@ -69,14 +70,8 @@ class ModelInfo:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What the model stores and the daemon does not use, one sentence each."""
-        stored = (
-            (
-                self.model.adapter_paths,
-                "ADAPTER is not supported yet: requests to this model are refused",
-            ),
-            (self.model.projector_paths, "the projector is not used yet: images are refused"),
-        )
-        return (*self.chat.warnings, *(sentence for layer, sentence in stored if layer))
+        unused = "the projector is not used yet: images are refused"
+        return (*self.chat.warnings, *((unused,) if self.model.projector_paths else ()))
 
 
 class ModelIndex:
@@ -129,7 +124,9 @@ class ModelIndex:
         adjacent = self._find_drafter(header)
         drafter = model.draft_path or adjacent
         drafter_bytes = drafter.stat().st_size if drafter else 0
-        return ModelInfo(model, header, self._choose(model, header), adjacent, drafter_bytes)
+        adapter_bytes = sum(path.stat().st_size for path in model.adapter_paths)
+        choice = self._choose(model, header)
+        return ModelInfo(model, header, choice, adjacent, drafter_bytes, adapter_bytes)
 
     def _choose(self, model: StoredModel, header: Header) -> ChatChoice:
         """The choice for a model, made once for each version of it: templates are parsed."""

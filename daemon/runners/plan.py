@@ -10,7 +10,6 @@ import msgspec
 
 from ...quant.memory import CELL_STEP, ContextShape, MemoryEstimate, estimate_memory, has_states
 from ..config import Settings
-from ..errors import Unsupported
 from ..options import Options
 from ..protocol import Load
 from .machine import Machine
@@ -25,10 +24,6 @@ READ_DIVISOR = 6  # weights up to one part of the memory in so many are read ins
 TEXTS_PER_BATCH = 32  # sequences of an embedding context; for encoders they cost no memory
 MAX_SNAPSHOTS = 4  # states of a sequence that drafts can be rolled back to (GUIDE 4.4)
 LAST_POOLING = 3  # LLAMA_POOLING_TYPE_LAST: the last token's row is the vector (GUIDE 1.13)
-NO_ADAPTERS = (
-    "{} has an adapter (LoRA), and adapters are not supported yet; merge it into the weights, or "
-    "create the model without ADAPTER"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +38,8 @@ def plan_load(info: ModelInfo, options: Options, settings: Settings, machine: Ma
     """The plan for text.
 
     Every slot has a whole context as long as all of them need no more than SHARED_CELLS; with a
-    longer context the slots share the cells of one (CONTRACT 5.2 and 5.4). Raises Unsupported for
-    a model with an adapter.
+    longer context the slots share the cells of one (CONTRACT 5.2 and 5.4).
     """
-    if info.model.adapter_paths:
-        raise Unsupported(NO_ADAPTERS.format(info.model.name.short))
     num_tokens = options.num_ctx or settings.context_length or DEFAULT_NUM_CTX
     num_ctx = max(MIN_NUM_CTX, min(num_tokens, info.header.context_length or num_tokens))
     slots, threads = settings.num_parallel, options.num_thread or machine.physical_cores
@@ -63,6 +55,7 @@ def plan_load(info: ModelInfo, options: Options, settings: Settings, machine: Ma
         main_gpu=options.main_gpu,
         use_mmap=_use_mmap(info, options, machine),
         kv_type=settings.kv_cache_type,
+        adapters=tuple(map(str, info.model.adapter_paths)),
         draft=draft,
         mtp=info.header.has_mtp and not draft and settings.speculation != 0,
         speculation=settings.speculation,
@@ -81,7 +74,7 @@ def plan_embedding(
 
     An encoder evaluates a text as a whole, so one batch holds the longest (GUIDE 1.13). Where the
     last token's row is the vector, or the model has no pooling of its own, a text may come in
-    pieces. Raises Unsupported for a model with an adapter.
+    pieces.
     """
     load = plan_load(info, options, settings, machine).load
     is_whole = info.header.pooling not in (None, LAST_POOLING)
@@ -104,14 +97,19 @@ def _planned(info: ModelInfo, load: Load) -> LoadPlan:
         min(MAX_SNAPSHOTS, load.batch - 2) if drafts else 0,
     )
     need = estimate_memory(info.header, shape)
-    return LoadPlan(load, replace(need, drafter_bytes=info.drafter_bytes if load.draft else 0))
+    drafter_bytes = info.drafter_bytes if load.draft else 0
+    return LoadPlan(
+        load, replace(need, adapter_bytes=info.adapter_bytes, drafter_bytes=drafter_bytes)
+    )
 
 
 def _use_mmap(info: ModelInfo, options: Options, machine: Machine) -> bool | None:
     """Weights that are read lie in huge pages, which a mapped file seldom does: steps are 2 to 4 %
-    shorter (measured on Linux). Mapped weights can be dropped where memory is short."""
+    shorter (measured on Linux). Mapped weights can be dropped where memory is short, and all
+    runners share them: those of a model with an adapter and of the same weights without."""
     is_small = info.header.size_bytes * READ_DIVISOR <= machine.memory_bytes
-    if options.use_mmap is None and is_small and machine.system == "linux":
+    is_alone = not info.model.adapter_paths
+    if options.use_mmap is None and is_small and is_alone and machine.system == "linux":
         return False
     return options.use_mmap
 
@@ -123,7 +121,7 @@ def _profile_path(load: Load, cache_home: Path, machine: Machine) -> Path:
     """
     hardware = (machine.processor, machine.physical_cores, load.main_gpu)
     shape = (load.gpu_layers, load.threads, load.kv_type, load.slots)
-    key = repr((load.model, load.draft, hardware, shape)).encode()
+    key = repr((load.model, *load.adapters, load.draft, hardware, shape)).encode()
     return cache_home / "outrider" / "speculation" / f"{hashlib.sha256(key).hexdigest()[:24]}.json"
 
 

@@ -26,7 +26,8 @@ QUEUE_FULL = "server busy, please try again.  maximum pending requests exceeded"
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-PoolKey = tuple[str, bool]  # path of the model blob, whether it is loaded for embeddings
+# Path of the model blob, whether it is loaded for embeddings, and the paths of its adapters.
+PoolKey = tuple[str, bool, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +41,8 @@ class RunnerSpec:
 
     @property
     def key(self) -> PoolKey:
-        """A model may be loaded once for text and once for embeddings."""
-        return self.load.model, self.load.embedding
+        """Weights may be loaded for text, for embeddings, and with each set of adapters."""
+        return self.load.model, self.load.embedding, self.load.adapters
 
 
 @dataclass(slots=True, eq=False)

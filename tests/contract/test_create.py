@@ -15,8 +15,9 @@ import pytest
 from daemons import Daemon, Json, start_daemon
 from ollama_folder import files
 from outrider.daemon.cli.entry import exit_code
-from tiny import write_gguf, write_llama
+from tiny import write_llama
 from tiny_gemma import write_gemma4, write_gemma4_assistant
+from tiny_lora import write_lora
 
 pytestmark = pytest.mark.contract
 
@@ -278,21 +279,28 @@ async def test_many_at_once_leave_one_whole_model(creating: Daemon, weights: str
     assert shown["system"].startswith("number ")
 
 
-def test_a_model_with_an_adapter_is_refused_until_adapters_are_served(
-    creating: Daemon, weights: str, tmp_path: Path
+def test_models_with_and_without_an_adapter_are_served_at_once(
+    creating: Daemon, folder: Path
 ) -> None:
-    lora = {"general.architecture": "llama", "general.type": "adapter"}
-    adapter, _ = upload(creating, write_gguf(tmp_path / "lora.gguf", lora, []).read_bytes())
-    files_ = {"files": {"a": weights}, "adapters": {"lora.gguf": adapter}}
-    assert create(creating, model="adapted", **files_) == SUCCESS
-    refused = {
-        "error": "adapted:latest has an adapter (LoRA), and adapters are not supported yet; merge "
-        "it into the weights, or create the model without ADAPTER"
-    }
-    for path in ("/api/generate", "/api/chat", "/api/embed"):
-        assert creating.post(path, {"model": "adapted", "prompt": "x"}) == (501, refused)
+    base, lora = folder / "llama.gguf", write_lora(folder / "lora.gguf", folder / "llama.gguf")
+    files_ = {"a": upload(creating, base.read_bytes())[0]}
+    adapters = {"lora.gguf": upload(creating, lora.read_bytes())[0]}
+    assert create(creating, model="bare", files=files_) == SUCCESS
+    assert create(creating, model="adapted", from_="bare", adapters=adapters) == SUCCESS
+    texts = {}
+    for _ in range(2):
+        for model in ("bare", "adapted"):
+            body = {"model": model, "prompt": "hello", "stream": False}
+            options = {"temperature": 0, "num_predict": 20}
+            status, answer = creating.post("/api/generate", {**body, "options": options})
+            assert status == 200, answer
+            assert texts.setdefault(model, answer["response"]) == answer["response"]
+    assert texts["bare"] != texts["adapted"]
+    loaded = {row["name"] for row in creating.get("/api/ps")[1]["models"]}
+    assert loaded >= {"bare:latest", "adapted:latest"}
     shown = creating.post("/api/show", {"model": "adapted"})[1]
-    assert shown["warnings"] == ["ADAPTER is not supported yet: requests to this model are refused"]
+    assert "\nADAPTER /" in shown["modelfile"]
+    assert "warnings" not in shown
 
 
 def test_what_is_not_used_is_logged_once(creating: Daemon, weights: str) -> None:

@@ -31,7 +31,7 @@ MAX_CHARACTERS = 1 << 22
 LOG_ERROR = 4  # GGML_LOG_LEVEL_ERROR
 
 # Lines of the log, and the names of devices in them that are no GPU's memory (GUIDE 10.4).
-BUFFER_SIZE = re.compile(r"(\S+) (?:model|KV|RS|compute|output) buffer size = +([\d.]+) MiB")
+BUFFER_SIZE = re.compile(r"(\S+) (?:model|KV|RS|LoRA|compute|output) buffer size = +([\d.]+) MiB")
 ON_HOST = re.compile(r"CPU|_Host")
 
 

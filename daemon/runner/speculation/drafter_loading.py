@@ -31,7 +31,9 @@ def load_drafter(loaded: LoadedContext[TextContext], load: Load) -> Drafter:
     if the drafter does not fit the target.
     """
     rows = max(load.batch, load.slots * (2 + MAX_MODEL_DRAFTS))
-    own = msgspec.structs.replace(load, model=load.draft, draft="", mtp=False, batch=rows)
+    own = msgspec.structs.replace(
+        load, model=load.draft, adapters=(), draft="", mtp=False, batch=rows
+    )
     if not load.draft:
         check_head(loaded.model)
         return HeadDrafter("nextn", NextnContext(loaded.context, own), rows, load.slots)

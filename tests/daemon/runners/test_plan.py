@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from outrider.daemon.config import Settings
-from outrider.daemon.errors import Unsupported
 from outrider.daemon.options import Options
 from outrider.daemon.protocol import Load
 from outrider.daemon.runners.machine import Machine
@@ -230,12 +229,19 @@ def test_the_host_cache_and_the_profile_belong_to_the_machine(info: ModelInfo) -
     assert load(dataclasses.replace(MACHINE, memory_bytes=1)).profile == load(MACHINE).profile
 
 
-def test_a_model_with_an_adapter_is_refused(info: ModelInfo) -> None:
-    model = dataclasses.replace(info.model, adapter_paths=(info.path,))
-    tuned = dataclasses.replace(info, model=model)
+def test_adapters_are_loaded_over_mapped_weights(info: ModelInfo) -> None:
+    """Runners of the same weights with different adapters share the pages of the file."""
+    model = dataclasses.replace(info.model, adapter_paths=(Path("a"), Path("b")))
+    tuned = dataclasses.replace(info, model=model, adapter_bytes=1000)
+    assert plan(info).use_mmap is False
     for plan_of in (plan_load, plan_embedding):
-        with pytest.raises(Unsupported, match=r"plain:latest has an adapter \(LoRA\).*ADAPTER"):
-            plan_of(tuned, Options(), Settings.load(), MACHINE)
+        planned = plan_of(tuned, Options(), Settings.load(), MACHINE)
+        assert planned.load.adapters == ("a", "b")
+        assert planned.load.use_mmap is None
+        assert planned.need.adapter_bytes == 1000
+        plain = plan_of(info, Options(), Settings.load(), MACHINE)
+        assert planned.need.total_bytes == plain.need.total_bytes + 1000
+        assert planned.load.profile != plain.load.profile
 
 
 def test_the_type_of_the_cache_is_a_setting(info: ModelInfo) -> None:
