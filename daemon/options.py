@@ -36,7 +36,8 @@ class Options(Sampling, frozen=True):
         """Options from layers of JSON values; a later layer wins, null means "not set".
 
         An empty `stop` means that too: clients send it of their own accord, and a model without
-        its stop strings goes on and on. Raises OptionError for a wrong type. Unknown names are logged and left out.
+        its stop strings goes on and on. Raises OptionError for a wrong type. Unknown names are
+        logged and left out.
         """
         values: dict[str, object] = {}
         for layer in layers:
