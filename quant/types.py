@@ -1,12 +1,26 @@
 """How quantisation types are named, and the sizes of their tensors."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
+from typing import Final
 
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, LlamaFileType
 
 MXFP4_FILE_TYPE = 4  # of Ollama's MXFP4 files; llama.cpp does not use this number
 UNSURE_FLAG = int(LlamaFileType.GUESSED)  # a flag in the file type
+
+# Tensor types that llama.cpp has read once, by number, with the type that has taken their place.
+# The repacked ones (4_4, 4_8, 8_8) are made while loading today.
+REMOVED_TYPES: Final[Mapping[int, tuple[str, str]]] = {
+    4: ("Q4_2", "Q4_0"),
+    5: ("Q4_3", "Q4_1"),
+    31: ("Q4_0_4_4", "Q4_0"),
+    32: ("Q4_0_4_8", "Q4_0"),
+    33: ("Q4_0_8_8", "Q4_0"),
+    36: ("IQ4_NL_4_4", "IQ4_NL"),
+    37: ("IQ4_NL_4_8", "IQ4_NL"),
+    38: ("IQ4_NL_8_8", "IQ4_NL"),
+}
 
 
 def quantisation_name(file_type: int) -> str | None:
