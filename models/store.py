@@ -97,6 +97,11 @@ class Store:
             self._remove_unused(layers)
             self._prune()
 
+    def release(self, digests: Iterable[str]) -> None:
+        """Removes those of the blobs that no model needs, however new they are."""
+        with self._changing():
+            self._remove_unused(tuple(Layer("", digest, 0) for digest in digests))
+
     def sweep(self) -> None:
         """Removes unfinished files of processes that have ended."""
         if self._exists():

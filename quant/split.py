@@ -5,10 +5,8 @@ have other names, and other programs expect one file; so the parts are put toget
 """
 
 import mmap
-import re
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Final
 
 from gguf import GGMLQuantizationType
@@ -16,7 +14,6 @@ from gguf import GGMLQuantizationType
 from .gguf import ARRAY, CODES, DEFAULT_ALIGNMENT, MAGIC, STRING, U32, U64, Header, Tensor
 
 VERSION: Final = 3
-PART_NAME: Final = re.compile(r"(?P<stem>.+)-\d{5}-of-(?P<count>\d{5})\.gguf")
 CHUNK_BYTES: Final = 8 << 20  # copied at a time
 KEYS_START: Final = 24  # bytes before the first key: magic, version, two counts
 PREFIX: Final = "split."  # of the keys that describe a part
@@ -31,16 +28,6 @@ class SplitError(Exception):
 def is_part(header: Header) -> bool:
     """Whether the file is one of several."""
     return (header.number("split.count") or 1) > 1
-
-
-def part_paths(path: Path) -> tuple[Path, ...]:
-    """Where all parts of a model lie, of which `path` is one; `path` alone for any other name."""
-    match = PART_NAME.fullmatch(path.name)
-    if not match:
-        return (path,)
-    count = int(match["count"])
-    names = (f"{match['stem']}-{i:05}-of-{count:05}.gguf" for i in range(1, count + 1))
-    return tuple(map(path.with_name, names))
 
 
 def sort_parts(parts: Iterable[Header]) -> tuple[Header, ...]:

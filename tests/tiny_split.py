@@ -17,7 +17,9 @@ def split_gguf(whole: Path, count: int, *, into: Path | None = None) -> tuple[Pa
         writer = GGUFWriter(folder / name, str(_value(reader, "general.architecture")))
         for field in reader.fields.values():
             if number == 0 and not field.name.startswith(("GGUF.", "general.architecture")):
-                writer.add_key_value(field.name, field.contents(), field.types[0], *field.types[1:2])
+                writer.add_key_value(
+                    field.name, field.contents(), field.types[0], *field.types[1:2]
+                )
         writer.add_uint16("split.no", number)
         writer.add_uint16("split.count", count)
         writer.add_int32("split.tensors.count", len(reader.tensors))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from gguf import GGUFReader
 from outrider.quant.gguf import EveryArray, Header, read_header
-from outrider.quant.split import SplitError, is_part, merge_parts, part_paths, sort_parts
+from outrider.quant.split import SplitError, is_part, merge_parts, sort_parts
 from tiny import write_llama
 from tiny_split import split_gguf
 
@@ -54,11 +54,3 @@ def test_what_is_no_whole_model(whole: Path, tmp_path: Path) -> None:
     fewer = split_gguf(write_llama(tmp_path / "fewer.gguf", embd=32, layers=1), 4)
     with pytest.raises(SplitError, match=r"^its parts hold \d+ tensors, and the first states 30$"):
         sort_parts([*parts[:3], read_header(fewer[3])])
-
-
-def test_the_parts_are_named_by_their_number() -> None:
-    parts = part_paths(Path("a/m-00002-of-00003.gguf"))
-    assert [part.name for part in parts] == [f"m-0000{i}-of-00003.gguf" for i in (1, 2, 3)]
-    assert {part.parent for part in parts} == {Path("a")}
-    for name in ("m.gguf", "m-2-of-3.gguf", "-00002-of-00003.gguf"):
-        assert part_paths(Path(name)) == (Path(name),)

@@ -138,6 +138,7 @@ class CreateRequest(NameRequest):
     base: str = Field("", alias="from")
     files: dict[str, str] = {}
     draft_files: dict[str, str] = {}
+    draft: str = ""  # a model whose weights are the drafter; Outrider's own field
     adapters: dict[str, str] = {}
     quantize: str = ""
     quantization: str = ""
