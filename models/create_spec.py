@@ -20,8 +20,6 @@ class CreateSpec:
     draft_files: Files = field(default_factory=dict)
     draft: Name | None = None  # a model whose weights are the drafter
     adapters: Files = field(default_factory=dict)
-    quantize: str = ""  # type of the weights; "" as they are
-    draft_quantize: str = ""  # type of the drafter's weights
     template: str = ""
     system: str = ""
     params: Params = field(default_factory=dict)
@@ -30,4 +28,5 @@ class CreateSpec:
     renderer: str = ""
     parser: str = ""
     requires: str = ""
+    replaces_weights: bool = False  # whether `files` hold the weights of `base`, in another form
     info: Mapping[str, Any] = field(default_factory=dict)  # fields of the config, by their names

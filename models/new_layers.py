@@ -92,6 +92,10 @@ class BaseLayers:
     config: Config = field(default_factory=Config)
     params: Params = field(default_factory=dict)
 
+    def without(self, media_type: str) -> "BaseLayers":
+        """The same but for the layers of that type."""
+        return replace(self, layers=tuple(la for la in self.layers if la.media_type != media_type))
+
 
 def plan_layers(store: Store, spec: CreateSpec, files: NewFiles) -> tuple[NewLayer, ...]:
     """The layers of the new model; the last one is its config.
@@ -99,6 +103,8 @@ def plan_layers(store: Store, spec: CreateSpec, files: NewFiles) -> tuple[NewLay
     Raises CreateRefused, ModelNotFound and DamagedModel.
     """
     base = _read_base(store, spec.base)
+    if spec.replaces_weights:
+        base = base.without(media.MODEL)
     fresh = [
         *(NewLayer.of_file(file, file.media_type) for file in files.models),
         *_drafter(store, spec.draft, files),
