@@ -14,6 +14,7 @@ from importlib.metadata import version as package_version
 
 from aiohttp import web
 
+from ..models.errors import ModelError
 from ..models.name import Name
 from ..models.store import Store
 from .api.anthropic import completions as anthropic
@@ -155,6 +156,7 @@ async def running(settings: Settings) -> AsyncIterator[str]:
     Raises ConfigError if the address is taken or does not exist.
     """
     store = Store(settings.models)
+    await _prune(store)
     machine = read_machine()
     max_loaded = settings.max_loaded_models or AUTO_MAX_LOADED
     limits = PoolLimits(max_loaded, int(MEMORY_SHARE * machine.memory_bytes))
@@ -181,6 +183,14 @@ async def running(settings: Settings) -> AsyncIterator[str]:
     finally:
         await runner.cleanup()
         await pool.close()
+
+
+async def _prune(store: Store) -> None:
+    """Remove what killed processes have left; a store that cannot be used is a warning."""
+    try:
+        await asyncio.to_thread(store.prune)
+    except ModelError as error:
+        log.warning("%s", error)
 
 
 async def serve(settings: Settings, pull: str | None, follow: Follow) -> None:

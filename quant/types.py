@@ -104,6 +104,20 @@ def find_file_type(text: str) -> FileType:
     raise UnknownFileType(f"unsupported quantization type {text} - supported types are {names}")
 
 
+# Tensor types that llama.cpp has read once, by number, with the type that has taken their place.
+# The repacked ones (4_4, 4_8, 8_8) are made while loading today.
+REMOVED_TYPES: Final[Mapping[int, tuple[str, str]]] = {
+    4: ("Q4_2", "Q4_0"),
+    5: ("Q4_3", "Q4_1"),
+    31: ("Q4_0_4_4", "Q4_0"),
+    32: ("Q4_0_4_8", "Q4_0"),
+    33: ("Q4_0_8_8", "Q4_0"),
+    36: ("IQ4_NL_4_4", "IQ4_NL"),
+    37: ("IQ4_NL_4_8", "IQ4_NL"),
+    38: ("IQ4_NL_8_8", "IQ4_NL"),
+}
+
+
 def quantisation_name(file_type: int) -> str | None:
     """The name of a `general.file_type` for clients (15 is "Q4_K_M"); None if it is unknown."""
     number = file_type & ~UNSURE_FLAG

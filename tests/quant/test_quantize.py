@@ -125,7 +125,7 @@ async def test_a_failure_is_one_error_and_leaves_nothing(
     before = set(os.listdir(tmp_path))
     with pytest.raises(QuantizeError, match=text):
         await run(job)
-    assert set(os.listdir(tmp_path)) == before  # noqa: PTH208
+    assert set(os.listdir(tmp_path)) == before
 
 
 async def test_a_quantised_source_is_refused_unless_that_is_wanted(
