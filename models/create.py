@@ -52,6 +52,7 @@ class CreateSpec:
     renderer: str = ""
     parser: str = ""
     requires: str = ""
+    replaces_weights: bool = False  # whether `files` hold the weights of `base`, in another form
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,10 @@ class BaseLayers:
     layers: tuple[Layer, ...] = ()
     config: Config = field(default_factory=Config)
     params: Params = field(default_factory=dict)
+
+    def without(self, media_type: str) -> "BaseLayers":
+        """The same but for the layers of that type."""
+        return replace(self, layers=tuple(la for la in self.layers if la.media_type != media_type))
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +126,8 @@ def _install(store: Store, name: Name, layers: tuple[NewLayer, ...]) -> None:
 def _plan_layers(store: Store, spec: CreateSpec) -> tuple[NewLayer, ...]:
     """The layers of the new model; the last one is its config."""
     base = _base(store, spec.base)
+    if spec.replaces_weights:
+        base = base.without(media.MODEL)
     files = _read_files(store, spec.files)
     fresh = [
         *(NewLayer(file.blob.layer(file.media_type)) for file in files),

@@ -97,6 +97,11 @@ class Store:
             self._remove_unused(layers)
             self._prune()
 
+    def discard(self, layers: Iterable[Layer]) -> None:
+        """Removes the blobs of `layers` that no model uses."""
+        with self._changing():
+            self._remove_unused(tuple(layers))
+
     def sweep(self) -> None:
         """Removes unfinished files of processes that have ended."""
         if self._exists():

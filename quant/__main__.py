@@ -88,7 +88,9 @@ def quantize(task: QuantizeTask, send: Send) -> None:
     log.is_dry = params.dry_run = True
     _call(task, params, log)
     if log.needs_imatrix and matrix is None:
-        raise TaskFailed("this quantization requires an importance matrix: give one with --imatrix")
+        raise TaskFailed(
+            "this quantization requires an importance matrix; `outrider quantize --imatrix` takes one"
+        )
     send(SizeReport(log.size_bytes))
     check_space(Path(task.source), Path(task.target), log.size_bytes)
     log.is_dry = params.dry_run = False

@@ -12,14 +12,16 @@ from ....models.create import CreateSpec, Files
 from ....models.create import create as make
 from ....models.manifest import check_digest
 from ....models.name import Name
+from ....models.quantized import WeightsQuantizer
 from ....models.store import Store
+from ....models.thread import in_thread
 from ...errors import BadRequest, OutriderError
 from ...parameters import check_parameters
 from ..body import read
 from ..state import APP_STATE
 from ..streaming import Line, Lines
 from . import wire
-from .library import report, send_progress
+from .library import progress_line, report, send_progress
 
 SUCCESS: Line = {"status": "success"}
 
@@ -27,21 +29,30 @@ SUCCESS: Line = {"status": "success"}
 async def create(request: web.Request) -> web.StreamResponse:
     """POST /api/create"""
     body = await read(request, wire.CreateRequest)
-    lines = _lines(request.app[APP_STATE].model_index.store, _order(body))
+    store, order = request.app[APP_STATE].model_index.store, _order(body)
+    kinds = body.quantize or body.quantization, body.draft_quantize
+    lines = _lines(store, WeightsQuantizer(store, order, *kinds))
     return await send_progress(request, lines, stream=body.stream)
 
 
-async def _lines(store: Store, order: CreateSpec) -> Lines:
+async def _lines(store: Store, quantizer: WeightsQuantizer) -> Lines:
     """The statuses; a base that is missing is pulled first."""
-    if order.base and not await asyncio.to_thread(store.find, order.base):
-        async with aclosing(report(store, order.base)) as lines:
+    base = quantizer.spec.base
+    if base and not await asyncio.to_thread(store.find, base):
+        async with aclosing(report(store, base)) as lines:
             async for line in lines:
                 if line != SUCCESS:
                     yield line
     try:
-        async with aclosing(make(store, order)) as statuses:
-            async for status in statuses:
-                yield {"status": status}
+        try:
+            async with aclosing(quantizer.steps()) as steps:
+                async for step in steps:
+                    yield progress_line(step)
+            async with aclosing(make(store, quantizer.spec)) as statuses:
+                async for status in statuses:
+                    yield {"status": status}
+        finally:
+            await in_thread(lambda _: quantizer.discard())
     except OSError as error:
         raise OutriderError(f"the model cannot be stored in {store.root}: {error}") from error
 
@@ -71,10 +82,6 @@ def _order(body: wire.CreateRequest) -> CreateSpec:
 
 def _refuse_unsupported(body: wire.CreateRequest) -> None:
     """Raises BadRequest for a field that would otherwise be ignored silently."""
-    if body.quantize or body.quantization or body.draft_quantize:
-        raise BadRequest(
-            "quantizing is not supported: run llama.cpp's llama-quantize and use the file it writes"
-        )
     if body.remote_host:
         raise BadRequest("models of a remote host are not supported: ask that host itself")
     if body.info:

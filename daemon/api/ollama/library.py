@@ -17,6 +17,7 @@ from ....models.errors import InvalidName, ModelError, ModelNotFound
 from ....models.model import StoredModel
 from ....models.modelfile_writer import render_modelfile, render_parameters
 from ....models.name import Name
+from ....models.pull import PullProgress
 from ....models.pull import pull as fetch
 from ....models.store import Store
 from ....quant.gguf import Array, Header
@@ -130,9 +131,14 @@ async def report(store: Store, name: Name) -> Lines:
     try:
         async with aclosing(fetch(store, name)) as steps:
             async for progress in steps:
-                yield {key: value for key, value in asdict(progress).items() if value is not None}
+                yield progress_line(progress)
     except ModelError as error:
         raise OutriderError(str(error)) from error
+
+
+def progress_line(progress: PullProgress) -> Line:
+    """A line of a pull or of a quantisation, without the fields that do not apply."""
+    return {key: value for key, value in asdict(progress).items() if value is not None}
 
 
 def _name(text: str, invalid: str) -> Name:
