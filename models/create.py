@@ -15,6 +15,13 @@ from .manifest import Manifest
 from .new_layers import NewFiles, NewLayer, plan_layers
 from .partial import Partial
 from .progress import CreateProgress, Report, report_while, reported
+from .quantized import (
+    QuantizeSource,
+    find_drafter,
+    find_weights,
+    replace_weights,
+    write_quantized,
+)
 from .space import require_space
 from .store import Store
 from .thread import in_thread
@@ -25,8 +32,8 @@ async def create(store: Store, spec: CreateSpec) -> AsyncGenerator[CreateProgres
     """Creates the model and yields its progress; closing the generator undoes everything.
 
     No blob and no manifest is written before the last step, which cannot be interrupted. Raises
-    CreateRefused, NoSpace, InvalidDigest, ModelNotFound and DamagedModel: before the first line,
-    unless a blob was deleted in the meantime, or what is wrong shows only in a converted model.
+    CreateRefused, CreateFailed, NoSpace, InvalidDigest, ModelNotFound and DamagedModel: before the
+    first line, unless a blob was deleted in the meantime, or a conversion shows what is wrong.
     """
     with ExitStack() as stack:
         making = _Making(store, spec, stack)
@@ -50,13 +57,13 @@ class _Making:
         if converter:
             await self._convert(converter, report)
         layers = await self._plan()
+        await in_thread(lambda _: self._check_quantized())
         if self._files.all and not converter:
             await report(CreateProgress("parsing GGUF"))
-        if any(file.parts for file in self._files.all):
-            await self._join_parts(report)
-            layers = await self._plan()
-        if self._files.all:
+        await self._join_parts(report)
+        if not await self._quantize(report) and self._files.all:
             await report(CreateProgress("validating GGUF model"))
+        layers = await self._plan()
         for new in layers:
             verb = "using existing" if self._store.blobs.has(new.layer.digest) else "creating new"
             await report(CreateProgress(f"{verb} layer {new.layer.digest}"))
@@ -121,6 +128,30 @@ class _Making:
         except SplitError as error:
             raise CreateRefused(str(error)) from error
         return _written(partial, file.name)
+
+    def _check_quantized(self) -> tuple[QuantizeSource | None, QuantizeSource | None]:
+        """The weights and the drafter to be quantised. Raises CreateRefused and CreateFailed."""
+        args = self._store, self._spec, self._files
+        return find_weights(*args), find_drafter(*args)
+
+    async def _quantize(self, report: Report) -> bool:
+        """Writes the quantised weights and drafter; whether there are any."""
+        weights, drafter = await in_thread(lambda _: self._check_quantized())
+        if weights:
+            new = await self._write_quantized(weights, report)
+            self._files = replace_weights(self._files, weights, new)
+        if drafter:
+            new = await self._write_quantized(drafter, report)
+            self._files = replace(self._files, drafters=(new,))
+            self._spec = replace(self._spec, draft=None)
+        return bool(weights or drafter)
+
+    async def _write_quantized(self, source: QuantizeSource, report: Report) -> UploadedGGUF:
+        partial = self._stack.enter_context(self._store.blobs.partial())
+        await write_quantized(source, partial.path, partial.lock, report)
+        await report(CreateProgress("verifying conversion"))
+        await in_thread(lambda _: partial.reread())
+        return _written(partial, source.name)
 
     def _install(self, layers: tuple[NewLayer, ...]) -> None:
         *others, config = (new.layer for new in layers)

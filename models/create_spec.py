@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..quant.types import FileType
 from .name import Name
 from .uploads import Files
 
@@ -20,6 +21,8 @@ class CreateSpec:
     draft_files: Files = field(default_factory=dict)
     draft: Name | None = None  # a model whose weights are the drafter
     adapters: Files = field(default_factory=dict)
+    quantize: FileType | None = None  # of the weights; None leaves them as they are
+    draft_quantize: FileType | None = None  # of the drafter's weights
     template: str = ""
     system: str = ""
     params: Params = field(default_factory=dict)
@@ -28,5 +31,4 @@ class CreateSpec:
     renderer: str = ""
     parser: str = ""
     requires: str = ""
-    replaces_weights: bool = False  # whether `files` hold the weights of `base`, in another form
     info: Mapping[str, Any] = field(default_factory=dict)  # fields of the config, by their names

@@ -59,5 +59,9 @@ class InvalidModelfile(ModelError):
     """The text does not follow the Modelfile grammar (CONTRACT 7.1)."""
 
 
+class CreateFailed(ModelError):
+    """A model could not be made; the text says why and what to do."""
+
+
 class CreateRefused(ModelError):
     """A model cannot be made of what was named for it; the text says why and what to do."""

@@ -47,6 +47,7 @@ class NewFiles:
     models: tuple[UploadedGGUF, ...] = ()  # FROM: weights and projectors
     drafters: tuple[UploadedGGUF, ...] = ()
     adapters: tuple[UploadedGGUF, ...] = ()
+    replaces_base: bool = False  # whether the weights are those of the base, quantised
 
     @property
     def all(self) -> tuple[UploadedGGUF, ...]:
@@ -103,7 +104,7 @@ def plan_layers(store: Store, spec: CreateSpec, files: NewFiles) -> tuple[NewLay
     Raises CreateRefused, ModelNotFound and DamagedModel.
     """
     base = _read_base(store, spec.base)
-    if spec.replaces_weights:
+    if files.replaces_base:
         base = base.without(media.MODEL)
     fresh = [
         *(NewLayer.of_file(file, file.media_type) for file in files.models),

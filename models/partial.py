@@ -40,6 +40,11 @@ class Partial:
         """Makes the bytes written so far readable at `path`."""
         self._file.flush()
 
+    @property
+    def lock(self) -> int:
+        """The descriptor that locks the file; a child process that writes it inherits it."""
+        return self._file.fileno()
+
     def reread(self) -> None:
         """Hashes what another process has written to `path`."""
         self._sha256 = hashlib.sha256()

@@ -137,7 +137,7 @@ MAY_IMPORT = {
         "errors",
         "config",
     },
-    "cli": {"cli", "errors", "config", "options", "models", "app"},  # app: to serve
+    "cli": {"cli", "errors", "config", "options", "models", "quant", "app"},  # app: to serve
 }
 MAY_USE = {
     "llama_cpp": {"llama", "quant"},
@@ -158,6 +158,7 @@ NEEDS_NO_LLAMA = (  # modules that run on any implementation of the seam
 )
 LAZY_FUNCTIONS = {
     ("daemon.cli.serve", "serve"),  # the other commands start without the server
+    ("daemon.cli.quantize", "_lines"),  # numpy takes a while, too
     ("daemon.cli.mcp_servers", "_connect"),  # an extra
     ("daemon.cli.mcp_servers", "_transport"),
 }

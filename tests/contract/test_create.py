@@ -180,9 +180,8 @@ def test_bad_requests(creating: Daemon, body: Json, error: str) -> None:
         assert create(creating, **body, stream=stream) == (400, {"error": error})
 
 
-@pytest.mark.parametrize("field", ["quantize", "quantization", "draft_quantize", "remote_host"])
-def test_what_is_not_supported_is_refused_with_advice(creating: Daemon, field: str) -> None:
-    status, answer = create(creating, **{"from": "made", field: "q4_K_M"})
+def test_what_is_not_supported_is_refused_with_advice(creating: Daemon) -> None:
+    status, answer = create(creating, from_="made", remote_host="https://elsewhere")
     assert status == 400
     assert "not supported: " in answer["error"]
 

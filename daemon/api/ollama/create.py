@@ -14,6 +14,7 @@ from ....models.create import create as make
 from ....models.create_spec import CreateSpec
 from ....models.manifest import check_digest
 from ....models.name import Name
+from ....models.quantized import find_type
 from ....models.store import Store
 from ....models.uploads import Files
 from ...chat.render.go_template import GoTemplate, UnreadableTemplate
@@ -63,7 +64,10 @@ async def _lines(store: Store, order: CreateSpec) -> Lines:
 
 
 def _order(body: wire.CreateRequest) -> CreateSpec:
-    """The request for `models.create`. Raises BadRequest, InvalidName and InvalidDigest."""
+    """The request for `models.create`.
+
+    Raises BadRequest, InvalidName, InvalidDigest and CreateFailed.
+    """
     name = Name.parse(body.target)
     _refuse_unsupported(body)
     if not (body.base or body.files):
@@ -75,6 +79,8 @@ def _order(body: wire.CreateRequest) -> CreateSpec:
         draft_files=_files(body.draft_files),
         draft=Name.parse(body.draft) if body.draft else None,
         adapters=_files(body.adapters),
+        quantize=find_type(body.quantize or body.quantization),
+        draft_quantize=find_type(body.draft_quantize),
         template=_template(body.template),
         system=body.system,
         params=check_parameters(body.parameters),
@@ -89,10 +95,6 @@ def _order(body: wire.CreateRequest) -> CreateSpec:
 
 def _refuse_unsupported(body: wire.CreateRequest) -> None:
     """Raises BadRequest for a field that would otherwise be ignored silently."""
-    if body.quantize or body.quantization or body.draft_quantize:
-        raise BadRequest(
-            "quantizing is not supported: run llama.cpp's llama-quantize and use the file it writes"
-        )
     if body.remote_host:
         raise BadRequest("models of a remote host are not supported: ask that host itself")
 

@@ -79,11 +79,14 @@ class LlamaContext:
         """
         assert 0 < batch.count <= batch.capacity, batch.count
         assert len(batch.outputs) <= self._max_outputs, len(batch.outputs)
-        rc = int(lib.llama_decode(self.handle, native_batch(batch)))
+        rc = self._process(batch)
         if rc not in (DECODED, NO_CELLS, ABORTED):
             raise DecodeFailed(f"llama_decode returned {rc} for {batch.count} rows")
         lib.llama_synchronize(self.handle)
         return rc
+
+    def _process(self, batch: Batch) -> int:
+        return int(lib.llama_decode(self.handle, native_batch(batch)))
 
     def abort(self) -> None:
         """Make the running decode return ABORTED; callable from another thread (GUIDE 10.3)."""

@@ -133,6 +133,10 @@ class LlamaModel:
         ids = private(name, f"_Z28{name}PK11llama_model", ctypes.POINTER(ctypes.c_int32), pointer)
         return tuple(ids(self.handle)[: num(self.handle)])
 
+    def number(self, key: str) -> int:
+        """An integer of the GGUF header; 0 if the key is missing."""
+        return int(self._metadata(key) or 0)
+
     def _metadata(self, key: str) -> str:
         """A short value of the GGUF header as text; "" if the key is missing."""
         buffer = ctypes.create_string_buffer(256)

@@ -7,7 +7,13 @@ import msgspec
 from ...errors import LoadFailed
 from ...protocol import MAX_MODEL_DRAFTS, Load
 from ..llama.context import TextContext
-from ..llama.draft_contexts import AssistantContext, EagleContext, NextnContext
+from ..llama.draft_contexts import (
+    AssistantContext,
+    EagleContext,
+    NextnContext,
+    TrimmedAssistantContext,
+)
+from ..llama.draft_vocab import check_draft_vocab, read_draft_vocab
 from ..llama.loading import LoadedContext
 from ..llama.model import LlamaModel
 from .drafters.assistant import AssistantDrafter
@@ -40,9 +46,7 @@ def load_drafter(loaded: LoadedContext[TextContext], load: Load) -> Drafter:
     model = LlamaModel(load.draft, own, loaded.log)
     try:
         if model.architecture == ASSISTANT:
-            check_assistant(model, loaded.model)
-            context = AssistantContext(model, loaded.context, load)
-            return AssistantDrafter(loaded.context, context)
+            return AssistantDrafter(loaded.context, _load_assistant(model, loaded.context, load))
         if model.architecture == EAGLE:
             check_eagle(model, loaded.model)
             head = EagleContext(model, loaded.context, own)
@@ -56,6 +60,16 @@ def load_drafter(loaded: LoadedContext[TextContext], load: Load) -> Drafter:
     except LoadFailed:
         model.close()
         raise
+
+
+def _load_assistant(model: LlamaModel, target: TextContext, load: Load) -> AssistantContext:
+    """Its context; one with a trimmed head is compared by the tokens that it has."""
+    check_assistant(model, target.model)
+    if vocab := read_draft_vocab(model, load.draft):
+        check_draft_vocab(vocab, target.model)
+        return TrimmedAssistantContext(model, target, load, vocab.tokens)
+    check_vocabulary(model, target.model)
+    return AssistantContext(model, target, load)
 
 
 def check_head(model: LlamaModel) -> None:
@@ -86,7 +100,10 @@ def check_eagle(model: LlamaModel, target: LlamaModel) -> None:
 
 
 def check_assistant(model: LlamaModel, target: LlamaModel) -> None:
-    """Raises LoadFailed unless the assistant fits the hidden rows of the target."""
+    """Raises LoadFailed unless the assistant fits the hidden rows of the target.
+
+    Its vocabulary is checked apart, for it may be a part of the target's.
+    """
     if target.architecture != "gemma4":
         raise LoadFailed(f"a {ASSISTANT} drafts for gemma4, and this is {target.architecture}")
     if model.hidden_width != target.hidden_width:
@@ -94,7 +111,6 @@ def check_assistant(model: LlamaModel, target: LlamaModel) -> None:
             f"its target has hidden rows of {model.hidden_width}, "
             f"and this model's are of {target.hidden_width}"
         )
-    check_vocabulary(model, target)
 
 
 def check_vocabulary(model: LlamaModel, target: LlamaModel) -> None:

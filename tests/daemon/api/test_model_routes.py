@@ -313,14 +313,22 @@ async def test_blobs_refuse(front: Front) -> None:
         ({"model": "m", "files": {"/a": ABSENT}}, "file path must be relative"),
         ({"model": "m", "files": {"a": ABSENT}},
          f"the blob {ABSENT} of a is not here; upload it first"),
-        ({"model": "m", "from": "chat", "quantize": "q4_0"},
-         "quantizing is not supported: run llama.cpp's llama-quantize and use the file it writes"),
     ],
 )  # fmt: skip
 async def test_create_refuses(front: Front, body: dict[str, object], error: str) -> None:
     for stream in (True, False):
         answer = await front.post("/api/create", {**body, "stream": stream})
         assert answer == (400, {"error": error})
+
+
+@pytest.mark.parametrize("field", ["quantize", "quantization", "draft_quantize"])
+async def test_create_names_the_types_that_it_can_write(front: Front, field: str) -> None:
+    """CONTRACT 7.4"""
+    status, answer = await front.post("/api/create", {"model": "m", "from": "chat", field: "q9"})
+    assert status == 500
+    assert str(answer).startswith(
+        "{'error': 'unsupported quantization type q9 - supported types are F32, F16, BF16, Q8_0, "
+    )
 
 
 async def test_embed(front: Front) -> None:
