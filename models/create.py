@@ -127,6 +127,8 @@ class _Making:
             await report_while(join, report, line)
         except SplitError as error:
             raise CreateRefused(str(error)) from error
+        except FileNotFoundError as error:  # another creation has used the parts up meanwhile
+            raise CreateRefused(f"a part of {file.name} is gone: upload it again") from error
         return _written(partial, file.name)
 
     def _check_quantized(self) -> tuple[QuantizeSource | None, QuantizeSource | None]:
