@@ -132,6 +132,7 @@ def leftovers(store: Store) -> list[Path]:
     return [path for folder in folders for path in folder.glob(".outrider*")]
 
 
+@pytest.mark.timeout(120 + 5 * KILLS)
 @pytest.mark.parametrize("work", ["pull", "create", "copy", "delete"])
 def test_killed_at_any_moment(
     work: str,
