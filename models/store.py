@@ -52,11 +52,11 @@ class Store:
 
     def resolve(self, name: Name | str) -> StoredModel:
         """The model of that name; raises InvalidName, ModelNotFound, DamagedModel."""
-        wanted = Name.parse(name) if isinstance(name, str) else name
-        path = self._manifests.find(wanted)
+        full_name = Name.parse(name) if isinstance(name, str) else name
+        path = self._manifests.find(full_name)
         if path is None:
             raise ModelNotFound(str(name))
-        return read_model(self._manifests.cased(wanted), path, self.blobs)
+        return read_model(self._manifests.cased(full_name), path, self.blobs)
 
     def manifest(self, name: Name) -> Manifest:
         """The manifest of the model; raises ModelNotFound, DamagedModel."""

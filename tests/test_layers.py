@@ -72,7 +72,7 @@ MAY_IMPORT = {
     "seam": {"seam"},
     "kv": {*BASE, "kv", "seam"},
     "sampling": {*BASE, "sampling", "chat", "seam"},
-    "llama": {*BASE, "llama", "seam", "quant"},
+    "llama": {*BASE, "llama", "seam", "quant"},  # quant: headers are repaired while loading
     "sequence": {*BASE, "sequence", "chat", "kv", "sampling", "seam"},
     "speculation": {*BASE, "speculation", "sequence", "kv", "sampling", "seam"},
     "loading": {*BASE, "loading", "speculation", "sequence", "kv", "sampling", "seam", "llama"},

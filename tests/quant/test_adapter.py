@@ -90,3 +90,16 @@ def test_kinds_that_are_not_supported(base: Path, tmp_path: Path) -> None:
     lora = write_lora(tmp_path / "lora.gguf", base)
     misfit = find_misfit(read_header(gemma), read_header(lora))
     assert misfit == "it was made for llama, and the model is gemma4"
+
+
+def test_weights_of_another_engine_count_as_they_are_repaired(tmp_path: Path) -> None:
+    """Ollama calls this architecture gptoss, and its matrices of attention attn_out."""
+    weights = [("blk.0.attn_out.weight", np.ones((32, 32), np.float32))]
+    base = write_gguf(tmp_path / "base.gguf", {"general.architecture": "gptoss"}, weights)
+    keys = KEYS | {"general.architecture": "gpt-oss"}
+    for name, misfit in (("attn_output", ""), ("attn_out", "which the model does not have")):
+        tensors = pair(f"blk.0.{name}.weight", (4, 32), (32, 4))
+        lora = write_gguf(tmp_path / "lora.gguf", keys, tensors)
+        found = find_misfit(read_header(base), read_header(lora))
+        assert found.endswith(misfit)
+        assert bool(found) == bool(misfit)
