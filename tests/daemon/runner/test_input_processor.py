@@ -60,6 +60,6 @@ def test_a_prompt_is_cut_to_the_context_of_its_request() -> None:
     limits = Limits(num_ctx=64, num_keep=4)
     cut = processor.prepare(text_request(0, "x" * 200, limits=limits))
     assert len(cut.tokens) < 64
-    with pytest.raises(BadRequest, match="longer than the context .* the context 64"):
-        strict = msgspec.structs.replace(limits, shift=False)
-        processor.prepare(text_request(0, "x" * 200, limits=strict))
+    strict = text_request(0, "x" * 200, limits=msgspec.structs.replace(limits, shift=False))
+    with pytest.raises(BadRequest, match=r"longer than the context .* the context 64"):
+        processor.prepare(strict)
