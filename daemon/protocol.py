@@ -44,6 +44,7 @@ class Load(msgspec.Struct, frozen=True, tag=True):
     profile: str = ""  # path of the speculation profile; "": it is not kept
     host_cache_bytes: int = 0  # host memory for evicted prefixes
     embedding: bool = False  # vectors instead of text; `slots`: texts of one decode
+    flash_attention: bool | None = None  # None: llama.cpp chooses
 
 
 class Sampling(msgspec.Struct, frozen=True):
@@ -73,6 +74,7 @@ class Limits(msgspec.Struct, frozen=True):
     stop: tuple[str, ...] = ()
     truncate: bool = True  # drop old messages that do not fit
     shift: bool = True  # drop the oldest tokens when the context is full
+    num_ctx: int = 0  # tokens of context at most; 0: as many as the model is loaded with
 
 
 class Submit(msgspec.Struct, frozen=True, tag=True):
