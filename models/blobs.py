@@ -1,12 +1,15 @@
 """Where the contents of models are stored: one file each, named by its sha256 (CONTRACT 6.1)."""
 
 import hashlib
+import os
+import stat
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from .errors import DigestMismatch
+from .errors import DigestMismatch, UnreadableStore
 from .manifest import Layer, check_digest
 from .partial import Partial
 
@@ -41,9 +44,30 @@ class Blobs:
         return self.root / check_digest(digest).replace(":", "-").lower()
 
     def has(self, digest: str, size_bytes: int | None = None) -> bool:
-        """Whether the blob is stored, with that size if one is given; raises InvalidDigest."""
+        """Whether the blob is stored, with that size if one is given.
+
+        Raises InvalidDigest and UnreadableStore.
+        """
         path = self.path(digest)
-        return path.is_file() and size_bytes in (None, path.stat().st_size)
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise UnreadableStore.of(path, error) from error
+        return stat.S_ISREG(status.st_mode) and size_bytes in (None, status.st_size)
+
+    def claim(self, digest: str, size_bytes: int | None = None) -> bool:
+        """Whether the blob is stored; if so, pruning spares it for the time of a new one.
+
+        For who relies on a stored blob before the manifest is written. A blob of another user
+        cannot be made younger: then the next check may find it missing.
+        """
+        if not self.has(digest, size_bytes):
+            return False
+        with suppress(PermissionError, FileNotFoundError):
+            os.utime(self.path(digest))
+        return self.has(digest, size_bytes)
 
     def add_bytes(self, data: bytes) -> Blob:
         with self.partial() as partial:
@@ -51,8 +75,15 @@ class Blobs:
             return self.commit(partial)
 
     def partial(self) -> Partial:
-        """A new file: write to it, then `commit` it as a blob."""
-        return Partial(self.root)
+        """A new file: write to it, then `commit` it as a blob.
+
+        It lies beside the blobs folder, from which a starting Ollama removes what is no blob; but
+        inside it if that folder is a file system of its own.
+        """
+        self.root.mkdir(mode=0o755, parents=True, exist_ok=True)
+        parent = self.root.parent
+        is_same = parent.stat().st_dev == self.root.stat().st_dev
+        return Partial(parent if is_same else self.root)
 
     def commit(self, partial: Partial, *, expect: str | None = None) -> Blob:
         """Stores the complete `partial` as a blob; raises DigestMismatch if it is not `expect`."""

@@ -1,5 +1,8 @@
 """What can go wrong with a model on disk or on its way there?"""
 
+from pathlib import Path
+from typing import Self
+
 
 class ModelError(Exception):
     """Base of the expected errors of this folder."""
@@ -34,12 +37,30 @@ class DamagedModel(ModelError):
     """A model cannot be used as it lies on disk; the text names the file and the remedy."""
 
 
+class UnreadableStore(ModelError):
+    """A file or folder of the store cannot be used; the text names it, the reason, the remedy."""
+
+    @classmethod
+    def of(cls, path: Path, error: OSError) -> Self:
+        """The error for a path that the operating system refuses."""
+        problem = "leads nowhere" if path.is_symlink() and not path.exists() else "cannot be used"
+        return cls(f"{path} {problem} ({error.strerror}); check the path and its permissions")
+
+
+class NoSpace(ModelError):
+    """A file does not fit on the disk; the text has the bytes needed and those that are free."""
+
+
 class PullFailed(ModelError):
     """A model could not be fetched; the text says why and what to do."""
 
 
 class InvalidModelfile(ModelError):
     """The text does not follow the Modelfile grammar (CONTRACT 7.1)."""
+
+
+class CreateFailed(ModelError):
+    """A model could not be made; the text says why and what to do."""
 
 
 class CreateRefused(ModelError):

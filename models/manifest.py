@@ -85,6 +85,11 @@ def parse_manifest(data: bytes) -> Manifest:
         raise DamagedModel(f"not a model manifest: {error}") from error
 
 
+def looks_like_manifest(data: bytes) -> bool:
+    """Whether `data`, damaged as it may be, was written as a manifest."""
+    return b"schemaVersion" in data or b"mediaType" in data
+
+
 def dump_manifest(manifest: Manifest) -> bytes:
     """The JSON of `manifest`; the model's digest is the sha256 of these bytes."""
     layers = [_wire(layer) for layer in manifest.layers]

@@ -13,7 +13,7 @@ from ..quant.gguf import Header
 from ..quant.types import format_parameters
 from . import manifest as media
 from .blobs import Blobs
-from .errors import DamagedModel
+from .errors import DamagedModel, UnreadableStore
 from .manifest import Layer, Manifest, parse_manifest
 from .name import Name
 
@@ -35,6 +35,7 @@ class Config:
     capabilities: tuple[str, ...] = ()
     context_length: int = 0
     embedding_length: int = 0
+    base_name: str = ""
     remote_host: str = ""
     remote_model: str = ""
 
@@ -80,13 +81,15 @@ def dump_config(config: Config, layers: tuple[Layer, ...]) -> bytes:
 
 
 def read_model(name: Name, path: Path, blobs: Blobs) -> StoredModel:
-    """The model whose manifest is at `path`; raises DamagedModel with the remedy."""
+    """The model whose manifest is at `path`; raises DamagedModel and UnreadableStore."""
     try:
         data = path.read_bytes()
         return _assemble(
             name, data, path.stat().st_mtime, _LayerReader(parse_manifest(data), blobs)
         )
-    except (DamagedModel, OSError) as error:
+    except OSError as error:
+        raise UnreadableStore.of(Path(error.filename or path), error) from error
+    except DamagedModel as error:
         advice = "pull or create it again, or remove it"
         raise DamagedModel(f"model '{name.short}' is damaged: {error}; {advice}") from error
 
@@ -121,7 +124,7 @@ class _LayerReader:
 
     def path(self, layer: Layer) -> Path:
         path = self.blobs.path(layer.digest)
-        if not path.is_file():
+        if not self.blobs.has(layer.digest):
             raise DamagedModel(f"{path} is missing")
         size_bytes = path.stat().st_size
         if size_bytes != layer.size_bytes:

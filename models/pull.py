@@ -15,7 +15,7 @@ from ..quant.gguf import GGUFError, read_header
 from . import manifest as media
 from .blobs import Blob, copy
 from .catalog import CATALOG, CatalogEntry, WheelMember, find
-from .errors import DamagedModel, PullFailed
+from .errors import DamagedModel, PullFailed, UnreadableStore
 from .manifest import Layer, Manifest
 from .model import Config, dump_config
 from .name import Name
@@ -55,14 +55,14 @@ async def pull(store: Store, name: Name, *, catalog: Sequence[CatalogEntry] = CA
         async with aclosing(_pull_entry(store, entry)) as steps:
             async for progress in steps:
                 yield progress
-    except (OSError, DamagedModel) as error:
+    except (OSError, DamagedModel, UnreadableStore) as error:
         raise PullFailed(f"the model cannot be stored in {store.root}: {error}") from error
     yield PullProgress("success")
 
 
 async def _pull_entry(store: Store, entry: CatalogEntry) -> Steps:
     store.sweep()
-    missing = [m for m in entry.members if not store.blobs.has(m.digest, m.size_bytes)]
+    missing = [m for m in entry.members if not store.blobs.claim(m.digest, m.size_bytes)]
     for member in entry.members:
         if member not in missing:
             yield _pulling(member, member.size_bytes)

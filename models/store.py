@@ -1,18 +1,21 @@
 """Which models are stored: a folder with Ollama's layout (CONTRACT 6.1)."""
 
 import logging
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Set
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from . import partial, scratch
 from .blobs import Blob, Blobs
-from .errors import DamagedModel, InvalidName, ModelNotFound
+from .errors import DamagedModel, ModelNotFound, UnreadableStore
 from .lock import locked
 from .manifest import Layer, Manifest, dump_manifest, parse_manifest
+from .manifest_folder import ManifestFolder, read_layers
 from .model import StoredModel, read_model
 from .name import Name
 from .partial import Partial
+from .prune import Pruned, prune_blobs
+from .space import format_bytes, require_space
 
 _log = logging.getLogger(__name__)
 
@@ -21,47 +24,52 @@ class Store:
     """The models below `root`; the first write creates the folder.
 
     Reading takes no lock, since manifests and blobs are written atomically. Writing locks `root`,
-    so that no process removes a blob to which another is about to refer.
+    so that no process removes a blob to which another is about to refer. Every method may raise
+    UnreadableStore; those that write contents raise OSError for what the disk refuses.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, prunes: bool = True) -> None:
+        """`prunes`: whether blobs go that no model needs, except those of a deleted model."""
         self.root = root
         self.blobs = Blobs(root / "blobs")
-        self._manifests = root / "manifests"
+        self._manifests = ManifestFolder(root / "manifests")
+        self._prunes = prunes
+        self._warned: set[str] = set()  # texts
 
     def list(self) -> list[StoredModel]:
-        """Every intact model, the newest first; damaged ones are skipped with a warning."""
+        """Every intact model, the newest first; the others are skipped with a warning, once."""
         models = []
-        for name in self._names():
+        for name, path in self._manifests.entries():
             try:
-                models.append(read_model(name, self._path(name), self.blobs))
-            except DamagedModel as error:
-                _log.warning("%s", error)
+                models.append(read_model(name, path, self.blobs))
+            except (DamagedModel, UnreadableStore) as error:
+                self._warn(str(error))
         return sorted(models, key=lambda model: model.modified_at, reverse=True)
 
     def find(self, name: Name) -> Name | None:
         """`name` in its case on disk, or None if there is no such model."""
-        found = self._cased(name)
-        return found if self._path(found).is_file() else None
+        return self._manifests.cased(name) if self._manifests.find(name) else None
 
     def resolve(self, name: Name | str) -> StoredModel:
         """The model of that name; raises InvalidName, ModelNotFound, DamagedModel."""
-        found = self.find(Name.parse(name) if isinstance(name, str) else name)
-        if found is None:
+        full_name = Name.parse(name) if isinstance(name, str) else name
+        path = self._manifests.find(full_name)
+        if path is None:
             raise ModelNotFound(str(name))
-        return read_model(found, self._path(found), self.blobs)
+        return read_model(self._manifests.cased(full_name), path, self.blobs)
 
     def manifest(self, name: Name) -> Manifest:
         """The manifest of the model; raises ModelNotFound, DamagedModel."""
-        return parse_manifest(self._existing(name).read_bytes())
+        return parse_manifest(self._read(name))
 
     def write(self, name: Name, manifest: Manifest, contents: Iterable[bytes] = ()) -> int:
         """Stores `manifest` as the model `name`, and `contents` as blobs.
 
         Its other blobs must be stored already (else DamagedModel). Returns the number of removed
-        blobs: those that only the replaced model used.
+        blobs: those that only the replaced model used. Raises NoSpace before anything is written.
         """
         fresh = {Blob.of(data).digest: data for data in contents}
+        require_space(self.root, sum(map(len, fresh.values())), f"the model {name.short}")
         with self._locked():
             for layer in manifest.blobs:
                 if layer.digest in fresh or self.blobs.has(layer.digest, layer.size_bytes):
@@ -73,100 +81,130 @@ class Store:
 
     def copy(self, source: Name, destination: Name) -> None:
         """Stores the model `source` under a second name; raises ModelNotFound."""
-        with self._locked():
-            self._put(destination, self._existing(source).read_bytes())
+        with self._changing():
+            self._put(destination, self._read(source))
 
     def delete(self, name: Name) -> None:
         """Removes a model, damaged or not, and the blobs that no other model uses.
 
         Raises ModelNotFound.
         """
-        with self._locked():
+        with self._changing():
             path = self._existing(name)
-            layers = _layers(path)
+            layers = self._layers(path)
             path.unlink()
-            self._remove_empty(path.parent)
+            self._manifests.remove_empty(path.parent)
             self._remove_unused(layers)
+            self._prune()
+
+    def release(self, digests: Iterable[str]) -> None:
+        """Removes those of the blobs that no model needs, however new they are."""
+        with self._changing():
+            self._remove_unused(tuple(Layer("", digest, 0) for digest in digests))
 
     def sweep(self) -> None:
         """Removes unfinished files of processes that have ended."""
-        if not self.root.is_dir():
-            return
-        with self._locked():
-            partial.sweep(self.blobs.root)
-            partial.sweep(self._manifests)
-            scratch.sweep(self.root)
+        if self._exists():
+            with self._changing():
+                self._sweep()
+
+    def prune(self) -> Pruned:
+        """Removes what nobody needs: unfinished files, empty folders, blobs without a manifest.
+
+        Blobs stay for an hour, since another program may be about to name them (models/README.md).
+        """
+        if not self._exists():
+            return Pruned()
+        with self._changing():
+            return self._prune()
+
+    def _sweep(self) -> None:
+        for folder in (self.root, self.blobs.root, self._manifests.root):
+            partial.sweep(folder)
+        scratch.sweep(self.root)
+
+    def _prune(self) -> Pruned:
+        self._sweep()
+        if not self._prunes:
+            return Pruned()
+        try:
+            self._manifests.prune()
+            pruned = prune_blobs(self.blobs.root, self._used())
+        except UnreadableStore as error:
+            self._warn(f"unused files are kept: {error}")
+            return Pruned()
+        if pruned.num_files:
+            size = format_bytes(pruned.size_bytes)
+            _log.info("removed %d files that no model needs, %s", pruned.num_files, size)
+        return pruned
 
     def _put(self, name: Name, data: bytes) -> int:
-        path = self._path(self._cased(name))
-        replaced = _layers(path) if path.is_file() else ()
-        with Partial(self._manifests) as draft:
+        path = self._manifests.path(name)
+        replaced = self._layers(path) if path.is_file() else ()
+        with Partial(self._manifests.root) as draft:
             draft.write(data)
             draft.commit(path)
-        return self._remove_unused(replaced)
+        return self._remove_unused(replaced) if self._prunes else 0
+
+    def _layers(self, path: Path) -> tuple[Layer, ...]:
+        """The blobs of the manifest at `path`; none if it cannot be read."""
+        try:
+            return read_layers(path)
+        except UnreadableStore as error:
+            self._warn(f"its blobs are kept: {error}")
+            return ()
 
     def _remove_unused(self, layers: tuple[Layer, ...]) -> int:
         """Removes blobs of `layers` that no manifest names; none if a manifest is unreadable."""
-        try:
-            manifests = [parse_manifest(path.read_bytes()) for path in self._paths()]
-        except DamagedModel as error:
-            _log.warning("unused blobs are kept, since a manifest is unreadable: %s", error)
+        if not layers:
             return 0
-        used = {self.blobs.path(blob.digest) for other in manifests for blob in other.blobs}
-        unused = {self.blobs.path(layer.digest) for layer in layers} - used
+        try:
+            used = self._used()
+        except UnreadableStore as error:
+            self._warn(f"unused blobs are kept: {error}")
+            return 0
+        unused = {path for path in map(self._blob, layers) if path.name not in used}
         for path in unused:
             path.unlink(missing_ok=True)
         return len(unused)
 
-    def _remove_empty(self, folder: Path) -> None:
-        while folder != self._manifests and not any(folder.iterdir()):
-            folder.rmdir()
-            folder = folder.parent
+    def _used(self) -> Set[str]:
+        """The file names of the blobs that manifests name."""
+        return {self._blob(layer).name for layer in self._manifests.layers()}
+
+    def _blob(self, layer: Layer) -> Path:
+        return self.blobs.path(layer.digest)
+
+    def _read(self, name: Name) -> bytes:
+        path = self._existing(name)
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise UnreadableStore.of(path, error) from error
 
     def _existing(self, name: Name) -> Path:
-        found = self.find(name)
-        if found is None:
+        path = self._manifests.find(name)
+        if path is None:
             raise ModelNotFound(name.short)
-        return self._path(found)
+        return path
 
-    def _path(self, name: Name) -> Path:
-        return self._manifests.joinpath(*name.parts)
+    def _exists(self) -> bool:
+        return self.root.is_dir()
 
-    def _cased(self, name: Name) -> Name:
-        """`name` with every part in the case of the existing folder or file."""
-        folder, parts = self._manifests, []
-        for part in name.parts:
-            parts.append(_entry(folder, part))
-            folder /= parts[-1]
-        return Name(*parts)
+    def _warn(self, text: str) -> None:
+        if text not in self._warned:
+            self._warned.add(text)
+            _log.warning("%s", text)
 
-    def _paths(self) -> Iterator[Path]:
-        return (path for path in self._manifests.glob("*/*/*/*") if path.is_file())
-
-    def _names(self) -> Iterator[Name]:
-        for path in self._paths():
-            try:
-                yield Name(*path.parts[-4:])
-            except InvalidName:
-                _log.warning("%s is not a valid model name; the file is ignored", path)
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """The lock, for changes that put no new contents into the store."""
+        try:
+            with self._locked():
+                yield
+        except OSError as error:
+            raise UnreadableStore.of(Path(error.filename or self.root), error) from error
 
     def _locked(self) -> AbstractContextManager[int]:
         self.root.mkdir(mode=0o755, parents=True, exist_ok=True)
         return locked(self.root)
-
-
-def _layers(path: Path) -> tuple[Layer, ...]:
-    """The blobs of the manifest at `path`; none if it cannot be read."""
-    try:
-        return parse_manifest(path.read_bytes()).blobs
-    except DamagedModel as error:
-        _log.warning("%s: %s; its blobs are kept", path, error)
-        return ()
-
-
-def _entry(folder: Path, part: str) -> str:
-    """`part`, or the entry of `folder` that differs from it in case only."""
-    if not folder.is_dir():
-        return part
-    same = sorted(entry.name for entry in folder.iterdir() if entry.name.lower() == part.lower())
-    return part if part in same or not same else same[0]

@@ -5,19 +5,38 @@ import stat
 import struct
 from collections import Counter
 from collections.abc import Container, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
 from typing import Final
 
 from gguf import GGUFValueType
 
-from .types import quantisation_name, tensor_bytes, tensor_kind
+from .types import REMOVED_TYPES, quantisation_name, tensor_bytes, tensor_kind
 
 MAGIC: Final = b"GGUF"
 VERSIONS: Final = (2, 3)
 DEFAULT_ALIGNMENT: Final = 32  # bytes; `general.alignment` replaces it
 SHORT_ARRAY: Final = 64  # elements; arrays up to this length are always read
+MAX_LAYERS: Final = 512  # of llama.cpp (LLAMA_MAX_LAYERS); hyperparameters may have one for each
+MEAN_POOLING: Final = 1  # llama.cpp's number for the mean of all rows (GUIDE 1.13)
+
+# Architectures without a causal head: they make vectors and no text, whatever their file says.
+ENCODERS: Final = frozenset(
+    {
+        "bert",
+        "eurobert",
+        "gemma-embedding",
+        "jina-bert-v2",
+        "jina-bert-v3",
+        "llama-embed",
+        "modern-bert",
+        "neo-bert",
+        "nomic-bert",
+        "nomic-bert-moe",
+        "t5encoder",
+    }
+)
 
 # Limits far above any real model: a damaged count must neither hang nor exhaust memory.
 MAX_KEYS: Final = 1 << 16
@@ -101,6 +120,8 @@ class Header:
     size_bytes: int  # of the whole file
     values: Mapping[str, Value]
     tensors: tuple[Tensor, ...]
+    # Where each key's value lies in the file, its type included: start and end.
+    spans: Mapping[str, tuple[int, int]] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def architecture(self) -> str:
@@ -140,8 +161,12 @@ class Header:
 
     @property
     def pooling(self) -> int | None:
-        """llama.cpp's pooling type, present in embedding models; 0 means no pooling."""
-        return self.number(f"{self.architecture}.pooling_type")
+        """llama.cpp's pooling type, present in embedding models; 0 means no pooling.
+
+        An encoder whose file names none pools by the mean, as its runner does.
+        """
+        stated = self.number(f"{self.architecture}.pooling_type")
+        return MEAN_POOLING if stated is None and self.architecture in ENCODERS else stated
 
     @property
     def chat_template(self) -> str | None:
@@ -164,6 +189,7 @@ def _integer(value: Value | None) -> int | None:
 def read_header(path: Path, *, arrays: Container[str] = ()) -> Header:
     """Reads metadata and tensor list; long arrays whose key is not in `arrays` are skipped.
 
+    An array of hyperparameters, one for each layer, is always read.
     Raises GGUFError for anything but a complete GGUF file of version 2 or 3.
     """
     _require_file(path)
@@ -232,6 +258,10 @@ class _Cursor:
         except UnicodeDecodeError:
             raise self.error(f"{what} is not UTF-8 text") from None
 
+    def loose_text(self, what: str, most_bytes: int) -> str:
+        """A text in which U+FFFD stands for what is no UTF-8; llama.cpp accepts any bytes."""
+        return self._string(what, most_bytes).decode(errors="replace")
+
     def texts(self, count: int, what: str) -> list[Scalar]:
         # Some vocabularies contain tokens that are a part of a UTF-8 character.
         return [self._string(what, MAX_TEXT_BYTES).decode(errors="replace") for _ in range(count)]
@@ -267,9 +297,9 @@ def _read(cursor: _Cursor, arrays: Container[str]) -> Header:
     version = _version(cursor)
     tensor_count = cursor.count("the number of tensors", MAX_TENSORS, SMALLEST_TENSOR_BYTES)
     key_count = cursor.count("the number of keys", MAX_KEYS, SMALLEST_KEY_BYTES)
-    values = _values(cursor, key_count, arrays)
+    values, spans = _values(cursor, key_count, arrays)
     tensors = _tensors(cursor, tensor_count, _alignment(cursor, values))
-    return Header(cursor.path, version, len(cursor.data), values, tensors)
+    return Header(cursor.path, version, len(cursor.data), values, tensors, spans)
 
 
 def _version(cursor: _Cursor) -> int:
@@ -283,20 +313,26 @@ def _version(cursor: _Cursor) -> int:
     raise cursor.error(f"version {version} of the format is unknown", UPDATE)
 
 
-def _values(cursor: _Cursor, count: int, arrays: Container[str]) -> Mapping[str, Value]:
+def _values(
+    cursor: _Cursor, count: int, arrays: Container[str]
+) -> tuple[Mapping[str, Value], Mapping[str, tuple[int, int]]]:
+    """The values by key, and where they lie."""
     values: dict[str, Value] = {}
+    spans: dict[str, tuple[int, int]] = {}
     for _ in range(count):
         key = cursor.text("a key", MAX_NAME_BYTES)
         if key in values:
             raise cursor.error(f"the key {key!r} is there twice")
+        start = cursor.position
         kind = cursor.u32(f"the type of {key}")
         values[key] = _array(cursor, key, arrays) if kind == ARRAY else _scalar(cursor, key, kind)
-    return values
+        spans[key] = start, cursor.position
+    return values, spans
 
 
 def _scalar(cursor: _Cursor, key: str, kind: int) -> Scalar:
     if kind == STRING:
-        return cursor.text(key, MAX_TEXT_BYTES)
+        return cursor.loose_text(key, MAX_TEXT_BYTES)
     if kind not in CODES:
         raise cursor.error(f"the value of {key} has the unknown type {kind}", UPDATE)
     return cursor.numbers(CODES[kind], 1, key)[0]
@@ -310,8 +346,9 @@ def _array(cursor: _Cursor, key: str, arrays: Container[str]) -> list[Scalar] | 
         raise cursor.error(f"the elements of {key} have the unknown type {kind}", UPDATE)
     element_bytes = U64.size if kind == STRING else struct.calcsize(f"<{CODES[kind]}")
     count = cursor.count(f"the length of {key}", MAX_ELEMENTS, element_bytes)
-    if count <= SHORT_ARRAY or key in arrays:
-        is_text = kind == STRING
+    is_text = kind == STRING
+    is_by_layer = count <= MAX_LAYERS and not is_text and not key.startswith("tokenizer.")
+    if count <= SHORT_ARRAY or is_by_layer or key in arrays:
         return cursor.texts(count, key) if is_text else cursor.numbers(CODES[kind], count, key)
     if kind == STRING:
         cursor.skip_texts(count, key)
@@ -352,7 +389,7 @@ def _tensor(cursor: _Cursor, alignment: int) -> Tensor:
     number = cursor.u32(f"the type of {name}")
     kind = tensor_kind(number)
     if kind is None:
-        raise cursor.error(f"the tensor {name!r} has the unknown type {number}", UPDATE)
+        raise _unknown_type(cursor, name, number)
     try:
         size_bytes = tensor_bytes(kind, shape)
     except ValueError as error:
@@ -363,3 +400,13 @@ def _tensor(cursor: _Cursor, alignment: int) -> Tensor:
     if offset % alignment:
         raise cursor.error(f"the tensor {name!r} is not aligned to {alignment} bytes")
     return Tensor(name, kind, shape, offset, size_bytes)
+
+
+def _unknown_type(cursor: _Cursor, name: str, number: int) -> GGUFError:
+    if number not in REMOVED_TYPES:
+        return cursor.error(f"the tensor {name!r} has the unknown type {number}", UPDATE)
+    removed, successor = REMOVED_TYPES[number]
+    return cursor.error(
+        f"the tensor {name!r} has the type {removed}, which was removed from llama.cpp",
+        f"quantize the model again as {successor}",
+    )

@@ -1,12 +1,121 @@
 """How quantisation types are named, and the sizes of their tensors."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import prod
+from typing import Final
 
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, LlamaFileType
 
 MXFP4_FILE_TYPE = 4  # of Ollama's MXFP4 files; llama.cpp does not use this number
 UNSURE_FLAG = int(LlamaFileType.GUESSED)  # a flag in the file type
+
+# Tensor types of llama.cpp (ggml.h) that some versions of the package gguf do not know yet.
+_NEWER_KINDS: Final[Mapping[str, int]] = {"Q1_0": 41, "Q2_0": 42}
+_NEWER_SIZES: Final[Mapping[str, tuple[int, int]]] = {"Q1_0": (128, 18), "Q2_0": (64, 18)}
+
+# Tensor types by number, and their blocks: elements and bytes.
+_KINDS: Final[Mapping[int, str]] = {
+    **{number: name for name, number in _NEWER_KINDS.items()},
+    **{int(kind): str(kind.name) for kind in GGMLQuantizationType},
+}
+_BLOCKS: Final[Mapping[str, tuple[int, int]]] = {
+    **_NEWER_SIZES,
+    **{str(k.name): (int(n), int(size)) for k, (n, size) in GGML_QUANT_SIZES.items()},
+}
+
+
+class UnknownFileType(ValueError):
+    """The text names no file type that can be written; the message lists all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileType:
+    """A file type of llama.cpp's quantiser; `kind` is the tensor type of most of its tensors."""
+
+    name: str
+    number: int  # llama_ftype in llama.h, `general.file_type` in a file
+    kind: str
+
+    @property
+    def bits(self) -> float:
+        """Bits per weight of most tensors; norms and some layers take more."""
+        elements, size_bytes = _BLOCKS[self.kind]
+        return 8 * size_bytes / elements
+
+
+# In the order of their size. The tensor types are those of llama_ftype_get_default_type.
+FILE_TYPES: Final = (
+    FileType("F32", 0, "F32"),
+    FileType("F16", 1, "F16"),
+    FileType("BF16", 32, "BF16"),
+    FileType("Q8_0", 7, "Q8_0"),
+    FileType("Q6_K", 18, "Q6_K"),
+    FileType("Q5_1", 9, "Q5_1"),
+    FileType("Q5_K_M", 17, "Q5_K"),
+    FileType("Q5_K_S", 16, "Q5_K"),
+    FileType("Q5_0", 8, "Q5_0"),
+    FileType("Q4_1", 3, "Q4_1"),
+    FileType("Q4_K_M", 15, "Q4_K"),
+    FileType("Q4_K_S", 14, "Q4_K"),
+    FileType("Q4_0", 2, "Q4_0"),
+    FileType("IQ4_NL", 25, "IQ4_NL"),
+    FileType("IQ4_XS", 30, "IQ4_XS"),
+    FileType("MXFP4_MOE", 38, "MXFP4"),
+    FileType("Q3_K_L", 13, "Q3_K"),
+    FileType("Q3_K_M", 12, "Q3_K"),
+    FileType("Q3_K_S", 11, "Q3_K"),
+    FileType("IQ3_M", 27, "IQ3_S"),
+    FileType("IQ3_S", 26, "IQ3_S"),
+    FileType("IQ3_XS", 22, "IQ3_S"),
+    FileType("IQ3_XXS", 23, "IQ3_XXS"),
+    FileType("Q2_K", 10, "Q2_K"),
+    FileType("Q2_K_S", 21, "Q2_K"),
+    FileType("IQ2_M", 29, "IQ2_S"),
+    FileType("IQ2_S", 28, "IQ2_XS"),
+    FileType("IQ2_XS", 20, "IQ2_XS"),
+    FileType("Q2_0", 41, "Q2_0"),
+    FileType("IQ2_XXS", 19, "IQ2_XXS"),
+    FileType("TQ2_0", 37, "TQ2_0"),
+    FileType("IQ1_M", 31, "IQ1_M"),
+    FileType("TQ1_0", 36, "TQ1_0"),
+    FileType("IQ1_S", 24, "IQ1_S"),
+    FileType("Q1_0", 40, "Q1_0"),
+)
+# Short names that llama.cpp's quantiser takes, too.
+_ALIASES: Final[Mapping[str, str]] = {
+    "Q3_K": "Q3_K_M",
+    "Q4_K": "Q4_K_M",
+    "Q5_K": "Q5_K_M",
+    "MXFP4": "MXFP4_MOE",
+    "FP16": "F16",
+    "FP32": "F32",
+}
+
+
+def find_file_type(text: str) -> FileType:
+    """The file type of a name in any case, such as "q4_K_M". Raises UnknownFileType."""
+    name = text.strip().upper().replace("-", "_")
+    name = _ALIASES.get(name, name)
+    for file_type in FILE_TYPES:
+        if file_type.name == name:
+            return file_type
+    names = ", ".join(file_type.name for file_type in FILE_TYPES)
+    raise UnknownFileType(f"unsupported quantization type {text} - supported types are {names}")
+
+
+# Tensor types that llama.cpp has read once, by number, with the type that has taken their place.
+# The repacked ones (4_4, 4_8, 8_8) are made while loading today.
+REMOVED_TYPES: Final[Mapping[int, tuple[str, str]]] = {
+    4: ("Q4_2", "Q4_0"),
+    5: ("Q4_3", "Q4_1"),
+    31: ("Q4_0_4_4", "Q4_0"),
+    32: ("Q4_0_4_8", "Q4_0"),
+    33: ("Q4_0_8_8", "Q4_0"),
+    36: ("IQ4_NL_4_4", "IQ4_NL"),
+    37: ("IQ4_NL_4_8", "IQ4_NL"),
+    38: ("IQ4_NL_8_8", "IQ4_NL"),
+}
 
 
 def quantisation_name(file_type: int) -> str | None:
@@ -14,6 +123,9 @@ def quantisation_name(file_type: int) -> str | None:
     number = file_type & ~UNSURE_FLAG
     if number == MXFP4_FILE_TYPE:
         return "MXFP4"
+    for known in FILE_TYPES:
+        if known.number == number:
+            return known.name.removesuffix("_MOE")
     try:
         name = str(LlamaFileType(number).name)
     except ValueError:
@@ -23,10 +135,7 @@ def quantisation_name(file_type: int) -> str | None:
 
 def tensor_kind(number: int) -> str | None:
     """The name of a tensor type's number in a GGUF file (12 is "Q4_K"); None if it is unknown."""
-    try:
-        return str(GGMLQuantizationType(number).name)
-    except ValueError:
-        return None
+    return _KINDS.get(number)
 
 
 def tensor_bytes(kind: str, shape: Sequence[int]) -> int:
@@ -34,18 +143,18 @@ def tensor_bytes(kind: str, shape: Sequence[int]) -> int:
 
     Raises ValueError for an unknown type, or a row that is not a whole number of its blocks.
     """
-    if kind not in GGMLQuantizationType.__members__:
+    if kind not in _BLOCKS:
         raise ValueError(f"{kind} is not a tensor type")
-    block_elements, block_bytes = GGML_QUANT_SIZES[GGMLQuantizationType[kind]]
+    block_elements, block_bytes = _BLOCKS[kind]
     if not shape or shape[0] % block_elements:
         raise ValueError(f"rows of {kind} are whole blocks of {block_elements} elements")
-    return prod(shape) // int(block_elements) * int(block_bytes)
+    return prod(shape) // block_elements * block_bytes
 
 
 def row_bytes(kind: str, num_elements: int) -> int:
     """Bytes of one row of a tensor, in whole blocks. Raises KeyError for an unknown type."""
-    block_elements, block_bytes = GGML_QUANT_SIZES[GGMLQuantizationType[kind]]
-    return -(-num_elements // int(block_elements)) * int(block_bytes)
+    block_elements, block_bytes = _BLOCKS[kind]
+    return -(-num_elements // block_elements) * block_bytes
 
 
 def format_parameters(count: int) -> str:

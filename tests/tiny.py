@@ -90,6 +90,15 @@ def write_gguf(path: Path, metadata: Mapping[str, object], tensors: Tensors) -> 
     return path
 
 
+def set_tensor_type(path: Path, tensor: str, number: int) -> None:
+    """Claims in the header that the tensor has another type; its data stay as they are."""
+    data, name = bytearray(path.read_bytes()), tensor.encode()
+    start = data.index(struct.pack("<Q", len(name)) + name) + 8 + len(name)
+    (dimensions,) = struct.unpack_from("<I", data, start)
+    struct.pack_into("<I", data, start + 4 + 8 * dimensions, number)
+    path.write_bytes(data)
+
+
 def write_gguf_header(path: Path, *, tokens: int, merges: int) -> Path:
     """A GGUF v3 file without tensors, whose vocabulary is as big as asked; written fast."""
     vocabulary = [f"Ġtoken{i}" for i in range(tokens)]

@@ -24,9 +24,11 @@ def write_bert(
     layers: int = 2,
     embd: int = 64,
     context: int = 512,
+    pooling: int | None = lib.LLAMA_POOLING_TYPE_MEAN,
     extra: Mapping[str, object] | None = None,
 ) -> Path:
-    """A random F32 BERT that pools by the mean; `extra` adds or replaces metadata."""
+    """A random F32 BERT that pools by the mean unless `pooling` names another way; None leaves the
+    key out. `extra` adds or replaces metadata."""
     tokens = _vocabulary()
     shape = {
         "context_length": context,
@@ -36,8 +38,7 @@ def write_bert(
         "attention.head_count": HEADS,
         "attention.layer_norm_epsilon": 1e-12,
         "attention.causal": False,
-        "pooling_type": lib.LLAMA_POOLING_TYPE_MEAN,
-    }
+    } | ({} if pooling is None else {"pooling_type": pooling})
     metadata = named("bert", shape) | _tokenizer(tokens) | dict(extra or {})
     return write_gguf(path, metadata, _bert(Draws(seed), len(tokens), layers, embd, context))
 

@@ -17,10 +17,13 @@ OWN_SHARE = 4.0  # of a token beside what the target's layers have made of the t
 FFN_BRANCH = 0.05
 
 
-def write_eagle3(path: Path, target: Path, *, seed: int = 2, layers: int = 4) -> Path:
-    """A head for a target of so many layers, with the target's embeddings and its output."""
-    reader = GGUFReader(target)
-    embd = int(next(t for t in reader.tensors if t.name == "token_embd.weight").shape[0])
+def write_eagle3(
+    path: Path, target: Path, *, seed: int = 2, layers: int = 4, own_output: bool = False
+) -> Path:
+    """A head for a target of so many layers, with the target's embeddings and its output, of which
+    it has a copy if `own_output`."""
+    weights = {tensor.name: np.array(tensor.data) for tensor in GGUFReader(target).tensors}
+    embd = weights["token_embd.weight"].shape[1]
     tokens, types = vocabulary()
     shape = {
         "context_length": 2048,
@@ -35,7 +38,8 @@ def write_eagle3(path: Path, target: Path, *, seed: int = 2, layers: int = 4) ->
         "target_hidden_size": embd,
     }
     metadata = named("eagle3", shape) | tokenizer(tokens, types)
-    return write_gguf(path, metadata, _eagle3(Draws(seed), embd))
+    output = {"output.weight": weights["output.weight"]} if own_output else {}
+    return write_gguf(path, metadata, [*_eagle3(Draws(seed), embd), *output.items()])
 
 
 def _eagle3(draws: Draws, embd: int) -> Tensors:

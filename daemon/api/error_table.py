@@ -12,6 +12,7 @@ from ...models.errors import InvalidName, ModelError
 from ..errors import (
     BadRequest,
     Busy,
+    CloudDisabled,
     InvalidFormat,
     NotFound,
     OutriderError,
@@ -30,6 +31,7 @@ STATUSES_FOR_RETRIES: Mapping[type[Exception], int] = {
     InvalidName: 400,
     Unsupported: 400,
     TemplateFailed: 400,
+    CloudDisabled: 403,
     NotFound: 404,
     TooLarge: 413,
     Busy: 503,

@@ -13,6 +13,7 @@ from ..errors import BadRequest, InvalidFormat, Unsupported
 from ..runners.model_info import ModelInfo
 
 MESSAGEPACK_INTEGERS = range(-(1 << 63), 1 << 64)
+AGAIN = ". Pull the model again to get the latest version with full thinking support"
 ANY_OBJECT = '{"type":"object"}'
 
 
@@ -44,7 +45,8 @@ def check_capabilities(
         raise BadRequest(f"{info.model.name.full} does not support {missing}")
     if missing:
         lacking = verb if missing == "completion" else missing
-        raise BadRequest(f'"{model}" does not support {lacking}')
+        hint = AGAIN if missing == "thinking" and _thinks_elsewhere(info) else ""
+        raise BadRequest(f'"{model}" does not support {lacking}{hint}')
 
 
 def read_tools(definitions: Sequence[Mapping[str, object]]) -> tuple[Tool, ...]:
@@ -163,6 +165,12 @@ def _portable(value: object) -> object:
         return float(value)
     except OverflowError:
         raise BadRequest("a number in a tool or in a tool call is too large") from None
+
+
+def _thinks_elsewhere(info: ModelInfo) -> bool:
+    """Whether newer files of this model can think (CONTRACT 1.2)."""
+    family = info.model.config.model_family or info.header.architecture
+    return family in ("qwen3", "deepseek-r1") or "deepseek-r1" in info.model.name.short
 
 
 def _repeats_thoughts(info: ModelInfo) -> bool:

@@ -16,6 +16,7 @@ from ..errors import ConfigError, OutriderError
 from .client import Client
 from .connect import with_client
 from .model_commands import cp, create, list_loaded, list_stored, pull, rm, show, stop
+from .quantize import quantize
 from .run import run
 from .serve import serve
 from .speculation_commands import bench, verify
@@ -26,7 +27,7 @@ INTERRUPTED = 130  # exit code: 128 + SIGINT, as shells report it
 @click.group(
     commands=[
         *(serve, run, pull, create, list_stored, list_loaded),
-        *(show, verify, bench, stop, cp, rm),
+        *(show, verify, bench, stop, cp, rm, quantize),
     ],
     context_settings={"help_option_names": ["-h", "--help"]},
     invoke_without_command=True,

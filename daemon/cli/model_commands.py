@@ -32,10 +32,12 @@ async def pull(client: Client, /, model: str, insecure: bool) -> None:
     type=click.Path(path_type=Path),
     help="The Modelfile.  [default: Modelfile]",
 )
+@click.option("-q", "--quantize", default="", metavar="TYPE", help="Quantize to, such as q4_K_M.")
+@click.option("--draft-quantize", default="", metavar="TYPE", help="Quantize the drafter to.")
 @with_client
-async def create(client: Client, /, model: str, modelfile: Path | None) -> None:
+async def create(client: Client, /, model: str, modelfile: Path | None, **more: str) -> None:
     """Create MODEL from a Modelfile: GGUF files, a drafter, other models, options, texts."""
-    await operations.create(client, create_plan.plan_create(model, modelfile))
+    await operations.create(client, create_plan.plan_create(model, modelfile, **more))
 
 
 @click.command("list")

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from gguf import GGMLQuantizationType
 from gguf.quants import quantize
-from outrider.quant.types import format_parameters, quantisation_name, tensor_bytes, tensor_kind
+from outrider.quant.types import (
+    FILE_TYPES,
+    UnknownFileType,
+    find_file_type,
+    format_parameters,
+    quantisation_name,
+    tensor_bytes,
+    tensor_kind,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -76,3 +84,28 @@ def test_an_unknown_type_has_no_size() -> None:
 )
 def test_parameter_counts_are_short(count: int, text: str) -> None:
     assert format_parameters(count) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [("q4_K_M", "Q4_K_M"), ("Q4_K", "Q4_K_M"), ("f16", "F16"), (" iq2-xxs ", "IQ2_XXS")],
+)
+def test_file_types_are_found_as_users_write_them(text: str, name: str) -> None:
+    assert find_file_type(text).name == name
+
+
+def test_an_unknown_file_type_is_an_error_that_lists_them() -> None:
+    with pytest.raises(UnknownFileType) as error:
+        find_file_type("Q4_K_XL")
+    assert str(error.value).startswith("unsupported quantization type Q4_K_XL - supported types")
+    assert all(file_type.name in str(error.value) for file_type in FILE_TYPES)
+
+
+def test_each_file_type_has_its_bits() -> None:
+    assert {t.name: t.bits for t in FILE_TYPES if t.name in ("F16", "Q8_0", "Q2_0", "Q1_0")} == {
+        "F16": 16.0,
+        "Q8_0": 8.5,
+        "Q2_0": 2.25,
+        "Q1_0": 1.125,
+    }
+    assert len({t.number for t in FILE_TYPES}) == len(FILE_TYPES)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from threading import Event
+
 from aiohttp import web
 
+from ....models.blobs import Blobs
 from ....models.partial import Partial
+from ....models.space import RESERVE_BYTES, require_space
 from ....models.thread import in_thread
 from ...errors import OutriderError
 from ..state import APP_STATE
@@ -13,18 +17,22 @@ from ..state import APP_STATE
 async def check(request: web.Request) -> web.Response:
     """HEAD /api/blobs/:digest"""
     blobs = request.app[APP_STATE].model_index.store.blobs
-    return web.Response(status=200 if blobs.has(request.match_info["digest"]) else 404)
+    return web.Response(status=200 if blobs.claim(request.match_info["digest"]) else 404)
 
 
 async def upload(request: web.Request) -> web.Response:
-    """POST /api/blobs/:digest; a body that ends early or has another digest leaves nothing."""
+    """POST /api/blobs/:digest; a body that ends early or has another digest leaves nothing.
+
+    Neither does one that does not fit on the disk: whose size is stated is refused at once.
+    """
     blobs, digest = request.app[APP_STATE].model_index.store.blobs, request.match_info["digest"]
-    if blobs.has(digest):
+    if blobs.claim(digest):
         return web.Response()
+    _require_space(blobs, request.content_length or 0)
     try:
         with blobs.partial() as partial:
             async for chunk in request.content.iter_any():
-                await _append(partial, chunk)
+                await _append(blobs, partial, chunk)
             await in_thread(lambda _: blobs.commit(partial, expect=digest))
     except ConnectionError:
         raise
@@ -33,5 +41,13 @@ async def upload(request: web.Request) -> web.Response:
     return web.Response(status=201)
 
 
-async def _append(partial: Partial, chunk: bytes) -> None:
-    await in_thread(lambda _: partial.write(chunk))
+async def _append(blobs: Blobs, partial: Partial, chunk: bytes) -> None:
+    def append(_: Event) -> None:
+        _require_space(blobs, len(chunk))
+        partial.write(chunk)
+
+    await in_thread(append)
+
+
+def _require_space(blobs: Blobs, size_bytes: int) -> None:
+    require_space(blobs.root, size_bytes, "the file", reserve_bytes=RESERVE_BYTES)

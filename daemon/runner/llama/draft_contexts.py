@@ -7,16 +7,19 @@ from collections.abc import Sequence
 
 import numpy as np
 from llama_cpp import llama_cpp as lib
+from numpy.typing import NDArray
 
 from ...errors import DecodeFailed
 from ...protocol import MAX_MODEL_DRAFTS, Load
 from ..batch import Batch, Hidden
-from .bindings import private
+from .bindings import pointer, private
 from .context import KVContext, LogitsContext, TextContext
 from .model import LlamaModel
 from .native_batch import native_batch
 
 CONTEXT_TYPE_MTP = lib.LLAMA_CONTEXT_TYPE_MTP
+PROCESS_DECODE = lib.LLAMA_PROCESS_TYPE_DECODE
+FLOAT_P = ctypes.POINTER(ctypes.c_float)
 # Rows of one encoder call of an EAGLE-3 head. llama.cpp reserves logits for each, too.
 FUSED_ROWS = 32
 
@@ -114,3 +117,48 @@ class AssistantContext(LogitsContext):
         super().__init__(model, load, **sizes, ctx_other=target.handle, ctx_type=CONTEXT_TYPE_MTP)
         self.keep_hidden(True)
         target.keep_hidden(True)
+
+
+class TrimmedAssistantContext(AssistantContext):
+    """An assistant whose head has fewer tokens than its target (GUIDE 2.1).
+
+    llama.cpp refuses tokens outside of a context's own vocabulary. The tokens of a draft are looked
+    up in the target's embeddings, so the batch is made for the target's context, and decoded here.
+    """
+
+    def __init__(
+        self, model: LlamaModel, target: TextContext, load: Load, tokens: NDArray[np.int64]
+    ) -> None:
+        """`tokens`: the target's token of each row of the head."""
+        super().__init__(model, target, load)
+        self._tokens = tokens
+        self._rows = np.full((self.max_outputs, target.model.num_tokens), -np.inf, np.float32)
+        self._embd = lib.llama_embd(None, 1, model.hidden_width)
+        self._batch = lib.llama_batch_ext_init(target.handle)
+        assert self.max_outputs <= lib.llama_n_batch(target.handle)
+
+    def close(self) -> None:
+        lib.llama_batch_ext_free(self._batch)
+        super().close()
+
+    def logits(self, row: int) -> NDArray[np.float32]:
+        """As wide as the target's vocabulary, with -inf for what the head lacks."""
+        full: NDArray[np.float32] = self._rows[self._outputs.index(row)]
+        full[self._tokens] = super().logits(row)
+        return full
+
+    def _process(self, batch: Batch) -> int:
+        lib.llama_batch_ext_clear(self._batch)
+        for row in range(batch.count):
+            self._add(batch, row)
+        return int(lib.llama_process(self.handle, PROCESS_DECODE, self._batch))
+
+    def _add(self, batch: Batch, row: int) -> None:
+        added, position = self._batch, lib.llama_pos(int(batch.positions[row]))
+        index = lib.llama_batch_ext_add_token(added, int(batch.seqs[row]), int(batch.tokens[row]))
+        assert index == row, f"row {row} was not added: {index}"
+        self._embd.data = pointer(batch.hidden[row], FLOAT_P)
+        has_hidden = lib.llama_batch_ext_set_embd_token(added, row, self._embd)
+        assert has_hidden, f"the hidden row of row {row} was not added"
+        lib.llama_batch_ext_set_pos(added, row, ctypes.byref(position))
+        lib.llama_batch_ext_set_output_logits(added, row, bool(batch.is_output[row]))

@@ -7,7 +7,13 @@ import msgspec
 from ...errors import LoadFailed
 from ...protocol import MAX_MODEL_DRAFTS, Load
 from ..llama.context import TextContext
-from ..llama.draft_contexts import AssistantContext, EagleContext, NextnContext
+from ..llama.draft_contexts import (
+    AssistantContext,
+    EagleContext,
+    NextnContext,
+    TrimmedAssistantContext,
+)
+from ..llama.draft_vocab import check_draft_vocab, read_draft_vocab
 from ..llama.loading import LoadedContext
 from ..llama.model import LlamaModel
 from .drafters.assistant import AssistantDrafter
@@ -20,6 +26,7 @@ ASSISTANT = "gemma4-assistant"
 EAGLE = "eagle3"
 EAGLE_TARGETS = ("llama", "qwen3", "qwen3moe", "qwen35", "qwen35moe", "gpt-oss", "gemma4")
 MTP_HEAD_TARGETS = ("qwen35", "qwen35moe")
+MAX_PADDING = 128  # tokens by which the ends of two vocabularies may differ
 NUM_COMPARED = 4096
 """Tokens that are compared, spread evenly over both vocabularies, which bounds the load time."""
 
@@ -31,16 +38,16 @@ def load_drafter(loaded: LoadedContext[TextContext], load: Load) -> Drafter:
     if the drafter does not fit the target.
     """
     rows = max(load.batch, load.slots * (2 + MAX_MODEL_DRAFTS))
-    own = msgspec.structs.replace(load, model=load.draft, draft="", mtp=False, batch=rows)
+    own = msgspec.structs.replace(
+        load, model=load.draft, adapters=(), draft="", mtp=False, batch=rows
+    )
     if not load.draft:
         check_head(loaded.model)
         return HeadDrafter("nextn", NextnContext(loaded.context, own), rows, load.slots)
     model = LlamaModel(load.draft, own, loaded.log)
     try:
         if model.architecture == ASSISTANT:
-            check_assistant(model, loaded.model)
-            context = AssistantContext(model, loaded.context, load)
-            return AssistantDrafter(loaded.context, context)
+            return AssistantDrafter(loaded.context, _load_assistant(model, loaded.context, load))
         if model.architecture == EAGLE:
             check_eagle(model, loaded.model)
             head = EagleContext(model, loaded.context, own)
@@ -50,10 +57,21 @@ def load_drafter(loaded: LoadedContext[TextContext], load: Load) -> Drafter:
             raise LoadFailed(
                 "a drafter must be able to remove draft tokens; a recurrent one cannot"
             )
-        return ModelDrafter(TextContext(model, own), rows, load.slots)
+        num_tokens = loaded.model.num_tokens
+        return ModelDrafter(TextContext(model, own), rows, load.slots, num_tokens)
     except LoadFailed:
         model.close()
         raise
+
+
+def _load_assistant(model: LlamaModel, target: TextContext, load: Load) -> AssistantContext:
+    """Its context; one with a trimmed head is compared by the tokens that it has."""
+    check_assistant(model, target.model)
+    if vocab := read_draft_vocab(model, load.draft):
+        check_draft_vocab(vocab, target.model)
+        return TrimmedAssistantContext(model, target, load, vocab.tokens)
+    check_vocabulary(model, target.model)
+    return AssistantContext(model, target, load)
 
 
 def check_head(model: LlamaModel) -> None:
@@ -84,7 +102,10 @@ def check_eagle(model: LlamaModel, target: LlamaModel) -> None:
 
 
 def check_assistant(model: LlamaModel, target: LlamaModel) -> None:
-    """Raises LoadFailed unless the assistant fits the hidden rows of the target."""
+    """Raises LoadFailed unless the assistant fits the hidden rows of the target.
+
+    Its vocabulary is checked apart, for it may be a part of the target's.
+    """
     if target.architecture != "gemma4":
         raise LoadFailed(f"a {ASSISTANT} drafts for gemma4, and this is {target.architecture}")
     if model.hidden_width != target.hidden_width:
@@ -92,16 +113,19 @@ def check_assistant(model: LlamaModel, target: LlamaModel) -> None:
             f"its target has hidden rows of {model.hidden_width}, "
             f"and this model's are of {target.hidden_width}"
         )
-    check_vocabulary(model, target)
 
 
 def check_vocabulary(model: LlamaModel, target: LlamaModel) -> None:
-    """Raises LoadFailed unless the tokens of both stand for the same text."""
-    if model.num_tokens != target.num_tokens:
+    """Raises LoadFailed unless the tokens that both have stand for the same text.
+
+    The padding at the end may differ, by as many tokens as in llama.cpp's own examples.
+    """
+    if abs(model.num_tokens - target.num_tokens) > MAX_PADDING:
         raise LoadFailed(
             f"its vocabulary has {model.num_tokens} tokens, and this model's {target.num_tokens}"
         )
-    for token in range(0, target.num_tokens, max(target.num_tokens // NUM_COMPARED, 1)):
+    common = min(model.num_tokens, target.num_tokens)
+    for token in range(0, common, max(common // NUM_COMPARED, 1)):
         if model.piece(token, special=True) != target.piece(token, special=True):
             raise LoadFailed(
                 f"token {token} is {model.piece(token, special=True)!r} in its vocabulary, and "

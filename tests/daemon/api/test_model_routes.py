@@ -38,7 +38,11 @@ TESTED = {
     *("POST /v1/chat/completions", "POST /v1/completions", "POST /v1/embeddings"),
     *("GET /v1/models", "HEAD /v1/models", "GET /v1/models/{id}", "HEAD /v1/models/{id}"),
     *("POST /v1/responses", "POST /v1/messages", "POST /v1/messages/count_tokens"),
-    "POST /v1/systemone",
+    *("GET /api/status", "HEAD /api/status", "POST /api/me", "POST /api/signout"),
+    *("DELETE /api/user/keys/{key}", "POST /api/experimental/web_search"),
+    *("POST /api/experimental/web_fetch", "GET /api/experimental/model-recommendations"),
+    *("HEAD /api/experimental/model-recommendations", "POST /v1/systemone"),
+    *("GET /openapi.json", "HEAD /openapi.json"),
 }
 
 
@@ -313,14 +317,22 @@ async def test_blobs_refuse(front: Front) -> None:
         ({"model": "m", "files": {"/a": ABSENT}}, "file path must be relative"),
         ({"model": "m", "files": {"a": ABSENT}},
          f"the blob {ABSENT} of a is not here; upload it first"),
-        ({"model": "m", "from": "chat", "quantize": "q4_0"},
-         "quantizing is not supported: run llama.cpp's llama-quantize and use the file it writes"),
     ],
 )  # fmt: skip
 async def test_create_refuses(front: Front, body: dict[str, object], error: str) -> None:
     for stream in (True, False):
         answer = await front.post("/api/create", {**body, "stream": stream})
         assert answer == (400, {"error": error})
+
+
+@pytest.mark.parametrize("field", ["quantize", "quantization", "draft_quantize"])
+async def test_create_names_the_types_that_it_can_write(front: Front, field: str) -> None:
+    """CONTRACT 7.4"""
+    status, answer = await front.post("/api/create", {"model": "m", "from": "chat", field: "q9"})
+    assert status == 500
+    assert str(answer).startswith(
+        "{'error': 'unsupported quantization type q9 - supported types are F32, F16, BF16, Q8_0, "
+    )
 
 
 async def test_embed(front: Front) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from outrider.daemon.api.ollama import create
 from outrider.daemon.api.streaming import Line
-from outrider.models.create import CreateSpec
+from outrider.models.create_spec import CreateSpec
 from outrider.models.name import Name
 from outrider.models.store import Store
 from tiny import write_llama

@@ -23,7 +23,8 @@ from outrider.daemon.runner.speculation.drafters.drafter import (
     SelectNext,
 )
 from outrider.daemon.runner.speculation.drafters.head import MAX_HIDDEN_ROWS, HeadDrafter
-from tiny import write_llama
+from outrider.quant.draft_vocab import trim
+from tiny import tokenizer, vocabulary, write_llama
 from tiny_eagle import write_eagle3
 from tiny_gemma import write_gemma3, write_gemma4, write_gemma4_assistant
 from tiny_recurrent import write_mamba, write_qwen35
@@ -83,6 +84,25 @@ def with_eagle(write: Callable[[Path], Path]) -> Callable[[Path], Pair]:
     return build
 
 
+def trimmed(path: Path) -> Path:
+    """The drafter with a head of the tokens up to "t", without those after it and the others."""
+    kept = [token for token in range(264) if token <= ord("t") or token > 260]
+    trim(path, path.with_suffix(".trimmed"), kept)
+    return path.with_suffix(".trimmed")
+
+
+def with_trimmed_assistant(folder: Path) -> Pair:
+    pair = with_assistant()(folder)
+    assert pair.drafter
+    return Pair(pair.target, trimmed(pair.drafter), pair.name)
+
+
+def with_trimmed_eagle(folder: Path) -> Pair:
+    target = write_gemma4(folder / "target.gguf")
+    head = write_eagle3(folder / "eagle.gguf", target, own_output=True)
+    return Pair(target, trimmed(head), "eagle3")
+
+
 def with_hybrid(folder: Path) -> Pair:
     target = write_qwen35(folder / "target.gguf")
     return Pair(target, write_llama(folder / "small.gguf"), "model")
@@ -98,6 +118,7 @@ PAIRS: dict[str, Callable[[Path], Pair]] = {
     "assistant": with_assistant(),
     "assistant-shared-kv": with_assistant(shared_kv_layers=2, per_layer_embd=16),
     "assistant-moe": with_assistant(experts=4),
+    "assistant-trimmed": with_trimmed_assistant,
     "llama-itself": with_itself(write_llama),
     "gemma3-itself": with_itself(write_gemma3),
     "other-weights": with_other_weights,
@@ -105,6 +126,7 @@ PAIRS: dict[str, Callable[[Path], Pair]] = {
     "head-moe": with_head(experts=4),
     "hybrid": with_hybrid,
     "eagle": with_eagle(write_gemma4),
+    "eagle-trimmed": with_trimmed_eagle,
     "eagle-hybrid": with_eagle(partial(write_qwen35, with_head=True)),
 }
 
@@ -313,6 +335,12 @@ def test_adaptive_drafting_stops_where_nothing_is_accepted(tmp_path: Path) -> No
         assert harness.stats[-1].drafted_tokens < 60
 
 
+def other_tokens() -> dict[str, object]:
+    tokens, types = vocabulary()
+    tokens[ord("&")] = "&&"
+    return tokenizer(tokens, types)
+
+
 REFUSED: dict[str, tuple[Callable[[Path], Path], Callable[[Path], Path], str]] = {
     "no such file": (write_llama, lambda path: path, "unable to load model"),
     "other target": (
@@ -324,6 +352,11 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], Callable[[Path], Path], str]] =
         lambda path: write_llama(path, embd=128),
         lambda path: write_eagle3(path, write_gemma4(path.with_suffix(".t"))),
         "layers of width 64, and this model's are of width 128",
+    ),
+    "trimmed for another vocabulary": (
+        lambda path: write_gemma4(path, extra=other_tokens()),
+        lambda path: trimmed(write_gemma4_assistant(path, write_gemma4(path.with_suffix(".t")))),
+        "token 38 is b'&' in its vocabulary, and b'&&' here",
     ),
     "missing layer": (
         write_llama,
@@ -350,3 +383,20 @@ def test_a_drafter_that_does_not_fit_is_refused_and_the_model_serves(
         assert words in harness.refusal
         assert str(drafter) in harness.refusal
         assert harness.run(text_request(0, PHRASE, 20))[0]
+
+
+@pytest.mark.parametrize(("target_vocab", "drafter_vocab"), [(512, 384), (384, 512)])
+def test_a_drafter_with_other_padding_drafts_and_changes_nothing(
+    target_vocab: int, drafter_vocab: int, tmp_path: Path
+) -> None:
+    """Also with tokens in the text that the drafter lacks."""
+    target = write_llama(tmp_path / "t.gguf", vocab=target_vocab)
+    drafter = write_llama(tmp_path / "d.gguf", vocab=drafter_vocab, layers=1)
+    requests = [text_request(i, PHRASE, 60, sampling=sampling)
+                for i, sampling in enumerate((GREEDY, SEEDED))]  # fmt: skip
+    with open_engine(load_spec(target, speculation=0)) as plain:
+        texts = plain.run(*requests)
+    with open_engine(load_spec(target, draft=str(drafter), speculation=4)) as harness:
+        assert harness.refusal == ""
+        assert harness.run(*requests) == texts
+        assert harness.stats[-1].drafted_tokens > 0
