@@ -103,15 +103,21 @@ class Store:
             with self._changing():
                 self._sweep()
 
-    def prune(self) -> Pruned:
+    def prune(self, *, patience_s: float = 2.0) -> Pruned:
         """Removes what nobody needs: unfinished files, empty folders, blobs without a manifest.
 
         Blobs stay for an hour, since another program may be about to name them (models/README.md).
+        Nothing is removed while another process changes the store for longer than `patience_s`:
+        what can wait must not hold up a daemon that starts.
         """
         if not self._exists():
             return Pruned()
-        with self._changing():
-            return self._prune()
+        try:
+            with self._changing(patience_s):
+                return self._prune()
+        except BlockingIOError:
+            _log.warning("%s is not pruned: another process is changing it", self.root)
+            return Pruned()
 
     def _sweep(self) -> None:
         for folder in (self.root, self.blobs.root, self._manifests.root):
@@ -192,14 +198,16 @@ class Store:
             _log.warning("%s", text)
 
     @contextmanager
-    def _changing(self) -> Iterator[None]:
+    def _changing(self, patience_s: float | None = None) -> Iterator[None]:
         """The lock, for changes that put no new contents into the store."""
         try:
-            with self._locked():
+            with self._locked(patience_s):
                 yield
+        except BlockingIOError:
+            raise
         except OSError as error:
             raise UnreadableStore.of(Path(error.filename or self.root), error) from error
 
-    def _locked(self) -> AbstractContextManager[int]:
+    def _locked(self, patience_s: float | None = None) -> AbstractContextManager[int]:
         self.root.mkdir(mode=0o755, parents=True, exist_ok=True)
-        return locked(self.root)
+        return locked(self.root, patience_s=patience_s)

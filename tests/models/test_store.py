@@ -21,6 +21,7 @@ from outrider.models.errors import (
     NoSpace,
     UnreadableStore,
 )
+from outrider.models.lock import locked
 from outrider.models.manifest import Layer, Manifest
 from outrider.models.model import Config
 from outrider.models.name import Name
@@ -372,6 +373,17 @@ def test_prune_spares_what_is_new_or_named(root: Path, store: Store) -> None:
     assert [store.blobs.has(digest) for digest in (old, new, claimed)] == [False, True, True]
     assert names(store) == ["x:latest"]
     assert not (root / "manifests" / LIBRARY / "killed").exists()
+
+
+def test_a_store_that_another_process_changes_is_not_pruned(
+    root: Path, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    put_blob(root, b"old")
+    age(root)
+    with locked(root):
+        assert store.prune(patience_s=0).num_files == 0
+    assert "is not pruned: another process" in caplog.text
+    assert store.prune(patience_s=0).num_files == 1
 
 
 def test_deleting_prunes_too(root: Path, store: Store) -> None:
