@@ -37,13 +37,22 @@ class Store:
         self._warned: set[str] = set()  # texts
 
     def list(self) -> list[StoredModel]:
-        """Every intact model, the newest first; the others are skipped with a warning, once."""
-        models = []
+        """Every intact model, the newest first; the others are skipped with a warning, once.
+
+        Raises UnreadableStore for a folder that cannot be read, or if no model can.
+        """
+        models, refused = [], None
+        self.blobs.check_access()
         for name, path in self._manifests.entries():
             try:
                 models.append(read_model(name, path, self.blobs))
-            except (DamagedModel, UnreadableStore) as error:
+            except DamagedModel as error:
                 self._warn(str(error))
+            except UnreadableStore as error:
+                self._warn(str(error))
+                refused = error
+        if refused and not models:
+            raise refused
         return sorted(models, key=lambda model: model.modified_at, reverse=True)
 
     def find(self, name: Name) -> Name | None:
@@ -93,8 +102,8 @@ class Store:
             path = self._existing(name)
             layers = self._layers(path)
             path.unlink()
-            self._manifests.remove_empty(path.parent)
             self._remove_unused(layers)
+            self._manifests.remove_empty(path.parent)
             self._prune()
 
     def sweep(self) -> None:
