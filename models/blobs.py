@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from .errors import DigestMismatch, UnreadableStore
+from .errors import DigestMismatch, UnreadableStore, is_broken_link
 from .manifest import Layer, check_digest
 from .partial import Partial
 
@@ -42,6 +42,16 @@ class Blobs:
     def path(self, digest: str) -> Path:
         """The path of the blob, stored or not; raises InvalidDigest."""
         return self.root / check_digest(digest).replace(":", "-").lower()
+
+    def check_access(self) -> None:
+        """Raises UnreadableStore if the folder is there and its files are out of reach."""
+        try:
+            os.stat(f"{self.root}/.")  # fails where the files of the folder would
+        except FileNotFoundError as error:
+            if is_broken_link(self.root):
+                raise UnreadableStore.of(self.root, error) from error
+        except OSError as error:
+            raise UnreadableStore.of(self.root, error) from error
 
     def has(self, digest: str, size_bytes: int | None = None) -> bool:
         """Whether the blob is stored, with that size if one is given.

@@ -1,5 +1,6 @@
 """What can go wrong with a model on disk or on its way there?"""
 
+import os
 from pathlib import Path
 from typing import Self
 
@@ -43,7 +44,7 @@ class UnreadableStore(ModelError):
     @classmethod
     def of(cls, path: Path, error: OSError) -> Self:
         """The error for a path that the operating system refuses."""
-        problem = "leads nowhere" if path.is_symlink() and not path.exists() else "cannot be used"
+        problem = "leads nowhere" if is_broken_link(path) else "cannot be used"
         return cls(f"{path} {problem} ({error.strerror}); check the path and its permissions")
 
 
@@ -65,3 +66,8 @@ class CreateFailed(ModelError):
 
 class CreateRefused(ModelError):
     """A model cannot be made of what was named for it; the text says why and what to do."""
+
+
+def is_broken_link(path: Path) -> bool:
+    """Whether the path is a link whose target is not there; False if nobody may look."""
+    return os.path.islink(path) and not os.path.exists(path)

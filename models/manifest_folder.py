@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from .errors import DamagedModel, InvalidName, UnreadableStore
+from .errors import DamagedModel, InvalidName, UnreadableStore, is_broken_link
 from .manifest import Layer, looks_like_manifest, parse_manifest
 from .name import Name
 
@@ -39,7 +39,7 @@ class ManifestFolder:
     def find(self, name: Name) -> Path | None:
         """The manifest of that name, readable or not; None if there is none."""
         path = self.path(name)
-        return path if os.path.lexists(path) and not path.is_dir() else None
+        return path if os.path.lexists(path) and not os.path.isdir(path) else None
 
     def entries(self) -> Iterator[tuple[Name, Path]]:
         """All manifests; a file whose path is no name is not a manifest."""
@@ -107,7 +107,7 @@ def scan(folder: Path) -> list[os.DirEntry[str]]:
             return sorted(entries, key=lambda entry: entry.name)
     except FileNotFoundError as error:
         for path in (folder, *folder.parents):
-            if path.is_symlink() and not path.exists():
+            if is_broken_link(path):
                 raise UnreadableStore.of(path, error) from error
         return []
     except OSError as error:
@@ -116,14 +116,14 @@ def scan(folder: Path) -> list[os.DirEntry[str]]:
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     """Raises UnreadableStore for a link that leads nowhere: models may lie behind it."""
-    if entry.is_symlink() and not os.path.exists(entry.path):
+    if is_broken_link(Path(entry.path)):
         raise UnreadableStore.of(Path(entry.path), FileNotFoundError(2, os.strerror(2)))
     return entry.is_dir()
 
 
 def _entry(folder: Path, part: str) -> str:
     """`part`, or the entry of `folder` that differs from it in case only."""
-    if folder.is_file():  # a stray where a folder belongs
+    if os.path.isfile(folder):  # a stray where a folder belongs
         return part
     same = [entry.name for entry in scan(folder) if entry.name.lower() == part.lower()]
     return part if part in same or not same else same[0]

@@ -37,13 +37,22 @@ class Store:
         self._warned: set[str] = set()  # texts
 
     def list(self) -> list[StoredModel]:
-        """Every intact model, the newest first; the others are skipped with a warning, once."""
-        models = []
+        """Every intact model, the newest first; the others are skipped with a warning, once.
+
+        Raises UnreadableStore for a folder that cannot be read, or if no model can.
+        """
+        models, refused = [], None
+        self.blobs.check_access()
         for name, path in self._manifests.entries():
             try:
                 models.append(read_model(name, path, self.blobs))
-            except (DamagedModel, UnreadableStore) as error:
+            except DamagedModel as error:
                 self._warn(str(error))
+            except UnreadableStore as error:
+                self._warn(str(error))
+                refused = error
+        if refused and not models:
+            raise refused
         return sorted(models, key=lambda model: model.modified_at, reverse=True)
 
     def find(self, name: Name) -> Name | None:
@@ -93,8 +102,8 @@ class Store:
             path = self._existing(name)
             layers = self._layers(path)
             path.unlink()
-            self._manifests.remove_empty(path.parent)
             self._remove_unused(layers)
+            self._manifests.remove_empty(path.parent)
             self._prune()
 
     def release(self, digests: Iterable[str]) -> None:
@@ -108,15 +117,21 @@ class Store:
             with self._changing():
                 self._sweep()
 
-    def prune(self) -> Pruned:
+    def prune(self, *, patience_s: float = 2.0) -> Pruned:
         """Removes what nobody needs: unfinished files, empty folders, blobs without a manifest.
 
         Blobs stay for an hour, since another program may be about to name them (models/README.md).
+        Nothing is removed while another process changes the store for longer than `patience_s`:
+        what can wait must not hold up a daemon that starts.
         """
         if not self._exists():
             return Pruned()
-        with self._changing():
-            return self._prune()
+        try:
+            with self._changing(patience_s):
+                return self._prune()
+        except BlockingIOError:
+            _log.warning("%s is not pruned: another process is changing it", self.root)
+            return Pruned()
 
     def _sweep(self) -> None:
         for folder in (self.root, self.blobs.root, self._manifests.root):
@@ -197,14 +212,16 @@ class Store:
             _log.warning("%s", text)
 
     @contextmanager
-    def _changing(self) -> Iterator[None]:
+    def _changing(self, patience_s: float | None = None) -> Iterator[None]:
         """The lock, for changes that put no new contents into the store."""
         try:
-            with self._locked():
+            with self._locked(patience_s):
                 yield
+        except BlockingIOError:
+            raise
         except OSError as error:
             raise UnreadableStore.of(Path(error.filename or self.root), error) from error
 
-    def _locked(self) -> AbstractContextManager[int]:
+    def _locked(self, patience_s: float | None = None) -> AbstractContextManager[int]:
         self.root.mkdir(mode=0o755, parents=True, exist_ok=True)
-        return locked(self.root)
+        return locked(self.root, patience_s=patience_s)

@@ -44,13 +44,15 @@ class Nursery:
         assert self._read() == 0, f"{order} failed in process {pid}"
         return time.perf_counter() - start_s
 
-    def kill(self, order: Order, after_s: float) -> None:
-        """Kills the work after that time, or finds that it has ended."""
+    def kill(self, order: Order, after_s: float) -> bool:
+        """Kills the work after that time; returns whether it had not ended yet."""
         pid = self._start(order)
         time.sleep(after_s)
         os.kill(pid, signal.SIGKILL)  # nobody has waited for it, so the id is its own
         self._send(KILLED)
-        assert self._read() in (0, -signal.SIGKILL), f"{order} failed"
+        code = self._read()
+        assert code in (0, -signal.SIGKILL), f"{order} failed"
+        return code != 0
 
     def _start(self, order: Order) -> int:
         self._send(json.dumps(dict(order)).encode() + b"\n")

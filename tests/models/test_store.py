@@ -5,6 +5,8 @@ import json
 import logging
 import os
 import shutil
+import subprocess
+import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +23,7 @@ from outrider.models.errors import (
     NoSpace,
     UnreadableStore,
 )
+from outrider.models.lock import locked
 from outrider.models.manifest import Layer, Manifest
 from outrider.models.model import Config
 from outrider.models.name import Name
@@ -374,6 +377,17 @@ def test_prune_spares_what_is_new_or_named(root: Path, store: Store) -> None:
     assert not (root / "manifests" / LIBRARY / "killed").exists()
 
 
+def test_a_store_that_another_process_changes_is_not_pruned(
+    root: Path, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    put_blob(root, b"old")
+    age(root)
+    with locked(root):
+        assert store.prune(patience_s=0).num_files == 0
+    assert "is not pruned: another process" in caplog.text
+    assert store.prune(patience_s=0).num_files == 1
+
+
 def test_deleting_prunes_too(root: Path, store: Store) -> None:
     written(store, "x", WEIGHTS)
     digest = put_blob(root, b"of a refused create")
@@ -429,6 +443,59 @@ def test_a_manifest_that_leads_nowhere_is_one_clear_error(
     assert f"{link} leads nowhere" in caplog.text
     store.delete(Name.parse("x:broken"))
     assert store.find(Name.parse("x:broken")) is None
+
+
+def test_an_unreadable_model_is_left_out_unless_it_is_the_only_one(
+    root: Path, store: Store
+) -> None:
+    written(store, "x", WEIGHTS)
+    path = root / "manifests" / LIBRARY / "x" / "latest"
+    path.unlink()
+    path.symlink_to(root / "nowhere")
+    with pytest.raises(UnreadableStore, match=f"{path} leads nowhere"):
+        store.list()
+    written(store, "y", b"2")
+    assert names(store) == ["y:latest"]
+
+
+def test_blobs_out_of_reach_are_one_clear_error(root: Path, store: Store) -> None:
+    written(store, "x", WEIGHTS)
+    (root / "blobs").rename(root / "away")
+    assert names(store) == []  # the blobs are missing: x is damaged
+    (root / "blobs").symlink_to(root / "unmounted")
+    with pytest.raises(UnreadableStore, match=f"{root}/blobs leads nowhere"):
+        store.list()
+    (root / "blobs").unlink()
+    (root / "blobs").write_text("a file")
+    with pytest.raises(UnreadableStore, match=rf"{root}/blobs cannot be used \(Not a directory\)"):
+        store.list()
+
+
+LISTER = """
+import sys
+from pathlib import Path
+from outrider.models.errors import UnreadableStore
+from outrider.models.store import Store
+for folder in map(Path, sys.argv[2:]):
+    folder.chmod(0)
+    try:
+        print(Store(Path(sys.argv[1])).list())
+    except UnreadableStore as error:
+        print(error)
+    finally:
+        folder.chmod(0o755)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="drops the rights of root")
+def test_what_nobody_may_read_is_one_clear_error(root: Path, store: Store) -> None:
+    written(store, "x", WEIGHTS)
+    folders = [root / name for name in ("manifests", f"manifests/{LIBRARY}/x", "blobs")]
+    rights = "--bounding-set=-dac_override,-dac_read_search"
+    command = ["setpriv", rights, sys.executable, "-c", LISTER, str(root), *map(str, folders)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    reason = "cannot be used (Permission denied); check the path and its permissions"
+    assert done.stdout.splitlines() == [f"{folder} {reason}" for folder in folders]
 
 
 def test_a_folder_of_which_nobody_may_read_is_one_clear_error(
