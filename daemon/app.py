@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from functools import partial
 from importlib.metadata import version as package_version
 
 from aiohttp import web
@@ -35,9 +36,9 @@ from .config import Settings
 from .errors import ConfigError
 from .metrics import Metrics
 from .notify import notify
-from .runners.machine import Machine, read_machine
+from .runners.machine import MEMORY_SHARE, Machine, read_machine
 from .runners.model_info import ModelIndex
-from .runners.pool import AUTO_MAX_LOADED, MEMORY_SHARE, PoolLimits, RunnerPool
+from .runners.pool import AUTO_MAX_LOADED, PoolLimits, RunnerPool
 from .runners.process import RunnerProcess
 
 MAX_BODY_BYTES = 64 << 20  # of a request
@@ -157,8 +158,10 @@ async def running(settings: Settings) -> AsyncIterator[str]:
     store = Store(settings.models)
     machine = read_machine()
     max_loaded = settings.max_loaded_models or AUTO_MAX_LOADED
-    limits = PoolLimits(max_loaded, int(MEMORY_SHARE * machine.memory_bytes))
-    pool = RunnerPool(RunnerProcess.start, limits, keep_alive_s=settings.keep_alive_s)
+    memory_bytes = int(MEMORY_SHARE * machine.memory_bytes)
+    limits = PoolLimits(max_loaded, memory_bytes, settings.max_queue)
+    start = partial(RunnerProcess.start, stall_s=settings.load_timeout_s)
+    pool = RunnerPool(start, limits, keep_alive_s=settings.keep_alive_s)
     runner = web.AppRunner(
         build_app(settings, store, pool, machine),
         handler_cancellation=True,  # a disconnect of the client frees its slot
@@ -193,6 +196,8 @@ async def serve(settings: Settings, pull: str | None, follow: Follow) -> None:
         format="%(asctime)s %(levelname)s %(message)s",
         stream=sys.stderr,
     )
+    for sentence in settings.warnings:
+        log.warning("%s", sentence)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

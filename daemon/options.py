@@ -49,8 +49,8 @@ class Options(Sampling, frozen=True):
     def sampling(self) -> Sampling:
         return Sampling(**{name: getattr(self, name) for name in Sampling.__struct_fields__})
 
-    def limits(self, *, truncate: bool, shift: bool) -> Limits:
-        return Limits(self.num_predict, self.num_keep, self.stop, truncate, shift)
+    def limits(self, *, truncate: bool, shift: bool, num_ctx: int = 0) -> Limits:
+        return Limits(self.num_predict, self.num_keep, self.stop, truncate, shift, num_ctx)
 
 
 OPTION_TYPES: Mapping[str, str] = {

@@ -37,6 +37,7 @@ class Load(msgspec.Struct, frozen=True, tag=True):
     bind_threads: bool = False  # one thread per physical core
     threads: int = 0  # 0: one for each physical core
     kv_type: str = "f16"  # ggml's name of the type of the KV cache
+    flash_attention: bool | None = None  # None: llama.cpp chooses
     draft: str = ""  # path of a drafter's weights; "" if there are none
     mtp: bool = False  # use the MTP head in the model's own weights as drafter
     speculation: int | None = None  # draft tokens per step; None: as many as pay; 0: none
@@ -72,6 +73,7 @@ class Limits(msgspec.Struct, frozen=True):
     stop: tuple[str, ...] = ()
     truncate: bool = True  # drop old messages that do not fit
     shift: bool = True  # drop the oldest tokens when the context is full
+    num_ctx: int = 0  # tokens of context at most; 0: as many as the model is loaded with
 
 
 class Submit(msgspec.Struct, frozen=True, tag=True):

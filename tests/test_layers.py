@@ -28,6 +28,8 @@ LAYERS = {
     "daemon.chat": "chat",
     "daemon.protocol": "protocol",
     "daemon.config": "config",
+    "daemon.address": "config",
+    "daemon.settings_table": "config",
     "daemon.options": "options",
     "daemon.parameters": "options",
     "daemon.runner": "runner",
@@ -65,7 +67,7 @@ MAY_IMPORT = {
     "duration": set(),
     "chat": {"chat", "errors"},
     "protocol": {"chat"},
-    "config": {*BASE, "duration"},
+    "config": {*BASE, "config", "duration"},
     "options": {*BASE, "options"},
     # The runner is a process of its own: it is handed paths, and never imports `models`.
     # llama.cpp is reached through the seam; its implementation is for those who load weights.

@@ -18,9 +18,9 @@ from ..errors import Busy
 from ..protocol import Load
 from .runner import Runner, StartRunner
 
-MAX_QUEUE = 512  # requests that wait for a load; OLLAMA_MAX_QUEUE's default (CONTRACT 4)
 AUTO_MAX_LOADED = 3  # models; OLLAMA_MAX_LOADED_MODELS' default (CONTRACT 4)
-MEMORY_SHARE = 0.9  # of the host's memory, for all loaded models; the rest is the system's
+# Fields of a Load in which a loaded model and a request may differ; see `can_serve`.
+FOLLOWING = ("num_ctx", "batch", "cells", "slots", "profile")
 QUEUE_FULL = "server busy, please try again.  maximum pending requests exceeded"
 
 log = logging.getLogger(__name__)
@@ -77,10 +77,18 @@ class LoadedModel:
 
 
 def can_serve(loaded: Load, spec: Load) -> bool:
-    """Whether a loaded model serves a request; num_gpu -1 accepts any number of layers."""
+    """Whether a loaded model serves a request (CONTRACT 5.1).
+
+    It does with a larger context or batch than the request asks for: two clients that take turns
+    would otherwise reload the model each time. The number of slots, and the files that go with it,
+    follow from the context. num_gpu -1 accepts any number of layers.
+    """
+    if loaded.num_ctx < spec.num_ctx or loaded.batch < spec.batch:
+        return False
+    same = {name: getattr(loaded, name) for name in FOLLOWING}
     if spec.gpu_layers == -1:
-        spec = msgspec.structs.replace(spec, gpu_layers=loaded.gpu_layers)
-    return loaded == spec
+        same["gpu_layers"] = loaded.gpu_layers
+    return loaded == msgspec.structs.replace(spec, **same)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +97,7 @@ class PoolLimits:
 
     max_loaded: int = AUTO_MAX_LOADED  # models
     memory_bytes: int = sys.maxsize  # of the host
+    max_queue: int = 512  # requests that wait for a load; OLLAMA_MAX_QUEUE (CONTRACT 4)
 
 
 def choose_victims(
@@ -170,7 +179,7 @@ class RunnerPool:
 
     async def _queue(self, spec: RunnerSpec) -> LoadedModel:
         """Load in a task of its own, which goes on when the client disconnects."""
-        if self._num_queued >= MAX_QUEUE:
+        if self._num_queued >= self._limits.max_queue:
             raise Busy(QUEUE_FULL)
         self._num_queued += 1
         task = self._spawn(self._load(spec))
