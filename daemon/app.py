@@ -21,7 +21,7 @@ from .api.anthropic import completions as anthropic
 from .api.anthropic.errors import ERRORS as ANTHROPIC_ERRORS
 from .api.error_table import ErrorTable
 from .api.guard import Handler, Origins, build_guard, cross_origin
-from .api.ollama import blobs, completions, create, embed, library
+from .api.ollama import account, blobs, completions, create, embed, library
 from .api.ollama.errors import ERRORS as OLLAMA_ERRORS
 from .api.openai import chat as openai_chat
 from .api.openai import completions as openai_completions
@@ -29,6 +29,7 @@ from .api.openai import embeddings as openai_embeddings
 from .api.openai import models as openai_models
 from .api.openai import responses as openai_responses
 from .api.openai.errors import ERRORS as OPENAI_ERRORS
+from .api.openapi import openapi
 from .api.state import APP_STATE, AppState
 from .api.streaming import Lines
 from .api.systemone.decide import systemone
@@ -69,7 +70,15 @@ def build_app(
     app[APP_STATE] = AppState(settings, model_index, pool, Metrics(pool), machine)
     app.router.add_get("/", library.root)
     app.router.add_get("/metrics", library.metrics)
+    app.router.add_get("/openapi.json", openapi)
     app.router.add_get("/api/version", library.version)
+    app.router.add_get("/api/status", account.status)
+    app.router.add_post("/api/me", account.me)
+    app.router.add_post("/api/signout", account.sign_out)
+    app.router.add_delete("/api/user/keys/{key}", account.sign_out)
+    app.router.add_post("/api/experimental/web_search", account.web_search)
+    app.router.add_post("/api/experimental/web_fetch", account.web_fetch)
+    app.router.add_get("/api/experimental/model-recommendations", account.recommendations)
     app.router.add_get("/api/tags", library.tags)
     app.router.add_get("/api/ps", library.ps)
     app.router.add_post("/api/show", library.show)
@@ -121,7 +130,8 @@ async def tidy_path(request: web.Request, handler: Handler) -> web.StreamRespons
     if request.path == "/" or not request.path.endswith("/"):
         return await handler(request)
     status = 301 if request.method == "GET" else 307
-    target = "/" + request.rel_url.path.strip("/")
+    query = f"?{request.query_string}" if request.query_string else ""
+    target = "/" + request.rel_url.path.strip("/") + query
     return web.Response(status=status, headers={"Location": target})
 
 

@@ -232,6 +232,10 @@ class _Cursor:
         except UnicodeDecodeError:
             raise self.error(f"{what} is not UTF-8 text") from None
 
+    def loose_text(self, what: str, most_bytes: int) -> str:
+        """A text in which U+FFFD stands for what is no UTF-8; llama.cpp accepts any bytes."""
+        return self._string(what, most_bytes).decode(errors="replace")
+
     def texts(self, count: int, what: str) -> list[Scalar]:
         # Some vocabularies contain tokens that are a part of a UTF-8 character.
         return [self._string(what, MAX_TEXT_BYTES).decode(errors="replace") for _ in range(count)]
@@ -296,7 +300,7 @@ def _values(cursor: _Cursor, count: int, arrays: Container[str]) -> Mapping[str,
 
 def _scalar(cursor: _Cursor, key: str, kind: int) -> Scalar:
     if kind == STRING:
-        return cursor.text(key, MAX_TEXT_BYTES)
+        return cursor.loose_text(key, MAX_TEXT_BYTES)
     if kind not in CODES:
         raise cursor.error(f"the value of {key} has the unknown type {kind}", UPDATE)
     return cursor.numbers(CODES[kind], 1, key)[0]

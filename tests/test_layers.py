@@ -54,6 +54,7 @@ LAYERS = {
     "daemon.api.openai": "openai",
     "daemon.api.anthropic": "anthropic",
     "daemon.api.systemone": "systemone",
+    "daemon.api.openapi": "openapi",
     "daemon.app": "app",
     "daemon.cli": "cli",
     "daemon.__main__": "cli",
@@ -124,10 +125,12 @@ MAY_IMPORT = {
     "openai": {*BASE, "openai", "api", "chat", "runners", "options", "models"},
     "anthropic": {*BASE, "anthropic", "api", "chat", "runners", "options", "models"},
     "systemone": {*BASE, "systemone", "api", "chat", "runners", "duration", "options"},
+    "openapi": {"api", "ollama", "openai", "anthropic", "systemone", "options"},
     FRONT: {FRONT},
     "app": {
         FRONT,
         "api",
+        "openapi",
         "ollama",
         "openai",
         "anthropic",
@@ -143,7 +146,10 @@ MAY_IMPORT = {
 }
 MAY_USE = {
     "llama_cpp": {"llama", "quant"},
-    "aiohttp": {"api", "ollama", "openai", "anthropic", "systemone", "app", "cli", "models"},
+    "aiohttp": {
+        *("api", "ollama", "openai", "anthropic", "systemone", "openapi"),
+        *("app", "cli", "models"),
+    },
     "click": {"cli"},
     "llguidance": {"sampling", "seam", "llama"},
     "prometheus_client": {"metrics"},

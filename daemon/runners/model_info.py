@@ -17,6 +17,7 @@ from ..chat.choose import CAPABILITIES, ChatChoice, ChatModel, choose
 from ..chat.format import JINJA, ChatFormat
 from ..chat.render.builtin.registry import RENDERERS
 from ..errors import NotFound, OutriderError
+from .reference import NO_MODEL, Reference, parse_reference, refuse_remote
 
 DRAFTED = "gemma4"  # the architecture whose drafters are files of their own (GUIDE 2.1)
 DRAFTER_NAMES = ("mtp-*.gguf", "*assistant*.gguf")  # file names of such drafters
@@ -91,11 +92,20 @@ class ModelIndex:
         self._broken: set[Version] = set()
         self._warned: set[str] = set()  # digests of models
 
-    async def find(self, text: str, not_found: str) -> ModelInfo:
-        """The model of that name. Raises NotFound with the text of the route."""
-        name = Name.parse(text.strip())
+    async def find(self, text: str, not_found: str, refusal: str = NO_MODEL) -> ModelInfo:
+        """The model of that name.
+
+        Raises NotFound with the text of the route, and CloudDisabled with the text `refusal`.
+        """
+        reference = parse_reference(text, refusal)
+
+        def find() -> ModelInfo:
+            model = self._resolve(reference)
+            refuse_remote(model, reference, not_found, refusal)
+            return self._know(model)
+
         try:
-            return await asyncio.to_thread(lambda: self._know(self.store.resolve(name)))
+            return await asyncio.to_thread(find)
         except ModelNotFound:
             raise NotFound(not_found) from None
 
@@ -113,6 +123,22 @@ class ModelIndex:
     async def read_all(self, info: ModelInfo) -> Header:
         """The header with every array, however long."""
         return await asyncio.to_thread(read_header, info.path, arrays=EveryArray())
+
+    async def read_projectors(self, info: ModelInfo) -> Header | None:
+        """The header of the projector; None if there is none that can be read."""
+        for path in info.model.projector_paths:
+            try:
+                return await asyncio.to_thread(self._read, path)
+            except (GGUFError, OSError) as error:
+                log.warning("the projector %s cannot be read: %s", path, error)
+        return None
+
+    def _resolve(self, reference: Reference) -> StoredModel:
+        """Raises ModelNotFound."""
+        try:
+            return self.store.resolve(reference.name)
+        except ModelNotFound:
+            return self.store.resolve(reference.literal)
 
     def _probe(self, model: StoredModel) -> ModelInfo | None:
         try:

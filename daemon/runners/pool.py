@@ -14,13 +14,18 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from ..errors import Busy
+from ..errors import Busy, LoadFailed, RunnerError
 from ..protocol import Load
 from .runner import Runner, StartRunner
 
 AUTO_MAX_LOADED = 3  # models; OLLAMA_MAX_LOADED_MODELS' default (CONTRACT 4)
 # Fields of a Load in which a loaded model and a request may differ; see `can_serve`.
 FOLLOWING = ("num_ctx", "batch", "cells", "slots", "profile")
+# How llama.cpp and its backends say that memory is short, in lower case (CONTRACT 5.3).
+NO_MEMORY = (
+    *("out of memory", "failed to allocate", "unable to allocate", "bad_alloc"),
+    *("cudamalloc failed", "llama_decode returned -2", "unable to create a context"),
+)
 QUEUE_FULL = "server busy, please try again.  maximum pending requests exceeded"
 
 log = logging.getLogger(__name__)
@@ -91,6 +96,12 @@ def can_serve(loaded: Load, spec: Load) -> bool:
     return loaded == msgspec.structs.replace(spec, **same)
 
 
+def is_out_of_memory(error: RunnerError) -> bool:
+    """Whether a load or a step failed because memory is short."""
+    text = str(error).lower()
+    return any(sign in text for sign in NO_MEMORY)
+
+
 @dataclass(frozen=True, slots=True)
 class PoolLimits:
     """What all loaded models together may take."""
@@ -140,7 +151,8 @@ class RunnerPool:
     async def lease(self, spec: RunnerSpec, keep_alive_s: float | None) -> AsyncIterator[Runner]:
         """A runner for as long as the block lasts; the stay of its model starts anew after it.
 
-        Raises Busy and LoadFailed.
+        An error in the block that says that memory is short unloads all models as soon as they are
+        idle (CONTRACT 5.3). Raises Busy and LoadFailed.
         """
         if loaded := self._find(spec):
             loaded.claim()
@@ -150,6 +162,10 @@ class RunnerPool:
             loaded.keep_alive_s = keep_alive_s
         try:
             yield loaded.runner
+        except RunnerError as error:
+            if is_out_of_memory(error):
+                self._expire_all()
+            raise
         finally:
             self._release(loaded)
 
@@ -159,6 +175,11 @@ class RunnerPool:
             if loaded.spec.load.model == model:
                 loaded.keep_alive_s = 0.0
                 self._start_clock(loaded)
+
+    def _expire_all(self) -> None:
+        for loaded in self._loaded_models.values():
+            loaded.keep_alive_s = 0.0
+            self._start_clock(loaded)
 
     async def close(self) -> None:
         """End all runners, busy or not."""
@@ -210,7 +231,7 @@ class RunnerPool:
                 *(spec.name, need >> 20, limits.memory_bytes >> 20),
             )
         start_s = time.monotonic()
-        runner = await self._start(spec.load)
+        runner = await self._start_alone_if_need_be(spec.load)
         log.info("loaded %s in %.2f s", spec.name, time.monotonic() - start_s)
         ready = runner.ready
         if ready.refusal:
@@ -218,6 +239,19 @@ class RunnerPool:
         host_bytes = ready.size_bytes - ready.size_vram_bytes if ready.size_bytes else need
         models[spec.key] = loaded = LoadedModel(spec, runner, self._keep_alive_s, host_bytes)
         return loaded
+
+    async def _start_alone_if_need_be(self, load: Load) -> Runner:
+        """A new runner. Where memory is short for it, all others go, and it gets a second try."""
+        try:
+            return await self._start(load)
+        except LoadFailed as error:
+            others = list(self._loaded_models.values())
+            if not others or not is_out_of_memory(error):
+                raise
+            log.warning("%s; %d other models are unloaded for it", error, len(others))
+        for other in others:
+            await self._dismiss(other)
+        return await self._start(load)
 
     def _abandon(self, task: asyncio.Task[LoadedModel]) -> None:
         """The load is complete, but its client has disconnected."""
