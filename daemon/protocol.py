@@ -37,13 +37,13 @@ class Load(msgspec.Struct, frozen=True, tag=True):
     bind_threads: bool = False  # one thread per physical core
     threads: int = 0  # 0: one for each physical core
     kv_type: str = "f16"  # ggml's name of the type of the KV cache
-    flash_attention: bool | None = None  # None: llama.cpp chooses
     draft: str = ""  # path of a drafter's weights; "" if there are none
     mtp: bool = False  # use the MTP head in the model's own weights as drafter
     speculation: int | None = None  # draft tokens per step; None: as many as pay; 0: none
     profile: str = ""  # path of the speculation profile; "": it is not kept
     host_cache_bytes: int = 0  # host memory for evicted prefixes
     embedding: bool = False  # vectors instead of text; `slots`: texts of one decode
+    flash_attention: bool | None = None  # None: llama.cpp chooses
 
 
 class Sampling(msgspec.Struct, frozen=True):

@@ -78,13 +78,13 @@ def _plan_slots(
         main_gpu=options.main_gpu,
         use_mmap=_use_mmap(info, options, machine),
         kv_type=settings.kv_cache_type,
-        flash_attention=settings.flash_attention,
         draft=draft,
         mtp=info.header.has_mtp and not draft and settings.speculation != 0,
         speculation=settings.speculation,
         host_cache_bytes=machine.memory_bytes // HOST_CACHE_DIVISOR,
         threads=threads,
         bind_threads=threads == machine.physical_cores,  # fewer would share the first cores
+        flash_attention=settings.flash_attention,
     )
     profile = _profile_path(load, settings.cache_home, machine)
     return _planned(info, msgspec.structs.replace(load, profile=str(profile)))
