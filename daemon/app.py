@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from functools import partial
 from importlib.metadata import version as package_version
 
 from aiohttp import web
@@ -21,7 +22,7 @@ from .api.anthropic import completions as anthropic
 from .api.anthropic.errors import ERRORS as ANTHROPIC_ERRORS
 from .api.error_table import ErrorTable
 from .api.guard import Handler, Origins, build_guard, cross_origin
-from .api.ollama import blobs, completions, create, embed, library
+from .api.ollama import account, blobs, completions, create, embed, library
 from .api.ollama.errors import ERRORS as OLLAMA_ERRORS
 from .api.openai import chat as openai_chat
 from .api.openai import completions as openai_completions
@@ -29,6 +30,7 @@ from .api.openai import embeddings as openai_embeddings
 from .api.openai import models as openai_models
 from .api.openai import responses as openai_responses
 from .api.openai.errors import ERRORS as OPENAI_ERRORS
+from .api.openapi import openapi
 from .api.state import APP_STATE, AppState
 from .api.streaming import Lines
 from .api.systemone.decide import systemone
@@ -36,9 +38,9 @@ from .config import Settings
 from .errors import ConfigError
 from .metrics import Metrics
 from .notify import notify
-from .runners.machine import Machine, read_machine
+from .runners.machine import MEMORY_SHARE, Machine, read_machine
 from .runners.model_info import ModelIndex
-from .runners.pool import AUTO_MAX_LOADED, MEMORY_SHARE, PoolLimits, RunnerPool
+from .runners.pool import AUTO_MAX_LOADED, PoolLimits, RunnerPool
 from .runners.process import RunnerProcess
 
 MAX_BODY_BYTES = 64 << 20  # of a request
@@ -69,7 +71,15 @@ def build_app(
     app[APP_STATE] = AppState(settings, model_index, pool, Metrics(pool), machine)
     app.router.add_get("/", library.root)
     app.router.add_get("/metrics", library.metrics)
+    app.router.add_get("/openapi.json", openapi)
     app.router.add_get("/api/version", library.version)
+    app.router.add_get("/api/status", account.status)
+    app.router.add_post("/api/me", account.me)
+    app.router.add_post("/api/signout", account.sign_out)
+    app.router.add_delete("/api/user/keys/{key}", account.sign_out)
+    app.router.add_post("/api/experimental/web_search", account.web_search)
+    app.router.add_post("/api/experimental/web_fetch", account.web_fetch)
+    app.router.add_get("/api/experimental/model-recommendations", account.recommendations)
     app.router.add_get("/api/tags", library.tags)
     app.router.add_get("/api/ps", library.ps)
     app.router.add_post("/api/show", library.show)
@@ -121,7 +131,8 @@ async def tidy_path(request: web.Request, handler: Handler) -> web.StreamRespons
     if request.path == "/" or not request.path.endswith("/"):
         return await handler(request)
     status = 301 if request.method == "GET" else 307
-    target = "/" + request.rel_url.path.strip("/")
+    query = f"?{request.query_string}" if request.query_string else ""
+    target = "/" + request.rel_url.path.strip("/") + query
     return web.Response(status=status, headers={"Location": target})
 
 
@@ -159,8 +170,10 @@ async def running(settings: Settings) -> AsyncIterator[str]:
     await _prune(store)
     machine = read_machine()
     max_loaded = settings.max_loaded_models or AUTO_MAX_LOADED
-    limits = PoolLimits(max_loaded, int(MEMORY_SHARE * machine.memory_bytes))
-    pool = RunnerPool(RunnerProcess.start, limits, keep_alive_s=settings.keep_alive_s)
+    memory_bytes = int(MEMORY_SHARE * machine.memory_bytes)
+    limits = PoolLimits(max_loaded, memory_bytes, settings.max_queue)
+    start = partial(RunnerProcess.start, stall_s=settings.load_timeout_s)
+    pool = RunnerPool(start, limits, keep_alive_s=settings.keep_alive_s)
     runner = web.AppRunner(
         build_app(settings, store, pool, machine),
         handler_cancellation=True,  # a disconnect of the client frees its slot
@@ -203,6 +216,8 @@ async def serve(settings: Settings, pull: str | None, follow: Follow) -> None:
         format="%(asctime)s %(levelname)s %(message)s",
         stream=sys.stderr,
     )
+    for sentence in settings.warnings:
+        log.warning("%s", sentence)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

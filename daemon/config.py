@@ -3,26 +3,48 @@
 from __future__ import annotations
 
 import ipaddress
+import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    AliasChoices,
+    BaseModel,
     BeforeValidator,
+    ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     field_validator,
-    model_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from .address import Address
 from .duration import parse_duration
 from .errors import ConfigError
 from .protocol import MAX_DRAFTS
 
-DEFAULT_PORT = 11434  # TCP (CONTRACT 4)
 FALSE = {"", "0", "f", "false"}  # in lower case
+KV_NAMES = {"fp16": "f16", "fp32": "f32"}  # other spellings of the types of the KV cache
+OURS, OLLAMAS = "OUTRIDER_", "OLLAMA_"  # prefixes of variables; the first one wins
+WITHOUT_PREFIX = {"XDG_CACHE_HOME"}
+ONLY_FLAGS = {"PORT"}
+# A wrong value of one of these would open another port or another folder, or let in other pages,
+# than its user wants; Ollama does not start with it either (CONTRACT 4).
+NOT_TOLERATED = {"HOST", "MODELS", "ORIGINS"}
+UNUSED: Mapping[str, str] = {
+    "AUTH": "requests between commands and daemon are not signed",
+    "CLOUD_BASE_URL": "Outrider never contacts a cloud",
+    "DEBUG_LOG_REQUESTS": "requests are not written to files",
+    "EDITOR": "the prompt has no editor",
+    "EXPERIMENT": "there are no experiments",
+    "GPU_OVERHEAD": "llama.cpp chooses how many layers fit",
+    "LLM_LIBRARY": "llama.cpp has one library",
+    "MAX_TRANSFER_STREAMS": "models of single tensors are not served",
+    "NO_CLOUD": "Outrider never contacts a cloud",
+    "REMOTES": "Outrider never contacts a cloud",
+    "SCHED_SPREAD": "llama.cpp always uses all GPUs",
+}
+"""Variables of Ollama that change nothing here, each with the reason."""
 
 
 def _flag(value: object) -> object:
@@ -42,66 +64,119 @@ def _draft_length(value: object) -> object:
     raise ValueError(f"must be auto, off, or a number of tokens up to {MAX_DRAFTS}")
 
 
-def _env(name: str) -> AliasChoices:
-    return AliasChoices(f"OUTRIDER_{name}", f"OLLAMA_{name}")
+def _duration(value: object) -> float:
+    """Seconds of a duration, or of a number; negative: for ever."""
+    if isinstance(value, str) and value.removeprefix("-").isdecimal():
+        value = int(value)
+    return parse_duration(value)
 
 
-class Settings(BaseSettings):
+def _kv_name(value: object) -> object:
+    return KV_NAMES.get(value.lower(), value.lower()) if isinstance(value, str) else value
+
+
+Flag = Annotated[bool, BeforeValidator(_flag)]
+MaybeFlag = Annotated[bool | None, BeforeValidator(_flag)]
+Duration = Annotated[float, BeforeValidator(_duration)]
+KVType = Annotated[Literal["f32", "f16", "q8_0", "q4_0"], BeforeValidator(_kv_name)]
+DraftLength = Annotated[int | None, BeforeValidator(_draft_length)]
+
+
+def _setting(variable: str, default: object, meaning: str, **bounds: Any) -> Any:
+    """A setting as its line in the table of daemon/README.md: name, default and meaning."""
+    return Field(default, validation_alias=variable, description=meaning, **bounds)
+
+
+class Settings(BaseModel):
     """All settings of the daemon and of the commands; built once at the edge."""
 
-    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", validate_default=True)
 
-    address: str = Field("", validation_alias=_env("HOST"))
-    port_override: int | None = Field(None, ge=0, le=65535)
-    models: Path = Field(Path("~/.ollama/models"), validation_alias=_env("MODELS"))
-    keep_alive_s: float = Field(300.0, validation_alias=_env("KEEP_ALIVE"))
-    num_parallel: int = Field(4, ge=1, le=64, validation_alias=_env("NUM_PARALLEL"))
-    context_length: int = Field(0, ge=0, validation_alias=_env("CONTEXT_LENGTH"))
-    max_loaded_models: int = Field(0, ge=0, validation_alias=_env("MAX_LOADED_MODELS"))
-    kv_cache_type: Literal["f32", "f16", "q8_0", "q4_0"] = Field(
-        "f16", validation_alias=_env("KV_CACHE_TYPE")
+    address: str = _setting(
+        "HOST", "127.0.0.1:11434", "address to listen on (daemon) or to reach (commands)"
     )
-    speculation: Annotated[int | None, BeforeValidator(_draft_length)] = Field(
-        None, validation_alias=_env("SPECULATION")
+    port_override: int | None = _setting("PORT", None, "port instead of HOST's", ge=0, le=65535)
+    models: Path = _setting("MODELS", "~/.ollama/models", "folder of the models")
+    keep_alive_s: Duration = _setting(
+        "KEEP_ALIVE",
+        "5m",
+        "how long an idle model stays loaded: a duration, or seconds; negative: for ever; 0: not",
     )
-    """Most tokens of one draft; None: as many as pay off; 0: no speculative decoding."""
-    draft: Path | None = Field(None, validation_alias=_env("DRAFT"))
-    """GGUF file of the drafter for models that have none of their own."""
-    go_template: Annotated[bool | None, BeforeValidator(_flag)] = Field(
-        None, validation_alias=_env("GO_TEMPLATE")
+    load_timeout_s: Duration = _setting(
+        "LOAD_TIMEOUT", "5m", "how long a load may go without progress; 0 or negative: for ever"
     )
-    """Whether a Go template goes before the Jinja template; None: the better of the two."""
-    cache_home: Path = Field(Path("~/.cache"), validation_alias="XDG_CACHE_HOME")
-    origins: Annotated[tuple[str, ...], NoDecode] = Field((), validation_alias=_env("ORIGINS"))
-    debug: Annotated[bool, BeforeValidator(_flag)] = Field(False, validation_alias=_env("DEBUG"))
+    num_parallel: int = _setting(
+        "NUM_PARALLEL",
+        0,
+        "slots of a model: requests decoded at a time; 0: 4, or fewer where memory is short",
+        ge=0,
+        le=64,
+    )
+    max_loaded_models: int = _setting("MAX_LOADED_MODELS", 0, "loaded models at a time; 0: 3", ge=0)
+    max_queue: int = _setting(
+        "MAX_QUEUE", 512, "requests that may wait for a load; further ones get status 503", ge=1
+    )
+    context_length: int = _setting(
+        "CONTEXT_LENGTH", 0, "tokens of context of a request that asks for none; 0: 4096", ge=0
+    )
+    flash_attention: MaybeFlag = _setting(
+        "FLASH_ATTENTION", None, "whether flash attention is used; not set: llama.cpp chooses"
+    )
+    kv_cache_type: KVType = _setting(
+        "KV_CACHE_TYPE", "f16", "type of the KV cache: `f32`, `f16`, `q8_0` or `q4_0`"
+    )
+    speculation: DraftLength = _setting(
+        "SPECULATION", "auto", "draft tokens per step: `auto` (as many as pay), `off`, or a number"
+    )
+    draft: Path | None = _setting(
+        "DRAFT", None, "GGUF file of the drafter for models that have none of their own"
+    )
+    go_template: MaybeFlag = _setting(
+        "GO_TEMPLATE",
+        None,
+        "whether a Go template goes before the Jinja template; not set: the better of the two",
+    )
+    origins: tuple[str, ...] = _setting(
+        "ORIGINS", "", "further web origins that may call, separated by commas"
+    )
+    no_prune: Flag = _setting("NOPRUNE", "false", "whether files stay that no model needs any more")
+    debug: Flag = _setting("DEBUG", "false", "whether more is logged")
+    cache_home: Path = _setting("XDG_CACHE_HOME", "~/.cache", "folder of measured profiles")
+    warnings: tuple[str, ...] = ()
+    """What the daemon logs when it starts: values that it ignores, a sentence each."""
 
     @classmethod
-    def load(cls, *, port: int | None = None, **flags: object) -> Self:
+    def load(cls, **flags: object) -> Self:
         """Settings from the given flags (None means "not given") and the environment.
 
-        A flag is named like its variable, in lower case: `num_parallel`. Raises ConfigError.
+        A flag is named like its variable, in lower case: `num_parallel`. A bad value of a variable
+        of Ollama's that Ollama tolerates is ignored, with a warning (CONTRACT 4). Raises
+        ConfigError for any other.
         """
-        given = {f"OUTRIDER_{k}".upper(): v for k, v in flags.items() if v is not None}
-        try:
-            return cls(port_override=port, **given)  # type: ignore[arg-type]
-        except ValidationError as error:
-            raise ConfigError(_explain(error)) from None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _trim(cls, values: dict[str, object]) -> dict[str, object]:
-        """Trims blanks and surrounding quotes; what is empty then counts as not set."""
-        trimmed = {
-            k: v.strip().strip("\"'") if isinstance(v, str) else v for k, v in values.items()
-        }
-        return {key: value for key, value in trimmed.items() if value != ""}
+        names = [str(field.validation_alias) for field in cls.model_fields.values()]
+        given = {name.upper(): value for name, value in flags.items() if value is not None}
+        found = {name: value for name in names if (value := _read(name, given)) is not None}
+        ignored = [
+            f"{OLLAMAS}{name} has no effect: {reason}"
+            for name, reason in UNUSED.items()
+            if _clean(os.environ.get(OLLAMAS + name)) is not None
+        ]
+        while True:
+            values = {name: value for name, (_, value) in found.items()}
+            try:
+                return cls.model_validate({**values, "warnings": tuple(ignored)})
+            except ValidationError as error:
+                name, why = _explain(error)
+                source, bad = found.get(name, ("the default", ""))
+                if not source.startswith(OLLAMAS) or name in NOT_TOLERATED:
+                    raise ConfigError(f"{name}={bad!r}: {why}") from None
+                ignored.append(f"{source}={bad!r} is ignored, the default is used: {why}")
+                del found[name]
 
     @field_validator("address")
     @classmethod
     def _check_address(cls, text: str) -> str:
-        if any(char.isspace() for char in text):
-            raise ValueError(f"{text!r} is not an address; try 127.0.0.1:11434")
-        _split_address(text)
+        Address.parse(text)
         return text
 
     @field_validator("models", "cache_home")
@@ -112,6 +187,19 @@ class Settings(BaseSettings):
         except RuntimeError:
             raise ValueError("there is no such home directory; write the path out") from None
 
+    @field_validator("load_timeout_s")
+    @classmethod
+    def _stall(cls, seconds: float) -> float:
+        return seconds or float("inf")
+
+    @field_validator("kv_cache_type")
+    @classmethod
+    def _check_kv_type(cls, name: str, info: ValidationInfo) -> str:
+        """llama.cpp quantises the cache of values only with flash attention (GUIDE 1.4)."""
+        if info.data.get("flash_attention") is False and name.startswith("q"):
+            raise ValueError(f"{name} needs flash attention, which FLASH_ATTENTION turns off")
+        return name
+
     @field_validator("draft")
     @classmethod
     def _find(cls, path: Path | None) -> Path | None:
@@ -121,13 +209,6 @@ class Settings(BaseSettings):
         if not path.is_file():
             raise ValueError(f"there is no file {path}; name a drafter's GGUF file")
         return path
-
-    @field_validator("keep_alive_s", mode="before")
-    @classmethod
-    def _keep_alive(cls, value: object) -> float:
-        if isinstance(value, str) and value.removeprefix("-").isdecimal():
-            value = int(value)
-        return parse_duration(value)
 
     @field_validator("origins", mode="before")
     @classmethod
@@ -142,20 +223,22 @@ class Settings(BaseSettings):
     @property
     def host(self) -> str:
         """The address to bind; empty means every interface."""
-        return _split_address(self.address)[1]
+        return Address.parse(self.address).host
 
     @property
     def port(self) -> int:
         """The TCP port to bind or to reach."""
-        return _split_address(self.address)[2] if self.port_override is None else self.port_override
+        return (
+            Address.parse(self.address).port if self.port_override is None else self.port_override
+        )
 
     @property
     def base_url(self) -> str:
         """The URL under which a client reaches the daemon."""
-        scheme, host, _, path = _split_address(self.address)
-        if host in ("", "0.0.0.0", "::"):
-            host = "127.0.0.1"
-        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}{path}"
+        address = Address.parse(self.address)
+        host = "127.0.0.1" if address.host in ("", "0.0.0.0", "::") else address.host
+        host = f"[{host}]" if ":" in host else host
+        return f"{address.scheme}://{host}:{self.port}{address.path}"
 
     @property
     def is_loopback(self) -> bool:
@@ -166,28 +249,23 @@ class Settings(BaseSettings):
             return self.host == "localhost"
 
 
-def _split_address(text: str) -> tuple[str, str, int, str]:
-    """(scheme, host, port, path) of OLLAMA_HOST, by the table in CONTRACT 4."""
-    scheme, _, rest = text.rpartition("://")
-    default = {"": DEFAULT_PORT, "http": 80, "https": 443}.get(scheme, DEFAULT_PORT)
-    if text == "ollama.com":
-        scheme, default = "https", 443
-    if rest.count(":") > 1 and not rest.startswith("["):
-        rest = f"[{rest}]"
-    try:
-        parts = urlsplit(f"//{rest}")
-    except ValueError:
-        raise ValueError(f"{text!r} is not an address; try 127.0.0.1:11434") from None
-    try:
-        port = parts.port if parts.port is not None else default
-    except ValueError:
-        port = DEFAULT_PORT
-    host = parts.hostname or ("" if rest.startswith(":") else "127.0.0.1")
-    return scheme or "http", host, port, parts.path.rstrip("/")
+def _read(name: str, flags: Mapping[str, object]) -> tuple[str, object] | None:
+    """Where the value of a setting stands, and the value; None: nowhere, or it is empty."""
+    prefixes = () if name in ONLY_FLAGS else ("",) if name in WITHOUT_PREFIX else (OURS, OLLAMAS)
+    sources = [("the command line", flags.get(name))]
+    sources += [(prefix + name, os.environ.get(prefix + name)) for prefix in prefixes]
+    cleaned = ((source, _clean(value)) for source, value in sources)
+    return next(((source, value) for source, value in cleaned if value is not None), None)
 
 
-def _explain(error: ValidationError) -> str:
+def _clean(value: object) -> object:
+    """Without blanks and surrounding quotes; what is empty then counts as not set."""
+    if not isinstance(value, str):
+        return value
+    return value.strip().strip("\"'").strip() or None
+
+
+def _explain(error: ValidationError) -> tuple[str, str]:
+    """The setting, and what is wrong with its value."""
     first = error.errors(include_url=False)[0]
-    loc = str(first["loc"][0]).upper().removesuffix("_OVERRIDE")
-    name = loc.removeprefix("OUTRIDER_").removeprefix("OLLAMA_")
-    return f"{name}={first['input']!r}: {first['msg'].removeprefix('Value error, ')}"
+    return str(first["loc"][0]), first["msg"].removeprefix("Value error, ")

@@ -4,6 +4,7 @@ OutriderError
 ├── ConfigError                  a setting that cannot be used
 ├── BadRequest                   a request that cannot be served as it is
 ├── NotFound                     a model that is not in the store
+├── CloudDisabled                a model or a service of a cloud
 ├── TooLarge                     a request body over the limit
 ├── InvalidFormat                a `format` that is neither "json" nor a JSON schema
 │   └── InvalidSchema            a JSON schema that no answer can follow
@@ -35,6 +36,10 @@ class BadRequest(OutriderError):
 
 class NotFound(OutriderError):
     """The named model is not in the store."""
+
+
+class CloudDisabled(OutriderError):
+    """The request needs a cloud, and this daemon serves what is on its machine."""
 
 
 class TooLarge(OutriderError):

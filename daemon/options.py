@@ -35,22 +35,24 @@ class Options(Sampling, frozen=True):
     def merge(cls, *layers: Mapping[str, object]) -> Options:
         """Options from layers of JSON values; a later layer wins, null means "not set".
 
-        Raises OptionError for a wrong type. Unknown names are logged and left out.
+        An empty `stop` means that too: clients send it of their own accord, and a model without
+        its stop strings goes on and on. Raises OptionError for a wrong type. Unknown names are
+        logged and left out.
         """
         values: dict[str, object] = {}
         for layer in layers:
             for name, value in layer.items():
                 if name not in OPTION_TYPES:
                     log.warning("invalid option provided: %s", name)
-                elif value is not None:
+                elif value is not None and (name, value) != ("stop", []):
                     values[name] = _convert(name, OPTION_TYPES[name], value)
         return cls(**values)  # type: ignore[arg-type]
 
     def sampling(self) -> Sampling:
         return Sampling(**{name: getattr(self, name) for name in Sampling.__struct_fields__})
 
-    def limits(self, *, truncate: bool, shift: bool) -> Limits:
-        return Limits(self.num_predict, self.num_keep, self.stop, truncate, shift)
+    def limits(self, *, truncate: bool, shift: bool, num_ctx: int = 0) -> Limits:
+        return Limits(self.num_predict, self.num_keep, self.stop, truncate, shift, num_ctx)
 
 
 OPTION_TYPES: Mapping[str, str] = {

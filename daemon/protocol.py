@@ -37,12 +37,14 @@ class Load(msgspec.Struct, frozen=True, tag=True):
     bind_threads: bool = False  # one thread per physical core
     threads: int = 0  # 0: one for each physical core
     kv_type: str = "f16"  # ggml's name of the type of the KV cache
+    adapters: tuple[str, ...] = ()  # paths of LoRA files over the weights
     draft: str = ""  # path of a drafter's weights; "" if there are none
     mtp: bool = False  # use the MTP head in the model's own weights as drafter
     speculation: int | None = None  # draft tokens per step; None: as many as pay; 0: none
     profile: str = ""  # path of the speculation profile; "": it is not kept
     host_cache_bytes: int = 0  # host memory for evicted prefixes
     embedding: bool = False  # vectors instead of text; `slots`: texts of one decode
+    flash_attention: bool | None = None  # None: llama.cpp chooses
 
 
 class Sampling(msgspec.Struct, frozen=True):
@@ -72,6 +74,7 @@ class Limits(msgspec.Struct, frozen=True):
     stop: tuple[str, ...] = ()
     truncate: bool = True  # drop old messages that do not fit
     shift: bool = True  # drop the oldest tokens when the context is full
+    num_ctx: int = 0  # tokens of context at most; 0: as many as the model is loaded with
 
 
 class Submit(msgspec.Struct, frozen=True, tag=True):

@@ -35,6 +35,7 @@ class Config:
     capabilities: tuple[str, ...] = ()
     context_length: int = 0
     embedding_length: int = 0
+    base_name: str = ""
     remote_host: str = ""
     remote_model: str = ""
 

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 
+from .errors import InvalidModelfile
 from .model import StoredModel
+from .modelfile import Command, normalize_newlines, parse_modelfile, state_lines
 
 _ESCAPES = {
     "\a": r"\a", "\b": r"\b", "\f": r"\f", "\n": r"\n", "\r": r"\r", "\t": r"\t", "\v": r"\v",
@@ -17,8 +19,7 @@ def render_modelfile(model: StoredModel) -> str:
         "# To build a new Modelfile based on this, replace FROM with:\n"
         f"# FROM {model.name.short}\n"
     )
-    lines = (f"{command} {value}" for command, value in _commands(model))
-    return "\n".join((head, *lines, ""))
+    return "\n".join((head, *map(_lines, _commands(model)), ""))
 
 
 def render_parameters(params: Mapping[str, object]) -> str:
@@ -29,32 +30,52 @@ def render_parameters(params: Mapping[str, object]) -> str:
     )
 
 
-def _commands(model: StoredModel) -> Iterator[tuple[str, str]]:
-    yield "FROM", str(model.model_path or model.config.remote_model or model.name.short)
-    for path in model.projector_paths:
-        yield "FROM", str(path)
-    for path in model.adapter_paths:
-        yield "ADAPTER", str(path)
-    if model.draft_path is not None:
-        yield "DRAFT", str(model.draft_path)
-    yield from _texts(model)
-    for name, value in _values(model.params):
-        yield "PARAMETER", f"{name} {_quoted(_plain(value))}"
+def _lines(command: Command) -> str:
+    """The lines of a command; a comment states their number where the grammar needs it."""
+    words = (command.name.upper(), command.key, _quoted(command.value))
+    text = " ".join(word for word in words if word)
+    return text if _is_read_back(command, text) else f"{state_lines(text)}\n{text}"
+
+
+def _is_read_back(command: Command, text: str) -> bool:
+    """Whether these lines are read as that command, when another one follows."""
+    try:
+        return parse_modelfile(f"FROM m\n{text}\nPARSER p").commands[1:-1] == (command,)
+    except InvalidModelfile:
+        return False
+
+
+def _commands(model: StoredModel) -> Iterator[Command]:
+    for name, text in (*_files(model), *_texts(model)):
+        yield Command(name, text)
+    for key, value in _values(model.params):
+        yield Command("parameter", normalize_newlines(_plain(value)), key)
     for text in model.licenses:
-        yield "LICENSE", _quoted(text)
+        yield Command("license", normalize_newlines(text))
     for message in model.messages:
-        yield "MESSAGE", f"{message.get('role', '')} {_quoted(str(message.get('content', '')))}"
+        text = normalize_newlines(str(message.get("content", "")))
+        yield Command("message", text, str(message.get("role", "")))
+
+
+def _files(model: StoredModel) -> Iterator[tuple[str, str]]:
+    yield "from", str(model.model_path or model.config.remote_model or model.name.short)
+    for path in model.projector_paths:
+        yield "from", str(path)
+    for path in model.adapter_paths:
+        yield "adapter", str(path)
+    if model.draft_path is not None:
+        yield "draft", str(model.draft_path)
 
 
 def _texts(model: StoredModel) -> Iterator[tuple[str, str]]:
     texts = {
-        "TEMPLATE": model.template,
-        "SYSTEM": model.system,
-        "RENDERER": model.config.renderer,
-        "PARSER": model.config.parser,
-        "REQUIRES": model.config.requires,
+        "template": model.template,
+        "system": model.system,
+        "renderer": model.config.renderer,
+        "parser": model.config.parser,
+        "requires": model.config.requires,
     }
-    return ((command, _quoted(text)) for command, text in texts.items() if text)
+    return ((name, normalize_newlines(text)) for name, text in texts.items() if text)
 
 
 def _values(params: Mapping[str, object]) -> Iterator[tuple[str, object]]:
@@ -75,7 +96,7 @@ def _plain(value: object) -> str:
 
 def _quoted(text: str) -> str:
     """`text` as the Modelfile grammar parses it back; quoted only where necessary."""
-    if "\n" not in text and text == text.strip() and not text.startswith('"'):
+    if text and "\n" not in text and text == text.strip() and not text.startswith('"'):
         return text
     quote = '"""' if '"' in text else '"'
     return f"{quote}{text}{quote}"

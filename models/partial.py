@@ -13,6 +13,7 @@ from typing import BinaryIO, Self
 
 from .lock import abandoned
 
+_CHUNK_BYTES = 1 << 20  # read at a time
 _PREFIX, _SUFFIX = ".outrider-", "-partial"
 
 
@@ -38,6 +39,20 @@ class Partial:
     def flush(self) -> None:
         """Makes the bytes written so far readable at `path`."""
         self._file.flush()
+
+    @property
+    def lock(self) -> int:
+        """The descriptor that locks the file; a child process that writes it inherits it."""
+        return self._file.fileno()
+
+    def reread(self) -> None:
+        """Hashes what another process has written to `path`."""
+        self._sha256 = hashlib.sha256()
+        self.size_bytes = 0
+        with self.path.open("rb") as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                self._sha256.update(chunk)
+                self.size_bytes += len(chunk)
 
     def commit(self, final: Path) -> None:
         """Renames the file to `final`, replacing an old one; a crash leaves one of them whole."""

@@ -52,11 +52,11 @@ class Store:
 
     def resolve(self, name: Name | str) -> StoredModel:
         """The model of that name; raises InvalidName, ModelNotFound, DamagedModel."""
-        wanted = Name.parse(name) if isinstance(name, str) else name
-        path = self._manifests.find(wanted)
+        full_name = Name.parse(name) if isinstance(name, str) else name
+        path = self._manifests.find(full_name)
         if path is None:
             raise ModelNotFound(str(name))
-        return read_model(self._manifests.cased(wanted), path, self.blobs)
+        return read_model(self._manifests.cased(full_name), path, self.blobs)
 
     def manifest(self, name: Name) -> Manifest:
         """The manifest of the model; raises ModelNotFound, DamagedModel."""
@@ -97,10 +97,10 @@ class Store:
             self._remove_unused(layers)
             self._prune()
 
-    def discard(self, layers: Iterable[Layer]) -> None:
-        """Removes the blobs of `layers` that no model uses."""
+    def release(self, digests: Iterable[str]) -> None:
+        """Removes those of the blobs that no model needs, however new they are."""
         with self._changing():
-            self._remove_unused(tuple(layers))
+            self._remove_unused(tuple(Layer("", digest, 0) for digest in digests))
 
     def sweep(self) -> None:
         """Removes unfinished files of processes that have ended."""

@@ -5,7 +5,7 @@ import stat
 import struct
 from collections import Counter
 from collections.abc import Container, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
 from typing import Final
@@ -120,6 +120,8 @@ class Header:
     size_bytes: int  # of the whole file
     values: Mapping[str, Value]
     tensors: tuple[Tensor, ...]
+    # Where each key's value lies in the file, its type included: start and end.
+    spans: Mapping[str, tuple[int, int]] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def architecture(self) -> str:
@@ -256,6 +258,10 @@ class _Cursor:
         except UnicodeDecodeError:
             raise self.error(f"{what} is not UTF-8 text") from None
 
+    def loose_text(self, what: str, most_bytes: int) -> str:
+        """A text in which U+FFFD stands for what is no UTF-8; llama.cpp accepts any bytes."""
+        return self._string(what, most_bytes).decode(errors="replace")
+
     def texts(self, count: int, what: str) -> list[Scalar]:
         # Some vocabularies contain tokens that are a part of a UTF-8 character.
         return [self._string(what, MAX_TEXT_BYTES).decode(errors="replace") for _ in range(count)]
@@ -291,9 +297,9 @@ def _read(cursor: _Cursor, arrays: Container[str]) -> Header:
     version = _version(cursor)
     tensor_count = cursor.count("the number of tensors", MAX_TENSORS, SMALLEST_TENSOR_BYTES)
     key_count = cursor.count("the number of keys", MAX_KEYS, SMALLEST_KEY_BYTES)
-    values = _values(cursor, key_count, arrays)
+    values, spans = _values(cursor, key_count, arrays)
     tensors = _tensors(cursor, tensor_count, _alignment(cursor, values))
-    return Header(cursor.path, version, len(cursor.data), values, tensors)
+    return Header(cursor.path, version, len(cursor.data), values, tensors, spans)
 
 
 def _version(cursor: _Cursor) -> int:
@@ -307,20 +313,26 @@ def _version(cursor: _Cursor) -> int:
     raise cursor.error(f"version {version} of the format is unknown", UPDATE)
 
 
-def _values(cursor: _Cursor, count: int, arrays: Container[str]) -> Mapping[str, Value]:
+def _values(
+    cursor: _Cursor, count: int, arrays: Container[str]
+) -> tuple[Mapping[str, Value], Mapping[str, tuple[int, int]]]:
+    """The values by key, and where they lie."""
     values: dict[str, Value] = {}
+    spans: dict[str, tuple[int, int]] = {}
     for _ in range(count):
         key = cursor.text("a key", MAX_NAME_BYTES)
         if key in values:
             raise cursor.error(f"the key {key!r} is there twice")
+        start = cursor.position
         kind = cursor.u32(f"the type of {key}")
         values[key] = _array(cursor, key, arrays) if kind == ARRAY else _scalar(cursor, key, kind)
-    return values
+        spans[key] = start, cursor.position
+    return values, spans
 
 
 def _scalar(cursor: _Cursor, key: str, kind: int) -> Scalar:
     if kind == STRING:
-        return cursor.text(key, MAX_TEXT_BYTES)
+        return cursor.loose_text(key, MAX_TEXT_BYTES)
     if kind not in CODES:
         raise cursor.error(f"the value of {key} has the unknown type {kind}", UPDATE)
     return cursor.numbers(CODES[kind], 1, key)[0]

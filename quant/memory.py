@@ -34,11 +34,13 @@ class MemoryEstimate:
     weights_bytes: int
     cache_bytes: int  # KV cache and recurrent states
     mask_bytes: int
+    adapter_bytes: int = 0
     drafter_bytes: int = 0  # weights, cache and mask of a drafter with weights of its own
 
     @property
     def total_bytes(self) -> int:
-        return self.weights_bytes + self.cache_bytes + self.mask_bytes + self.drafter_bytes
+        own_bytes = self.weights_bytes + self.cache_bytes + self.mask_bytes
+        return own_bytes + self.adapter_bytes + self.drafter_bytes
 
 
 def estimate_memory(header: Header, context: ContextShape) -> MemoryEstimate:

@@ -28,6 +28,8 @@ LAYERS = {
     "daemon.chat": "chat",
     "daemon.protocol": "protocol",
     "daemon.config": "config",
+    "daemon.address": "config",
+    "daemon.settings_table": "config",
     "daemon.options": "options",
     "daemon.parameters": "options",
     "daemon.runner": "runner",
@@ -52,6 +54,7 @@ LAYERS = {
     "daemon.api.openai": "openai",
     "daemon.api.anthropic": "anthropic",
     "daemon.api.systemone": "systemone",
+    "daemon.api.openapi": "openapi",
     "daemon.app": "app",
     "daemon.cli": "cli",
     "daemon.__main__": "cli",
@@ -65,14 +68,14 @@ MAY_IMPORT = {
     "duration": set(),
     "chat": {"chat", "errors"},
     "protocol": {"chat"},
-    "config": {*BASE, "duration"},
+    "config": {*BASE, "config", "duration"},
     "options": {*BASE, "options"},
     # The runner is a process of its own: it is handed paths, and never imports `models`.
     # llama.cpp is reached through the seam; its implementation is for those who load weights.
     "seam": {"seam"},
     "kv": {*BASE, "kv", "seam"},
     "sampling": {*BASE, "sampling", "chat", "seam"},
-    "llama": {*BASE, "llama", "seam"},
+    "llama": {*BASE, "llama", "seam", "quant"},  # quant: headers are repaired while loading
     "sequence": {*BASE, "sequence", "chat", "kv", "sampling", "seam"},
     "speculation": {*BASE, "speculation", "sequence", "kv", "sampling", "seam"},
     "loading": {*BASE, "loading", "speculation", "sequence", "kv", "sampling", "seam", "llama"},
@@ -122,10 +125,12 @@ MAY_IMPORT = {
     "openai": {*BASE, "openai", "api", "chat", "runners", "options", "models"},
     "anthropic": {*BASE, "anthropic", "api", "chat", "runners", "options", "models"},
     "systemone": {*BASE, "systemone", "api", "chat", "runners", "duration", "options"},
+    "openapi": {"api", "ollama", "openai", "anthropic", "systemone", "options"},
     FRONT: {FRONT},
     "app": {
         FRONT,
         "api",
+        "openapi",
         "ollama",
         "openai",
         "anthropic",
@@ -141,7 +146,10 @@ MAY_IMPORT = {
 }
 MAY_USE = {
     "llama_cpp": {"llama", "quant"},
-    "aiohttp": {"api", "ollama", "openai", "anthropic", "systemone", "app", "cli", "models"},
+    "aiohttp": {
+        *("api", "ollama", "openai", "anthropic", "systemone", "openapi"),
+        *("app", "cli", "models"),
+    },
     "click": {"cli"},
     "llguidance": {"sampling", "seam", "llama"},
     "prometheus_client": {"metrics"},

@@ -13,7 +13,10 @@ pytestmark = pytest.mark.unit
 ROOT = Path(__file__).parents[1]
 STEP = re.compile(r"^\| \d+ \| `([\w/.]+)` \| `([\w.]+)` \|", re.MULTILINE)
 PATH = re.compile(r"`((?:[\w-]+/)*[\w-]+\.(?:py|md|service)|(?:[\w-]+/)+)`")
-READMES = ("README.md", "daemon/README.md", "quant/README.md", "tests/README.md")
+READMES = (
+    *("README.md", "daemon/README.md", "models/README.md", "quant/README.md"),
+    "tests/README.md",
+)
 FOLDERS = ("daemon", "models", "quant", "systemd", "tests")
 
 

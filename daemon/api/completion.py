@@ -115,7 +115,7 @@ async def complete(state: AppState, completion: Completion) -> Events:
         yield Loaded(load_ns)
         if completion.prompt is None:
             return
-        submit = _submit(completion, completion.prompt)
+        submit = _submit(completion, completion.prompt, spec.load.num_ctx)
         number = _CallNumbers()
         async with aclosing(runner.submit(submit)) as deltas:
             async for delta in deltas:
@@ -165,14 +165,18 @@ class _CallNumbers:
         return msgspec.structs.replace(call, id=id_, index=next(self._index))
 
 
-def _submit(completion: Completion, prompt: Prompt) -> Submit:
+def _submit(completion: Completion, prompt: Prompt, planned_ctx: int) -> Submit:
+    """The request as the runner reads it; one that names no context uses all that is loaded."""
     options = completion.options
+    num_ctx = planned_ctx if options.num_ctx > 0 else 0
     return Submit(
         id=0,  # the runner's connection replaces it
         prompt=prompt,
         format=completion.format or completion.info.chat_format,
         sampling=options.sampling(),
-        limits=options.limits(truncate=completion.truncate, shift=completion.shift),
+        limits=options.limits(
+            truncate=completion.truncate, shift=completion.shift, num_ctx=num_ctx
+        ),
         context=completion.context,
         schema=completion.schema,
         num_logprobs=completion.num_logprobs,

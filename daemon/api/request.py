@@ -10,6 +10,7 @@ from ..chat.history import without_old_thoughts
 from ..errors import BadRequest, InvalidFormat, Unsupported
 from ..runners.model_info import ModelInfo
 
+AGAIN = ". Pull the model again to get the latest version with full thinking support"
 ANY_OBJECT = '{"type":"object"}'
 
 
@@ -41,7 +42,8 @@ def check_capabilities(
         raise BadRequest(f"{info.model.name.full} does not support {missing}")
     if missing:
         lacking = verb if missing == "completion" else missing
-        raise BadRequest(f'"{model}" does not support {lacking}')
+        hint = AGAIN if missing == "thinking" and _thinks_elsewhere(info) else ""
+        raise BadRequest(f'"{model}" does not support {lacking}{hint}')
 
 
 def read_tools(definitions: Sequence[Mapping[str, object]]) -> tuple[Tool, ...]:
@@ -120,6 +122,12 @@ def build_conversation(
     if think is None and info.can("thinking"):
         think = True
     return Conversation(messages, tools, think, tool_choice)
+
+
+def _thinks_elsewhere(info: ModelInfo) -> bool:
+    """Whether newer files of this model can think (CONTRACT 1.2)."""
+    family = info.model.config.model_family or info.header.architecture
+    return family in ("qwen3", "deepseek-r1") or "deepseek-r1" in info.model.name.short
 
 
 def _repeats_thoughts(info: ModelInfo) -> bool:

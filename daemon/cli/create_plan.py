@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...models.errors import InvalidModelfile, InvalidName
 from ...models.modelfile import Modelfile, decode_modelfile, parse_modelfile
 from ...models.name import Name
+from ...models.part_name import part_names
 from ..errors import OutriderError
 from ..parameters import read_parameters
 from .client import Json
 
 MAGIC = b"GGUF"  # not imported from `quant`, which would slow down every command's start
-UNUSABLE = ("*.safetensors", "pytorch*.bin", "consolidated*.pth")
+WEIGHTS = "*.[gG][gG][uU][fF]"
+SAFETENSORS = "*.safetensors"
+# What else of a folder with safetensors is needed to convert it (CONTRACT 7.2).
+BESIDE = ("*.json", "tokenizer.model", "*.jinja", "merges.txt", "vocab.txt")
+UNUSABLE = ("pytorch*.bin", "consolidated*.pth")
 CONVERT = "convert the model first, for example with llama.cpp's convert_hf_to_gguf.py"
+CONVERT_ADAPTER = "convert the adapter first, with llama.cpp's convert_lora_to_gguf.py"
 FIELDS = {"from": "files", "draft": "draft_files", "adapter": "adapters"}
 """The field of /api/create for the files of each Modelfile command."""
 
@@ -33,8 +39,10 @@ class CreatePlan:
     files: tuple[tuple[str, Path], ...]  # the field of the body, and the file
 
 
-def plan_create(model: str, modelfile: Path | None) -> CreatePlan:
-    """The plan for `modelfile`; without one, for this folder's Modelfile or its GGUF files.
+def plan_create(model: str, modelfile: Path | None, **more: str) -> CreatePlan:
+    """The plan for `modelfile`; without one, for this folder's Modelfile or its model files.
+
+    `more` are further fields of the body; empty ones are left out.
 
     Raises ModelfileError, and BadRequest for an invalid parameter.
     """
@@ -43,11 +51,21 @@ def plan_create(model: str, modelfile: Path | None) -> CreatePlan:
         parsed = parse_modelfile(_text(path, is_chosen=modelfile is not None))
     except InvalidModelfile as error:
         raise ModelfileError(str(error)) from error
-    body = {"model": model, **_text_fields(parsed)}
-    files = tuple(_files(parsed, path.parent))
+    files = tuple(dict.fromkeys(_files(parsed, path.parent)))
     _check_files(files)
-    names = [name for name in parsed.all("from") if not _find(name, path.parent)]
-    return CreatePlan(body | ({"from": names[-1]} if names else {}), files)
+    stated = {key: value for key, value in more.items() if value}
+    body = {"model": model, **_text_fields(parsed), **_names(parsed, path.parent), **stated}
+    return CreatePlan(body, files)
+
+
+def _names(parsed: Modelfile, folder: Path) -> Json:
+    """The models that the Modelfile names, by field; the last one of a command counts."""
+    fields = {}
+    for command in ("from", "draft"):
+        for text in parsed.all(command):
+            if not _find(text, folder):
+                fields[command] = text
+    return fields
 
 
 def _text(path: Path, *, is_chosen: bool) -> str:
@@ -75,37 +93,65 @@ def _text_fields(parsed: Modelfile) -> Json:
 
 
 def _files(parsed: Modelfile, folder: Path) -> Iterator[tuple[str, Path]]:
-    """The named files by field; a FROM that names no file has to name a model."""
+    """The named files by field; a FROM or DRAFT that names no file has to name a model."""
     adapter = parsed.last("adapter")
     named = {"from": parsed.all("from"), "draft": parsed.all("draft")}
     for command, texts in {**named, "adapter": (adapter,) if adapter else ()}.items():
         for text in texts:
             found = _find(text, folder)
-            if not (found or (command == "from" and _is_name(text))):
+            if not (found or (command != "adapter" and _is_name(text))):
                 raise ModelfileError(f"{command.upper()} {text}: there is no such file")
+            if command != "from":
+                _require_gguf(found, CONVERT if command == "draft" else CONVERT_ADAPTER)
             for path in found:
-                _check_format(path)
                 yield FIELDS[command], path
 
 
 def _find(text: str, folder: Path) -> list[Path]:
-    """The GGUF files at a path relative to the Modelfile's folder; empty if it is no path."""
+    """The model files at a path relative to the Modelfile's folder; empty if it is no path."""
     path = folder / os.path.expanduser(text)  # Path.expanduser raises for an unknown user
     try:
         if path.is_file():
-            return [path]
-        found = sorted(path.glob("*.gguf"))
-        if found or not path.is_dir() or _is_name(text):
-            return found
-        unusable = any(True for pattern in UNUSABLE for _ in path.glob(pattern))
+            return _with_parts(path)
+        if not path.is_dir():
+            return []
+        return _find_in(path, is_name=_is_name(text))
     except OSError as error:
         raise ModelfileError(f"{path} cannot be read: {error.strerror}") from error
-    if unusable:
-        raise ModelfileError(f"{path} holds no GGUF file: {CONVERT}")
+
+
+def _find_in(folder: Path, *, is_name: bool) -> list[Path]:
+    """The model files of a folder; empty if it has none and its name may be a model's."""
+    if ggufs := sorted(folder.glob(WEIGHTS)):
+        _require_gguf(ggufs, CONVERT)
+        return ggufs
+    if tensors := sorted(folder.glob(SAFETENSORS)):
+        return tensors + sorted(path for pattern in BESIDE for path in folder.glob(pattern))
+    if is_name:
+        return []
+    if any(True for pattern in UNUSABLE for _ in folder.glob(pattern)):
+        raise ModelfileError(f"{folder} holds neither GGUF nor safetensors files: {CONVERT}")
     raise ModelfileError("no Modelfile or safetensors files found")
 
 
-def _check_format(path: Path) -> None:
+def _with_parts(path: Path) -> list[Path]:
+    """The file, or all the parts of a split model of which it is one."""
+    _require_gguf([path], CONVERT)
+    parts = [path.with_name(name) for name in part_names(path.name)]
+    missing = [part.name for part in parts if not part.is_file()]
+    if missing:
+        raise ModelfileError(
+            f"{path} is one of {len(parts)} parts, and {', '.join(missing[:3])} is not beside it"
+        )
+    return parts
+
+
+def _require_gguf(paths: Sequence[Path], advice: str) -> None:
+    for path in paths:
+        _check_format(path, advice)
+
+
+def _check_format(path: Path, advice: str) -> None:
     """Refuses a file before it is uploaded in vain."""
     try:
         with path.open("rb") as file:
@@ -113,7 +159,7 @@ def _check_format(path: Path) -> None:
     except OSError as error:
         raise ModelfileError(f"{path} cannot be read: {error.strerror}") from error
     if start != MAGIC:
-        raise ModelfileError(f"{path} is not in GGUF format: {CONVERT}")
+        raise ModelfileError(f"{path} is not in GGUF format: {advice}")
 
 
 def _is_name(text: str) -> bool:

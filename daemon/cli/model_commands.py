@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -33,16 +32,12 @@ async def pull(client: Client, /, model: str, insecure: bool) -> None:
     type=click.Path(path_type=Path),
     help="The Modelfile.  [default: Modelfile]",
 )
-@click.option("-q", "--quantize", metavar="TYPE", help="Quantize the model, to Q4_K_M for one.")
-@click.option("--draft-quantize", metavar="TYPE", help="Quantize its drafter.")
+@click.option("-q", "--quantize", default="", metavar="TYPE", help="Quantize to, such as q4_K_M.")
+@click.option("--draft-quantize", default="", metavar="TYPE", help="Quantize the drafter to.")
 @with_client
-async def create(
-    client: Client, /, model: str, modelfile: Path | None, **quantize: str | None
-) -> None:
+async def create(client: Client, /, model: str, modelfile: Path | None, **more: str) -> None:
     """Create MODEL from a Modelfile: GGUF files, a drafter, other models, options, texts."""
-    plan = create_plan.plan_create(model, modelfile)
-    chosen = {field: kind for field, kind in quantize.items() if kind}
-    await operations.create(client, replace(plan, body=plan.body | chosen))
+    await operations.create(client, create_plan.plan_create(model, modelfile, **more))
 
 
 @click.command("list")

@@ -64,10 +64,11 @@ class InputProcessor:
             raise BadRequest("the prompt is empty: there is nothing to continue")
         limits = submit.limits
         num_keep = len(tokens) if limits.num_keep < 0 else limits.num_keep + self._model.adds_bos
-        if len(tokens) > self._num_ctx - 1:
+        num_ctx = self._context_of(submit)
+        if len(tokens) > num_ctx - 1:
             if not (limits.truncate and limits.shift):
-                raise BadRequest(TOO_LONG.format(len(tokens), self._num_ctx))
-            tokens = cut_middle(tokens, num_keep, self._num_ctx)
+                raise BadRequest(TOO_LONG.format(len(tokens), num_ctx))
+            tokens = cut_middle(tokens, num_keep, num_ctx)
         sampling = submit.sampling
         check(sampling)
         if sampling.seed < 0:
@@ -79,7 +80,7 @@ class InputProcessor:
             tokens=tokens,
             sampling=sampling,
             limits=msgspec.structs.replace(limits, num_keep=num_keep),
-            num_ctx=self._num_ctx,
+            num_ctx=num_ctx,
             num_logprobs=submit.num_logprobs,
             scored=tuple(map(self._spellings, submit.scored)),
             draft_limit=submit.draft_limit,
@@ -95,6 +96,7 @@ class InputProcessor:
         """The prompt that fits the context if it can be made to (CONTRACT 1.4), and the number of
         messages that were dropped for that."""
         earlier, prompt = self._earlier(submit.context), submit.prompt
+        num_ctx = self._context_of(submit)
         if isinstance(prompt, RawPrompt):
             return earlier + prompt.text, 0
         chat_format = submit.format
@@ -106,12 +108,16 @@ class InputProcessor:
             return self._render(RenderRequest(chat_format, prompt, self._bos, self._eos))
 
         def fits(conversation: Conversation) -> bool:
-            return len(self._tokenize(earlier + text_of(conversation))) < self._num_ctx
+            return len(self._tokenize(earlier + text_of(conversation))) < num_ctx
 
         num_dropped = 0
         if isinstance(prompt, Conversation) and submit.limits.truncate:
             prompt, num_dropped = shorten(prompt, fits)
         return earlier + text_of(prompt), num_dropped
+
+    def _context_of(self, submit: Submit) -> int:
+        """Tokens of context of a request: what it asks for, within what the model is loaded with"""
+        return min(submit.limits.num_ctx or self._num_ctx, self._num_ctx)
 
     def _text_of(self, token: int) -> str:
         return self._model.piece(token, special=True).decode() if token >= 0 else ""

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import psutil
 
+MEMORY_SHARE = 0.9  # of the host's memory, for all loaded models; the rest is the system's
+
 
 @dataclass(frozen=True, slots=True)
 class Machine:

@@ -17,6 +17,7 @@ from ..chat.choose import CAPABILITIES, ChatChoice, ChatModel, choose
 from ..chat.format import JINJA, ChatFormat
 from ..chat.render.builtin.registry import RENDERERS
 from ..errors import NotFound, OutriderError
+from .reference import NO_MODEL, Reference, parse_reference, refuse_remote
 
 DRAFTED = "gemma4"  # the architecture whose drafters are files of their own (GUIDE 2.1)
 DRAFTER_NAMES = ("mtp-*.gguf", "*assistant*.gguf")  # file names of such drafters
@@ -36,6 +37,7 @@ class ModelInfo:
     chat: ChatChoice
     adjacent_drafter: Path | None = None  # a drafter for it in the folder of its weights
     drafter_bytes: int = 0  # of its draft layer, or of the adjacent drafter
+    adapter_bytes: int = 0  # of all its adapters
 
     @property
     def path(self) -> Path:
@@ -69,14 +71,8 @@ class ModelInfo:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What the model stores and the daemon does not use, one sentence each."""
-        stored = (
-            (
-                self.model.adapter_paths,
-                "ADAPTER is not supported yet: requests to this model are refused",
-            ),
-            (self.model.projector_paths, "the projector is not used yet: images are refused"),
-        )
-        return (*self.chat.warnings, *(sentence for layer, sentence in stored if layer))
+        unused = "the projector is not used yet: images are refused"
+        return (*self.chat.warnings, *((unused,) if self.model.projector_paths else ()))
 
 
 class ModelIndex:
@@ -91,11 +87,20 @@ class ModelIndex:
         self._broken: set[Version] = set()
         self._warned: set[str] = set()  # digests of models
 
-    async def find(self, text: str, not_found: str) -> ModelInfo:
-        """The model of that name. Raises NotFound with the text of the route."""
-        name = Name.parse(text.strip())
+    async def find(self, text: str, not_found: str, refusal: str = NO_MODEL) -> ModelInfo:
+        """The model of that name.
+
+        Raises NotFound with the text of the route, and CloudDisabled with the text `refusal`.
+        """
+        reference = parse_reference(text, refusal)
+
+        def find() -> ModelInfo:
+            model = self._resolve(reference)
+            refuse_remote(model, reference, not_found, refusal)
+            return self._know(model)
+
         try:
-            return await asyncio.to_thread(lambda: self._know(self.store.resolve(name)))
+            return await asyncio.to_thread(find)
         except ModelNotFound:
             raise NotFound(not_found) from None
 
@@ -114,6 +119,22 @@ class ModelIndex:
         """The header with every array, however long."""
         return await asyncio.to_thread(read_header, info.path, arrays=EveryArray())
 
+    async def read_projectors(self, info: ModelInfo) -> Header | None:
+        """The header of the projector; None if there is none that can be read."""
+        for path in info.model.projector_paths:
+            try:
+                return await asyncio.to_thread(self._read, path)
+            except (GGUFError, OSError) as error:
+                log.warning("the projector %s cannot be read: %s", path, error)
+        return None
+
+    def _resolve(self, reference: Reference) -> StoredModel:
+        """Raises ModelNotFound."""
+        try:
+            return self.store.resolve(reference.name)
+        except ModelNotFound:
+            return self.store.resolve(reference.literal)
+
     def _probe(self, model: StoredModel) -> ModelInfo | None:
         try:
             return self._know(model)
@@ -129,7 +150,9 @@ class ModelIndex:
         adjacent = self._find_drafter(header)
         drafter = model.draft_path or adjacent
         drafter_bytes = drafter.stat().st_size if drafter else 0
-        return ModelInfo(model, header, self._choose(model, header), adjacent, drafter_bytes)
+        adapter_bytes = sum(path.stat().st_size for path in model.adapter_paths)
+        choice = self._choose(model, header)
+        return ModelInfo(model, header, choice, adjacent, drafter_bytes, adapter_bytes)
 
     def _choose(self, model: StoredModel, header: Header) -> ChatChoice:
         """The choice for a model, made once for each version of it: templates are parsed."""

@@ -10,25 +10,23 @@ import msgspec
 
 from ...quant.memory import CELL_STEP, ContextShape, MemoryEstimate, estimate_memory, has_states
 from ..config import Settings
-from ..errors import Unsupported
 from ..options import Options
 from ..protocol import Load
-from .machine import Machine
+from .machine import MEMORY_SHARE, Machine
 from .model_info import ModelInfo
 
 DEFAULT_NUM_CTX = 4096  # tokens, CONTRACT 5.4
 MIN_NUM_CTX = 4  # tokens
 SHARED_CELLS = 32768  # KV cells up to which every slot has a whole context of its own
 MIN_BATCH = 32  # rows
+AUTO_SLOTS = (4, 2, 1)  # slots to choose from where no number is set; the first that fits
+THREADS_PER_CORE = 2  # at most; more threads than a core runs at once only wait for each other
+MIN_VISION_CTX = 2048  # tokens; an image takes hundreds of them (CONTRACT 5.4)
 HOST_CACHE_DIVISOR = 16  # the host cache may take one part of the memory in so many
 READ_DIVISOR = 6  # weights up to one part of the memory in so many are read instead of mapped
 TEXTS_PER_BATCH = 32  # sequences of an embedding context; for encoders they cost no memory
 MAX_SNAPSHOTS = 4  # states of a sequence that drafts can be rolled back to (GUIDE 4.4)
 LAST_POOLING = 3  # LLAMA_POOLING_TYPE_LAST: the last token's row is the vector (GUIDE 1.13)
-NO_ADAPTERS = (
-    "{} has an adapter (LoRA), and adapters are not supported yet; merge it into the weights, or "
-    "create the model without ADAPTER"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +38,24 @@ class LoadPlan:
 
 
 def plan_load(info: ModelInfo, options: Options, settings: Settings, machine: Machine) -> LoadPlan:
-    """The plan for text.
+    """The plan for text, with as many slots as the settings say, or else as memory allows."""
+    choices = (settings.num_parallel,) if settings.num_parallel else AUTO_SLOTS
+    plans = (_plan_slots(info, options, settings, machine, slots) for slots in choices)
+    for plan in plans:
+        if plan.need.total_bytes <= MEMORY_SHARE * machine.memory_bytes:
+            return plan
+    return plan
+
+
+def _plan_slots(
+    info: ModelInfo, options: Options, settings: Settings, machine: Machine, slots: int
+) -> LoadPlan:
+    """The plan for this number of slots.
 
     Every slot has a whole context as long as all of them need no more than SHARED_CELLS; with a
-    longer context the slots share the cells of one (CONTRACT 5.2 and 5.4). Raises Unsupported for
-    a model with an adapter.
+    longer context the slots share the cells of one (CONTRACT 5.2 and 5.4).
     """
-    if info.model.adapter_paths:
-        raise Unsupported(NO_ADAPTERS.format(info.model.name.short))
-    num_tokens = options.num_ctx or settings.context_length or DEFAULT_NUM_CTX
-    num_ctx = max(MIN_NUM_CTX, min(num_tokens, info.header.context_length or num_tokens))
-    slots, threads = settings.num_parallel, options.num_thread or machine.physical_cores
+    num_ctx, threads = _context_length(info, options, settings), _threads(options, machine)
     cells = _round_up(max(num_ctx, min(num_ctx * slots, SHARED_CELLS)))
     draft = str(info.model.draft_path or settings.draft or info.adjacent_drafter or "")
     load = Load(
@@ -63,12 +68,14 @@ def plan_load(info: ModelInfo, options: Options, settings: Settings, machine: Ma
         main_gpu=options.main_gpu,
         use_mmap=_use_mmap(info, options, machine),
         kv_type=settings.kv_cache_type,
+        adapters=tuple(map(str, info.model.adapter_paths)),
         draft=draft,
         mtp=info.header.has_mtp and not draft and settings.speculation != 0,
         speculation=settings.speculation,
         host_cache_bytes=machine.memory_bytes // HOST_CACHE_DIVISOR,
         threads=threads,
         bind_threads=threads == machine.physical_cores,  # fewer would share the first cores
+        flash_attention=settings.flash_attention,
     )
     profile = _profile_path(load, settings.cache_home, machine)
     return _planned(info, msgspec.structs.replace(load, profile=str(profile)))
@@ -81,7 +88,7 @@ def plan_embedding(
 
     An encoder evaluates a text as a whole, so one batch holds the longest (GUIDE 1.13). Where the
     last token's row is the vector, or the model has no pooling of its own, a text may come in
-    pieces. Raises Unsupported for a model with an adapter.
+    pieces.
     """
     load = plan_load(info, options, settings, machine).load
     is_whole = info.header.pooling not in (None, LAST_POOLING)
@@ -104,14 +111,34 @@ def _planned(info: ModelInfo, load: Load) -> LoadPlan:
         min(MAX_SNAPSHOTS, load.batch - 2) if drafts else 0,
     )
     need = estimate_memory(info.header, shape)
-    return LoadPlan(load, replace(need, drafter_bytes=info.drafter_bytes if load.draft else 0))
+    drafter_bytes = info.drafter_bytes if load.draft else 0
+    return LoadPlan(
+        load, replace(need, adapter_bytes=info.adapter_bytes, drafter_bytes=drafter_bytes)
+    )
+
+
+def _context_length(info: ModelInfo, options: Options, settings: Settings) -> int:
+    """Tokens of context (CONTRACT 5.4); a request for none, or for fewer than none, has no wish."""
+    wish = max(options.num_ctx, 0) or settings.context_length or DEFAULT_NUM_CTX
+    least = MIN_VISION_CTX if info.model.projector_paths else MIN_NUM_CTX
+    num_tokens = max(wish, least)
+    return max(MIN_NUM_CTX, min(num_tokens, info.header.context_length or num_tokens))
+
+
+def _threads(options: Options, machine: Machine) -> int:
+    """0 and negative numbers leave the choice to the daemon."""
+    if options.num_thread <= 0:
+        return machine.physical_cores
+    return min(options.num_thread, THREADS_PER_CORE * machine.physical_cores)
 
 
 def _use_mmap(info: ModelInfo, options: Options, machine: Machine) -> bool | None:
     """Weights that are read lie in huge pages, which a mapped file seldom does: steps are 2 to 4 %
-    shorter (measured on Linux). Mapped weights can be dropped where memory is short."""
+    shorter (measured on Linux). Mapped weights can be dropped where memory is short, and all
+    runners share them: those of a model with an adapter and of the same weights without."""
     is_small = info.header.size_bytes * READ_DIVISOR <= machine.memory_bytes
-    if options.use_mmap is None and is_small and machine.system == "linux":
+    is_alone = not info.model.adapter_paths
+    if options.use_mmap is None and is_small and is_alone and machine.system == "linux":
         return False
     return options.use_mmap
 
@@ -123,7 +150,7 @@ def _profile_path(load: Load, cache_home: Path, machine: Machine) -> Path:
     """
     hardware = (machine.processor, machine.physical_cores, load.main_gpu)
     shape = (load.gpu_layers, load.threads, load.kv_type, load.slots)
-    key = repr((load.model, load.draft, hardware, shape)).encode()
+    key = repr((load.model, *load.adapters, load.draft, hardware, shape)).encode()
     return cache_home / "outrider" / "speculation" / f"{hashlib.sha256(key).hexdigest()[:24]}.json"
 
 

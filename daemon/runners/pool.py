@@ -14,19 +14,25 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from ..errors import Busy
+from ..errors import Busy, LoadFailed, RunnerError
 from ..protocol import Load
 from .runner import Runner, StartRunner
 
-MAX_QUEUE = 512  # requests that wait for a load; OLLAMA_MAX_QUEUE's default (CONTRACT 4)
 AUTO_MAX_LOADED = 3  # models; OLLAMA_MAX_LOADED_MODELS' default (CONTRACT 4)
-MEMORY_SHARE = 0.9  # of the host's memory, for all loaded models; the rest is the system's
+# Fields of a Load in which a loaded model and a request may differ; see `can_serve`.
+FOLLOWING = ("num_ctx", "batch", "cells", "slots", "profile")
+# How llama.cpp and its backends say that memory is short, in lower case (CONTRACT 5.3).
+NO_MEMORY = (
+    *("out of memory", "failed to allocate", "unable to allocate", "bad_alloc"),
+    *("cudamalloc failed", "llama_decode returned -2", "unable to create a context"),
+)
 QUEUE_FULL = "server busy, please try again.  maximum pending requests exceeded"
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-PoolKey = tuple[str, bool]  # path of the model blob, whether it is loaded for embeddings
+# Path of the model blob, whether it is loaded for embeddings, and the paths of its adapters.
+PoolKey = tuple[str, bool, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +46,8 @@ class RunnerSpec:
 
     @property
     def key(self) -> PoolKey:
-        """A model may be loaded once for text and once for embeddings."""
-        return self.load.model, self.load.embedding
+        """Weights may be loaded for text, for embeddings, and with each set of adapters."""
+        return self.load.model, self.load.embedding, self.load.adapters
 
 
 @dataclass(slots=True, eq=False)
@@ -77,10 +83,24 @@ class LoadedModel:
 
 
 def can_serve(loaded: Load, spec: Load) -> bool:
-    """Whether a loaded model serves a request; num_gpu -1 accepts any number of layers."""
+    """Whether a loaded model serves a request (CONTRACT 5.1).
+
+    It does with a larger context or batch than the request asks for: two clients that take turns
+    would otherwise reload the model each time. The number of slots, and the files that go with it,
+    follow from the context. num_gpu -1 accepts any number of layers.
+    """
+    if loaded.num_ctx < spec.num_ctx or loaded.batch < spec.batch:
+        return False
+    same = {name: getattr(loaded, name) for name in FOLLOWING}
     if spec.gpu_layers == -1:
-        spec = msgspec.structs.replace(spec, gpu_layers=loaded.gpu_layers)
-    return loaded == spec
+        same["gpu_layers"] = loaded.gpu_layers
+    return loaded == msgspec.structs.replace(spec, **same)
+
+
+def is_out_of_memory(error: RunnerError) -> bool:
+    """Whether a load or a step failed because memory is short."""
+    text = str(error).lower()
+    return any(sign in text for sign in NO_MEMORY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +109,7 @@ class PoolLimits:
 
     max_loaded: int = AUTO_MAX_LOADED  # models
     memory_bytes: int = sys.maxsize  # of the host
+    max_queue: int = 512  # requests that wait for a load; OLLAMA_MAX_QUEUE (CONTRACT 4)
 
 
 def choose_victims(
@@ -131,7 +152,8 @@ class RunnerPool:
     async def lease(self, spec: RunnerSpec, keep_alive_s: float | None) -> AsyncIterator[Runner]:
         """A runner for as long as the block lasts; the stay of its model starts anew after it.
 
-        Raises Busy and LoadFailed.
+        An error in the block that says that memory is short unloads all models as soon as they are
+        idle (CONTRACT 5.3). Raises Busy and LoadFailed.
         """
         if loaded := self._find(spec):
             loaded.claim()
@@ -141,6 +163,10 @@ class RunnerPool:
             loaded.keep_alive_s = keep_alive_s
         try:
             yield loaded.runner
+        except RunnerError as error:
+            if is_out_of_memory(error):
+                self._expire_all()
+            raise
         finally:
             self._release(loaded)
 
@@ -150,6 +176,11 @@ class RunnerPool:
             if loaded.spec.load.model == model:
                 loaded.keep_alive_s = 0.0
                 self._start_clock(loaded)
+
+    def _expire_all(self) -> None:
+        for loaded in self._loaded_models.values():
+            loaded.keep_alive_s = 0.0
+            self._start_clock(loaded)
 
     async def close(self) -> None:
         """End all runners, busy or not."""
@@ -170,7 +201,7 @@ class RunnerPool:
 
     async def _queue(self, spec: RunnerSpec) -> LoadedModel:
         """Load in a task of its own, which goes on when the client disconnects."""
-        if self._num_queued >= MAX_QUEUE:
+        if self._num_queued >= self._limits.max_queue:
             raise Busy(QUEUE_FULL)
         self._num_queued += 1
         task = self._spawn(self._load(spec))
@@ -201,7 +232,7 @@ class RunnerPool:
                 *(spec.name, need >> 20, limits.memory_bytes >> 20),
             )
         start_s = time.monotonic()
-        runner = await self._start(spec.load)
+        runner = await self._start_alone_if_need_be(spec.load)
         log.info("loaded %s in %.2f s", spec.name, time.monotonic() - start_s)
         ready = runner.ready
         if ready.refusal:
@@ -209,6 +240,19 @@ class RunnerPool:
         host_bytes = ready.size_bytes - ready.size_vram_bytes if ready.size_bytes else need
         models[spec.key] = loaded = LoadedModel(spec, runner, self._keep_alive_s, host_bytes)
         return loaded
+
+    async def _start_alone_if_need_be(self, load: Load) -> Runner:
+        """A new runner. Where memory is short for it, all others go, and it gets a second try."""
+        try:
+            return await self._start(load)
+        except LoadFailed as error:
+            others = list(self._loaded_models.values())
+            if not others or not is_out_of_memory(error):
+                raise
+            log.warning("%s; %d other models are unloaded for it", error, len(others))
+        for other in others:
+            await self._dismiss(other)
+        return await self._start(load)
 
     def _abandon(self, task: asyncio.Task[LoadedModel]) -> None:
         """The load is complete, but its client has disconnected."""

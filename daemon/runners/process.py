@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import math
 import os
 import socket
 import sys
@@ -19,7 +20,7 @@ from .. import protocol
 from ..errors import LoadFailed, OutriderError, RunnerDied, revive
 from ..protocol import Delta, Embed, Embedded, Failed, Load, Ready, Stats, Step, Submit, ToFront
 
-LOAD_STALL_S = 300.0  # CONTRACT 4, OLLAMA_LOAD_TIMEOUT
+STALLED = "timed out waiting for llama-server to start - {}"  # CONTRACT 5.3
 EXIT_S = 5.0
 DIED = (  # CONTRACT 1.4
     "model runner has unexpectedly stopped, this may be due to resource limitations or an "
@@ -87,11 +88,14 @@ class RunnerProcess:
         self.is_alive = True
 
     @classmethod
-    async def start(cls, load: Load) -> Self:
-        """A runner with its model loaded. Raises LoadFailed; leaves no process behind then."""
+    async def start(cls, load: Load, *, stall_s: float = math.inf) -> Self:
+        """A runner with its model loaded; `stall_s`: how long that may go without progress.
+
+        Raises LoadFailed; leaves no process behind then.
+        """
         child = await cls._spawn(load)
         try:
-            await child._load(load)
+            await child._load(load, stall_s)
         except BaseException:
             await child.stop()
             raise
@@ -182,14 +186,15 @@ class RunnerProcess:
         if self.is_alive:
             self._writer.write(frame)
 
-    async def _load(self, load: Load) -> None:
+    async def _load(self, load: Load, stall_s: float) -> None:
         self._writer.write(protocol.encode(load))
         messages = self._messages()
         while True:
             try:
-                message = await asyncio.wait_for(anext(messages), LOAD_STALL_S)
+                limit_s = stall_s if math.isfinite(stall_s) else None
+                message = await asyncio.wait_for(anext(messages), limit_s)
             except TimeoutError:
-                raise LoadFailed("timed out waiting for the model to load") from None
+                raise LoadFailed(STALLED.format(self._last_lines() or "no progress")) from None
             except StopAsyncIteration:
                 raise await self._died_loading() from None
             if isinstance(message, Failed):

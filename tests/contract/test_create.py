@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -15,8 +16,10 @@ import pytest
 from daemons import Daemon, Json, start_daemon
 from ollama_folder import files
 from outrider.daemon.cli.entry import exit_code
-from tiny import write_gguf, write_llama
+from tiny import write_llama
 from tiny_gemma import write_gemma4, write_gemma4_assistant
+from tiny_lora import write_lora
+from tiny_split import split_gguf
 
 pytestmark = pytest.mark.contract
 
@@ -163,6 +166,13 @@ def test_a_created_model_answers(creating: Daemon, weights: str) -> None:
         ({"files": {"a": ABSENT}}, f"the blob {ABSENT} of a is not here; upload it first"),
         ({"from": "x", "parameters": {"top_q": 1}}, "unknown parameter 'top_q'"),
         ({"from": "x", "parameters": {"top_k": "1"}}, 'invalid int value ["1"]'),
+        ({"from": "x", "template": "{{ .Prompt"}, "template error: template:1:1: unclosed action"),
+        ({"from": "x", "draft": "a//b"}, "invalid model name"),
+        ({"from": "x", "info": {"base_name": 1}}, 'info field "base_name" must be a string'),
+        (
+            {"from": "x", "info": {"context_length": -1}},
+            'info field "context_length" must be a non-negative integer',
+        ),
     ],
 )
 def test_bad_requests(creating: Daemon, body: Json, error: str) -> None:
@@ -185,10 +195,10 @@ def test_files_that_are_no_gguf(creating: Daemon, folder: Path, root: Path) -> N
         status, answer = create(creating, model="bad", **{"from": "made", field: {"m": broken}})
         assert status == 400
         assert answer["error"].startswith("m is no usable GGUF file: its tensors need")
-        body = {"from": "made", field: {"model.safetensors": tensors}}
+        body = {"from": "made", field: {"model.tensors": tensors}}
         status, answer = create(creating, model="bad", **body)
         assert status == 400
-        assert answer["error"].startswith("supplied file was not in GGUF format: convert model.s")
+        assert answer["error"].startswith("supplied file was not in GGUF format: convert model.t")
     assert files(root) == before
 
 
@@ -267,6 +277,59 @@ def test_the_official_client_creates(creating: Daemon, folder: Path) -> None:
         client._client.close()
 
 
+def test_safetensors_are_converted_by_the_converter_in_the_path(tmp_path: Path) -> None:
+    """A script stands in for llama.cpp's converter, which needs torch."""
+    converted = write_llama(tmp_path / "converted.gguf", embd=32, seed=6)
+    script = tmp_path / "bin" / "convert_hf_to_gguf.py"
+    script.parent.mkdir()
+    script.write_text(
+        "#!/bin/sh\n"
+        'ls "$1" | tr "\\n" " "; grep -q broken "$1/config.json" && echo no such model && exit 1\n'
+        f'cp {converted} "$3"\n'
+    )
+    script.chmod(0o755)
+    env = {"PATH": f"{script.parent}:{os.environ['PATH']}"}
+    with start_daemon(tmp_path / "models", tmp_path, env=env) as daemon:
+        names = {"model.safetensors": b"x", "config.json": b"{}", "code.py": b"y"}
+        files_ = {name: upload(daemon, data)[0] for name, data in names.items()}
+        broken = {**files_, "config.json": upload(daemon, b"broken")[0]}
+        before = files(tmp_path / "models")
+        error = "the model cannot be converted: config.json model.safetensors no such model"
+        assert create(daemon, model="bad", files=broken) == (400, {"error": error})
+        assert files(tmp_path / "models") == before
+
+        body = {"model": "made", "files": files_, "parameters": {"num_predict": 3}}
+        lines = [line["status"] for line in daemon.lines("/api/create", body)]
+        assert (lines[:2], lines[-1]) == (["converting model", "validating GGUF model"], "success")
+        weights = sha256(converted.read_bytes()).replace(":", "-")
+        assert (tmp_path / "models" / "blobs" / weights).is_file()
+        body = {"model": "made", "prompt": "hello", "stream": False}
+        assert daemon.post("/api/generate", body)[1]["eval_count"] == 3
+
+
+def test_safetensors_without_a_converter(creating: Daemon) -> None:
+    tensors, _ = upload(creating, b"\x10\0\0\0\0\0\0\0{}")
+    status, answer = create(creating, model="bad", files={"model.safetensors": tensors})
+    assert status == 400
+    assert "converting safetensors needs llama.cpp's convert_hf_to_gguf.py" in answer["error"]
+
+
+def test_the_command_makes_a_model_of_parts(
+    creating: Daemon, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = write_llama(tmp_path / "whole.gguf", embd=32)
+    parts = split_gguf(whole, 3, into=tmp_path)
+    texts = []
+    for name, file in (("whole", whole), ("parts", parts[1])):
+        modelfile = tmp_path / name
+        modelfile.write_text(f"FROM ./{file.name}\nPARAMETER num_predict 9\n")
+        words = ("--host", creating.url, "create", name, "-f", str(modelfile))
+        assert exit_code(words) == 0, capsys.readouterr().err
+        body = {"model": name, "prompt": "hello", "stream": False, "options": {"temperature": 0}}
+        texts.append(creating.post("/api/generate", body)[1]["response"])
+    assert texts[0] == texts[1] != ""
+
+
 async def test_many_at_once_leave_one_whole_model(creating: Daemon, weights: str) -> None:
     def one(number: int) -> tuple[int, Json]:
         return create(creating, model="race", files={"a": weights}, system=f"number {number}")
@@ -277,21 +340,29 @@ async def test_many_at_once_leave_one_whole_model(creating: Daemon, weights: str
     assert shown["system"].startswith("number ")
 
 
-def test_a_model_with_an_adapter_is_refused_until_adapters_are_served(
-    creating: Daemon, weights: str, tmp_path: Path
+def test_models_with_and_without_an_adapter_are_served_at_once(
+    creating: Daemon, folder: Path
 ) -> None:
-    lora = {"general.architecture": "llama", "general.type": "adapter"}
-    adapter, _ = upload(creating, write_gguf(tmp_path / "lora.gguf", lora, []).read_bytes())
-    files_ = {"files": {"a": weights}, "adapters": {"lora.gguf": adapter}}
-    assert create(creating, model="adapted", **files_) == SUCCESS
-    refused = {
-        "error": "adapted:latest has an adapter (LoRA), and adapters are not supported yet; merge "
-        "it into the weights, or create the model without ADAPTER"
-    }
-    for path in ("/api/generate", "/api/chat", "/api/embed"):
-        assert creating.post(path, {"model": "adapted", "prompt": "x"}) == (501, refused)
+    base = write_llama(folder / "own.gguf", embd=32, seed=5)
+    lora = write_lora(folder / "lora.gguf", base)
+    files_ = {"a": upload(creating, base.read_bytes())[0]}
+    adapters = {"lora.gguf": upload(creating, lora.read_bytes())[0]}
+    assert create(creating, model="bare", files=files_) == SUCCESS
+    assert create(creating, model="adapted", from_="bare", adapters=adapters) == SUCCESS
+    texts = {}
+    for _ in range(2):
+        for model in ("bare", "adapted"):
+            body = {"model": model, "prompt": "hello", "stream": False}
+            options = {"temperature": 0, "num_predict": 20}
+            status, answer = creating.post("/api/generate", {**body, "options": options})
+            assert status == 200, answer
+            assert texts.setdefault(model, answer["response"]) == answer["response"]
+    assert texts["bare"] != texts["adapted"]
+    loaded = {row["name"] for row in creating.get("/api/ps")[1]["models"]}
+    assert loaded >= {"bare:latest", "adapted:latest"}
     shown = creating.post("/api/show", {"model": "adapted"})[1]
-    assert shown["warnings"] == ["ADAPTER is not supported yet: requests to this model are refused"]
+    assert "\nADAPTER /" in shown["modelfile"]
+    assert "warnings" not in shown
 
 
 def test_what_is_not_used_is_logged_once(creating: Daemon, weights: str) -> None:

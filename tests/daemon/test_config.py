@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from outrider.daemon.config import Settings
+from outrider.daemon.config import UNUSED, Settings
 from outrider.daemon.errors import ConfigError
 
 pytestmark = pytest.mark.unit
@@ -23,7 +23,11 @@ TABLE: list[tuple[str, str, object, list[tuple[str, object]]]] = [
         [("/a", Path("/a")), ("/b", Path("/b")), ("~/c", Path.home() / "c")],
     ),
     ("keep_alive", "keep_alive_s", 300.0, [("1m", 60.0), ("2m", 120.0), ("3", 3.0)]),
-    ("num_parallel", "num_parallel", 4, [("1", 1), ("2", 2), ("3", 3)]),
+    ("load_timeout", "load_timeout_s", 300.0, [("1m", 60.0), ("2m", 120.0), ("3", 3.0)]),
+    ("num_parallel", "num_parallel", 0, [("1", 1), ("2", 2), ("3", 3)]),
+    ("max_queue", "max_queue", 512, [("1", 1), ("2", 2), ("3", 3)]),
+    ("flash_attention", "flash_attention", None, [("1", True), ("0", False), ("false", False)]),
+    ("noprune", "no_prune", False, [("1", True), ("true", True), ("yes", True)]),
     ("context_length", "context_length", 0, [("1000", 1000), ("2000", 2000), ("3000", 3000)]),
     ("max_loaded_models", "max_loaded_models", 0, [("1", 1), ("2", 2), ("3", 3)]),
     ("kv_cache_type", "kv_cache_type", "f16", [("f32", "f32"), ("q8_0", "q8_0"), ("q4_0", "q4_0")]),
@@ -247,28 +251,108 @@ def test_a_relative_store_is_made_absolute() -> None:
         ("KEEP_ALIVE", "soon", "invalid duration"),
         ("KEEP_ALIVE", "5 minutes", "invalid duration"),
         ("NUM_PARALLEL", "two", "integer"),
-        ("NUM_PARALLEL", "0", "greater than or equal to 1"),
+        ("NUM_PARALLEL", "-1", "greater than or equal to 0"),
         ("NUM_PARALLEL", "65", "less than or equal to 64"),
         ("NUM_PARALLEL", "1.5", "integer"),
         ("CONTEXT_LENGTH", "-1", "greater than or equal to 0"),
         ("CONTEXT_LENGTH", "4k", "integer"),
         ("MAX_LOADED_MODELS", "-1", "greater than or equal to 0"),
+        ("MAX_QUEUE", "0", "greater than or equal to 1"),
+        ("LOAD_TIMEOUT", "soon", "invalid duration"),
         ("KV_CACHE_TYPE", "q3_k", "'f16', 'q8_0' or 'q4_0'"),
         ("ORIGINS", "example.com", "needs a scheme"),
         ("ORIGINS", "https://a.example,b.example", "needs a scheme"),
     ],
 )
-@pytest.mark.parametrize("prefix", ["OUTRIDER_", "OLLAMA_"])
 def test_a_bad_value_is_one_line_that_names_the_setting(
-    monkeypatch: pytest.MonkeyPatch, prefix: str, setting: str, text: str, why: str
+    monkeypatch: pytest.MonkeyPatch, setting: str, text: str, why: str
 ) -> None:
-    monkeypatch.setenv(prefix + setting, text)
+    monkeypatch.setenv(f"OUTRIDER_{setting}", text)
     with pytest.raises(ConfigError) as caught:
         Settings.load()
     message = str(caught.value)
     assert message.startswith(f"{setting}={text!r}: ")
     assert why in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("setting", "text"),
+    [("HOST", "two words"), ("MODELS", "~nobody-of-this-name/m"), ("ORIGINS", "example.com")],
+)
+def test_what_ollama_refuses_is_refused(
+    monkeypatch: pytest.MonkeyPatch, setting: str, text: str
+) -> None:
+    monkeypatch.setenv(f"OLLAMA_{setting}", text)
+    with pytest.raises(ConfigError, match=f"^{setting}="):
+        Settings.load()
+
+
+@pytest.mark.parametrize(
+    ("setting", "attribute", "text"),
+    [
+        ("NUM_PARALLEL", "num_parallel", "many"),
+        ("NUM_PARALLEL", "num_parallel", "-1"),
+        ("NUM_PARALLEL", "num_parallel", "65"),
+        ("MAX_LOADED_MODELS", "max_loaded_models", "-2"),
+        ("MAX_QUEUE", "max_queue", "0"),
+        ("CONTEXT_LENGTH", "context_length", "4k"),
+        ("KEEP_ALIVE", "keep_alive_s", "5 minutes"),
+        ("LOAD_TIMEOUT", "load_timeout_s", "soon"),
+        ("KV_CACHE_TYPE", "kv_cache_type", "q5_1"),
+    ],
+)
+def test_what_ollama_tolerates_is_a_warning_and_the_default(
+    monkeypatch: pytest.MonkeyPatch, setting: str, attribute: str, text: str
+) -> None:
+    default = getattr(Settings.load(), attribute)
+    monkeypatch.setenv(f"OLLAMA_{setting}", text)
+    monkeypatch.setenv("OLLAMA_DEBUG", "1")
+    settings = Settings.load()
+    assert getattr(settings, attribute) == default
+    assert settings.debug, "the others still count"
+    (warning,) = settings.warnings
+    assert warning.startswith(f"OLLAMA_{setting}={text!r} is ignored, the default is used: ")
+
+
+def test_every_bad_value_has_its_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NUM_PARALLEL", "MAX_QUEUE", "KV_CACHE_TYPE"):
+        monkeypatch.setenv(f"OLLAMA_{name}", "x")
+    assert len(Settings.load().warnings) == 3
+    assert Settings.load(num_parallel=2).num_parallel == 2
+
+
+@pytest.mark.parametrize("name", sorted(UNUSED))
+def test_a_variable_without_effect_is_named(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    assert Settings.load().warnings == ()
+    monkeypatch.setenv(f"OLLAMA_{name}", "1")
+    (warning,) = Settings.load().warnings
+    assert warning.startswith(f"OLLAMA_{name} has no effect: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "kv_type"), [("fp16", "f16"), ("F16", "f16"), ("FP32", "f32"), ("Q8_0", "q8_0")]
+)
+def test_other_spellings_of_cache_types(
+    monkeypatch: pytest.MonkeyPatch, text: str, kv_type: str
+) -> None:
+    monkeypatch.setenv("OUTRIDER_KV_CACHE_TYPE", text)
+    assert Settings.load().kv_cache_type == kv_type
+
+
+def test_a_quantised_cache_needs_flash_attention(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match=r"^KV_CACHE_TYPE='q8_0': q8_0 needs flash attention"):
+        Settings.load(kv_cache_type="q8_0", flash_attention="0")
+    monkeypatch.setenv("OLLAMA_FLASH_ATTENTION", "0")
+    monkeypatch.setenv("OLLAMA_KV_CACHE_TYPE", "q8_0")
+    assert Settings.load().kv_cache_type == "f16"
+    assert "flash attention" in Settings.load().warnings[0]
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "0s", "-5m"])
+def test_a_load_may_take_for_ever(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("OLLAMA_LOAD_TIMEOUT", text)
+    assert Settings.load().load_timeout_s == math.inf
 
 
 @pytest.mark.parametrize("port", [-1, 65536])
@@ -278,8 +362,8 @@ def test_a_bad_port_flag_names_the_port(port: int) -> None:
 
 
 def test_a_bad_flag_names_its_setting() -> None:
-    with pytest.raises(ConfigError, match=r"^NUM_PARALLEL=0: "):
-        Settings.load(num_parallel=0)
+    with pytest.raises(ConfigError, match=r"^NUM_PARALLEL=65: "):
+        Settings.load(num_parallel=65)
 
 
 def test_settings_do_not_change() -> None:

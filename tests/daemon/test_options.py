@@ -94,6 +94,10 @@ def test_a_wrong_type_is_named(name: str, kind: str, bad: object) -> None:
     assert str(caught.value) == f'option "{name}" must be of type {kind}'
 
 
+def test_an_empty_list_takes_no_stop_string_away() -> None:
+    assert Options.merge({"stop": ["<end>"]}, {"stop": []}).stop == ("<end>",)
+
+
 @pytest.mark.parametrize("bad", [[1], ["a", None], [["a"]]])
 def test_stop_takes_strings_only(bad: object) -> None:
     with pytest.raises(OptionError, match=r'^option "stop" must be of an array of strings$'):

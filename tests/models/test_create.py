@@ -7,13 +7,17 @@ from pathlib import Path
 import pytest
 from ollama_folder import files, put_model
 from outrider.models import manifest as media
-from outrider.models.create import CreateSpec, create
+from outrider.models.create import create
+from outrider.models.create_spec import CreateSpec
 from outrider.models.errors import CreateRefused, DamagedModel, ModelNotFound
 from outrider.models.model import StoredModel
 from outrider.models.name import Name
 from outrider.models.store import Store
+from outrider.quant.gguf import read_header
 from tiny import write_gguf, write_llama
 from tiny_gemma import write_gemma4
+from tiny_lora import write_lora
+from tiny_split import split_gguf
 
 pytestmark = pytest.mark.unit
 
@@ -33,8 +37,9 @@ def upload(store: Store, tmp_path: Path) -> Callable[[str], str]:
         "small": lambda path: write_llama(path, embd=32, vocab=270, layers=1),
         "gemma4": write_gemma4,
         "mmproj": lambda path: _headers(path, "clip"),
-        "lora": lambda path: _headers(path, "llama", **{"general.type": "adapter"}),
-        "split": lambda path: _headers(path, "llama", **{"split.count": 3}),
+        "lora": lambda path: write_lora(path, makers["llama"](path.with_name("base.gguf"))),
+        "misfit": lambda path: write_lora(path, write_llama(path.with_name("wide.gguf"), embd=64)),
+        "part": lambda path: split_gguf(makers["llama"](path.with_name("s.gguf")), 3)[1],
     }
     return lambda kind: (
         store.blobs.add_bytes(makers[kind](tmp_path / f"{kind}.gguf").read_bytes()).digest
@@ -47,20 +52,23 @@ def _headers(path: Path, architecture: str, **metadata: object) -> Path:
 
 async def make(store: Store, **parts: object) -> StoredModel:
     spec = CreateSpec(name=NAME, **parts)  # type: ignore[arg-type]
-    async for _ in create(store, spec):
-        pass
+    await statuses(store, spec)
     return store.resolve(NAME)
+
+
+async def statuses(store: Store, spec: CreateSpec) -> list[str]:
+    return [progress.status async for progress in create(store, spec)]
 
 
 async def test_a_file_is_stored_as_it_is(store: Store, upload: Callable[[str], str]) -> None:
     digest = upload("llama")
-    statuses = [s async for s in create(store, CreateSpec(name=NAME, files={"m.gguf": digest}))]
+    lines = await statuses(store, CreateSpec(name=NAME, files={"m.gguf": digest}))
     model = store.resolve("made")
     assert model.model_path == store.blobs.path(digest)
     assert (model.config.model_format, model.config.model_family) == ("gguf", "llama")
     assert (model.config.file_type, model.parent_model) == ("F32", "")
     config = store.manifest(NAME).config.digest
-    assert statuses == [
+    assert lines == [
         "parsing GGUF",
         "validating GGUF model",
         f"using existing layer {digest}",
@@ -117,7 +125,7 @@ async def test_a_base_hands_everything_on(store: Store, upload: Callable[[str], 
         params={"stop": ["b"], "seed": 1},
         licenses=("mine", "yours"),
     )
-    assert "parsing GGUF" not in [status async for status in create(store, spec)]
+    assert "parsing GGUF" not in await statuses(store, spec)
     child = store.resolve("child")
     assert (child.model_path, child.draft_path) == (base.model_path, base.draft_path)
     assert (child.template, child.system, child.messages) == ("t", "other", base.messages)
@@ -170,10 +178,17 @@ async def test_what_only_the_replaced_model_used_goes(
 REFUSALS: list[tuple[dict[str, dict[str, str]], str]] = [
     ({"files": {"a": "llama", "b": "small"}}, "more than one of these are models: a, b"),
     ({"files": {"a": "mmproj"}}, "there are no GGUF weights of a model in a"),
-    ({"files": {"a": "split"}}, "a is one part of a split model"),
+    ({"files": {"a": "part"}}, "a: of 3 parts these are missing: 1, 3; upload all parts"),
+    (
+        {"files": {"a": "llama"}, "adapters": {"b": "misfit"}},
+        "the adapter b does not fit the model: it expects blk.0.attn_q.weight of 64 x 64",
+    ),
     ({"files": {"a": "llama"}, "draft_files": {"b": "llama"}}, "the drafter is the model itself"),
     ({"files": {"a": "llama"}, "draft_files": {"b": "mmproj"}}, "b is no model"),
-    ({"files": {"a": "llama"}, "draft_files": {"b": "small", "c": "small"}}, "not b and c"),
+    (
+        {"files": {"a": "llama"}, "draft_files": {"b": "small", "c": "small"}},
+        "one drafter, not b and c",
+    ),
     ({"files": {"a": "llama"}, "adapters": {"b": "small"}}, "b is not an adapter"),
     (
         {"files": {"a": "llama"}, "adapters": {"b": "lora", "c": "lora"}},
@@ -229,7 +244,7 @@ async def test_a_blob_that_goes_meanwhile_leaves_nothing(
 ) -> None:
     spec = CreateSpec(name=NAME, files={"m": upload("llama")}, system="s")
     steps = create(store, spec)
-    assert await anext(steps) == "parsing GGUF"
+    assert (await anext(steps)).status == "parsing GGUF"
     store.blobs.path(upload("llama")).unlink()
     with pytest.raises(DamagedModel, match="try again"):
         async for _ in steps:
@@ -239,8 +254,7 @@ async def test_a_blob_that_goes_meanwhile_leaves_nothing(
 
 async def test_the_case_of_a_name_stays(store: Store, upload: Callable[[str], str]) -> None:
     await make(store, files={"m": upload("llama")})
-    async for _ in create(store, CreateSpec(name=Name.parse("MADE"), base=NAME, system="s")):
-        pass
+    await statuses(store, CreateSpec(name=Name.parse("MADE"), base=NAME, system="s"))
     assert [model.name.short for model in store.list()] == ["made:latest"]
 
 
@@ -252,3 +266,70 @@ async def test_digests_are_written_as_ollama_does(
     assert store.manifest(NAME).of(media.MODEL)[0].digest == digest
     stored = json.loads(store.blobs.path(store.manifest(NAME).config.digest).read_bytes())
     assert stored["rootfs"]["diff_ids"] == [digest]
+
+
+async def test_the_parts_of_a_model_become_one_layer(store: Store, tmp_path: Path) -> None:
+    whole = write_llama(tmp_path / "whole.gguf", embd=32, vocab=270)
+    parts = split_gguf(whole, 4)
+    uploads = {part.name: store.blobs.add_bytes(part.read_bytes()).digest for part in parts}
+    names = list(reversed(uploads))
+    spec = CreateSpec(name=NAME, files={name: uploads[name] for name in names})
+    lines = [line async for line in create(store, spec)]
+    joining = [line for line in lines if line.status == "joining 4 parts"]
+    total = sum(part.stat().st_size for part in parts)
+    assert joining[0].total == total
+    assert [line.status for line in lines if line not in joining][:2] == [
+        *("parsing GGUF", "validating GGUF model")
+    ]
+    model = store.resolve(NAME)
+    assert model.model_path
+    header = read_header(model.model_path)
+    assert {t.name for t in header.tensors} == {t.name for t in read_header(whole).tensors}
+    assert "split.count" not in header.values
+    used = {blob.digest.replace(":", "-") for blob in store.manifest(NAME).blobs}
+    assert {path.removeprefix("blobs/") for path in files(store.root) if "blobs" in path} == used
+
+
+async def test_closing_leaves_nothing_of_a_joined_model(store: Store, tmp_path: Path) -> None:
+    parts = split_gguf(write_llama(tmp_path / "whole.gguf", embd=32, vocab=270), 4)
+    uploads = {part.name: store.blobs.add_bytes(part.read_bytes()).digest for part in parts}
+    before = files(store.root)
+    for status in ("joining 4 parts", "writing manifest"):
+        steps = create(store, CreateSpec(name=NAME, files=uploads))
+        async for step in steps:
+            if step.status == status:
+                break
+        await steps.aclose()
+        assert files(store.root) == before
+
+
+async def test_an_adapter_that_is_inherited_has_to_fit_new_weights(
+    store: Store, upload: Callable[[str], str], tmp_path: Path
+) -> None:
+    await make(store, files={"m": upload("llama")}, adapters={"a": upload("lora")})
+    put = write_llama(tmp_path / "other.gguf", embd=64)
+    other = store.blobs.add_bytes(put.read_bytes()).digest
+    with pytest.raises(CreateRefused, match="more than one of these are models"):
+        await make(store, base=NAME, files={"other": other})
+    child = await make(store, base=NAME, system="s")
+    assert child.adapter_paths == (store.blobs.path(upload("lora")),)
+
+
+async def test_a_drafter_is_another_model(store: Store, upload: Callable[[str], str]) -> None:
+    small = Name.parse("small")
+    await statuses(store, CreateSpec(name=small, files={"s": upload("small")}))
+    model = await make(store, files={"m": upload("llama")}, draft=small)
+    assert model.draft_path == store.blobs.path(upload("small"))
+    assert store.manifest(NAME).of(media.DRAFT)[0].source == "small:latest"
+    with pytest.raises(CreateRefused, match="the drafter is the model itself"):
+        await make(store, base=small, draft=small)
+    with pytest.raises(CreateRefused, match="one drafter, not d and small:latest"):
+        await make(store, base=NAME, draft=small, draft_files={"d": upload("gemma4")})
+
+
+async def test_facts_of_the_config_are_replaced(store: Store, upload: Callable[[str], str]) -> None:
+    info = {"model_type": "7B", "capabilities": ("tools",), "base_name": "tiny"}
+    model = await make(store, files={"m": upload("llama")}, info=info)
+    config = model.config
+    assert (config.model_type, config.capabilities, config.base_name) == ("7B", ("tools",), "tiny")
+    assert config.model_family == "llama"

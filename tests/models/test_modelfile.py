@@ -1,6 +1,8 @@
 """Is a Modelfile parsed as Ollama parses it?"""
 
 import codecs
+import json
+import random
 from pathlib import Path
 
 import pytest
@@ -39,21 +41,21 @@ REQUIRES 0.14.0
 '''
 
 
-@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
 def test_every_instruction(newline: str) -> None:
     modelfile = parse_modelfile(WHOLE.replace("\n", newline))
     assert modelfile.all("from") == ("./gemma4.gguf", "mmproj.gguf")
     assert modelfile.all("draft") == ("./assistant.gguf",)
     assert modelfile.last("adapter") == "./lora.gguf"
-    assert modelfile.last("template") == f'{{{{ .Prompt }}}}{newline}  "quoted" # no comment'
+    assert modelfile.last("template") == '{{ .Prompt }}\n  "quoted" # no comment'
     assert modelfile.last("system") == "second: it's # fine"
     assert modelfile.keyed("parameter") == (
         ("stop", "<a> "),
         ("stop", "<b>"),
         ("temperature", "0.5"),
     )
-    assert modelfile.all("license") == (f"two{newline}lines", "'kept'")
-    assert modelfile.keyed("message") == (("user", "hello there"), ("assistant", f"hi{newline}"))
+    assert modelfile.all("license") == ("two\nlines", "'kept'")
+    assert modelfile.keyed("message") == (("user", "hello there"), ("assistant", "hi\n"))
     assert (modelfile.last("renderer"), modelfile.last("parser")) == ("gemma4", "gemma4")
     assert modelfile.last("requires") == "0.14.0"
 
@@ -134,7 +136,13 @@ def test_what_is_no_text(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "system", ["plain", " lead", "a\nb", 'say "hi"\n', '"quoted" start', "'a'"]
+    "system",
+    [
+        *("plain", " lead", "a\nb", 'say "hi"\n', '"quoted" start', "'a'", "a  \n  b  "),
+        *('"', '"""', '"""\n', 'a"""\n# b', 'a"""\nFROM b', '"\n"""\n"', "#\n# a"),
+        'Write like this:\ndef f():\n    """One line."""\n    return 1',
+        'def f():\n    """Long.\n\n    text\n    """\n\nfrom os import path',
+    ],
 )
 def test_what_show_writes_is_read_back(tmp_path: Path, system: str) -> None:
     layers = [("model", b"w"), ("draft", b"d"), ("system", system.encode())]
@@ -145,3 +153,39 @@ def test_what_show_writes_is_read_back(tmp_path: Path, system: str) -> None:
     assert modelfile.all("draft") == (str(model.draft_path),)
     assert modelfile.last("system") == system
     assert {command.name for command in modelfile.commands} <= set(COMMANDS)
+
+
+def test_any_text_is_read_back(tmp_path: Path) -> None:
+    draw = random.Random(5)
+    pieces = ['"', '""', '"""', "\n", " ", "#", "a", "FROM b", "PARSER c", "\\", "\u2028"]
+    texts = ["".join(draw.choices(pieces, k=draw.randint(1, 12))) for _ in range(400)]
+    params = {"stop": texts[:200]}
+    licenses = [("license", text.encode()) for text in texts[200:]]
+    layers = [("model", b"w"), ("params", json.dumps(params).encode()), *licenses]
+    put_model(tmp_path, "registry.ollama.ai/library/m/1b", layers)
+    parsed = parse_modelfile(render_modelfile(Store(tmp_path).resolve("m:1b")))
+    assert [text for _, text in parsed.keyed("parameter")] == texts[:200]
+    assert list(parsed.all("license")) == texts[200:]
+
+
+def test_three_quotes_inside_of_three_quotes() -> None:
+    """As people write them; Ollama's own parser ends the value at the first pair."""
+    text = 'def f():\n    """One line."""\n    return 1\n\n# end'
+    parsed = parse_modelfile(f'FROM m\nSYSTEM """{text}"""\n# a comment\nPARSER p\n')
+    assert (parsed.last("system"), parsed.last("parser")) == (text, "p")
+    odd = parse_modelfile('FROM m\nSYSTEM """three """ quotes"""\nPARSER p')
+    assert (odd.last("system"), odd.last("parser")) == ('three """ quotes', "p")
+
+
+def test_a_stated_number_of_lines_that_is_wrong_does_no_harm() -> None:
+    text = "FROM m\n# The next value has {} lines.\nSYSTEM {}\nPARSER p\n"
+    for count in (0, 1, 2, 9, 10**20):
+        parsed = parse_modelfile(text.format(count, '"""a\nb"""'))
+        assert (parsed.last("system"), parsed.last("parser")) == ("a\nb", "p")
+        assert parse_modelfile(text.format(count, "a")).last("parser") == "p"
+
+
+def test_a_mistake_after_a_quoted_value_is_still_named() -> None:
+    text = 'FROM m\nSYSTEM """a"""\nTEMPERATURE 1\nTEMPLATE """b"""\n'
+    with pytest.raises(InvalidModelfile, match=r"^\(line 3\): command must be one of"):
+        parse_modelfile(text)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from ollama_folder import files
-from outrider.models.create import CreateSpec, create
+from outrider.models.create import create
+from outrider.models.create_spec import CreateSpec
 from outrider.models.errors import CreateFailed, CreateRefused
 from outrider.models.model import StoredModel
 from outrider.models.name import Name
-from outrider.models.pull import PullProgress
-from outrider.models.quantized import NO_DIGEST, WeightsQuantizer
+from outrider.models.progress import CreateProgress
+from outrider.models.quantized import NO_DIGEST, find_type
 from outrider.models.store import Store
 from outrider.quant.gguf import read_header
 from tiny import write_llama
 from tiny_gemma import write_gemma4, write_gemma4_assistant
+from tiny_split import split_gguf
 
 pytestmark = pytest.mark.model
 
@@ -41,12 +44,15 @@ async def make(store: Store, spec: CreateSpec) -> StoredModel:
 
 async def quantized(
     store: Store, spec: CreateSpec, weights: str = "", drafter: str = ""
-) -> tuple[StoredModel, list[PullProgress]]:
-    quantizer = WeightsQuantizer(store, spec, weights, drafter)
-    steps = [step async for step in quantizer.steps()]
-    model = await make(store, quantizer.spec)
-    quantizer.discard()
-    return model, steps
+) -> tuple[StoredModel, list[CreateProgress]]:
+    """The model, and the lines about what is quantised."""
+    steps = [step async for step in create(store, typed(spec, weights, drafter))]
+    said = [step for step in steps if step.status.startswith(("quantizing", "verifying"))]
+    return store.resolve(spec.name), said
+
+
+def typed(spec: CreateSpec, weights: str = "", drafter: str = "") -> CreateSpec:
+    return replace(spec, quantize=find_type(weights), draft_quantize=find_type(drafter))
 
 
 async def test_uploaded_weights(store: Store, tmp_path: Path) -> None:
@@ -59,7 +65,7 @@ async def test_uploaded_weights(store: Store, tmp_path: Path) -> None:
     *progress, last = steps
     assert {(p.status, p.digest) for p in progress} == {("quantizing F32 model to Q8_0", NO_DIGEST)}
     assert progress[-1].completed == progress[-1].total
-    assert last == PullProgress("verifying conversion")
+    assert last == CreateProgress("verifying conversion")
 
 
 async def test_the_weights_and_the_drafter_of_a_base(store: Store, tmp_path: Path) -> None:
@@ -117,10 +123,10 @@ async def test_a_drafter_that_is_not_there(store: Store, tmp_path: Path) -> None
         await quantized(store, spec, "", "Q8_0")
 
 
-def test_an_unknown_type_is_told_before_anything_else(store: Store) -> None:
+def test_an_unknown_type_is_told_before_anything_else() -> None:
     text = "unsupported quantization type Q9_K - supported types are F32, F16, "
     with pytest.raises(CreateFailed, match=text):
-        WeightsQuantizer(store, CreateSpec(name=NAME), "Q9_K", "")
+        find_type("Q9_K")
 
 
 async def test_a_failure_or_an_end_before_the_model_is_made_leaves_nothing(
@@ -132,15 +138,29 @@ async def test_a_failure_or_an_end_before_the_model_is_made_leaves_nothing(
     with pytest.raises(CreateFailed, match="requires an importance matrix"):
         await quantized(store, spec, "IQ1_S")
     assert files(store.root) == before
-    cancelled = WeightsQuantizer(store, spec, "Q8_0", "")
-    async with aclosing(cancelled.steps()) as steps:
-        async for step in steps:
-            if step.completed:
-                break
-    assert files(store.root) == before
-    not_made = WeightsQuantizer(store, spec, "Q8_0", "")
-    async for _ in not_made.steps():
-        pass
-    assert files(store.root) != before
-    not_made.discard()
-    assert files(store.root) == before
+    for last in ("quantizing F32 model to Q8_0", "writing manifest"):
+        async with aclosing(create(store, typed(spec, "Q8_0"))) as steps:
+            async for step in steps:
+                if step.status == last and step.completed != 0:
+                    break
+        assert files(store.root) == before
+
+
+async def test_the_parts_of_a_model_are_joined_and_quantised(store: Store, tmp_path: Path) -> None:
+    parts = split_gguf(write_llama(tmp_path / "m.gguf"), 3)
+    spec = CreateSpec(name=NAME, files={part.name: upload(store, part) for part in parts})
+    model, _ = await quantized(store, spec, "q8_0")
+    assert model.config.file_type == "Q8_0"
+    used = {f"blobs/{blob.digest.replace(':', '-')}" for blob in store.manifest(NAME).blobs}
+    assert {path for path in files(store.root) if "blobs" in path} == used
+
+
+async def test_a_drafter_of_another_model_is_quantised(store: Store, tmp_path: Path) -> None:
+    small = upload(store, write_llama(tmp_path / "s.gguf", layers=1))
+    await make(store, CreateSpec(name=BASE, files={"s": small}))
+    digest = upload(store, write_llama(tmp_path / "m.gguf"))
+    spec = CreateSpec(name=NAME, files={"m": digest}, draft=BASE)
+    model, _ = await quantized(store, spec, "", "Q8_0")
+    assert model.draft_path
+    assert read_header(model.draft_path).quantisation == "Q8_0"
+    assert model.model_path == store.blobs.path(digest)

@@ -8,6 +8,7 @@ from ....models.errors import InvalidName, ModelError
 from ...errors import (
     BadRequest,
     Busy,
+    CloudDisabled,
     InvalidFormat,
     NotFound,
     OutriderError,
@@ -47,6 +48,7 @@ ERRORS = ErrorTable(
         OptionError: 400,
         Unsupported: 400,
         TemplateFailed: 400,
+        CloudDisabled: 403,
         NotFound: 404,
         TooLarge: 413,
         Busy: 503,

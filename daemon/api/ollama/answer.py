@@ -73,19 +73,20 @@ class AnswerWording:
         return {"model": self.model, "created_at": created_at, **self.shape(output)}
 
     def _metrics(self, finished: Finished) -> Line:
-        """The metrics that are not zero; durations in nanoseconds."""
+        """All six metrics, also those that are 0 (an answer may have no token); durations in ns."""
         done = finished.done
-        metrics: Line = {
-            "context": list(done.context) if self.shows_context else None,
+        context = {"context": list(done.context)} if self.shows_context and done.context else {}
+        speculation = _speculation(done.speculation_report)
+        return {
+            **context,
             "total_duration": finished.total_ns,
             "load_duration": finished.load_ns,
             "prompt_eval_count": done.prompt_tokens,
             "prompt_eval_duration": done.prompt_ns,
             "eval_count": done.eval_tokens,
             "eval_duration": done.eval_ns,
-            "speculation": _speculation(done.speculation_report),
+            **({"speculation": speculation} if speculation else {}),
         }
-        return {key: value for key, value in metrics.items() if value}
 
 
 def generate_shape(output: Output) -> Line:

@@ -8,6 +8,7 @@ import msgspec
 from aiohttp import web
 
 from ...errors import BadRequest, NotFound, RunnerError
+from ...runners.model_info import ModelInfo
 from .. import embedding
 from ..body import read
 from ..embedding import EmbeddingResult, EmbeddingTexts
@@ -21,7 +22,8 @@ async def embed(request: web.Request) -> web.Response:
     body = await read(request, wire.EmbedRequest)
     if not body.model:
         raise NotFound("model '' not found")
-    answer = await _embed(request, body, tuple(body.input), truncate=body.truncate)
+    info = await _find(request, body.model)
+    answer = await _embed(request, info, body, tuple(body.input), truncate=body.truncate)
     if not body.input:
         return _json({"model": body.model, "embeddings": []})
     return _json(
@@ -40,21 +42,30 @@ async def embeddings(request: web.Request) -> web.Response:
     body = await read(request, wire.EmbeddingsRequest)
     if not body.model:
         raise BadRequest("model is required")
+    info = await _find(request, body.model)
     texts = (body.prompt,) if body.prompt else ()
     try:
-        answer = await _embed(request, body, texts, truncate=False)
+        answer = await _embed(request, info, body, texts, truncate=False)
     except BadRequest as error:
         raise RunnerError(str(error)) from None
     return _json({"embedding": embedding.require_finite(answer.vectors).reshape(-1).tolist()})
 
 
+async def _find(request: web.Request, model: str) -> ModelInfo:
+    not_found = f'model "{model}" not found, try pulling it first'
+    return await request.app[APP_STATE].model_index.find(model, not_found)
+
+
 async def _embed(
-    request: web.Request, body: wire.RunFields, texts: tuple[str, ...], *, truncate: bool
+    request: web.Request,
+    info: ModelInfo,
+    body: wire.RunFields,
+    texts: tuple[str, ...],
+    *,
+    truncate: bool,
 ) -> EmbeddingResult:
-    state, name = request.app[APP_STATE], body.model
-    info = await state.model_index.find(name, f'model "{name}" not found, try pulling it first')
     embedding_texts = EmbeddingTexts(info, texts, body.options, truncate, body.keep_alive)
-    return await embedding.embed(state, embedding_texts)
+    return await embedding.embed(request.app[APP_STATE], embedding_texts)
 
 
 def _json(body: dict[str, object]) -> web.Response:

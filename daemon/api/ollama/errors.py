@@ -7,6 +7,7 @@ from ....quant.gguf import GGUFError
 from ...errors import (
     BadRequest,
     Busy,
+    CloudDisabled,
     InvalidSchema,
     NotFound,
     OutriderError,
@@ -24,6 +25,7 @@ ERRORS = ErrorTable(
         DigestMismatch: 400,
         InvalidDigest: 400,
         InvalidName: 400,
+        CloudDisabled: 403,
         NotFound: 404,
         TooLarge: 413,
         Unsupported: 501,

@@ -10,6 +10,7 @@ import math
 from contextlib import aclosing
 from dataclasses import asdict
 from datetime import datetime, timedelta
+from typing import Any
 
 from aiohttp import web
 
@@ -17,7 +18,6 @@ from ....models.errors import InvalidName, ModelError, ModelNotFound
 from ....models.model import StoredModel
 from ....models.modelfile_writer import render_modelfile, render_parameters
 from ....models.name import Name
-from ....models.pull import PullProgress
 from ....models.pull import pull as fetch
 from ....models.store import Store
 from ....quant.gguf import Array, Header
@@ -27,14 +27,20 @@ from ...options import Options
 from ...protocol import Ready, Stats
 from ...runners.model_info import ModelInfo
 from ...runners.pool import LoadedModel
+from ...runners.reference import NO_DETAILS, parse_reference
 from ..body import read
+from ..json_response import json_response
 from ..state import APP_STATE
 from ..streaming import NDJSON, Line, Lines, respond
 from . import wire
 from .errors import ERRORS
 
 API_VERSION = "0.33.0"  # of Ollama; clients enable features by it (CONTRACT 1)
+COPILOT = "GitHubCopilotChat/"  # a User-Agent that is shown the name it asked for (CONTRACT 1.14)
 FOREVER_S = 100 * 365 * 86400.0  # seconds; shows "forever" as a date far ahead (CONTRACT 1.13)
+
+
+Stored = list[tuple[StoredModel, ModelInfo | None]]
 
 
 async def root(_request: web.Request) -> web.Response:
@@ -62,9 +68,9 @@ async def tags(request: web.Request) -> web.Response:
 async def ps(request: web.Request) -> web.Response:
     """GET /api/ps"""
     state = request.app[APP_STATE]
-    details = {m.digest: _details(m, info) for m, info in await state.model_index.list()}
+    stored = await state.model_index.list()
     now = datetime.now().astimezone()
-    models = [_loaded(m, details.get(m.spec.digest), now) for m in state.pool.loaded_models]
+    models = [_loaded(model, _stored(model, stored), now) for model in state.pool.loaded_models]
     return web.json_response({"models": models})
 
 
@@ -75,10 +81,17 @@ async def show(request: web.Request) -> web.Response:
     if not text:
         raise BadRequest("model is required")
     state = request.app[APP_STATE]
-    info = await state.model_index.find(text, f"model '{Name.parse(text).short}' not found")
+    short = parse_reference(text, NO_DETAILS).name.short
+    index = state.model_index
+    info = await index.find(text, f"model '{short}' not found", NO_DETAILS)
     Options.merge(body.options)
-    header = await state.model_index.read_all(info) if body.verbose else info.header
-    return web.json_response(_shown(info, header, body.system))
+    header = await index.read_all(info) if body.verbose else info.header
+    shown = _shown(info, header, body)
+    if projector := await index.read_projectors(info):
+        shown["projector_info"] = _model_info(projector)
+    if request.headers.get("User-Agent", "").startswith(COPILOT):
+        shown["model_info"] |= {"general.basename": text}
+    return json_response(shown)
 
 
 async def copy(request: web.Request) -> web.Response:
@@ -131,14 +144,9 @@ async def report(store: Store, name: Name) -> Lines:
     try:
         async with aclosing(fetch(store, name)) as steps:
             async for progress in steps:
-                yield progress_line(progress)
+                yield {key: value for key, value in asdict(progress).items() if value is not None}
     except ModelError as error:
         raise OutriderError(str(error)) from error
-
-
-def progress_line(progress: PullProgress) -> Line:
-    """A line of a pull or of a quantisation, without the fields that do not apply."""
-    return {key: value for key, value in asdict(progress).items() if value is not None}
 
 
 def _name(text: str, invalid: str) -> Name:
@@ -157,7 +165,7 @@ def _details(model: StoredModel, info: ModelInfo | None) -> Line:
         "parent_model": model.parent_model,
         "format": config.model_format or "gguf",
         "family": family,
-        "families": list(config.model_families) if config.model_families else [family],
+        "families": list(config.model_families or filter(None, [family])) or None,
         "parameter_size": size,
         "quantization_level": config.file_type or (header.quantisation if header else ""),
         **({"context_length": header.context_length} if header else {}),
@@ -166,9 +174,12 @@ def _details(model: StoredModel, info: ModelInfo | None) -> Line:
 
 
 def _tag(model: StoredModel, info: ModelInfo | None) -> Line:
+    config = model.config
+    remote = {"remote_model": config.remote_model, "remote_host": config.remote_host}
     return {
         "name": model.name.short,
         "model": model.name.short,
+        **{key: text for key, text in remote.items() if text},
         "modified_at": model.modified_at.isoformat(),
         "size": model.size_bytes,
         "digest": model.digest,
@@ -177,15 +188,29 @@ def _tag(model: StoredModel, info: ModelInfo | None) -> Line:
     }
 
 
-def _loaded(loaded: LoadedModel, details: Line | None, now: datetime) -> Line:
+def _stored(loaded: LoadedModel, stored: Stored) -> tuple[StoredModel, ModelInfo | None] | None:
+    """The model in the store that is loaded: that of its name, else another of the same weights.
+
+    A model that was created again keeps its runner, and has another digest.
+    """
+    path = loaded.spec.load.model
+    same = [(model, info) for model, info in stored if info and str(info.path) == path]
+    named = (pair for pair in same if pair[0].name.short == loaded.spec.name)
+    return next(named, same[0] if same else None)
+
+
+def _loaded(
+    loaded: LoadedModel, stored: tuple[StoredModel, ModelInfo | None] | None, now: datetime
+) -> Line:
     spec, ready = loaded.spec, loaded.runner.ready
+    is_named = stored is not None and stored[0].name.short == spec.name
     expires = now + timedelta(seconds=min(loaded.expires_in_s, FOREVER_S))
     return {
         "name": spec.name,
         "model": spec.name,
         "size": ready.size_bytes,
-        "digest": spec.digest,
-        "details": details or {},
+        "digest": stored[0].digest if stored and is_named else spec.digest,
+        "details": _details(*stored) if stored else {},
         "expires_at": expires.isoformat(),
         "size_vram": ready.size_vram_bytes,
         "context_length": spec.load.num_ctx,
@@ -210,15 +235,16 @@ def _speculation(ready: Ready, stats: Stats) -> Line:
     }
 
 
-def _shown(info: ModelInfo, header: Header, system: str) -> Line:
+def _shown(info: ModelInfo, header: Header, asked: wire.ShowRequest) -> dict[str, Any]:
     model, tensors = info.model, header.tensors
+    basename = {"general.basename": model.name.model}
     jinja = header.chat_template or ""
     texts = {
         "license": "\n".join(model.licenses),
         "modelfile": render_modelfile(model),
         "parameters": render_parameters(model.params),
-        "template": jinja if info.uses_jinja else model.template or jinja,
-        "system": system or model.system,
+        "template": asked.template or (jinja if info.uses_jinja else model.template or jinja),
+        "system": asked.system or model.system,
         "messages": list(model.messages),
         "warnings": list(info.warnings),
         "requires": model.config.requires,
@@ -226,7 +252,7 @@ def _shown(info: ModelInfo, header: Header, system: str) -> Line:
     return {
         **{key: text for key, text in texts.items() if text},
         "details": _details(model, info),
-        "model_info": _model_info(header),
+        "model_info": basename | _model_info(header),
         "tensors": [{"name": t.name, "type": t.kind, "shape": list(t.shape)} for t in tensors],
         "capabilities": info.capabilities,
         "modified_at": model.modified_at.isoformat(),

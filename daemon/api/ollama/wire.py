@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import re
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from ...duration import parse_duration
 from ..body import JsonObject, WireModel
 
+BASE64 = re.compile(r"[A-Za-z0-9+/]*")
 LEVELS = ("high", "medium", "low", "max")
 
 
@@ -30,10 +32,40 @@ def _texts(value: object) -> object:
     raise ValueError("invalid input type")
 
 
-Seconds = BeforeValidator(lambda value: None if value is None else parse_duration(value))
+def _images(values: list[str]) -> list[str]:
+    """Bare Base64 only, as in CONTRACT 0; a `data:` URL is none."""
+    for text in values:
+        bad = _first_bad(text.replace("\r", "").replace("\n", ""))
+        if bad is not None:
+            raise ValueError(f"illegal base64 data at input byte {bad}")
+    return values
+
+
+def _first_bad(text: str) -> int | None:
+    """Where Go's decoder gives up."""
+    start = BASE64.match(text)
+    end = start.end() if start else 0
+    padding = text[end:]
+    if padding.strip("=") or len(padding) > (-end) % 4 or end % 4 == 1:
+        return end if padding else end - end % 4
+    if len(text) % 4 == 0:
+        return None
+    return len(text) if padding else end - end % 4
+
+
+Seconds = BeforeValidator(
+    lambda value: None if value is None else parse_duration(value),
+    json_schema_input_type=float | str | None,
+)
 KeepAlive = Annotated[float | None, Seconds]
-Think = Annotated[bool | str | None, BeforeValidator(_think)]
-Texts = Annotated[list[str], BeforeValidator(_texts)]
+Think = Annotated[
+    bool | str | None,
+    BeforeValidator(
+        _think, json_schema_input_type=bool | Literal["high", "medium", "low", "max"] | None
+    ),
+]
+Images = Annotated[list[str], AfterValidator(_images)]
+Texts = Annotated[list[str], BeforeValidator(_texts, json_schema_input_type=str | list[str])]
 
 
 class FunctionCall(WireModel):
@@ -50,7 +82,7 @@ class WireMessage(WireModel):
     role: str = ""
     content: str = ""
     thinking: str = ""
-    images: list[str] = []
+    images: Images = []
     tool_calls: list[WireToolCall] = []
     tool_name: str = ""
     tool_call_id: str = ""
@@ -84,7 +116,7 @@ class GenerateRequest(CompletionFields):
     template: str = ""
     context: list[int] = []
     raw: bool = False
-    images: list[str] = []
+    images: Images = []
 
 
 class ChatRequest(CompletionFields):
@@ -119,6 +151,7 @@ class NameRequest(WireModel):
 class ShowRequest(NameRequest):
     verbose: bool = False
     system: str = ""
+    template: str = ""
     options: JsonObject = {}
 
 
@@ -138,6 +171,7 @@ class CreateRequest(NameRequest):
     base: str = Field("", alias="from")
     files: dict[str, str] = {}
     draft_files: dict[str, str] = {}
+    draft: str = ""  # a model whose weights are the drafter; Outrider's own field
     adapters: dict[str, str] = {}
     quantize: str = ""
     quantization: str = ""

@@ -9,6 +9,7 @@ from ....models.errors import InvalidName, ModelError
 from ...errors import (
     BadRequest,
     Busy,
+    CloudDisabled,
     InvalidFormat,
     NotFound,
     OutriderError,
@@ -33,6 +34,7 @@ ERRORS = ErrorTable(
         InvalidName: 400,
         Unsupported: 400,
         TemplateFailed: 400,
+        CloudDisabled: 403,
         NotFound: 404,
         TooLarge: 413,
         Busy: 503,

@@ -48,9 +48,11 @@ class LlamaContext:
         params.n_seq_max, params.n_outputs_max = seqs, outputs
         params.n_threads = params.n_threads_batch = load.threads  # GUIDE 1.4
         params.type_k = params.type_v = KV_TYPES[load.kv_type]
-        if load.kv_type == "f32":  # flash attention would round the cache to f16
+        # With f32, flash attention would round the cache to f16.
+        if load.kv_type == "f32" or load.flash_attention is False:
             params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
-        elif load.draft:  # target and drafter must agree, and each resolves AUTO alone
+        # Target and drafter must agree, and each resolves AUTO alone.
+        elif load.draft or load.flash_attention:
             params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_ENABLED
         params.kv_unified = True
         params.swa_full = False

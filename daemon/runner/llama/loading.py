@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 from llama_cpp import llama_cpp as lib
 
 from ...protocol import Load
+from .adapter import load_adapters
 from .context import LlamaContext, TextContext
 from .model import LlamaLog, LlamaModel
 
@@ -32,8 +33,11 @@ def load_model(load: Load, progress: Callable[[float], None]) -> LoadedContext[T
 def load_context(
     kind: Callable[[LlamaModel, Load], C], load: Load, progress: Callable[[float], None]
 ) -> LoadedContext[C]:
-    """Weights and a context of this kind. Raises LoadFailed with llama.cpp's own reason."""
+    """Weights, adapters, and a context of this kind. Raises LoadFailed with llama.cpp's reason."""
     log = LlamaLog()
     lib.llama_backend_init()
     model = LlamaModel(load.model, load, log, progress)
-    return LoadedContext(model, kind(model, load), log)
+    adapters = load_adapters(model, load, log)
+    context = kind(model, load)
+    adapters.apply(context)
+    return LoadedContext(model, context, log)

@@ -17,6 +17,7 @@ from ...protocol import Load
 from .bindings import private
 from .call_stack import call_with_stack
 from .interface import MEAN
+from .weights import load_weights
 
 # Bytes of stack for each character of a text. Pre-tokenizers whose pattern llama.cpp leaves to
 # std::regex (gpt-4o, tekken, deepseek-v3, llama4, minimax-m2 and others) recurse once per character
@@ -31,7 +32,7 @@ MAX_CHARACTERS = 1 << 22
 LOG_ERROR = 4  # GGML_LOG_LEVEL_ERROR
 
 # Lines of the log, and the names of devices in them that are no GPU's memory (GUIDE 10.4).
-BUFFER_SIZE = re.compile(r"(\S+) (?:model|KV|RS|compute|output) buffer size = +([\d.]+) MiB")
+BUFFER_SIZE = re.compile(r"(\S+) (?:model|KV|RS|LoRA|compute|output) buffer size = +([\d.]+) MiB")
 ON_HOST = re.compile(r"CPU|_Host")
 
 
@@ -82,7 +83,7 @@ class LlamaModel:
             params.load_mode = modes[load.use_mmap]
         callback = lib.llama_progress_callback(report)
         params.progress_callback = callback
-        self.handle = lib.llama_model_load_from_file(path.encode(), params)
+        self.handle = load_weights(path, params)
         if not self.handle:
             raise LoadFailed(f"unable to load model {path}: {log.cause}")
         self._log = log  # llama.cpp writes to it until the process ends

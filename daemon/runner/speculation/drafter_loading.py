@@ -26,6 +26,7 @@ ASSISTANT = "gemma4-assistant"
 EAGLE = "eagle3"
 EAGLE_TARGETS = ("llama", "qwen3", "qwen3moe", "qwen35", "qwen35moe", "gpt-oss", "gemma4")
 MTP_HEAD_TARGETS = ("qwen35", "qwen35moe")
+MAX_PADDING = 128  # tokens by which the ends of two vocabularies may differ
 NUM_COMPARED = 4096
 """Tokens that are compared, spread evenly over both vocabularies, which bounds the load time."""
 
@@ -37,7 +38,9 @@ def load_drafter(loaded: LoadedContext[TextContext], load: Load) -> Drafter:
     if the drafter does not fit the target.
     """
     rows = max(load.batch, load.slots * (2 + MAX_MODEL_DRAFTS))
-    own = msgspec.structs.replace(load, model=load.draft, draft="", mtp=False, batch=rows)
+    own = msgspec.structs.replace(
+        load, model=load.draft, adapters=(), draft="", mtp=False, batch=rows
+    )
     if not load.draft:
         check_head(loaded.model)
         return HeadDrafter("nextn", NextnContext(loaded.context, own), rows, load.slots)
@@ -54,7 +57,8 @@ def load_drafter(loaded: LoadedContext[TextContext], load: Load) -> Drafter:
             raise LoadFailed(
                 "a drafter must be able to remove draft tokens; a recurrent one cannot"
             )
-        return ModelDrafter(TextContext(model, own), rows, load.slots)
+        num_tokens = loaded.model.num_tokens
+        return ModelDrafter(TextContext(model, own), rows, load.slots, num_tokens)
     except LoadFailed:
         model.close()
         raise
@@ -112,12 +116,16 @@ def check_assistant(model: LlamaModel, target: LlamaModel) -> None:
 
 
 def check_vocabulary(model: LlamaModel, target: LlamaModel) -> None:
-    """Raises LoadFailed unless the tokens of both stand for the same text."""
-    if model.num_tokens != target.num_tokens:
+    """Raises LoadFailed unless the tokens that both have stand for the same text.
+
+    The padding at the end may differ, by as many tokens as in llama.cpp's own examples.
+    """
+    if abs(model.num_tokens - target.num_tokens) > MAX_PADDING:
         raise LoadFailed(
             f"its vocabulary has {model.num_tokens} tokens, and this model's {target.num_tokens}"
         )
-    for token in range(0, target.num_tokens, max(target.num_tokens // NUM_COMPARED, 1)):
+    common = min(model.num_tokens, target.num_tokens)
+    for token in range(0, common, max(common // NUM_COMPARED, 1)):
         if model.piece(token, special=True) != target.piece(token, special=True):
             raise LoadFailed(
                 f"token {token} is {model.piece(token, special=True)!r} in its vocabulary, and "

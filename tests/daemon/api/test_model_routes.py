@@ -38,7 +38,11 @@ TESTED = {
     *("POST /v1/chat/completions", "POST /v1/completions", "POST /v1/embeddings"),
     *("GET /v1/models", "HEAD /v1/models", "GET /v1/models/{id}", "HEAD /v1/models/{id}"),
     *("POST /v1/responses", "POST /v1/messages", "POST /v1/messages/count_tokens"),
-    "POST /v1/systemone",
+    *("GET /api/status", "HEAD /api/status", "POST /api/me", "POST /api/signout"),
+    *("DELETE /api/user/keys/{key}", "POST /api/experimental/web_search"),
+    *("POST /api/experimental/web_fetch", "GET /api/experimental/model-recommendations"),
+    *("HEAD /api/experimental/model-recommendations", "POST /v1/systemone"),
+    *("GET /openapi.json", "HEAD /openapi.json"),
 }
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import AsyncIterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from front import Front
+from front import Front, start_front
 from outrider.models.space import RESERVE_BYTES
 
 pytestmark = pytest.mark.unit
@@ -44,12 +45,12 @@ async def test_a_name_with_a_part_that_no_file_can_have_is_refused(front: Front,
         assert answer == {"error": "invalid model name"}, path
 
 
-async def test_a_store_that_cannot_be_read_is_one_clear_error(front: Front) -> None:
+async def test_a_store_that_cannot_be_read_is_one_clear_error(tmp_path: Path) -> None:
     """An empty list would hide models on a disk that is not mounted."""
-    manifests = front.store.root / "manifests"
-    manifests.rename(front.store.root / "away")
-    manifests.symlink_to(front.store.root / "unmounted")
-    error = f"{manifests} leads nowhere (No such file or directory); check the path and its "
-    assert await front.get("/api/tags") == (500, {"error": f"{error}permissions"})
-    status, answer = await front.post("/api/show", {"model": "chat"})
-    assert (status, answer) == (500, {"error": f"{error}permissions"})
+    manifests = tmp_path / "manifests"
+    manifests.symlink_to(tmp_path / "unmounted")
+    reason = "leads nowhere (No such file or directory); check the path and its permissions"
+    error = (500, {"error": f"{manifests} {reason}"})
+    async with start_front(tmp_path) as front:
+        assert await front.get("/api/tags") == error
+        assert await front.post("/api/show", {"model": "chat"}) == error

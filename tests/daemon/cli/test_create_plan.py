@@ -27,6 +27,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "m.gguf").write_bytes(GGUF)
     (tmp_path / "d.gguf").write_bytes(OTHER)
     (tmp_path / "sub").mkdir()
+    (tmp_path / "tensors").mkdir()
+    (tmp_path / "tensors" / "adapter_model.safetensors").write_text("x")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -92,12 +94,45 @@ def test_a_folder_stands_for_its_files(folder: Path) -> None:
     ]
 
 
+def test_a_folder_of_safetensors_is_taken_whole(folder: Path) -> None:
+    sub = folder / "sub"
+    for name in ("model-1.safetensors", "config.json", "tokenizer.model", "README.md", "code.py"):
+        (sub / name).write_text("x")
+    write(folder, "FROM ./sub")
+    names = {path.name for _, path in plan_create("made", None).files}
+    assert names == {"model-1.safetensors", "config.json", "tokenizer.model"}
+    (sub / "model-1.safetensors").rename(sub / "pytorch_model.bin")
+    with pytest.raises(ModelfileError, match="holds neither GGUF nor safetensors files: convert"):
+        plan_create("made", None)
+
+
+def test_a_part_stands_for_all_parts(folder: Path) -> None:
+    parts = [folder / f"big-0000{i}-of-00003.gguf" for i in (1, 2, 3)]
+    for part in parts[:2]:
+        part.write_bytes(GGUF)
+    write(folder, f"FROM ./{parts[1].name}")
+    with pytest.raises(ModelfileError, match=r"of 3 parts, and big-00003-of-00003\.gguf is not"):
+        plan_create("made", None)
+    parts[2].write_bytes(GGUF)
+    assert [path.name for _, path in plan_create("made", None).files] == [p.name for p in parts]
+    write(folder, *(f"FROM ./{part.name}" for part in parts))
+    assert len(plan_create("made", None).files) == 3
+
+
+def test_a_drafter_may_be_a_model(folder: Path) -> None:
+    write(folder, "FROM m.gguf", "DRAFT smollm2:135m")
+    body = plan_create("made", None, quantize="q8_0", draft_quantize="").body
+    assert body == {"model": "made", "draft": "smollm2:135m", "quantize": "q8_0"}
+
+
 @pytest.mark.parametrize(
     ("lines", "error"),
     [
         (["FROM ./no.gguf"], "FROM ./no.gguf: there is no such file"),
         (["FROM no.gguf"], "FROM no.gguf: there is no such file"),
-        (["FROM m.gguf", "DRAFT smollm2"], "DRAFT smollm2: there is no such file"),
+        (["FROM m.gguf", "DRAFT ./smollm2"], "DRAFT ./smollm2: there is no such file"),
+        (["FROM m.gguf", "ADAPTER smollm2"], "ADAPTER smollm2: there is no such file"),
+        (["FROM m.gguf", "ADAPTER tensors"], "convert the adapter first"),
         (["FROM m.gguf", "DRAFT ./m.gguf"], "DRAFT must not reference the same local path as FROM"),
         (["FROM Modelfile"], "Modelfile is not in GGUF format: convert the model first"),
         (["FROM ./sub"], "no Modelfile or safetensors files found"),
@@ -112,14 +147,10 @@ def test_mistakes(folder: Path, lines: list[str], error: str) -> None:
     assert error in str(caught.value)
 
 
-def test_files_of_one_name_and_safetensors(folder: Path) -> None:
+def test_files_of_one_name(folder: Path) -> None:
     (folder / "sub" / "m.gguf").write_bytes(GGUF)
     write(folder, "FROM m.gguf", "FROM sub/m.gguf")
     with pytest.raises(ModelfileError, match="have the same name; rename one of them"):
-        plan_create("made", None)
-    (folder / "sub" / "m.gguf").rename(folder / "sub" / "model.safetensors")
-    write(folder, "FROM ./sub")
-    with pytest.raises(ModelfileError, match="holds no GGUF file: convert the model first"):
         plan_create("made", None)
 
 

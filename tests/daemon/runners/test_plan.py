@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 from outrider.daemon.config import Settings
-from outrider.daemon.errors import Unsupported
 from outrider.daemon.options import Options
 from outrider.daemon.protocol import Load
-from outrider.daemon.runners.machine import Machine
+from outrider.daemon.runners.machine import MEMORY_SHARE, Machine
 from outrider.daemon.runners.model_info import ModelIndex, ModelInfo
 from outrider.daemon.runners.plan import READ_DIVISOR, LoadPlan, plan_embedding, plan_load
 from outrider.models.store import Store
@@ -70,7 +69,7 @@ def embedding_plan(info: ModelInfo, **options: object) -> Load:
 
 
 def plan(info: ModelInfo, *, parallel: int = 4, length: int = 0, **options: object) -> Load:
-    settings = Settings.load(num_parallel=parallel, context_length=length)
+    settings = Settings.load(num_parallel=parallel or None, context_length=length)
     return plan_load(info, Options.merge(options), settings, MACHINE).load
 
 
@@ -82,9 +81,33 @@ def test_the_context_is_the_requests_then_the_settings_then_4096(info: ModelInfo
     assert plan(big, num_ctx=700).num_ctx == 700
 
 
-@pytest.mark.parametrize(("num_ctx", "expected"), [(1, 4), (3, 4), (-7, 4), (4, 4), (5, 5)])
+@pytest.mark.parametrize(("num_ctx", "expected"), [(1, 4), (3, 4), (4, 4), (5, 5)])
 def test_the_context_is_at_least_4(info: ModelInfo, num_ctx: int, expected: int) -> None:
     assert plan(info, num_ctx=num_ctx).num_ctx == expected
+
+
+@pytest.mark.parametrize("num_ctx", [0, -1, -7])
+def test_no_context_length_is_no_wish(info: ModelInfo, num_ctx: int) -> None:
+    assert plan(info, num_ctx=num_ctx) == plan(info)
+
+
+def test_images_need_a_longer_context(info: ModelInfo) -> None:
+    model = dataclasses.replace(info.model, projector_paths=(info.path,))
+    big = trained_for(dataclasses.replace(info, model=model), 131072)
+    assert plan(big, num_ctx=700).num_ctx == 2048
+    assert plan(trained_for(big, 1000), num_ctx=700).num_ctx == 1000
+
+
+def test_automatic_slots_are_four_or_as_many_as_fit(info: ModelInfo) -> None:
+    def slots(share: float, parallel: int = 0) -> int:
+        settings = Settings.load(num_parallel=parallel)
+        big, options = trained_for(info, 131072), Options.merge({"num_ctx": 4096})
+        four = plan_load(big, options, Settings.load(num_parallel=4), MACHINE).need.total_bytes
+        machine = dataclasses.replace(MACHINE, memory_bytes=int(share * four / MEMORY_SHARE))
+        return plan_load(big, options, settings, machine).load.slots
+
+    assert [slots(1.01), slots(0.9), slots(0.3), slots(0.0)] == [4, 2, 1, 1]
+    assert slots(0.0, parallel=4) == 4
 
 
 def test_the_context_is_at_most_what_the_model_was_trained_for(info: ModelInfo) -> None:
@@ -188,11 +211,18 @@ def test_the_other_load_options_reach_the_runner(info: ModelInfo) -> None:
     assert plan(info).threads == MACHINE.physical_cores
 
 
-@pytest.mark.parametrize(("num_thread", "is_bound"), [(0, True), (6, True), (3, False), (9, False)])
+@pytest.mark.parametrize(
+    ("num_thread", "is_bound"), [(0, True), (6, True), (3, False), (9, False), (-1, True)]
+)
 def test_threads_are_bound_where_there_is_one_for_each_core(
     info: ModelInfo, num_thread: int, is_bound: bool
 ) -> None:
     assert plan(info, num_thread=num_thread).bind_threads is is_bound
+
+
+@pytest.mark.parametrize(("num_thread", "threads"), [(-1, 6), (0, 6), (12, 12), (5000, 12)])
+def test_odd_numbers_of_threads(info: ModelInfo, num_thread: int, threads: int) -> None:
+    assert plan(info, num_thread=num_thread).threads == threads
 
 
 def test_small_weights_are_read_into_huge_pages_and_large_ones_mapped(info: ModelInfo) -> None:
@@ -227,15 +257,22 @@ def test_the_host_cache_and_the_profile_belong_to_the_machine(info: ModelInfo) -
     assert load(MACHINE).host_cache_bytes == 1 << 30
     other = dataclasses.replace(MACHINE, processor="another")
     assert load(other).profile != load(MACHINE).profile
-    assert load(dataclasses.replace(MACHINE, memory_bytes=1)).profile == load(MACHINE).profile
+    assert load(dataclasses.replace(MACHINE, memory_bytes=8 << 30)).profile == load(MACHINE).profile
 
 
-def test_a_model_with_an_adapter_is_refused(info: ModelInfo) -> None:
-    model = dataclasses.replace(info.model, adapter_paths=(info.path,))
-    tuned = dataclasses.replace(info, model=model)
+def test_adapters_are_loaded_over_mapped_weights(info: ModelInfo) -> None:
+    """Runners of the same weights with different adapters share the pages of the file."""
+    model = dataclasses.replace(info.model, adapter_paths=(Path("a"), Path("b")))
+    tuned = dataclasses.replace(info, model=model, adapter_bytes=1000)
+    assert plan(info).use_mmap is False
     for plan_of in (plan_load, plan_embedding):
-        with pytest.raises(Unsupported, match=r"plain:latest has an adapter \(LoRA\).*ADAPTER"):
-            plan_of(tuned, Options(), Settings.load(), MACHINE)
+        planned = plan_of(tuned, Options(), Settings.load(), MACHINE)
+        assert planned.load.adapters == ("a", "b")
+        assert planned.load.use_mmap is None
+        assert planned.need.adapter_bytes == 1000
+        plain = plan_of(info, Options(), Settings.load(), MACHINE)
+        assert planned.need.total_bytes == plain.need.total_bytes + 1000
+        assert planned.load.profile != plain.load.profile
 
 
 def test_the_type_of_the_cache_is_a_setting(info: ModelInfo) -> None:

@@ -16,7 +16,6 @@ import pytest
 from harness import load_spec, text_request
 from outrider.daemon.errors import Busy, LoadFailed, RunnerDied
 from outrider.daemon.protocol import Embed
-from outrider.daemon.runners import pool as pool_module
 from outrider.daemon.runners.pool import PoolLimits, RunnerPool, RunnerSpec
 from outrider.daemon.runners.process import RunnerProcess
 from tiny import write_llama
@@ -53,10 +52,13 @@ def children() -> set[int]:
 
 
 @asynccontextmanager
-async def opened(*, max_loaded: int = 3, keep_alive_s: float = 300.0) -> AsyncIterator[RunnerPool]:
+async def opened(
+    *, max_loaded: int = 3, keep_alive_s: float = 300.0, max_queue: int = 512
+) -> AsyncIterator[RunnerPool]:
     """A pool that leaves no process behind."""
     before = children()
-    pool = RunnerPool(RunnerProcess.start, PoolLimits(max_loaded), keep_alive_s=keep_alive_s)
+    limits = PoolLimits(max_loaded, max_queue=max_queue)
+    pool = RunnerPool(RunnerProcess.start, limits, keep_alive_s=keep_alive_s)
     try:
         yield pool
     finally:
@@ -211,7 +213,16 @@ async def test_the_place_of_one_that_leaves_is_free_only_when_it_is_gone(
             assert not psutil.pid_exists(pid)
 
 
-async def test_another_context_length_reloads_after_the_users_are_done(ggufs: list[Path]) -> None:
+async def test_clients_with_other_contexts_take_turns_without_a_reload(ggufs: list[Path]) -> None:
+    short, long = want(ggufs[0], num_ctx=256), want(ggufs[0], num_ctx=512)
+    async with opened() as pool:
+        pid = await use(pool, long)
+        for spec in (short, long, short):
+            assert await use(pool, spec) == pid
+        assert [loaded.spec.load.num_ctx for loaded in pool.loaded_models] == [512]
+
+
+async def test_a_longer_context_reloads_after_the_users_are_done(ggufs: list[Path]) -> None:
     short, long = want(ggufs[0], num_ctx=256), want(ggufs[0], num_ctx=512)
     async with opened() as pool:
         await use(pool, short)
@@ -276,12 +287,9 @@ async def test_a_runner_that_died_under_its_users_is_replaced(first: RunnerSpec)
         assert await replacement != runner.pid
 
 
-async def test_too_many_that_wait_are_refused(
-    ggufs: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_too_many_that_wait_are_refused(ggufs: list[Path]) -> None:
     first, second = map(want, ggufs)
-    monkeypatch.setattr(pool_module, "MAX_QUEUE", 2)
-    async with opened() as pool:
+    async with opened(max_queue=2) as pool:
         queued = [asyncio.create_task(use(pool, spec)) for spec in (first, second)]
         await asyncio.sleep(0)
         with pytest.raises(Busy) as caught:
@@ -290,9 +298,7 @@ async def test_too_many_that_wait_are_refused(
             "server busy, please try again.  maximum pending requests exceeded"
         )
         await asyncio.gather(*queued)
-        await use(pool, want(ggufs[1], num_ctx=256))  # there is room in the queue again
-        monkeypatch.setattr(pool_module, "MAX_QUEUE", 0)
-        await use(pool, first)  # what is loaded needs no queue
+        await use(pool, want(ggufs[1], threads=2))  # there is room in the queue again
 
 
 async def test_a_model_that_cannot_be_loaded_leaves_nothing(

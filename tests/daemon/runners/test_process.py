@@ -255,3 +255,11 @@ def test_a_runner_does_not_outlive_its_front(gguf: Path) -> None:
     while not is_gone(pid):
         assert time.monotonic() < deadline_s, "the runner lives on without its front"
         time.sleep(0.01)
+
+
+async def test_a_load_without_progress_is_given_up(gguf: Path) -> None:
+    before = {child.pid for child in psutil.Process().children()}
+    text = "^timed out waiting for llama-server to start - "
+    with pytest.raises(LoadFailed, match=text):
+        await RunnerProcess.start(load_spec(gguf), stall_s=0.001)
+    assert {child.pid for child in psutil.Process().children()} == before

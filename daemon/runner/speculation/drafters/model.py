@@ -1,4 +1,9 @@
-"""A small model with the target's vocabulary, in a KV cache of its own (GUIDE 2.6)."""
+"""A small model with the target's vocabulary, in a KV cache of its own (GUIDE 2.6).
+
+Files of one family often differ in the padding at the end of their vocabularies. What the target
+has beyond the drafter's tokens is never drafted, and is another token in the drafter's text; both
+cost accepted tokens at most.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +12,17 @@ from array import array
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from ....protocol import MAX_MODEL_DRAFTS
 from ...batch import Batch
 from ...kv.cached_sequence import common_prefix
 from ...llama.interface import DECODED, SequenceDecoder
+from ...sampling.truncation import Row
 from ...sequence import Sequence
 from .drafter import MAX_UNSEEN, Drafter, DraftForward, DraftRequest, SelectNext
+
+UNKNOWN = 0  # the token that stands for those that the drafter's vocabulary lacks
 
 
 @dataclass(slots=True, eq=False)
@@ -30,9 +40,14 @@ class ModelDrafter(Drafter):
     max_length = MAX_MODEL_DRAFTS
     can_evaluate = True
 
-    def __init__(self, context: SequenceDecoder, rows: int, slots: int) -> None:
-        """`rows`: of one decode at most."""
+    def __init__(
+        self, context: SequenceDecoder, rows: int, slots: int, target_tokens: int | None = None
+    ) -> None:
+        """`rows`: of one decode at most; `target_tokens`: size of the target's vocabulary; None: as
+        the drafter's."""
         self._context = context
+        self._num_tokens = context.model.num_tokens
+        self._target_tokens = target_tokens or self._num_tokens
         self._batch = Batch(rows)
         self._free = [DrafterSequence(seq) for seq in range(slots)]  # with the text of their last
         self._running: dict[int, DrafterSequence] = {}  # by id
@@ -52,7 +67,7 @@ class ModelDrafter(Drafter):
                 break
             is_prefill = self._batch.count > MAX_UNSEEN * len(requests)
             for request, row in zip(requests, rows, strict=True):
-                request.append(self._context.logits(row))
+                request.append(self._logits(row))
             took_s = time.perf_counter() - start_s
             forwards.append(DraftForward(self._batch.count, took_s, is_prefill))
             requests = select_next(requests)
@@ -63,7 +78,7 @@ class ModelDrafter(Drafter):
         cached, text = self._running[request.sequence.id], request.sequence.tokens
         tokens = text[len(cached.tokens) :]
         tokens.extend(request.tokens[max(len(cached.tokens) - len(text), 0) :])
-        row = self._batch.add(cached.seq, len(cached.tokens), tokens, outputs=1)
+        row = self._batch.add(cached.seq, len(cached.tokens), self._known(tokens), outputs=1)
         cached.tokens.extend(tokens)
         return row
 
@@ -93,7 +108,7 @@ class ModelDrafter(Drafter):
         row = self._decode_text(sequence, end, forwards, outputs=count)
         if row is not None:
             for i in range(count):
-                request.append_evaluated(self._context.logits(row + i), count - 1 - i)
+                request.append_evaluated(self._logits(row + i), count - 1 - i)
         return forwards
 
     def _decode_text(
@@ -104,7 +119,8 @@ class ModelDrafter(Drafter):
         cached = self._running[sequence.id]
         tokens = sequence.tokens[len(cached.tokens) : end]
         self._batch.clear()
-        row = self._batch.add(cached.seq, len(cached.tokens), tokens, outputs=outputs)
+        known = self._known(tokens)
+        row = self._batch.add(cached.seq, len(cached.tokens), known, outputs=outputs)
         cached.tokens.extend(tokens)
         start_s = time.perf_counter()
         if not self._decode([sequence]):
@@ -112,6 +128,20 @@ class ModelDrafter(Drafter):
         took_s = time.perf_counter() - start_s
         forwards.append(DraftForward(len(tokens), took_s, is_prefill=True))
         return row
+
+    def _known(self, tokens: array[int]) -> array[int]:
+        """The tokens, with UNKNOWN for those that the drafter lacks."""
+        if self._target_tokens <= self._num_tokens:
+            return tokens
+        return array("i", (t if t < self._num_tokens else UNKNOWN for t in tokens))
+
+    def _logits(self, row: int) -> Row:
+        """A row of the target's width."""
+        logits = self._context.logits(row)[: self._target_tokens]
+        if len(logits) == self._target_tokens:
+            return logits
+        missing = self._target_tokens - len(logits)
+        return np.pad(logits, (0, missing), constant_values=-np.inf)
 
     def _cached(self, sequence: Sequence) -> DrafterSequence | None:
         """The stream's sequence in the cache. A new stream takes the free one with the longest

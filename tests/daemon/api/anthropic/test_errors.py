@@ -19,6 +19,7 @@ STATUSES: dict[type[Exception], tuple[int, str]] = {
     errors.ConfigError: (500, API),
     errors.BadRequest: (400, INVALID),
     errors.NotFound: (404, "not_found_error"),
+    errors.CloudDisabled: (403, "permission_error"),
     errors.TooLarge: (413, "request_too_large"),
     errors.InvalidFormat: (400, INVALID),
     errors.InvalidSchema: (400, INVALID),

@@ -26,6 +26,7 @@ STATUSES: dict[type[Exception], int] = {
     errors.ConfigError: 500,
     errors.BadRequest: 400,
     errors.NotFound: 404,
+    errors.CloudDisabled: 403,
     errors.TooLarge: 413,
     errors.InvalidFormat: 500,
     errors.InvalidSchema: 400,

@@ -17,6 +17,7 @@ STATUSES: dict[type[Exception], tuple[int, str]] = {
     errors.Unsupported: (400, "invalid_request_error"),
     InvalidName: (400, "invalid_request_error"),
     errors.NotFound: (404, "not_found_error"),
+    errors.CloudDisabled: (403, "api_error"),
     errors.TooLarge: (413, "api_error"),
     errors.Busy: (503, "api_error"),
     errors.LoadFailed: (500, "api_error"),

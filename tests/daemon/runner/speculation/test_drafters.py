@@ -383,3 +383,20 @@ def test_a_drafter_that_does_not_fit_is_refused_and_the_model_serves(
         assert words in harness.refusal
         assert str(drafter) in harness.refusal
         assert harness.run(text_request(0, PHRASE, 20))[0]
+
+
+@pytest.mark.parametrize(("target_vocab", "drafter_vocab"), [(512, 384), (384, 512)])
+def test_a_drafter_with_other_padding_drafts_and_changes_nothing(
+    target_vocab: int, drafter_vocab: int, tmp_path: Path
+) -> None:
+    """Also with tokens in the text that the drafter lacks."""
+    target = write_llama(tmp_path / "t.gguf", vocab=target_vocab)
+    drafter = write_llama(tmp_path / "d.gguf", vocab=drafter_vocab, layers=1)
+    requests = [text_request(i, PHRASE, 60, sampling=sampling)
+                for i, sampling in enumerate((GREEDY, SEEDED))]  # fmt: skip
+    with open_engine(load_spec(target, speculation=0)) as plain:
+        texts = plain.run(*requests)
+    with open_engine(load_spec(target, draft=str(drafter), speculation=4)) as harness:
+        assert harness.refusal == ""
+        assert harness.run(*requests) == texts
+        assert harness.stats[-1].drafted_tokens > 0
