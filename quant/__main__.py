@@ -89,7 +89,7 @@ def quantize(task: QuantizeTask, send: Send) -> None:
     _call(task, params, log)
     if log.needs_imatrix and matrix is None:
         raise TaskFailed(
-            "this quantization requires an importance matrix; `outrider quantize --imatrix` takes one"
+            "this quantization requires an importance matrix: `outrider quantize --imatrix`"
         )
     send(SizeReport(log.size_bytes))
     check_space(Path(task.source), Path(task.target), log.size_bytes)

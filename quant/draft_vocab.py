@@ -48,7 +48,7 @@ class DraftVocabError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Vocabulary:
+class StoredVocabulary:
     """What a GGUF file says about its tokens."""
 
     types: Sequence[int]
@@ -60,7 +60,7 @@ class Vocabulary:
         return len(self.types)
 
 
-def read_vocabulary(header: Header) -> Vocabulary:
+def read_vocabulary(header: Header) -> StoredVocabulary:
     """Of a header that was read with `arrays={TYPES, SCORES}`. Raises DraftVocabError."""
     types, scores = header.values.get(TYPES), header.values.get(SCORES)
     if not isinstance(types, list):
@@ -68,10 +68,10 @@ def read_vocabulary(header: Header) -> Vocabulary:
     numbered = (key for key in header.values if key.endswith("_token_id"))
     special = {number for key in numbered if (number := header.number(key)) is not None}
     ranks = [float(score) for score in scores] if isinstance(scores, list) else []
-    return Vocabulary([int(kind) for kind in types], ranks, frozenset(special))
+    return StoredVocabulary([int(kind) for kind in types], ranks, frozenset(special))
 
 
-def commonest(vocabulary: Vocabulary, count: int, counts: Mapping[int, int]) -> list[int]:
+def commonest(vocabulary: StoredVocabulary, count: int, counts: Mapping[int, int]) -> list[int]:
     """The `count` tokens that are kept, ascending.
 
     Tokens with a part of their own, such as the end of a turn, come first; then the tokens of the

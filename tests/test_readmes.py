@@ -15,6 +15,7 @@ STEP = re.compile(r"^\| \d+ \| `([\w/.]+)` \| `([\w.]+)` \|", re.MULTILINE)
 PATH = re.compile(r"`((?:[\w-]+/)*[\w-]+\.(?:py|md|service)|(?:[\w-]+/)+)`")
 READMES = (
     *("README.md", "daemon/README.md", "daemon/chat/README.md", "models/README.md"),
+    "quant/README.md",
     "tests/README.md",
 )
 FOLDERS = ("daemon", "models", "quant", "systemd", "tests")

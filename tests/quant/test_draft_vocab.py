@@ -11,7 +11,7 @@ from outrider.quant.draft_vocab import (
     SCORES,
     TYPES,
     DraftVocabError,
-    Vocabulary,
+    StoredVocabulary,
     commonest,
     read_vocabulary,
     trim,
@@ -26,8 +26,8 @@ pytestmark = pytest.mark.unit
 NORMAL, UNUSED = int(TokenType.NORMAL), int(TokenType.UNUSED)
 
 
-def plain(size: int, special: frozenset[int] = frozenset()) -> Vocabulary:
-    return Vocabulary([NORMAL] * size, [], special)
+def plain(size: int, special: frozenset[int] = frozenset()) -> StoredVocabulary:
+    return StoredVocabulary([NORMAL] * size, [], special)
 
 
 def test_what_was_merged_first_is_kept_and_what_ends_a_turn() -> None:
@@ -37,8 +37,8 @@ def test_what_was_merged_first_is_kept_and_what_ends_a_turn() -> None:
 
 def test_scores_rank_the_tokens_of_sentencepiece() -> None:
     scores = [0.0, -3.0, -1.0, -2.0]
-    assert commonest(Vocabulary([NORMAL] * 4, scores, frozenset()), 3, {}) == [0, 2, 3]
-    assert commonest(Vocabulary([NORMAL] * 4, [0.0] * 4, frozenset()), 3, {}) == [0, 1, 2]
+    assert commonest(StoredVocabulary([NORMAL] * 4, scores, frozenset()), 3, {}) == [0, 2, 3]
+    assert commonest(StoredVocabulary([NORMAL] * 4, [0.0] * 4, frozenset()), 3, {}) == [0, 1, 2]
 
 
 def test_the_tokens_of_a_text_come_before_the_order_of_the_vocabulary() -> None:
@@ -47,7 +47,7 @@ def test_the_tokens_of_a_text_come_before_the_order_of_the_vocabulary() -> None:
 
 def test_unused_tokens_are_kept_last() -> None:
     types = [UNUSED, NORMAL, UNUSED, NORMAL]
-    assert commonest(Vocabulary(types, [], frozenset()), 3, {}) == [0, 1, 3]
+    assert commonest(StoredVocabulary(types, [], frozenset()), 3, {}) == [0, 1, 3]
 
 
 @pytest.mark.parametrize("count", [0, 10, 11])
