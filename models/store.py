@@ -1,7 +1,7 @@
 """Which models are stored: a folder with Ollama's layout (CONTRACT 6.1)."""
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -70,6 +70,19 @@ class Store:
             for data in fresh.values():
                 self.blobs.add_bytes(data)
             return self._put(name, dump_manifest(manifest))
+
+    def install(self, name: Name, manifest: bytes, place: Callable[[], None]) -> int:
+        """Stores a received manifest, byte by byte, as the model `name`.
+
+        `place` is called first, under the lock, and puts the blobs where they belong; DamagedModel
+        if one is missing then. Returns the number of removed blobs, as `write` does.
+        """
+        with self._locked():
+            place()
+            for layer in parse_manifest(manifest).blobs:
+                if not self.blobs.has(layer.digest, layer.size_bytes):
+                    raise DamagedModel(f"{self.blobs.path(layer.digest)} is missing; try again")
+            return self._put(name, manifest)
 
     def copy(self, source: Name, destination: Name) -> None:
         """Stores the model `source` under a second name; raises ModelNotFound."""

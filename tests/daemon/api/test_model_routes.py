@@ -21,7 +21,7 @@ from outrider.daemon.errors import BadRequest, RunnerDied
 from outrider.daemon.protocol import Delta, Ready, Stats
 from outrider.models.errors import PullFailed
 from outrider.models.name import Name
-from outrider.models.pull import PullProgress
+from outrider.models.sources.wheel import PullProgress
 from outrider.models.store import Store
 
 pytestmark = pytest.mark.unit

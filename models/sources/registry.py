@@ -1,0 +1,285 @@
+"""How a model is pulled from a registry: manifest, layers, install (CONTRACT 6.4)."""
+
+import hashlib
+import shutil
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from threading import Event
+from typing import Final
+
+import msgspec
+
+from .. import manifest as media
+from ..errors import DamagedModel, PullFailed
+from ..manifest import Layer, Manifest, parse_manifest
+from ..model import Config
+from ..store import Store
+from ..thread import in_thread
+from .download import (
+    DownloadPolicy,
+    Progress,
+    RemoteFile,
+    SharedDownload,
+    SharedDownloads,
+    WrongDigest,
+    download,
+)
+from .failures import HttpRefused, Unreachable
+from .keys import FindKey, find_key
+from .progress import PullProgress, Steps
+from .reference import Reference
+from .resumable import ResumableFile, download_path, kept_bytes, sweep_downloads
+from .token import RegistryCredentials
+from .transport import HttpClient
+
+AGENT: Final = "ollama/0.33.0 (amd64 linux) outrider"  # registries check the version (CONTRACT 6.4)
+_MANIFEST_BYTES: Final = 4 << 20  # of a manifest or config at most
+_ROUNDS: Final = 3  # of fetching what another process has removed meanwhile
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """What pulls of one process share."""
+
+    downloads: SharedDownloads = field(default_factory=SharedDownloads)
+    policy: DownloadPolicy = field(default_factory=DownloadPolicy)
+    find_key: FindKey = find_key
+
+    def client(self, *, insecure: bool) -> HttpClient:
+        """A client for one transfer; use it as a context manager."""
+        return HttpClient(insecure=insecure, stall_s=self.policy.stall_s, agent=AGENT)
+
+
+@dataclass(frozen=True, slots=True)
+class _RegistryModel:
+    """A model as its registry describes it; `data` are the bytes of the manifest."""
+
+    data: bytes
+    manifest: Manifest
+    config: bytes
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """Every blob but the config, each once, in the manifest's order."""
+        config = self.manifest.config.digest
+        found = {layer.digest: layer for layer in self.manifest.layers if layer.digest != config}
+        return tuple(found.values())
+
+
+async def pull(store: Store, reference: Reference, network: Network) -> Steps:
+    """Fetches the model into `store` and yields its progress; closing the generator stops it.
+
+    The store changes in the last step only; what has arrived before is kept for the next pull.
+    Raises PullFailed, never before the first line.
+    """
+    yield PullProgress("pulling manifest")
+    credentials = RegistryCredentials(reference.name.host, network.find_key)
+    try:
+        model = await _describe(reference, credentials, network)
+        transfer = _RegistryPull(store, reference, credentials, network, model)
+        async with aclosing(transfer.run()) as steps:
+            async for progress in steps:
+                yield progress
+    except HttpRefused as refused:
+        raise PullFailed(f"pull model layer: {refused.advised}") from refused
+    except Unreachable as error:
+        raise PullFailed(f"pull model layer: {error.advised}") from error
+    except WrongDigest as error:
+        raise PullFailed(str(error)) from error
+    except (OSError, DamagedModel) as error:
+        raise PullFailed(f"the model cannot be stored in {store.root}: {error}") from error
+    yield PullProgress("success")
+
+
+async def _describe(
+    reference: Reference, credentials: RegistryCredentials, network: Network
+) -> _RegistryModel:
+    """The manifest and the config; refuses what this machine cannot run."""
+    retry = network.policy.retry
+    accept = {"Accept": media.MANIFEST_TYPE}
+    url = f"{reference.repository}/manifests/{reference.name.tag}"
+    try:
+        async with network.client(insecure=reference.insecure) as http:
+            data = await retry.run(
+                lambda: http.read(
+                    url, credentials=credentials, headers=accept, limit_bytes=_MANIFEST_BYTES
+                )
+            )
+            manifest = parse_manifest(data)
+            _check_layers(manifest)
+            blob = f"{reference.repository}/blobs/{manifest.config.digest}"
+            config = await retry.run(
+                lambda: http.read(blob, credentials=credentials, limit_bytes=_MANIFEST_BYTES)
+            )
+    except HttpRefused as refused:
+        raise PullFailed(f"pull model manifest: {_word_refusal(refused)}") from refused
+    except Unreachable as error:
+        raise PullFailed(f"pull model manifest: {_word_unreachable(error)}") from error
+    except DamagedModel as error:
+        raise PullFailed(f"pull model manifest: {error}") from error
+    _check_config(reference, manifest.config, config)
+    return _RegistryModel(data, manifest, config)
+
+
+def _word_refusal(refused: HttpRefused) -> str:
+    """The texts that clients match on, with advice behind them (CONTRACT 6.4)."""
+    if refused.status == 404:
+        return "file does not exist"
+    text = f"{refused.status}: {refused.body}"
+    if refused.status == 401:
+        text = "unauthorized: access denied"
+    return f"{text}; {refused.advice}" if refused.advice else text
+
+
+def _word_unreachable(error: Unreachable) -> str:
+    if "insecure protocol" in str(error):
+        return "insecure protocol http; allow plain HTTP with --insecure (`insecure: true`)"
+    return error.advised
+
+
+def _check_layers(manifest: Manifest) -> None:
+    for layer in manifest.blobs:
+        if layer.size_bytes < 0:
+            raise DamagedModel(f"the size of layer {layer.digest} is {layer.size_bytes}")
+
+
+def _check_config(reference: Reference, layer: Layer, data: bytes) -> None:
+    """Refuses a config that is not what the manifest names, and models that do not run here."""
+    got = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    if got != _digest(layer):
+        raise PullFailed(str(WrongDigest(layer.digest, got)))
+    try:
+        config = msgspec.json.decode(data, type=Config)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise PullFailed(f"the config of {reference.name.short} is not readable: {error}") from None
+    if config.remote_host or config.remote_model:
+        raise PullFailed(
+            f"model '{reference.name.short}' has no weights: it runs as '{config.remote_model}' on "
+            f"{config.remote_host or 'another host'}, and remote models are not supported; pull a "
+            "model with weights"
+        )
+    if config.model_format == "safetensors":
+        raise PullFailed(
+            "this model requires MLX support, but the MLX runtime is not available; "
+            "pull a GGUF build of it"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _RegistryPull:
+    """One pull of a model whose manifest is known."""
+
+    store: Store
+    reference: Reference
+    credentials: RegistryCredentials
+    network: Network
+    model: _RegistryModel
+
+    async def run(self) -> Steps:
+        """Downloads what is missing, then stores it all in one step under the store's lock."""
+        await in_thread(lambda _: self._prepare())
+        for left in reversed(range(_ROUNDS)):
+            async with AsyncExitStack() as stack:
+                arrived: list[SharedDownload] = []
+                async with aclosing(self._fetch(stack, arrived)) as steps:
+                    async for progress in steps:
+                        yield progress
+                try:
+                    removed = await in_thread(partial(self._write, arrived))
+                except DamagedModel:  # a blob was removed meanwhile, as with another model
+                    if not left:
+                        raise
+                    continue
+            if removed:
+                yield PullProgress("removing unused layers")
+            return
+
+    async def _fetch(self, stack: AsyncExitStack, arrived: list[SharedDownload]) -> Steps:
+        """Adds the finished downloads to `arrived`; they are held until `stack` is closed."""
+        for layer in self.model.layers:
+            if not self._is_stored(layer):
+                path = self._path(layer)
+                work = partial(self._download, layer)
+                shared = await stack.enter_async_context(self.network.downloads.join(path, work))
+                async with aclosing(shared.progress()) as counts:
+                    async for completed_bytes in counts:
+                        yield pulling(layer, completed_bytes)
+                arrived.append(shared)
+            yield pulling(layer, layer.size_bytes)
+        yield pulling(self.model.manifest.config, self.model.manifest.config.size_bytes)
+        yield PullProgress("verifying sha256 digest")
+        yield PullProgress("writing manifest")
+
+    async def _download(self, layer: Layer, progress: Progress) -> ResumableFile | None:
+        """What the first client that wants this layer starts, and others wait for."""
+        url = f"{self.reference.repository}/blobs/{layer.digest}"
+        return await download(
+            RemoteFile(url, _digest(layer), layer.size_bytes, self.credentials),
+            self._path(layer),
+            progress,
+            is_stored=lambda: self._is_stored(layer),
+            http=lambda: self.network.client(insecure=self.reference.insecure),
+            policy=self.network.policy,
+        )
+
+    def _prepare(self) -> None:
+        """Removes what others have left, and checks the free space."""
+        self.store.sweep()
+        sweep_downloads(self.store.blobs.root)
+        if self._missing_space() > 0:
+            sweep_downloads(self.store.blobs.root, older_than_s=0, keep=self._paths())
+        missing_bytes = self._missing_space()
+        if missing_bytes > 0:
+            root, need_bytes = self.store.root, self._needed_bytes()
+            raise PullFailed(
+                f"not enough disk space in {root}: {need_bytes / 1e6:.0f} MB are needed, "
+                f"{(need_bytes - missing_bytes) / 1e6:.0f} MB are free; make room or choose "
+                "another models folder"
+            )
+
+    def _needed_bytes(self) -> int:
+        """What is still to be written, beyond what unfinished downloads take already."""
+        missing = [layer for layer in self.model.layers if not self._is_stored(layer)]
+        return sum(max(0, layer.size_bytes - kept_bytes(self._path(layer))) for layer in missing)
+
+    def _missing_space(self) -> int:
+        """By how many bytes the disk is too small; 0 or less if it is not."""
+        root = self.store.blobs.root
+        root.mkdir(mode=0o755, parents=True, exist_ok=True)
+        return self._needed_bytes() - shutil.disk_usage(root).free
+
+    def _paths(self) -> set[Path]:
+        return {self._path(layer) for layer in self.model.layers}
+
+    def _path(self, layer: Layer) -> Path:
+        return download_path(self.store.blobs.root, _digest(layer).removeprefix("sha256:"))
+
+    def _is_stored(self, layer: Layer) -> bool:
+        return self.store.blobs.has(layer.digest, layer.size_bytes)
+
+    def _write(self, arrived: Sequence[SharedDownload], _stop: Event) -> int:
+        """Stores blobs and manifest; returns how many blobs of a replaced model were removed."""
+
+        def place() -> None:
+            self.store.blobs.add_bytes(self.model.config)
+            for file in (shared.file for shared in arrived):
+                if file is not None:
+                    file.commit(self.store.blobs.path(file.digest))
+
+        return self.store.install(self.reference.name, self.model.data, place)
+
+
+def pulling(layer: Layer, completed_bytes: int) -> PullProgress:
+    """The progress line of one layer (CONTRACT 1.16)."""
+    digest = _digest(layer)
+    return PullProgress(
+        f"pulling {digest[7:19]}", digest, layer.size_bytes, completed_bytes or None
+    )
+
+
+def _digest(layer: Layer) -> str:
+    """The digest as it is computed: with a colon, in lower case."""
+    return layer.digest.replace("-", ":").lower()
