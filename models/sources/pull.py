@@ -5,7 +5,7 @@ from typing import Final, Protocol
 
 from ..errors import PullFailed
 from ..store import Store
-from . import registry, wheel
+from . import huggingface, registry, wheel
 from .catalog import CATALOG, CatalogEntry, find
 from .progress import PullProgress, Steps
 from .reference import Reference, is_cloud
@@ -19,8 +19,8 @@ class PullSource(Protocol):
 
 
 SOURCES: Final[Mapping[str, PullSource]] = {  # by host; every other host is a registry
-    "hf.co": registry.pull,
-    "huggingface.co": registry.pull,
+    "hf.co": huggingface.pull,
+    "huggingface.co": huggingface.pull,
 }
 
 
