@@ -15,7 +15,7 @@ from .download import RemoteFile
 from .failures import HttpRefused, Unreachable
 from .hf_header import read_remote_header
 from .hf_hub import Hub, HubFile, HubRepository
-from .hf_pairing import TOKENS, drafted_width, find_misfit, is_model, named_drafters
+from .hf_drafters import TOKENS, drafted_width, find_misfit, is_model, named_drafters
 from .hf_selection import Selection, drafters_of, select_files
 from .progress import PullProgress, Steps
 from .retry import RetryPolicy

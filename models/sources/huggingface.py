@@ -185,9 +185,9 @@ class _HubInstall:
                 self.store.blobs.add_bytes(data)
             if joined is not None:
                 self.store.blobs.commit(joined)
-            wanted = {digest_of(layer) for layer in layers}
+            stored = {digest_of(layer) for layer in layers}
             for file in files:
-                if file.digest in wanted:
+                if file.digest in stored:
                     file.commit(self.store.blobs.path(file.digest))
 
         return self.store.install(self.reference.name, dump_manifest(manifest), place)

@@ -112,8 +112,10 @@ class LayerTransfer:
     def _needed_bytes(self) -> int:
         """What is still to be written, beyond what unfinished downloads take already."""
         missing = [layer for layer in self.layers if not self._is_stored(layer)]
-        wanted = sum(max(0, layer.size_bytes - kept_bytes(self._kept(layer))) for layer in missing)
-        return wanted + self.extra_bytes
+        missing_bytes = sum(
+            max(0, layer.size_bytes - kept_bytes(self._kept(layer))) for layer in missing
+        )
+        return missing_bytes + self.extra_bytes
 
     def _missing_space(self) -> int:
         """By how many bytes the disk is too small; 0 or less if it is not."""

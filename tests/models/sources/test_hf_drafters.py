@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from outrider.models.sources.hf_pairing import TOKENS, find_misfit, is_model, named_drafters
+from outrider.models.sources.hf_drafters import TOKENS, find_misfit, is_model, named_drafters
 from outrider.quant.gguf import Header, Value, read_header
 from tiny import write_llama
 from tiny_eagle import write_eagle3

@@ -38,9 +38,9 @@ def find_misfit(target: Header, drafter: Header) -> str:
         return f"it drafts for gemma4, and the model is {target.architecture}"
     if drafter.size_bytes >= target.size_bytes:
         return "it is not smaller than the model"
-    width, wanted = drafted_width(drafter), target.embedding_length
-    if width is None or width != wanted:
-        return f"it drafts for a hidden width of {width}, and the model's is {wanted}"
+    width, expected = drafted_width(drafter), target.embedding_length
+    if width is None or width != expected:
+        return f"it drafts for a hidden width of {width}, and the model's is {expected}"
     return _vocabulary_misfit(target, drafter)
 
 
