@@ -53,7 +53,11 @@ class Store:
 
     def manifest(self, name: Name) -> Manifest:
         """The manifest of the model; raises ModelNotFound, DamagedModel."""
-        return parse_manifest(self._existing(name).read_bytes())
+        return parse_manifest(self.manifest_bytes(name))
+
+    def manifest_bytes(self, name: Name) -> bytes:
+        """The manifest of the model as it is stored; raises ModelNotFound."""
+        return self._existing(name).read_bytes()
 
     def write(self, name: Name, manifest: Manifest, contents: Iterable[bytes] = ()) -> int:
         """Stores `manifest` as the model `name`, and `contents` as blobs.

@@ -55,6 +55,9 @@ class RegistryServer:
     token_requests: list[web.Request] = field(default_factory=list)
     uploads: dict[str, bytearray] = field(default_factory=dict)
     redirect_blobs: str = ""  # the origin that blobs are redirected to
+    redirect_parts: bool = False  # the parts of an upload go to a storage of this server
+    given_token: str = ""  # instead of the right one
+    expires_after: int = 0  # requests, until the token is another one
     host: str = ""
 
     def add(
@@ -70,6 +73,7 @@ class RegistryServer:
     async def serve(self) -> AsyncIterator[RegistryServer]:
         app = web.Application(client_max_size=1 << 30)
         app.router.add_get("/token", self._token)
+        app.router.add_put("/storage/{upload}", self._store_part)
         app.router.add_route("*", "/v2/{repository:.+}/manifests/{tag}", self._manifest)
         app.router.add_post("/v2/{repository:.+}/blobs/uploads/", self._begin)
         app.router.add_route("*", "/v2/{repository:.+}/blobs/uploads/{upload}", self._upload)
@@ -78,7 +82,7 @@ class RegistryServer:
         await runner.setup()
         try:
             await web.TCPSite(runner, "127.0.0.1", 0).start()
-            self.host = "127.0.0.1:{}".format(runner.addresses[0][1])
+            self.host = f"127.0.0.1:{runner.addresses[0][1]}"
             yield self
         finally:
             await runner.cleanup()
@@ -90,6 +94,9 @@ class RegistryServer:
     def _guard(self, request: web.Request, action: str = "pull") -> None:
         self.log.append((request.method, request.path_qs, dict(request.headers)))
         if not self.wants_token or request.headers.get("Authorization") == f"Bearer {self.token}":
+            self.expires_after -= 1
+            if self.expires_after == 0:
+                self.token = secrets.token_hex(8)
             return
         scope = f"repository:{request.match_info['repository']}:{action}"
         challenge = f'Bearer realm="http://{self.host}/token",service="tests",scope="{scope}"'
@@ -99,7 +106,7 @@ class RegistryServer:
         self.token_requests.append(request)
         if request.query.get("service") != "tests" or not request.query.get("scope"):
             raise web.HTTPBadRequest
-        return web.json_response({"token": self.token})
+        return web.json_response({"token": self.given_token or self.token})
 
     async def _manifest(self, request: web.Request) -> web.Response:
         repository, tag = request.match_info["repository"], request.match_info["tag"]
@@ -131,7 +138,7 @@ class RegistryServer:
         if data is None:
             raise _fail(web.HTTPNotFound, "BLOB_UNKNOWN")
         if self.redirect_blobs and request.method == "GET":
-            raise web.HTTPTemporaryRedirect(f"{self.redirect_blobs}{request.path}?signed=yes%2Fno")
+            raise web.HTTPTemporaryRedirect(f"{self.redirect_blobs}{request.path}?signed=yes%2Bno")
         asked = request.http_range
         headers = {"Docker-Content-Digest": digest}
         if asked.start is None:
@@ -164,6 +171,8 @@ class RegistryServer:
             raise _fail(web.HTTPNotFound, "BLOB_UPLOAD_UNKNOWN")
         if request.method == "GET":
             return self._accepted(repository, upload, 204)
+        if request.method == "PATCH" and self.redirect_parts:
+            return self._redirect_part(request, repository, upload)
         body = await request.read()
         if request.method == "PATCH":
             start, _, end = request.headers["Content-Range"].partition("-")
@@ -177,6 +186,22 @@ class RegistryServer:
         self.blobs[repository, request.query["digest"]] = bytes(content)
         del self.uploads[upload]
         return web.Response(status=201, headers={"Docker-Content-Digest": request.query["digest"]})
+
+    def _redirect_part(self, request: web.Request, repository: str, upload: str) -> web.Response:
+        """The next location counts the part in, though it comes by another way."""
+        assert request.headers["X-Redirect-Uploads"] == "1"
+        size = len(self.uploads[upload]) + int(request.headers["Content-Length"])
+        headers = {
+            "Location": f"/storage/{upload}",
+            "Docker-Upload-Location": f"/v2/{repository}/blobs/uploads/{upload}?state={size}",
+        }
+        return web.Response(status=307, headers=headers)
+
+    async def _store_part(self, request: web.Request) -> web.Response:
+        self.log.append((request.method, request.path_qs, dict(request.headers)))
+        assert "Authorization" not in request.headers
+        self.uploads[request.match_info["upload"]] += await request.read()
+        return web.Response()
 
     def _accepted(self, repository: str, upload: str, status: int) -> web.Response:
         """The next location changes with every part, as the specification allows."""

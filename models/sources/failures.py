@@ -50,15 +50,35 @@ class HttpRefused(Exception):
 class Unreachable(Exception):
     """There was no complete answer; `is_final` if trying again cannot help."""
 
-    def __init__(self, host: str, reason: str, *, is_final: bool = False) -> None:
+    def __init__(
+        self, host: str, reason: str, *, is_final: bool = False, is_insecure: bool = False
+    ) -> None:
         super().__init__(f"{host} cannot be reached: {reason}")
         self.host = host
-        self.is_final = is_final
+        self.is_final = is_final or is_insecure
+        self.is_insecure = is_insecure  # plain HTTP, which was not allowed
 
     @property
     def advised(self) -> str:
         """The failure and what to do about it."""
         return str(self) if self.is_final else f"{self}; check the network, then try again"
+
+
+def word_refusal(refused: HttpRefused) -> str:
+    """The texts that clients match on, with advice behind them (CONTRACT 6.4)."""
+    if refused.status == 404:
+        return "file does not exist"
+    text = f"{refused.status}: {refused.body}"
+    if refused.status == 401:
+        text = "unauthorized: access denied"
+    return f"{text}; {refused.advice}" if refused.advice else text
+
+
+def word_unreachable(error: Unreachable) -> str:
+    """The failure and what to do about it (CONTRACT 1.16)."""
+    if error.is_insecure:
+        return "insecure protocol http; allow plain HTTP with --insecure (`insecure: true`)"
+    return error.advised
 
 
 def clip(text: str) -> str:

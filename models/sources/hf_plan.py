@@ -13,9 +13,9 @@ from ..errors import PullFailed
 from ..manifest import Layer
 from .download import RemoteFile
 from .failures import HttpRefused, Unreachable
+from .hf_drafters import TOKENS, drafted_width, find_misfit, is_model, named_drafters
 from .hf_header import read_remote_header
 from .hf_hub import Hub, HubFile, HubRepository
-from .hf_drafters import TOKENS, drafted_width, find_misfit, is_model, named_drafters
 from .hf_selection import Selection, drafters_of, select_files
 from .progress import PullProgress, Steps
 from .retry import RetryPolicy

@@ -4,7 +4,7 @@ import hashlib
 import shutil
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -27,7 +27,7 @@ from .download import (
     WrongDigest,
     download,
 )
-from .failures import HttpRefused, Unreachable
+from .failures import HttpRefused, Unreachable, word_refusal, word_unreachable
 from .keys import FindKey, find_key
 from .progress import PullProgress, Steps
 from .reference import Reference
@@ -37,6 +37,7 @@ from .transport import HttpClient
 
 AGENT: Final = "ollama/0.33.0 (amd64 linux) outrider"  # registries check the version (CONTRACT 6.4)
 _MANIFEST_BYTES: Final = 4 << 20  # of a manifest or config at most
+_FIRST_TRIES: Final = 3  # of the first request, for which a user waits without any progress
 _ROUNDS: Final = 3  # of fetching what another process has removed meanwhile
 
 
@@ -98,7 +99,7 @@ async def _describe(
     reference: Reference, credentials: RegistryCredentials, network: Network
 ) -> _RegistryModel:
     """The manifest and the config; refuses what this machine cannot run."""
-    retry = network.policy.retry
+    retry = replace(network.policy.retry, tries=_FIRST_TRIES)
     accept = {"Accept": media.MANIFEST_TYPE}
     url = f"{reference.repository}/manifests/{reference.name.tag}"
     try:
@@ -115,29 +116,13 @@ async def _describe(
                 lambda: http.read(blob, credentials=credentials, limit_bytes=_MANIFEST_BYTES)
             )
     except HttpRefused as refused:
-        raise PullFailed(f"pull model manifest: {_word_refusal(refused)}") from refused
+        raise PullFailed(f"pull model manifest: {word_refusal(refused)}") from refused
     except Unreachable as error:
-        raise PullFailed(f"pull model manifest: {_word_unreachable(error)}") from error
+        raise PullFailed(f"pull model manifest: {word_unreachable(error)}") from error
     except DamagedModel as error:
         raise PullFailed(f"pull model manifest: {error}") from error
     _check_config(reference, manifest.config, config)
     return _RegistryModel(data, manifest, config)
-
-
-def _word_refusal(refused: HttpRefused) -> str:
-    """The texts that clients match on, with advice behind them (CONTRACT 6.4)."""
-    if refused.status == 404:
-        return "file does not exist"
-    text = f"{refused.status}: {refused.body}"
-    if refused.status == 401:
-        text = "unauthorized: access denied"
-    return f"{text}; {refused.advice}" if refused.advice else text
-
-
-def _word_unreachable(error: Unreachable) -> str:
-    if "insecure protocol" in str(error):
-        return "insecure protocol http; allow plain HTTP with --insecure (`insecure: true`)"
-    return error.advised
 
 
 def _check_layers(manifest: Manifest) -> None:

@@ -92,7 +92,7 @@ def check_realm(challenge: Challenge, host: str, *, insecure: bool) -> None:
         text = f'realm host "{realm.raw_authority}" does not match original host "{host}"'
         raise Unreachable(host, text, is_final=True)
     if realm.scheme != "https" and not insecure:
-        raise Unreachable(host, f"insecure protocol {realm.scheme}", is_final=True)
+        raise Unreachable(host, f"insecure protocol {realm.scheme}", is_insecure=True)
 
 
 def may_sign(challenge: Challenge) -> bool:

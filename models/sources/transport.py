@@ -178,7 +178,7 @@ class HttpClient:
         """Plain HTTP only if it was asked for (CONTRACT 1.16)."""
         if url.scheme == "https" or (url.scheme == "http" and self.insecure):
             return
-        raise Unreachable(_host(url), f"insecure protocol {url.scheme}", is_final=True)
+        raise Unreachable(_host(url), f"insecure protocol {url.scheme}", is_insecure=True)
 
 
 def _proxy(url: URL) -> str | None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from hub_server import SIGNATURE, HubServer, sha256
 from outrider.models.sources.download import RemoteFile
-from outrider.models.sources.hf_header import read_remote_header
 from outrider.models.sources.hf_drafters import TOKENS
+from outrider.models.sources.hf_header import read_remote_header
 from outrider.models.sources.retry import RetryPolicy
 from outrider.models.sources.transport import HttpClient
 from outrider.quant.gguf import GGUFError, Header, read_header
