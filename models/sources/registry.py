@@ -1,13 +1,9 @@
 """How a model is pulled from a registry: manifest, layers, install (CONTRACT 6.4)."""
 
 import hashlib
-import shutil
 from collections.abc import Sequence
-from contextlib import AsyncExitStack, aclosing
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from functools import partial
-from pathlib import Path
-from threading import Event
 from typing import Final
 
 import msgspec
@@ -20,25 +16,22 @@ from ..store import Store
 from ..thread import in_thread
 from .download import (
     DownloadPolicy,
-    Progress,
     RemoteFile,
-    SharedDownload,
     SharedDownloads,
     WrongDigest,
-    download,
 )
 from .failures import HttpRefused, Unreachable, word_refusal, word_unreachable
 from .keys import FindKey, find_key
 from .progress import PullProgress, Steps
 from .reference import Reference
-from .resumable import ResumableFile, download_path, kept_bytes, sweep_downloads
+from .resumable import ResumableFile
 from .token import RegistryCredentials
+from .transfer import LayerTransfer, digest_of, pulling
 from .transport import HttpClient
 
 AGENT: Final = "ollama/0.33.0 (amd64 linux) outrider"  # registries check the version (CONTRACT 6.4)
 _MANIFEST_BYTES: Final = 4 << 20  # of a manifest or config at most
 _FIRST_TRIES: Final = 3  # of the first request, for which a user waits without any progress
-_ROUNDS: Final = 3  # of fetching what another process has removed meanwhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +127,7 @@ def _check_layers(manifest: Manifest) -> None:
 def _check_config(reference: Reference, layer: Layer, data: bytes) -> None:
     """Refuses a config that is not what the manifest names, and models that do not run here."""
     got = f"sha256:{hashlib.sha256(data).hexdigest()}"
-    if got != _digest(layer):
+    if got != digest_of(layer):
         raise PullFailed(str(WrongDigest(layer.digest, got)))
     try:
         config = msgspec.json.decode(data, type=Config)
@@ -165,106 +158,36 @@ class _RegistryPull:
 
     async def run(self) -> Steps:
         """Downloads what is missing, then stores it all in one step under the store's lock."""
-        await in_thread(lambda _: self._prepare())
-        for left in reversed(range(_ROUNDS)):
-            async with AsyncExitStack() as stack:
-                arrived: list[SharedDownload] = []
-                async with aclosing(self._fetch(stack, arrived)) as steps:
-                    async for progress in steps:
-                        yield progress
-                try:
-                    removed = await in_thread(partial(self._write, arrived))
-                except DamagedModel:  # a blob was removed meanwhile, as with another model
-                    if not left:
-                        raise
-                    continue
-            if removed:
-                yield PullProgress("removing unused layers")
-            return
+        transfer = LayerTransfer(
+            store=self.store,
+            layers=self.model.layers,
+            locate=self._locate,
+            http=lambda: self.network.client(insecure=self.reference.insecure),
+            downloads=self.network.downloads,
+            policy=self.network.policy,
+        )
+        async with aclosing(transfer.run(self._install)) as steps:
+            async for progress in steps:
+                yield progress
 
-    async def _fetch(self, stack: AsyncExitStack, arrived: list[SharedDownload]) -> Steps:
-        """Adds the finished downloads to `arrived`; they are held until `stack` is closed."""
-        for layer in self.model.layers:
-            if not self._is_stored(layer):
-                path = self._path(layer)
-                work = partial(self._download, layer)
-                shared = await stack.enter_async_context(self.network.downloads.join(path, work))
-                async with aclosing(shared.progress()) as counts:
-                    async for completed_bytes in counts:
-                        yield pulling(layer, completed_bytes)
-                arrived.append(shared)
-            yield pulling(layer, layer.size_bytes)
+    def _locate(self, layer: Layer) -> RemoteFile:
+        url = f"{self.reference.repository}/blobs/{layer.digest}"
+        return RemoteFile(url, digest_of(layer), layer.size_bytes, self.credentials)
+
+    async def _install(self, files: Sequence[ResumableFile]) -> Steps:
         yield pulling(self.model.manifest.config, self.model.manifest.config.size_bytes)
         yield PullProgress("verifying sha256 digest")
         yield PullProgress("writing manifest")
+        removed = await in_thread(lambda _: self._write(files))
+        if removed:
+            yield PullProgress("removing unused layers")
 
-    async def _download(self, layer: Layer, progress: Progress) -> ResumableFile | None:
-        """What the first client that wants this layer starts, and others wait for."""
-        url = f"{self.reference.repository}/blobs/{layer.digest}"
-        return await download(
-            RemoteFile(url, _digest(layer), layer.size_bytes, self.credentials),
-            self._path(layer),
-            progress,
-            is_stored=lambda: self._is_stored(layer),
-            http=lambda: self.network.client(insecure=self.reference.insecure),
-            policy=self.network.policy,
-        )
-
-    def _prepare(self) -> None:
-        """Removes what others have left, and checks the free space."""
-        self.store.sweep()
-        sweep_downloads(self.store.blobs.root)
-        if self._missing_space() > 0:
-            sweep_downloads(self.store.blobs.root, older_than_s=0, keep=self._paths())
-        missing_bytes = self._missing_space()
-        if missing_bytes > 0:
-            root, need_bytes = self.store.root, self._needed_bytes()
-            raise PullFailed(
-                f"not enough disk space in {root}: {need_bytes / 1e6:.0f} MB are needed, "
-                f"{(need_bytes - missing_bytes) / 1e6:.0f} MB are free; make room or choose "
-                "another models folder"
-            )
-
-    def _needed_bytes(self) -> int:
-        """What is still to be written, beyond what unfinished downloads take already."""
-        missing = [layer for layer in self.model.layers if not self._is_stored(layer)]
-        return sum(max(0, layer.size_bytes - kept_bytes(self._path(layer))) for layer in missing)
-
-    def _missing_space(self) -> int:
-        """By how many bytes the disk is too small; 0 or less if it is not."""
-        root = self.store.blobs.root
-        root.mkdir(mode=0o755, parents=True, exist_ok=True)
-        return self._needed_bytes() - shutil.disk_usage(root).free
-
-    def _paths(self) -> set[Path]:
-        return {self._path(layer) for layer in self.model.layers}
-
-    def _path(self, layer: Layer) -> Path:
-        return download_path(self.store.blobs.root, _digest(layer).removeprefix("sha256:"))
-
-    def _is_stored(self, layer: Layer) -> bool:
-        return self.store.blobs.has(layer.digest, layer.size_bytes)
-
-    def _write(self, arrived: Sequence[SharedDownload], _stop: Event) -> int:
+    def _write(self, files: Sequence[ResumableFile]) -> int:
         """Stores blobs and manifest; returns how many blobs of a replaced model were removed."""
 
         def place() -> None:
             self.store.blobs.add_bytes(self.model.config)
-            for file in (shared.file for shared in arrived):
-                if file is not None:
-                    file.commit(self.store.blobs.path(file.digest))
+            for file in files:
+                file.commit(self.store.blobs.path(file.digest))
 
         return self.store.install(self.reference.name, self.model.data, place)
-
-
-def pulling(layer: Layer, completed_bytes: int) -> PullProgress:
-    """The progress line of one layer (CONTRACT 1.16)."""
-    digest = _digest(layer)
-    return PullProgress(
-        f"pulling {digest[7:19]}", digest, layer.size_bytes, completed_bytes or None
-    )
-
-
-def _digest(layer: Layer) -> str:
-    """The digest as it is computed: with a colon, in lower case."""
-    return layer.digest.replace("-", ":").lower()
