@@ -113,7 +113,7 @@ class Hub:
             found = HubRepository(actual, wire.sha, bool(wire.gated), wire.card_data or {})
             files = await self._list_files(http, retry, found)
         except (HttpRefused, Unreachable) as error:
-            raise PullFailed(self.word(error, repository)) from error
+            raise PullFailed(f"pull model manifest: {self.word(error, repository)}") from error
         return replace(found, files=files)
 
     async def read(
@@ -164,13 +164,13 @@ class Hub:
         """What is wrong with a repository or its files, and what to do about it."""
         if isinstance(error, Unreachable):
             advice = "" if self.endpoint == HUB else f"; HF_ENDPOINT is {self.endpoint}: check it"
-            return f"pull model manifest: {error.advised}{advice}"
+            return f"{error.advised}{advice}"
         if error.status == 429:
             hint = "" if self.token else ", or set HF_TOKEN, which raises the limit"
-            return f"pull model manifest: {error.advised}{hint}"
+            return f"{error.advised}{hint}"
         if error.host == self.host and error.status in (401, 403, 404):
-            return f"pull model manifest: {self._word_access(error, repository, is_gated)}"
-        return f"pull model manifest: {error.advised}"
+            return self._word_access(error, repository, is_gated)
+        return error.advised
 
     def _word_access(self, refused: HttpRefused, repository: str, is_gated: bool) -> str:
         page = f"{self.endpoint}/{repository}"

@@ -82,7 +82,8 @@ class HubPlanner:
                 data = await self.hub.read(self.http, self.retry, found, file)
                 plan.texts.append((_TEXT_TYPES[file.name], _checked(file, data)))
         except (HttpRefused, Unreachable) as error:
-            raise PullFailed(self.hub.word(error, found.id, is_gated=found.is_gated)) from error
+            text = self.hub.word(error, found.id, is_gated=found.is_gated)
+            raise PullFailed(f"pull model manifest: {text}") from error
         except GGUFError as error:
             raise PullFailed(f"{found.id} cannot be used: {error}") from error
         if not is_model(header):

@@ -32,6 +32,7 @@ from .resumable import ResumableFile
 from .transfer import LayerTransfer, digest_of, discard_downloads
 from .transport import HttpClient
 
+_FIRST_TRIES: Final = 3  # of requests for which a user waits without any progress
 _POLL_S: Final = 0.06  # seconds between two progress lines (CONTRACT 1.16)
 
 
@@ -48,7 +49,8 @@ async def pull(store: Store, reference: Reference, network: Network) -> Steps:
             async for progress in steps:
                 yield progress
     except (HttpRefused, Unreachable) as error:
-        raise PullFailed(f"pull model layer: {error.advised}") from error
+        repository = f"{reference.name.namespace}/{reference.name.model}"
+        raise PullFailed(f"pull model layer: {hub.word(error, repository)}") from error
     except WrongDigest as error:
         raise PullFailed(str(error)) from error
     except (GGUFError, SplitError) as error:
@@ -69,7 +71,8 @@ class _HubPull:
 
     async def run(self) -> Steps:
         """Chooses the files and pairs a drafter, then downloads and stores."""
-        name, retry = self.reference.name, self.network.policy.retry
+        name = self.reference.name
+        retry = replace(self.network.policy.retry, tries=_FIRST_TRIES)
         async with self._http() as http:
             planner = HubPlanner(self.hub, http, retry, self.store.blobs)
             plan, header = await planner.plan(f"{name.namespace}/{name.model}", name.tag)

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from pathlib import Path
 
 import pytest
-from hub_server import HubServer, sha256
+from hub_server import COMMIT, HubServer, sha256
 from ollama_folder import files
 from outrider.models import manifest as media
 from outrider.models.errors import PullFailed
@@ -218,6 +218,23 @@ async def test_two_pulls_of_a_split_model_at_once(
     assert len(files(store.root)) == 3
 
 
+async def test_a_join_that_is_stopped_leaves_the_parts_alone(
+    store: Store, hub: HubServer, weights: Weights
+) -> None:
+    """They are what the next pull goes on from."""
+    hub.add(REPOSITORY, {f"a-0000{i}-of-00003.gguf": weights[f"part {i}"] for i in (1, 2, 3)})
+    steps = pull(store, Reference.parse(f"hf.co/{REPOSITORY}"), Network(policy=POLICY))
+    async with aclosing(steps):
+        async for progress in steps:
+            if progress.status == "joining 3 parts":
+                break
+    assert [path.endswith("-download") for path in files(store.root)] == [True] * 3
+    hub.storage_log.clear()
+    await lines(store)
+    assert len(hub.storage_log) == 1  # the header
+    assert len(files(store.root)) == 3
+
+
 async def test_a_missing_part_is_named(store: Store, hub: HubServer, weights: Weights) -> None:
     hub.add(REPOSITORY, {f"a-0000{i}-of-00003.gguf": weights[f"part {i}"] for i in (1, 3)})
     with pytest.raises(PullFailed, match=r"of the 3 parts of a these are missing .*: 2; choose"):
@@ -348,9 +365,11 @@ async def test_a_wrong_endpoint(
 async def test_an_endpoint_that_is_no_hub(
     store: Store, hub: HubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hub.add("api/models", {"api/models/user/tiny-it-GGUF": b"<html>"})
-    monkeypatch.setenv("HF_ENDPOINT", f"{hub.url}/api/models/resolve/{'0' * 40}")
-    with pytest.raises(PullFailed, match="pull model manifest: "):
+    hub.add("user/site", {f"api/models/{REPOSITORY}": b"<html>"})
+    endpoint = f"{hub.url}/user/site/resolve/{COMMIT}"
+    monkeypatch.setenv("HF_ENDPOINT", endpoint)
+    message = rf"does not answer as a Hugging Face hub does \(.*\); HF_ENDPOINT is {endpoint}$"
+    with pytest.raises(PullFailed, match=message):
         await lines(store)
 
 
