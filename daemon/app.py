@@ -16,14 +16,15 @@ from importlib.metadata import version as package_version
 from aiohttp import web
 
 from ..models.errors import ModelError
-from ..models.name import Name
+from ..models.sources.reference import Reference
+from ..models.sources.registry import Network
 from ..models.store import Store
 from .api.anthropic import completions as anthropic
 from .api.anthropic.errors import ERRORS as ANTHROPIC_ERRORS
 from .api.error_table import ErrorTable
 from .api.guard import Handler, Origins, build_guard, cross_origin
 from .api.json_response import json_response
-from .api.ollama import account, blobs, completions, create, embed, library
+from .api.ollama import account, blobs, completions, create, embed, library, transfers
 from .api.ollama.errors import ERRORS as OLLAMA_ERRORS
 from .api.openai import chat as openai_chat
 from .api.openai import completions as openai_completions
@@ -69,6 +70,7 @@ def build_app(
     middlewares = (note_request, guard, tidy_path, answer_errors)
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=middlewares)
     model_index = ModelIndex(store, prefers_go=settings.go_template)
+    app[transfers.NETWORK] = Network()
     app[APP_STATE] = AppState(settings, model_index, pool, Metrics(pool), machine)
     app.router.add_get("/", library.root)
     app.router.add_get("/metrics", library.metrics)
@@ -86,7 +88,8 @@ def build_app(
     app.router.add_post("/api/show", library.show)
     app.router.add_post("/api/copy", library.copy)
     app.router.add_delete("/api/delete", library.delete)
-    app.router.add_post("/api/pull", library.pull)
+    app.router.add_post("/api/pull", transfers.pull)
+    app.router.add_post("/api/push", transfers.push)
     app.router.add_post("/api/create", create.create)
     app.router.add_head("/api/blobs/{digest}", blobs.check)
     app.router.add_post("/api/blobs/{digest}", blobs.upload)
@@ -167,7 +170,7 @@ async def running(settings: Settings) -> AsyncIterator[str]:
 
     Raises ConfigError if the address is taken or does not exist.
     """
-    store = Store(settings.models)
+    store = Store(settings.models, prunes=not settings.no_prune)
     await _prune(store)
     machine = read_machine()
     max_loaded = settings.max_loaded_models or AUTO_MAX_LOADED
@@ -224,7 +227,9 @@ async def serve(settings: Settings, pull: str | None, follow: Follow) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     manager = os.environ.get("NOTIFY_SOCKET")
-    if pull and not await _completes(ensure(Store(settings.models), pull, follow), stop):
+    if pull and not await _completes(
+        ensure(Store(settings.models, prunes=not settings.no_prune), pull, follow), stop
+    ):
         return
     async with running(settings) as url:
         print(_greeting(url, pull), flush=True)
@@ -246,9 +251,9 @@ async def _completes(work: Coroutine[object, object, None], stop: asyncio.Event)
 
 async def ensure(store: Store, text: str, follow: Follow) -> None:
     """Pull a model unless the store has it."""
-    name = Name.parse(text)
-    if not store.find(name):
-        await follow(library.report(store, name))
+    reference = Reference.parse(text)
+    if not store.find(reference.name):
+        await follow(transfers.report(store, reference))
 
 
 def _greeting(url: str, model: str | None) -> str:

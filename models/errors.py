@@ -56,6 +56,10 @@ class PullFailed(ModelError):
     """A model could not be fetched; the text says why and what to do."""
 
 
+class PushFailed(ModelError):
+    """A model could not be sent to its registry; the text says why and what to do."""
+
+
 class InvalidModelfile(ModelError):
     """The text does not follow the Modelfile grammar (CONTRACT 7.1)."""
 

@@ -1,7 +1,7 @@
 """Which models are stored: a folder with Ollama's layout (CONTRACT 6.1)."""
 
 import logging
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -71,6 +71,10 @@ class Store:
         """The manifest of the model; raises ModelNotFound, DamagedModel."""
         return parse_manifest(self._read(name))
 
+    def manifest_bytes(self, name: Name) -> bytes:
+        """The manifest of the model as it is stored; raises ModelNotFound."""
+        return self._read(name)
+
     def write(self, name: Name, manifest: Manifest, contents: Iterable[bytes] = ()) -> int:
         """Stores `manifest` as the model `name`, and `contents` as blobs.
 
@@ -87,6 +91,19 @@ class Store:
             for data in fresh.values():
                 self.blobs.add_bytes(data)
             return self._put(name, dump_manifest(manifest))
+
+    def install(self, name: Name, manifest: bytes, place: Callable[[], None]) -> int:
+        """Stores a received manifest, byte by byte, as the model `name`.
+
+        `place` is called first, under the lock, and puts the blobs where they belong; DamagedModel
+        if one is missing then. Returns the number of removed blobs, as `write` does.
+        """
+        with self._locked():
+            place()
+            for layer in parse_manifest(manifest).blobs:
+                if not self.blobs.has(layer.digest, layer.size_bytes):
+                    raise DamagedModel(f"{self.blobs.path(layer.digest)} is missing; try again")
+            return self._put(name, manifest)
 
     def copy(self, source: Name, destination: Name) -> None:
         """Stores the model `source` under a second name; raises ModelNotFound."""

@@ -15,7 +15,7 @@ from ..config import Settings
 from ..errors import ConfigError, OutriderError
 from .client import Client
 from .connect import with_client
-from .model_commands import cp, create, list_loaded, list_stored, pull, rm, show, stop
+from .model_commands import cp, create, list_loaded, list_stored, pull, push, rm, show, stop
 from .quantize import quantize
 from .run import run
 from .serve import serve
@@ -26,7 +26,7 @@ INTERRUPTED = 130  # exit code: 128 + SIGINT, as shells report it
 
 @click.group(
     commands=[
-        *(serve, run, pull, create, list_stored, list_loaded),
+        *(serve, run, pull, push, create, list_stored, list_loaded),
         *(show, verify, bench, stop, cp, rm, quantize),
     ],
     context_settings={"help_option_names": ["-h", "--help"]},

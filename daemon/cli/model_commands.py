@@ -1,4 +1,4 @@
-"""The commands on stored and loaded models: pull, create, list, ps, show, stop, cp, rm."""
+"""The commands on stored and loaded models: pull, push, create, list, ps, show, stop, cp, rm."""
 
 from __future__ import annotations
 
@@ -15,13 +15,20 @@ from .connect import with_client
 
 @click.command()
 @click.argument("model")
-@click.option(
-    "--insecure", is_flag=True, help="Fetch over plain HTTP; the daemon refuses that for now."
-)
+@click.option("--insecure", is_flag=True, help="Use plain HTTP; only for a registry of your own.")
 @with_client
 async def pull(client: Client, /, model: str, insecure: bool) -> None:
     """Fetch MODEL from its registry."""
     await operations.pull(client, model, insecure)
+
+
+@click.command()
+@click.argument("model")
+@click.option("--insecure", is_flag=True, help="Use plain HTTP; only for a registry of your own.")
+@with_client
+async def push(client: Client, /, model: str, insecure: bool) -> None:
+    """Send MODEL to its registry."""
+    await operations.push(client, model, insecure)
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""Client operations on one model: pull, create, load, stop, chat."""
+"""Client operations on one model: pull, push, create, load, stop, chat."""
 
 from __future__ import annotations
 
@@ -8,15 +8,30 @@ from contextlib import aclosing
 
 from . import progress
 from .answer import AnswerView
-from .client import Client, Json, MissingModelError
+from .client import Client, DaemonError, Json, MissingModelError
 from .create_plan import CreatePlan
 from .session import ChatSession
 from .upload import Upload
+
+KEY_HELP = (
+    "You need to be signed in to push models, under a name that you may write to: add the key in "
+    "~/.ollama/id_ed25519.pub to your account at the registry, then push again."
+)
 
 
 async def pull(client: Client, model: str, insecure: bool = False) -> None:
     """Fetches the model from its registry, with its progress on stderr."""
     await progress.follow(client.stream("/api/pull", {"model": model, "insecure": insecure}))
+
+
+async def push(client: Client, model: str, insecure: bool = False) -> None:
+    """Sends the model to its registry, with its progress on stderr."""
+    try:
+        await progress.follow(client.stream("/api/push", {"model": model, "insecure": insecure}))
+    except DaemonError as error:
+        if "unauthorized" not in str(error):
+            raise
+        raise DaemonError(f"{error}\n{KEY_HELP}") from None
 
 
 async def create(client: Client, plan: CreatePlan) -> None:

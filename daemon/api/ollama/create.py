@@ -24,7 +24,7 @@ from ..body import read
 from ..state import APP_STATE
 from ..streaming import Line, Lines
 from . import wire
-from .library import report, send_progress
+from .transfers import report, send_progress
 
 SUCCESS: Line = {"status": "success"}
 

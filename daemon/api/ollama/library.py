@@ -1,28 +1,24 @@
-"""How Ollama's dialect answers the routes about models: tags, ps, show, copy, delete and pull.
+"""How Ollama's dialect answers the routes about models: tags, ps, show, copy and delete.
 
-See CONTRACT 1.12, 1.13, 1.14, 1.15 and 1.16.
+See CONTRACT 1.12, 1.13, 1.14 and 1.15.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-from contextlib import aclosing
-from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
 from aiohttp import web
 
-from ....models.errors import InvalidName, ModelError, ModelNotFound
+from ....models.errors import InvalidName, ModelNotFound
 from ....models.model import StoredModel
 from ....models.modelfile_writer import render_modelfile, render_parameters
 from ....models.name import Name
-from ....models.pull import pull as fetch
-from ....models.store import Store
 from ....quant.gguf import Array, Header
 from ....quant.types import format_parameters
-from ...errors import BadRequest, NotFound, OutriderError
+from ...errors import BadRequest, NotFound
 from ...options import Options
 from ...protocol import Ready, Stats
 from ...runners.model_info import ModelInfo
@@ -31,9 +27,8 @@ from ...runners.reference import NO_DETAILS, parse_reference
 from ..body import read
 from ..json_response import json_response
 from ..state import APP_STATE
-from ..streaming import NDJSON, Line, Lines, respond
+from ..streaming import Line
 from . import wire
-from .errors import ERRORS
 
 API_VERSION = "0.33.0"  # of Ollama; clients enable features by it (CONTRACT 1)
 COPILOT = "GitHubCopilotChat/"  # a User-Agent that is shown the name it asked for (CONTRACT 1.14)
@@ -118,35 +113,6 @@ async def delete(request: web.Request) -> web.Response:
     except ModelNotFound:
         raise NotFound(f"model '{text}' not found") from None
     return web.Response()
-
-
-async def pull(request: web.Request) -> web.StreamResponse:
-    """POST /api/pull"""
-    body = await read(request, wire.PullRequest)
-    name = Name.parse(body.target)
-    if body.insecure:
-        raise BadRequest("insecure is not supported: models are fetched over HTTPS")
-    lines = report(request.app[APP_STATE].model_index.store, name)
-    return await send_progress(request, lines, stream=body.stream)
-
-
-async def send_progress(request: web.Request, lines: Lines, *, stream: bool) -> web.StreamResponse:
-    """Reports of progress: all of them as they come, or the last one alone."""
-    if stream:
-        return await respond(request, lines, NDJSON, ERRORS)
-    async with aclosing(lines):
-        *_, last = [line async for line in lines]
-    return json_response(last)
-
-
-async def report(store: Store, name: Name) -> Lines:
-    """The lines of a pull (CONTRACT 1.16)."""
-    try:
-        async with aclosing(fetch(store, name)) as steps:
-            async for progress in steps:
-                yield {key: value for key, value in asdict(progress).items() if value is not None}
-    except ModelError as error:
-        raise OutriderError(str(error)) from error
 
 
 def _name(text: str, invalid: str) -> Name:

@@ -161,7 +161,9 @@ class CopyRequest(WireModel):
 
 
 class PullRequest(NameRequest):
-    insecure: bool = False  # plain HTTP, which is refused
+    """Also the request of a push, which has the same fields."""
+
+    insecure: bool = False  # plain HTTP is allowed
     stream: bool = True
 
 

@@ -15,24 +15,30 @@ import pytest
 from aiohttp import web
 from fake_runner import DONE
 from front import Front
-from outrider.daemon.api.ollama import library
+from outrider.daemon.api.ollama import library, transfers
 from outrider.daemon.cli import entry
 from outrider.daemon.errors import BadRequest, RunnerDied
 from outrider.daemon.protocol import Delta, Ready, Stats
 from outrider.models.errors import PullFailed
 from outrider.models.name import Name
-from outrider.models.pull import PullProgress
-from outrider.models.store import Store
+from outrider.models.sources.progress import PullProgress
+from registry_server import RegistryServer
 
 pytestmark = pytest.mark.unit
 
 INTERNAL = "internal error; the daemon's log has the details"
-INSECURE = "insecure is not supported: models are fetched over HTTPS"
+ABSENT_MODEL = "pull model manifest: file does not exist"
 ABSENT = "sha256:" + "0" * 64
 TESTED = {
     *("GET /", "HEAD /", "GET /metrics", "HEAD /metrics", "GET /api/version", "HEAD /api/version"),
     *("GET /api/tags", "HEAD /api/tags", "GET /api/ps", "HEAD /api/ps", "POST /api/show"),
-    *("POST /api/copy", "DELETE /api/delete", "POST /api/pull", "POST /api/create"),
+    *(
+        "POST /api/copy",
+        "DELETE /api/delete",
+        "POST /api/pull",
+        "POST /api/push",
+        "POST /api/create",
+    ),
     *("HEAD /api/blobs/{digest}", "POST /api/blobs/{digest}", "POST /api/embed"),
     *("POST /api/embeddings", "POST /api/generate", "POST /api/chat"),
     *("POST /v1/chat/completions", "POST /v1/completions", "POST /v1/embeddings"),
@@ -225,14 +231,14 @@ def _quoted(text: str) -> str:
     return f'"{escaped}"'
 
 
-async def fetched(_store: Store, _name: Name) -> AsyncGenerator[PullProgress, None]:
+async def fetched(*_: object) -> AsyncGenerator[PullProgress, None]:
     yield PullProgress("pulling manifest")
     yield PullProgress("pulling aa", "sha256:aa", 10, 5)
     yield PullProgress("success")
 
 
 async def test_pull(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(library, "fetch", fetched)
+    monkeypatch.setattr(transfers, "fetch", fetched)
     assert await front.lines("/api/pull", {"model": "m", "insecure": False}) == [
         {"status": "pulling manifest"},
         {"status": "pulling aa", "digest": "sha256:aa", "total": 10, "completed": 5},
@@ -249,25 +255,65 @@ async def test_pull(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_pull_that_fails(
     front: Front, monkeypatch: pytest.MonkeyPatch, error: Exception, text: str
 ) -> None:
-    async def broken(_store: Store, _name: Name) -> AsyncGenerator[PullProgress, None]:
+    async def broken(*_: object) -> AsyncGenerator[PullProgress, None]:
         yield PullProgress("pulling manifest")
         raise error
 
-    monkeypatch.setattr(library, "fetch", broken)
+    monkeypatch.setattr(transfers, "fetch", broken)
     lines = await front.lines("/api/pull", {"model": "m"})
     assert lines == [{"status": "pulling manifest"}, {"error": text}]
     assert await front.post("/api/pull", {"model": "m", "stream": False}) == (500, {"error": text})
 
 
-@pytest.mark.parametrize("stream", [True, False])
-async def test_an_insecure_pull_is_refused(front: Front, stream: bool) -> None:
-    body = {"model": "chat", "insecure": True, "stream": stream}
-    assert await front.post("/api/pull", body) == (400, {"error": INSECURE})
-    bad = await front.post("/api/pull", {"model": "a b", "stream": stream})
-    assert bad == (400, {"error": "invalid model name"})
+@pytest.mark.parametrize("route", ["pull", "push"])
+async def test_a_transfer_of_no_name(front: Front, route: str) -> None:
+    for stream in (True, False):
+        bad = await front.post(f"/api/{route}", {"model": "a b", "stream": stream})
+        assert bad == (400, {"error": "invalid model name"})
+    empty = {"pull": "invalid model name", "push": "model is required"}
+    assert await front.post(f"/api/{route}", {}) == (400, {"error": empty[route]})
 
 
-@pytest.mark.parametrize("command", [("pull", "nobody"), ("run", "nobody", "hello")])
+async def test_plain_http_has_to_be_allowed(front: Front) -> None:
+    async with RegistryServer().serve() as registry:
+        body = {"model": f"http://{registry.host}/library/nobody"}
+        first, last = await front.lines("/api/pull", body)
+        assert first == {"status": "pulling manifest"}
+        assert last["error"].startswith("pull model manifest: insecure protocol http; allow")
+        assert registry.log == []
+        lines = await front.lines("/api/pull", body | {"insecure": True})
+        assert lines == [first, {"error": ABSENT_MODEL}]
+        whole = await front.post("/api/pull", {**body, "insecure": True, "stream": False})
+        assert whole == (500, {"error": ABSENT_MODEL})
+
+
+async def test_push_and_pull(front: Front) -> None:
+    async with RegistryServer().serve() as registry:
+        name = f"{registry.host}/me/full:1b"
+        await front.send("POST", "/api/copy", {"source": "full", "destination": name})
+        pushed = await front.lines("/api/push", {"model": name, "insecure": True})
+        statuses = [line["status"] for line in pushed]
+        assert (statuses[0], statuses[-2:]) == (
+            "retrieving manifest",
+            ["pushing manifest", "success"],
+        )
+        sent = front.store.manifest_bytes(Name.parse(name))
+        assert registry.manifests["me/full", "1b"] == sent
+        body = {"model": name, "insecure": True, "stream": False}
+        assert await front.post("/api/pull", body) == (200, {"status": "success"})
+
+
+async def test_a_push_of_a_model_that_is_not_there(front: Front) -> None:
+    lines = await front.lines("/api/push", {"model": "nobody"})
+    assert lines[:2] == [
+        {"status": "retrieving manifest"},
+        {"status": "couldn't retrieve manifest"},
+    ]
+    assert "nobody" in lines[2]["error"]
+    assert lines[2]["error"].endswith("no such file or directory")
+
+
+@pytest.mark.parametrize("command", [("pull",), ("run", "hello")])
 async def test_the_command_s_insecure_ends_with_one_line(
     front: Front,
     command: tuple[str, ...],
@@ -275,9 +321,11 @@ async def test_the_command_s_insecure_ends_with_one_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO())
-    words = ["--host", front.url, *command, "--insecure"]
-    assert await asyncio.to_thread(entry.exit_code, words) == 1
-    assert capsys.readouterr() == ("", f"Error: {INSECURE}\n")
+    async with RegistryServer().serve() as registry:
+        name = f"{registry.host}/library/nobody"
+        words = ["--host", front.url, command[0], name, *command[1:], "--insecure"]
+        assert await asyncio.to_thread(entry.exit_code, words) == 1
+    assert capsys.readouterr() == ("", f"pulling manifest\nError: {ABSENT_MODEL}\n")
 
 
 async def test_blobs_and_create(front: Front) -> None:

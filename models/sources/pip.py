@@ -9,8 +9,8 @@ from collections.abc import AsyncGenerator
 from contextlib import suppress
 from pathlib import Path
 
-from .errors import PullFailed
-from .scratch import ScratchFolder
+from ..errors import PullFailed
+from ..scratch import ScratchFolder
 
 _POLL_S = 0.1  # seconds between two looks at the size of the download
 

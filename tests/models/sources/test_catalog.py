@@ -3,8 +3,8 @@
 import re
 
 import pytest
-from outrider.models.catalog import CATALOG, CatalogEntry, find
 from outrider.models.name import Name
+from outrider.models.sources.catalog import CATALOG, CatalogEntry, find
 
 pytestmark = pytest.mark.unit
 

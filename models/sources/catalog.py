@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from .name import Name
+from ..name import Name
 
 
 @dataclass(frozen=True, slots=True)

