@@ -16,7 +16,7 @@ from importlib.metadata import version as package_version
 from aiohttp import web
 
 from ..models.errors import ModelError
-from ..models.sources.reference import Reference
+from ..models.sources.reference import RemoteReference
 from ..models.sources.registry import Network
 from ..models.store import Store
 from .api.anthropic import completions as anthropic
@@ -251,7 +251,7 @@ async def _completes(work: Coroutine[object, object, None], stop: asyncio.Event)
 
 async def ensure(store: Store, text: str, follow: Follow) -> None:
     """Pull a model unless the store has it."""
-    reference = Reference.parse(text)
+    reference = RemoteReference.parse(text)
     if not store.find(reference.name):
         await follow(transfers.report(store, reference))
 

@@ -93,6 +93,7 @@ ROUTES = (
     RouteFacts("POST /api/copy", "A second name for a model", ollama.CopyRequest, ()),
     RouteFacts("DELETE /api/delete", "Remove a model", ollama.NameRequest, ()),
     RouteFacts("POST /api/pull", "Fetch a model", ollama.PullRequest, (NDJSON, JSON)),
+    RouteFacts("POST /api/push", "Send a model", ollama.PullRequest, (NDJSON, JSON)),
     RouteFacts("HEAD /api/blobs/{digest}", "Whether a file is there", answers=()),
     RouteFacts("POST /api/blobs/{digest}", "Upload a file", BYTES, ()),
     RouteFacts("POST /api/me", "The account; there is none"),

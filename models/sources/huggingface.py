@@ -26,7 +26,7 @@ from .failures import HttpRefused, Unreachable
 from .hf_hub import Hub
 from .hf_plan import HubPlan, HubPlanner
 from .progress import PullProgress, Steps
-from .reference import Reference
+from .reference import RemoteReference
 from .registry import Network
 from .resumable import ResumableFile
 from .transfer import LayerTransfer, digest_of, discard_downloads
@@ -36,7 +36,7 @@ _FIRST_TRIES: Final = 3  # of requests for which a user waits without any progre
 _POLL_S: Final = 0.06  # seconds between two progress lines (CONTRACT 1.16)
 
 
-async def pull(store: Store, reference: Reference, network: Network) -> Steps:
+async def pull(store: Store, reference: RemoteReference, network: Network) -> Steps:
     """Fetches the model into `store` and yields its progress; closing the generator stops it.
 
     The tag names a quantisation or a file. The store changes in the last step only; what has
@@ -65,7 +65,7 @@ class _HubPull:
     """One pull from a hub."""
 
     store: Store
-    reference: Reference
+    reference: RemoteReference
     network: Network
     hub: Hub
 
@@ -125,7 +125,7 @@ class _HubInstall:
     """The last step of a pull: parts become one file, and all of it is stored."""
 
     store: Store
-    reference: Reference
+    reference: RemoteReference
     plan: HubPlan
     transfer: LayerTransfer
     weights: tuple[Layer, ...]
@@ -202,7 +202,7 @@ class _HubInstall:
         return replace(config, model_families=(*(config.model_families or ()), *found))
 
 
-def _source_of(reference: Reference, plan: HubPlan) -> str:
+def _source_of(reference: RemoteReference, plan: HubPlan) -> str:
     """What a joined file comes from: its first part, and a hash of the digests of all parts."""
     digests = " ".join(digest_of(part) for part in plan.parts)
     key = hashlib.sha256(digests.encode()).hexdigest()[:12]

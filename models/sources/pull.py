@@ -8,14 +8,14 @@ from ..store import Store
 from . import huggingface, registry, wheel
 from .catalog import CATALOG, CatalogEntry, find
 from .progress import PullProgress, Steps
-from .reference import Reference, is_cloud
+from .reference import RemoteReference, is_cloud
 from .registry import Network
 
 
 class PullSource(Protocol):
     """Pulls a model into the store; raises PullFailed, never before the first line."""
 
-    def __call__(self, store: Store, reference: Reference, network: Network, /) -> Steps: ...
+    def __call__(self, store: Store, reference: RemoteReference, network: Network, /) -> Steps: ...
 
 
 SOURCES: Final[Mapping[str, PullSource]] = {  # by host; every other host is a registry
@@ -26,7 +26,7 @@ SOURCES: Final[Mapping[str, PullSource]] = {  # by host; every other host is a r
 
 def pull(
     store: Store,
-    reference: Reference,
+    reference: RemoteReference,
     network: Network,
     *,
     catalog: Sequence[CatalogEntry] = CATALOG,
@@ -40,7 +40,7 @@ def pull(
     return SOURCES.get(name.host.lower(), registry.pull)(store, reference, network)
 
 
-async def _refuse_cloud(reference: Reference) -> Steps:
+async def _refuse_cloud(reference: RemoteReference) -> Steps:
     """Models that run elsewhere have nothing to pull (CONTRACT 1.1)."""
     yield PullProgress("pulling manifest")
     raise PullFailed(

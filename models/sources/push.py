@@ -22,7 +22,7 @@ from ..store import Store
 from ..thread import in_thread
 from .failures import HttpRefused, Unreachable, word_refusal, word_unreachable
 from .progress import PullProgress, Steps
-from .reference import Reference
+from .reference import RemoteReference
 from .registry import Network
 from .token import RegistryCredentials
 from .transport import Body, HttpClient
@@ -32,7 +32,7 @@ _READ_BYTES: Final = 1 << 20  # sent at a time
 _POLL_S: Final = 0.06  # seconds between two progress lines (CONTRACT 1.16)
 
 
-async def push(store: Store, reference: Reference, network: Network) -> Steps:
+async def push(store: Store, reference: RemoteReference, network: Network) -> Steps:
     """Sends the model to its registry and yields the progress; closing the generator stops that.
 
     Raises PushFailed, never before the first line.
@@ -74,7 +74,7 @@ class _Sender:
 
     http: HttpClient
     store: Store
-    reference: Reference
+    reference: RemoteReference
     credentials: RegistryCredentials
     network: Network
 

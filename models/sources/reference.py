@@ -6,7 +6,7 @@ from ..name import Name
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
+class RemoteReference:
     """A model and how its registry is reached: over plain HTTP only if `insecure`."""
 
     name: Name
@@ -14,7 +14,7 @@ class Reference:
     insecure: bool = False
 
     @classmethod
-    def parse(cls, text: str, *, insecure: bool = False) -> "Reference":
+    def parse(cls, text: str, *, insecure: bool = False) -> "RemoteReference":
         """The reference in `text`; `insecure` changes the default scheme. Raises InvalidName."""
         scheme, found, _ = text.strip().partition("://")
         default = "http" if insecure else "https"

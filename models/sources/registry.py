@@ -23,7 +23,7 @@ from .download import (
 from .failures import HttpRefused, Unreachable, word_refusal, word_unreachable
 from .keys import FindKey, find_key
 from .progress import PullProgress, Steps
-from .reference import Reference
+from .reference import RemoteReference
 from .resumable import ResumableFile
 from .token import RegistryCredentials
 from .transfer import LayerTransfer, digest_of, pulling
@@ -63,7 +63,7 @@ class _RegistryModel:
         return tuple(found.values())
 
 
-async def pull(store: Store, reference: Reference, network: Network) -> Steps:
+async def pull(store: Store, reference: RemoteReference, network: Network) -> Steps:
     """Fetches the model into `store` and yields its progress; closing the generator stops it.
 
     The store changes in the last step only; what has arrived before is kept for the next pull.
@@ -89,7 +89,7 @@ async def pull(store: Store, reference: Reference, network: Network) -> Steps:
 
 
 async def _describe(
-    reference: Reference, credentials: RegistryCredentials, network: Network
+    reference: RemoteReference, credentials: RegistryCredentials, network: Network
 ) -> _RegistryModel:
     """The manifest and the config; refuses what this machine cannot run."""
     retry = replace(network.policy.retry, tries=_FIRST_TRIES)
@@ -124,7 +124,7 @@ def _check_layers(manifest: Manifest) -> None:
             raise DamagedModel(f"the size of layer {layer.digest} is {layer.size_bytes}")
 
 
-def _check_config(reference: Reference, layer: Layer, data: bytes) -> None:
+def _check_config(reference: RemoteReference, layer: Layer, data: bytes) -> None:
     """Refuses a config that is not what the manifest names, and models that do not run here."""
     got = f"sha256:{hashlib.sha256(data).hexdigest()}"
     if got != digest_of(layer):
@@ -151,7 +151,7 @@ class _RegistryPull:
     """One pull of a model whose manifest is known."""
 
     store: Store
-    reference: Reference
+    reference: RemoteReference
     credentials: RegistryCredentials
     network: Network
     model: _RegistryModel

@@ -12,7 +12,7 @@ from ....models.name import Name
 from ....models.sources.progress import Steps
 from ....models.sources.pull import pull as fetch
 from ....models.sources.push import push as send
-from ....models.sources.reference import Reference
+from ....models.sources.reference import RemoteReference
 from ....models.sources.registry import Network
 from ....models.store import Store
 from ...errors import BadRequest, OutriderError
@@ -29,7 +29,7 @@ NETWORK = web.AppKey("network", Network)
 async def pull(request: web.Request) -> web.StreamResponse:
     """POST /api/pull"""
     body = await read(request, wire.PullRequest)
-    reference = Reference.parse(body.target, insecure=body.insecure)
+    reference = RemoteReference.parse(body.target, insecure=body.insecure)
     store = request.app[APP_STATE].model_index.store
     lines = report(store, reference, request.app[NETWORK])
     return await send_progress(request, lines, stream=body.stream)
@@ -40,7 +40,7 @@ async def push(request: web.Request) -> web.StreamResponse:
     body = await read(request, wire.PullRequest)
     if not body.target:
         raise BadRequest("model is required")
-    reference = Reference.parse(body.target, insecure=body.insecure)
+    reference = RemoteReference.parse(body.target, insecure=body.insecure)
     store = request.app[APP_STATE].model_index.store
     lines = _word(send(store, reference, request.app[NETWORK]))
     return await send_progress(request, lines, stream=body.stream)
@@ -55,9 +55,9 @@ async def send_progress(request: web.Request, lines: Lines, *, stream: bool) -> 
     return json_response(last)
 
 
-def report(store: Store, model: Reference | Name, network: Network | None = None) -> Lines:
+def report(store: Store, model: RemoteReference | Name, network: Network | None = None) -> Lines:
     """The lines of a pull; with a `network` of its own it shares no download of this process."""
-    reference = Reference(model) if isinstance(model, Name) else model
+    reference = RemoteReference(model) if isinstance(model, Name) else model
     return _word(fetch(store, reference, network or Network()))
 
 

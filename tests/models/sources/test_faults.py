@@ -20,7 +20,7 @@ from outrider.models.name import Name
 from outrider.models.sources.download import DownloadPolicy
 from outrider.models.sources.progress import PullProgress
 from outrider.models.sources.pull import pull
-from outrider.models.sources.reference import Reference
+from outrider.models.sources.reference import RemoteReference
 from outrider.models.sources.registry import Network
 from outrider.models.sources.resumable import download_path
 from outrider.models.sources.retry import RetryPolicy
@@ -61,8 +61,8 @@ def network() -> Network:
     return Network(policy=POLICY, find_key=lambda: None)
 
 
-def reference(proxy: FaultProxy | RegistryServer) -> Reference:
-    return Reference.parse(f"{proxy.host}/{NAME}", insecure=True)
+def reference(proxy: FaultProxy | RegistryServer) -> RemoteReference:
+    return RemoteReference.parse(f"{proxy.host}/{NAME}", insecure=True)
 
 
 async def lines(store: Store, proxy: FaultProxy, network: Network) -> list[PullProgress]:

@@ -17,7 +17,7 @@ from outrider.models.sources.download import DownloadPolicy
 from outrider.models.sources.hf_header import FIRST_BYTES
 from outrider.models.sources.progress import PullProgress
 from outrider.models.sources.pull import pull
-from outrider.models.sources.reference import Reference
+from outrider.models.sources.reference import RemoteReference
 from outrider.models.sources.registry import Network
 from outrider.models.sources.retry import RetryPolicy
 from outrider.models.store import Store
@@ -72,7 +72,7 @@ def store(tmp_path: Path) -> Store:
 
 async def lines(store: Store, name: str = f"hf.co/{REPOSITORY}") -> list[PullProgress]:
     network = Network(policy=POLICY, find_key=lambda: None)
-    async with aclosing(pull(store, Reference.parse(name), network)) as steps:
+    async with aclosing(pull(store, RemoteReference.parse(name), network)) as steps:
         return [progress async for progress in steps]
 
 
@@ -211,7 +211,7 @@ async def test_two_pulls_of_a_split_model_at_once(
     network = Network(policy=POLICY)
 
     async def follow() -> str:
-        steps = pull(store, Reference.parse(f"hf.co/{REPOSITORY}"), network)
+        steps = pull(store, RemoteReference.parse(f"hf.co/{REPOSITORY}"), network)
         return [line.status async for line in steps][-1]
 
     assert await asyncio.gather(follow(), follow()) == ["success", "success"]
@@ -223,7 +223,7 @@ async def test_a_join_that_is_stopped_leaves_the_parts_alone(
 ) -> None:
     """They are what the next pull goes on from."""
     hub.add(REPOSITORY, {f"a-0000{i}-of-00003.gguf": weights[f"part {i}"] for i in (1, 2, 3)})
-    steps = pull(store, Reference.parse(f"hf.co/{REPOSITORY}"), Network(policy=POLICY))
+    steps = pull(store, RemoteReference.parse(f"hf.co/{REPOSITORY}"), Network(policy=POLICY))
     async with aclosing(steps):
         async for progress in steps:
             if progress.status == "joining 3 parts":
@@ -386,7 +386,7 @@ async def test_a_cut_download_is_resumed(store: Store, hub: HubServer, weights: 
     """Nothing that has arrived is fetched twice, but for the header that is read before."""
     data = weights["llama"]
     hub.add(REPOSITORY, {"a.gguf": data})
-    steps = pull(store, Reference.parse(f"hf.co/{REPOSITORY}"), Network(policy=POLICY))
+    steps = pull(store, RemoteReference.parse(f"hf.co/{REPOSITORY}"), Network(policy=POLICY))
     async with aclosing(steps):
         async for progress in steps:
             if (progress.completed or 0) > 0:

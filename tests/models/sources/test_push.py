@@ -17,7 +17,7 @@ from outrider.models.sources import push as module
 from outrider.models.sources.download import DownloadPolicy
 from outrider.models.sources.progress import PullProgress
 from outrider.models.sources.push import push
-from outrider.models.sources.reference import Reference
+from outrider.models.sources.reference import RemoteReference
 from outrider.models.sources.registry import Network
 from outrider.models.sources.retry import RetryPolicy
 from outrider.models.store import Store
@@ -48,7 +48,7 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "models")
 
 
-def add(store: Store, reference: Reference, source: str | None = None) -> bytes:
+def add(store: Store, reference: RemoteReference, source: str | None = None) -> bytes:
     """Stores the model; returns its manifest."""
     config = store.blobs.add_bytes(json.dumps({"model_format": "gguf"}).encode())
     weights = store.blobs.add_bytes(WEIGHTS)
@@ -60,11 +60,11 @@ def add(store: Store, reference: Reference, source: str | None = None) -> bytes:
     return store.manifest_bytes(reference.name)
 
 
-def reference(server: RegistryServer | FaultProxy) -> Reference:
-    return Reference.parse(f"{server.host}/me/mine:1b", insecure=True)
+def reference(server: RegistryServer | FaultProxy) -> RemoteReference:
+    return RemoteReference.parse(f"{server.host}/me/mine:1b", insecure=True)
 
 
-async def lines(store: Store, target: Reference) -> list[PullProgress]:
+async def lines(store: Store, target: RemoteReference) -> list[PullProgress]:
     async with aclosing(push(store, target, NETWORK)) as steps:
         return [progress async for progress in steps]
 
@@ -159,7 +159,7 @@ async def test_a_part_goes_where_the_registry_redirects_it(
 
 
 async def test_a_model_that_is_not_there(store: Store) -> None:
-    steps = push(store, Reference.parse("nobody"), NETWORK)
+    steps = push(store, RemoteReference.parse("nobody"), NETWORK)
     assert (await anext(steps)).status == "retrieving manifest"
     assert (await anext(steps)).status == "couldn't retrieve manifest"
     with pytest.raises(PushFailed, match=r"^open .*nobody.latest: no such file or directory$"):

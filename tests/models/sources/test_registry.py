@@ -16,7 +16,7 @@ from outrider.models.sources.download import DownloadPolicy
 from outrider.models.sources.keys import find_key
 from outrider.models.sources.progress import PullProgress
 from outrider.models.sources.pull import pull
-from outrider.models.sources.reference import Reference
+from outrider.models.sources.reference import RemoteReference
 from outrider.models.sources.registry import Network
 from outrider.models.sources.retry import RetryPolicy
 from outrider.models.store import Store
@@ -61,11 +61,11 @@ def network(tmp_path: Path) -> Network:
 
 def reference(
     registry: RegistryServer, model: str = "user/tiny", *, insecure: bool = True
-) -> Reference:
-    return Reference.parse(f"{registry.host}/{model}", insecure=insecure)
+) -> RemoteReference:
+    return RemoteReference.parse(f"{registry.host}/{model}", insecure=insecure)
 
 
-async def lines(store: Store, source: Reference, network: Network) -> list[PullProgress]:
+async def lines(store: Store, source: RemoteReference, network: Network) -> list[PullProgress]:
     async with aclosing(pull(store, source, network)) as steps:
         return [progress async for progress in steps]
 

@@ -14,7 +14,7 @@ from outrider.models.sources.download import DownloadPolicy
 from outrider.models.sources.failures import Unreachable
 from outrider.models.sources.keys import find_key
 from outrider.models.sources.pull import pull
-from outrider.models.sources.reference import Reference
+from outrider.models.sources.reference import RemoteReference
 from outrider.models.sources.registry import Network
 from outrider.models.sources.retry import RetryPolicy
 from outrider.models.sources.token import (
@@ -88,7 +88,7 @@ async def fetch(registry: RegistryServer, tmp_path: Path, *, has_key: bool = Tru
         policy=DownloadPolicy(retry=RetryPolicy(first_s=0.001)),
         find_key=lambda: find_key(path) if has_key else None,
     )
-    source = Reference.parse(f"{registry.host}/user/tiny", insecure=True)
+    source = RemoteReference.parse(f"{registry.host}/user/tiny", insecure=True)
     async with aclosing(pull(Store(tmp_path / "models"), source, network)) as steps:
         assert [progress async for progress in steps][-1].status == "success"
 
