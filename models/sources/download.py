@@ -22,6 +22,7 @@ _WRITE_BYTES: Final = 1 << 20  # collected before they are written
 _WRITE_CHUNKS: Final = 512  # likewise; one call takes up to 1024 (POSIX: IOV_MAX)
 _WRITE_S: Final = 0.5  # seconds after which fewer are written
 _HASH_BYTES: Final = 32 << 20  # hashed before it is asked whether to stop
+_FLUSH_BYTES: Final = 64 << 20  # that arrive before they are sent on to the disk
 _POLL_S: Final = 0.06  # seconds between two progress lines (CONTRACT 1.16)
 _LOCK_POLL_S: Final = 0.25  # seconds between two looks at a file that another process downloads
 _LEAST_RATE: Final = 1024.0  # bytes per second; a slower connection counts as stalled
@@ -150,17 +151,24 @@ async def _fill(
         asyncio.create_task(_hash_all(file, arrived)),
         *(asyncio.create_task(fetcher.run(missing)) for _ in range(policy.connections)),
     ]
+    flusher = asyncio.create_task(_flush_all(file))  # ends by itself, or is not needed any more
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
         for task in done:
             task.result()
+        if flusher.done():
+            flusher.result()  # the system tells an error of the disk only once
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-        for task in tasks:
-            if not task.cancelled():
-                task.exception()  # marks it as retrieved: the first failure is the one that is told
+        await _stop(flusher, *tasks)
+
+
+async def _stop(*tasks: asyncio.Task[None]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()  # marks it as retrieved: the first failure is the one that is told
 
 
 def _tell(file: ResumableFile, progress: Progress, arrived: asyncio.Event) -> None:
@@ -174,6 +182,17 @@ async def _hash_all(file: ResumableFile, arrived: asyncio.Event) -> None:
         arrived.clear()
         if not await in_thread(lambda _: file.hash_on(_HASH_BYTES)) and not file.digest:
             await arrived.wait()
+
+
+async def _flush_all(file: ResumableFile) -> None:
+    """Keeps the disk busy while the rest arrives, so that little is left to wait for at the end."""
+    flushed_bytes = 0
+    while (arrived_bytes := file.done_bytes) < file.size_bytes:
+        if arrived_bytes - flushed_bytes < _FLUSH_BYTES:
+            await asyncio.sleep(_POLL_S)
+        else:
+            flushed_bytes = arrived_bytes
+            await in_thread(lambda _: file.flush())
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +257,7 @@ class _PartFetcher:
         collected, since_s = 0, time.monotonic()
         room = part.size_bytes - part.done_bytes
         try:
-            async for chunk in response.content.iter_any():
+            async for chunk, _ in response.content.iter_chunks():  # joins none, unlike iter_any
                 guard.count(len(chunk))
                 chunks.append(chunk[: room - collected])
                 collected += len(chunks[-1])

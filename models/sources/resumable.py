@@ -134,6 +134,10 @@ class ResumableFile:
             self.digest = f"sha256:{self._sha256.hexdigest()}"
         return self._hashed_bytes - begin
 
+    def flush(self) -> None:
+        """Waits until what was written before is on the disk."""
+        os.fdatasync(self._descriptor)
+
     def finish(self) -> None:
         """Cuts off the trailer, and waits until the content is on the disk."""
         os.ftruncate(self._descriptor, self.size_bytes)

@@ -203,10 +203,11 @@ def test_files_that_are_no_gguf(creating: Daemon, folder: Path, root: Path) -> N
 
 
 def test_a_base_that_nobody_has(creating: Daemon) -> None:
-    text = "pull model manifest: file does not exist"
-    lines = list(creating.lines("/api/create", {"model": "x", "from": "nobody"}))
-    assert lines == [{"status": "pulling manifest"}, {"error": text}]
-    assert create(creating, from_="nobody") == (500, {"error": text})
+    nobody = "127.0.0.1:9/library/nobody"  # the port of a service that no longer exists
+    first, last = creating.lines("/api/create", {"model": "x", "from": nobody})
+    assert first == {"status": "pulling manifest"}
+    assert last["error"].startswith("pull model manifest: 127.0.0.1:9 cannot be reached: ")
+    assert create(creating, from_=nobody) == (500, last)
 
 
 def test_a_replaced_model_leaves_nothing_behind(creating: Daemon, weights: str, root: Path) -> None:

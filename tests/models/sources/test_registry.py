@@ -123,3 +123,76 @@ async def test_an_unknown_model(store: Store, registry: RegistryServer, network:
     with pytest.raises(PullFailed, match=r"^pull model manifest: file does not exist$"):
         await lines(store, reference(registry, "user/none"), network)
     assert files(store.root) == set()
+
+
+async def test_a_blob_that_is_removed_meanwhile_is_fetched_again(
+    store: Store, registry: RegistryServer, network: Network
+) -> None:
+    await lines(store, reference(registry), network)
+    registry.add("user/tiny", "latest", CONFIG, [*LAYERS, ("license", b"a second one")])
+    removed = False
+    async with aclosing(pull(store, reference(registry), network)) as steps:
+        async for progress in steps:
+            if progress.status == "writing manifest" and not removed:
+                store.blobs.path(digest_of(WEIGHTS)).unlink()
+                removed = True
+    assert progress.status == "success"
+    assert registry.count("GET", digest_of(WEIGHTS)) == 10  # 5 parts, twice
+    assert store.resolve(Name.parse(f"{registry.host}/user/tiny")).licenses[-1] == "a second one"
+
+
+@pytest.mark.parametrize(
+    ("config", "text"),
+    [
+        (
+            {"remote_host": "https://cloud.example:443", "remote_model": "big:1t"},
+            "has no weights: it runs as 'big:1t' on https://cloud.example:443, and remote models "
+            "are not supported",
+        ),
+        ({"model_format": "safetensors"}, "^this model requires MLX support, but the MLX runtime"),
+        ({"model_format": 5}, "the config of .* is not readable"),
+    ],
+)
+async def test_a_model_that_does_not_run_here(
+    store: Store, registry: RegistryServer, network: Network, config: object, text: str
+) -> None:
+    registry.add("user/far", "latest", json.dumps(config).encode(), [("model", WEIGHTS)])
+    with pytest.raises(PullFailed, match=text):
+        await lines(store, reference(registry, "user/far"), network)
+    assert registry.count("GET", digest_of(WEIGHTS)) == 0
+    assert files(store.root) == set()
+
+
+@pytest.mark.parametrize("text", ["big:cloud", "big:20b-cloud", "hf.co/a/b:cloud"])
+async def test_a_cloud_model_is_refused_without_a_request(
+    store: Store, network: Network, text: str
+) -> None:
+    with pytest.raises(PullFailed, match="runs in a cloud, and remote models are not supported"):
+        await lines(store, RemoteReference.parse(text), network)
+
+
+@pytest.mark.parametrize(
+    ("manifest", "text"),
+    [
+        (b"no json", "^pull model manifest: not a model manifest"),
+        (b'{"schemaVersion":2,"manifests":[]}', "^pull model manifest: not a model manifest"),
+        (b" " * (5 << 20), "^pull model manifest: 200: more than 4194304 bytes"),
+    ],
+)
+async def test_what_is_no_manifest(
+    store: Store, registry: RegistryServer, network: Network, manifest: bytes, text: str
+) -> None:
+    registry.manifests["user/tiny", "latest"] = manifest
+    with pytest.raises(PullFailed, match=text):
+        await lines(store, reference(registry), network)
+
+
+async def test_a_manifest_that_names_another_size(
+    store: Store, registry: RegistryServer, network: Network
+) -> None:
+    wire = json.loads(registry.manifests["user/tiny", "latest"])
+    wire["layers"][0]["size"] += 1
+    registry.manifests["user/tiny", "latest"] = json.dumps(wire).encode()
+    with pytest.raises(PullFailed, match="has a file of 300000 bytes instead of 300001"):
+        await lines(store, reference(registry), network)
+    assert store.list() == []
