@@ -18,6 +18,7 @@ from aiohttp import web
 from ..models.errors import ModelError
 from ..models.sources.reference import RemoteReference
 from ..models.sources.registry import Network
+from ..models.sources.resumable import sweep_downloads
 from ..models.store import Store
 from .api.anthropic import completions as anthropic
 from .api.anthropic.errors import ERRORS as ANTHROPIC_ERRORS
@@ -206,6 +207,7 @@ async def _prune(store: Store) -> None:
     """Remove what killed processes have left; a store that cannot be used is a warning."""
     try:
         await asyncio.to_thread(store.prune)
+        await asyncio.to_thread(sweep_downloads, store.blobs.root)
     except ModelError as error:
         log.warning("%s", error)
 
