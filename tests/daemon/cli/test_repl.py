@@ -2,7 +2,7 @@
 
 import asyncio
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -28,32 +28,39 @@ SCRIPT: dict[str, Reply | Lines] = {
 }
 
 
-def typed(*lines: str | type[BaseException]) -> Callable[[str], str]:
+class Typed:
     """Reads these lines, then the end of the input; an exception stands for a key."""
-    rest = iter([*lines, EOFError])
 
-    def read(prompt: str) -> str:
-        line = next(rest)
+    def __init__(self, *lines: str | type[BaseException]) -> None:
+        self._rest = iter([*lines, EOFError])
+        self.recording: list[bool] = []
+
+    def read(self, prompt: str) -> str:
+        line = next(self._rest)
         if isinstance(line, str):
             return line
         raise line
 
-    return read
+    def set_recording(self, on: bool) -> None:
+        self.recording.append(on)
 
 
-def converse(url: str, chat: ChatSession, read: Callable[[str], str]) -> str:
+def converse(url: str, chat: ChatSession, reader: Typed) -> str:
     out = io.StringIO()
     with asyncio.Runner() as runner:
         client = runner.run(Client(url).__aenter__())
         try:
-            Repl(runner, client, chat, ViewOptions(), out, NoTools()).loop(read)
+            Repl(runner, client, chat, ViewOptions(), out, NoTools(), reader).loop()
         finally:
             runner.run(client.close())
     return out.getvalue()
 
 
-async def converse_with(daemon: Scripted, *lines: str | type[BaseException]) -> str:
-    return await asyncio.to_thread(converse, daemon.url, ChatSession("m"), typed(*lines))
+async def converse_with(
+    daemon: Scripted, *lines: str | type[BaseException], chat: ChatSession | None = None
+) -> str:
+    session = chat or ChatSession("m")
+    return await asyncio.to_thread(converse, daemon.url, session, Typed(*lines))
 
 
 def roles(body: dict[str, Any]) -> list[tuple[str, str]]:
@@ -72,7 +79,7 @@ def roles(body: dict[str, Any]) -> list[tuple[str, str]]:
     ],
 )
 def test_a_message_may_have_several_lines(lines: Iterable[str], message: str) -> None:
-    assert read_message(typed(*lines)) == message
+    assert read_message(Typed(*lines).read) == message
 
 
 def test_the_prompt_shows_that_a_message_goes_on() -> None:
@@ -153,7 +160,6 @@ async def test_what_is_set_is_sent() -> None:
     ("line", "text"),
     [
         ("/dance", "there is no command /dance; /? lists them"),
-        ("/set", "there is no /set "),
         ("/set mood good", "there is no /set mood; /? set lists them"),
         ("/set parameter", "write it as /set parameter NAME VALUE"),
         ("/set parameter stop 'x", "write it as /set parameter NAME VALUE"),
