@@ -18,7 +18,7 @@ NEEDS = {"vision": "see images", "audio": "hear sounds"}
 # escaped, or the path is quoted.
 PATH = re.compile(
     r"""(?P<quote>['"])(?P<quoted>[^'"\n]+?\.(?:jpe?g|png|webp|wav))(?P=quote)"""
-    r"""|(?P<bare>(?:\\.|[^\s'"\\])*/(?:\\.|[^\s'"\\])*?\.(?:jpe?g|png|webp|wav))(?!\w)""",
+    r"""|(?P<bare>(?![(\[{<])(?:\\.|[^\s'"\\])*/(?:\\.|[^\s'"\\])*?\.(?:jpe?g|png|webp|wav))(?!\w)""",
     re.IGNORECASE,
 )
 

@@ -13,7 +13,6 @@ from prompt_toolkit.document import Document
 from prompt_toolkit.filters import Condition, is_searching
 from prompt_toolkit.history import History
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
-from prompt_toolkit.shortcuts import CompleteStyle
 
 from ..errors import OutriderError
 from .history import HistoryFile, is_unfinished
@@ -42,7 +41,6 @@ class LineEditor:
             history=self._history,
             completer=CommandCompleter(names),
             complete_while_typing=False,
-            complete_style=CompleteStyle.READLINE_LIKE,
             multiline=Condition(self._goes_on),
             prompt_continuation=MORE,
             placeholder=[(DIM, PLACEHOLDER)],

@@ -90,9 +90,11 @@ WORDS: Words = {
 
 def candidates(text: str, models: Sequence[str]) -> list[str]:
     """The words that complete the last word of a line; none for a message to the model."""
+    if not text.startswith("/"):
+        return []
     *before, last = text.split(" ")
     fitting: Words = WORDS
     for word in before:
         fitting = fitting.get(word, _NOTHING)
     words = models if text.startswith(MODEL_COMMANDS) and len(before) == 1 else fitting
-    return sorted(word for word in words if word.startswith(last) and last + word != "")
+    return sorted(word for word in words if word.startswith(last))

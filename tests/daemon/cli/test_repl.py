@@ -3,6 +3,7 @@
 import asyncio
 import io
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -239,3 +240,62 @@ async def test_the_ways_to_leave() -> None:
         out = await converse_with(daemon, KeyboardInterrupt, EOFError, "not sent")
     assert out == "\nUse Ctrl-D or /bye to leave.\n\n"
     assert daemon.seen == []
+
+
+async def test_a_session_is_saved_as_a_model() -> None:
+    chat = ChatSession("m").with_result({"function": {"name": "add"}}, "3")
+    async with Scripted(SCRIPT) as daemon:
+        out = await converse_with(
+            daemon,
+            "/set system Be brief.",
+            "/set parameter seed 7",
+            "hi",
+            "/save mine",
+            "/save",
+            chat=chat,
+        )
+    assert daemon.bodies("POST /api/create") == [
+        {
+            "model": "mine",
+            "from": "m",
+            "system": "Be brief.",
+            "parameters": {"seed": 7},
+            "messages": [
+                {"role": "user", "content": "hi"},
+                {"role": "assistant", "content": "Hello"},
+            ],
+        }
+    ]
+    assert "Created new model 'mine'\n" in out
+
+
+async def test_the_models_are_listed() -> None:
+    script = {**SCRIPT, "GET /api/tags": Reply({"models": [{"name": "a:1"}, {"name": "b:1"}]})}
+    async with Scripted(script) as daemon:
+        out = await converse_with(daemon, "/list a")
+    assert [line.split()[0] for line in out.splitlines() if line] == ["NAME", "a:1"]
+
+
+async def test_set_and_show_alone_are_explained() -> None:
+    async with Scripted(SCRIPT) as daemon:
+        out = await converse_with(daemon, "/set", "/show")
+    assert "/set nothink" in out
+    assert "/show template" in out
+
+
+def test_recording_can_be_turned_off() -> None:
+    reader = Typed("/set nohistory", "/set history")
+    converse("http://127.0.0.1:9", ChatSession("m"), reader)
+    assert reader.recording == [False, True]
+
+
+async def test_an_image_for_a_model_that_cannot_see(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = tmp_path / "cat.png"
+    image.write_bytes(b"cat")
+    async with Scripted(SCRIPT) as daemon:
+        blind = ChatSession("m", capabilities=("completion",))
+        await converse_with(daemon, f"see {image}", "hi", chat=blind)
+    assert capsys.readouterr().err.startswith("Error: m cannot see images")
+    assert roles(daemon.bodies("POST /api/chat")[0]) == [("user", "hi")]
