@@ -36,7 +36,7 @@ class Scripted:
     last one for all further ones. `seen` keeps the requests, and `uploads` the bodies of blobs,
     which are not JSON."""
 
-    script: Mapping[str, Reply | Lines | list[Lines]]
+    script: Mapping[str, Reply | Lines | Sequence[Reply | Lines]]
     seen: list[tuple[str, Any]] = field(default_factory=list)
     uploads: dict[str, bytes] = field(default_factory=dict)
 
@@ -70,7 +70,7 @@ class Scripted:
         else:
             self.seen.append((route, json.loads(text) if text else None))
         answer = self.script.get(route, Reply({"error": "model 'x' not found"}, 404))
-        if isinstance(answer, list):
+        if isinstance(answer, list | tuple):
             answer = answer[min(len(self.bodies(route)), len(answer)) - 1]
         if isinstance(answer, Lines):
             return await self._stream(request, answer)

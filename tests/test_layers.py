@@ -16,7 +16,7 @@ pytestmark = pytest.mark.unit
 
 ROOT = Path(__file__).parents[1]
 TOPS = ("daemon", "models", "quant")
-THIRD_PARTY = ("llama_cpp", "aiohttp", "click", "llguidance", "prometheus_client")
+THIRD_PARTY = ("llama_cpp", "aiohttp", "click", "llguidance", "prometheus_client", "prompt_toolkit")
 FRONT = "daemon front"
 
 # By module or package; the longest matching name decides. Other modules belong to the front.
@@ -151,11 +151,13 @@ MAY_USE = {
         *("app", "cli", "models"),
     },
     "click": {"cli"},
+    "prompt_toolkit": {"cli"},
     "llguidance": {"sampling", "seam", "llama"},
     "prometheus_client": {"metrics"},
 }
 ONLY_IN = {
     "click": "daemon.cli",
+    "prompt_toolkit": "daemon.cli.line_editor",
     "prometheus_client": "daemon.metrics",
 }
 NEEDS_NO_LLAMA = (  # modules that run on any implementation of the seam
@@ -167,6 +169,8 @@ NEEDS_NO_LLAMA = (  # modules that run on any implementation of the seam
 LAZY_FUNCTIONS = {
     ("daemon.cli.serve", "serve"),  # the other commands start without the server
     ("daemon.cli.quantize", "_lines"),  # numpy takes a while, too
+    ("daemon.cli.entry", "_is_debugging"),  # the help starts without the settings
+    ("daemon.cli.run", "_reader"),  # answers to one prompt start without the line editor
     ("daemon.cli.mcp_servers", "_connect"),  # an extra
     ("daemon.cli.mcp_servers", "_transport"),
 }

@@ -64,7 +64,8 @@ class AnswerView:
     def finish(self) -> None:
         """Ends the last line, whether the answer is complete or was cancelled."""
         self._end_thinking()
-        self._write(self._wrap.end() + ("\n" if self._began else ""))
+        self._write(self._wrap.end())
+        self._write("\n" if self._began else "")
         self._out.flush()
 
     def _add_thinking(self, text: str) -> None:

@@ -55,7 +55,7 @@ class Client:
         return await self._whole("GET", path, None)
 
     async def post(self, path: str, body: Mapping[str, object]) -> Json:
-        """The JSON object of POST `path`; {} for an empty body."""
+        """The JSON object of POST `path`; {} for an empty body and for null."""
         return await self._whole("POST", path, body)
 
     async def delete(self, path: str, body: Mapping[str, object]) -> Json:
@@ -92,7 +92,7 @@ class Client:
     async def _whole(self, method: str, path: str, body: Mapping[str, object] | None) -> Json:
         async with self._open(method, path, json=body) as response:
             text = await response.read()
-        return self._object(text) if text.strip() else {}
+        return {} if text.strip() in (b"", b"null") else self._object(text)
 
     @asynccontextmanager
     async def _open(

@@ -52,12 +52,32 @@ async def _create_lines(client: Client, plan: CreatePlan) -> AsyncGenerator[Json
             yield line
 
 
-async def ensure(client: Client, model: str, insecure: bool = False) -> None:
-    """Fetches the model if the daemon does not have it."""
+async def ensure(client: Client, model: str, insecure: bool = False) -> Json:
+    """The answer of POST /api/show; the model is fetched if the daemon does not have it."""
     try:
-        await client.post("/api/show", {"model": model})
+        return await client.post("/api/show", {"model": model})
     except MissingModelError:
         await pull(client, model, insecure)
+        return await client.post("/api/show", {"model": model})
+
+
+def capabilities(shown: Json) -> tuple[str, ...] | None:
+    """What a model can do, by the answer of POST /api/show; None if it does not say."""
+    names = shown.get("capabilities")
+    return None if names is None else tuple(map(str, names))
+
+
+async def save(client: Client, model: str, session: ChatSession) -> None:
+    """Creates a model from the session: its model, with what was set and said (CONTRACT 10.3)."""
+    await progress.follow(client.stream("/api/create", session.as_model(model)))
+
+
+async def embed(client: Client, body: Json) -> list[float]:
+    """The vector of one text (CONTRACT 1.10)."""
+    vectors = (await client.post("/api/embed", body)).get("embeddings")
+    if not vectors:
+        raise DaemonError("the daemon has sent no vector")
+    return list(vectors[0])
 
 
 async def load(client: Client, session: ChatSession) -> None:

@@ -8,6 +8,7 @@ import sys
 import click
 
 from .client import Json
+from .environment import EnvironmentCommand
 
 
 class NumberList(click.ParamType[tuple[float, ...]]):
@@ -25,13 +26,15 @@ class NumberList(click.ParamType[tuple[float, ...]]):
             self.fail(f"{value!r} is not a list of numbers such as 1,2,4", param, ctx)
 
 
-class ThinkCommand(click.Command):
-    """Allows --think without a value; click would take the model's name as its value."""
+class RunCommand(EnvironmentCommand):
+    """Allows some options without a value; click would take the model's name as their value."""
+
+    lone = ("--think", "--truncate")
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Rewrites a lone --think to --think=true."""
         end = args.index("--") if "--" in args else len(args)
-        options = ["--think=true" if arg == "--think" else arg for arg in args[:end]]
+        options = [f"{arg}=true" if arg in self.lone else arg for arg in args[:end]]
         return super().parse_args(ctx, options + args[end:])
 
 

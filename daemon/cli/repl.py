@@ -8,64 +8,23 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, TextIO
 
 from ..errors import OutriderError
 from ..options import OPTION_TYPES
-from . import history, operations, show_view
+from . import operations, show_view, table
 from .answer import AnswerView, ViewOptions, footer
+from .attachments import attach
 from .client import Client, Json
+from .history import QUOTABLE, QUOTES, is_unfinished
+from .line_reader import LineReader
+from .repl_words import HELP, HELP_TOPICS, MORE, PROMPT, THINK_LEVELS
 from .session import ChatSession
 from .tool_loop import Toolbox, answer_last
 
-PROMPT, MORE = ">>> ", "... "
-QUOTES = '"""'
-QUOTABLE = ("", "/set system ")
-THINK_LEVELS = ("low", "medium", "high", "max")
-
 KINDS: Mapping[str, type] = {"int": int, "float": float, "bool | None": bool}
 """By the annotation of an option: the type of its value. All others are lists of strings."""
-
-HELP = f"""\
-Commands:
-  /set            Change the settings of this session, see /? set
-  /show           Show properties of the model, see /? show
-  /load MODEL     Switch to another model and a new conversation
-  /clear          Clear the conversation
-  /bye, /exit     Leave
-  /?, /help       This text; more under /? set, /? show and /? shortcuts
-
-Use {QUOTES} to begin and to end a message of several lines.
-"""
-
-HELP_TOPICS = {
-    "set": f"""\
-/set parameter NAME VALUE...   Set an option, such as temperature 0.2
-/set system TEXT               Set the system message
-/set format json               Answer in JSON; /set noformat turns that off
-/set think [{"|".join(THINK_LEVELS)}]
-                               Think first; /set nothink turns that off
-/set verbose                   Show the speed of each answer; /set quiet turns that off
-/set wordwrap                  Break lines between words; /set nowordwrap turns that off
-/set history                   Record typed lines; /set nohistory turns that off
-""",
-    "show": """\
-/show info         Architecture, size and capabilities
-/show license      Its license
-/show modelfile    Its Modelfile
-/show parameters   Its options, and those set here
-/show system       The system message
-/show template     Its prompt template
-""",
-    "shortcuts": """\
-Ctrl-C   Stop the answer
-Ctrl-D   Leave
-Ctrl-A   To the beginning of the line; Ctrl-E to the end
-Ctrl-K   Delete to the end of the line; Ctrl-U to the beginning
-Ctrl-R   Search in the lines typed before
-Ctrl-L   Clear the screen
-""",
-}
 
 
 class UsageError(OutriderError):
@@ -83,6 +42,7 @@ class Repl:
         view: ViewOptions,
         out: TextIO,
         toolbox: Toolbox,
+        reader: LineReader,
     ) -> None:
         self._runner = runner
         self._client = client
@@ -90,11 +50,14 @@ class Repl:
         self._view = view
         self._out = out
         self._toolbox = toolbox
+        self._reader = reader
         self._open = True
         self._commands: dict[str, Callable[[str], None]] = {
             "/set": self._set,
             "/show": self._show,
             "/load": self._load,
+            "/save": self._save,
+            "/list": self._list,
             "/clear": self._clear,
             "/?": self._help,
             "/help": self._help,
@@ -112,15 +75,15 @@ class Repl:
             "quiet": lambda _: self._change_view(verbose=False),
             "wordwrap": lambda _: self._change_view(word_wrap=True),
             "nowordwrap": lambda _: self._change_view(word_wrap=False),
-            "history": lambda _: history.set_recording(True),
-            "nohistory": lambda _: history.set_recording(False),
+            "history": lambda _: self._reader.set_recording(True),
+            "nohistory": lambda _: self._reader.set_recording(False),
         }
 
-    def loop(self, read: Callable[[str], str]) -> None:
-        """Runs until /bye or the end of the input; `read` shows a prompt and returns a line."""
+    def loop(self) -> None:
+        """Runs until /bye or the end of the input."""
         while self._open:
             try:
-                text = read_message(read)
+                text = read_message(self._reader.read)
             except KeyboardInterrupt:
                 self._print("\nUse Ctrl-D or /bye to leave.")
                 continue
@@ -147,7 +110,8 @@ class Repl:
 
     def _answer(self, text: str) -> None:
         """Streams an answer. Ctrl-C keeps the part received so far; a failed answer is dropped."""
-        asked = self._session.with_message("user", text)
+        sent = attach(text, self._session.model, self._session.capabilities)
+        asked = self._session.with_message("user", sent.text, sent.files)
         answering = answer_last(self._client, asked, self._toolbox, self._new_view, self._keep)
         metrics: Json = {}
         with suppress(KeyboardInterrupt):  # Ctrl-C cancels the coroutine, which ends its connection
@@ -164,9 +128,11 @@ class Repl:
 
     def _set(self, text: str) -> None:
         name, _, value = text.partition(" ")
+        if not name:
+            return self._help("set")
         if name not in self._settings:
             raise UsageError(f"there is no /set {name}; /? set lists them")
-        self._settings[name](value.strip())
+        return self._settings[name](value.strip())
 
     def _set_parameter(self, text: str) -> None:
         try:
@@ -192,11 +158,13 @@ class Repl:
         self._view = replace(self._view, **changes)
 
     def _show(self, part: str) -> None:
+        if not part:
+            return self._help("show")
         if part != "info" and part not in show_view.PARTS:
             raise UsageError(f"/show takes one of info, {', '.join(show_view.PARTS)}")
         shown = self._runner.run(self._client.post("/api/show", {"model": self._session.model}))
         text = self._part(shown, part) if part != "info" else show_view.render(shown, verbose=False)
-        self._print(text)
+        return self._print(text)
 
     def _part(self, shown: Json, part: str) -> str:
         text = str(shown.get(part) or "").rstrip()
@@ -210,9 +178,22 @@ class Repl:
     def _load(self, model: str) -> None:
         if not model or " " in model:
             raise UsageError("/load takes the name of a model")
-        fresh = replace(self._session, model=model, messages=())
+        shown = self._runner.run(self._client.post("/api/show", {"model": model}))
+        fresh = replace(
+            self._session, model=model, messages=(), capabilities=operations.capabilities(shown)
+        )
         self._runner.run(operations.load(self._client, fresh))
         self._session = fresh
+
+    def _save(self, model: str) -> None:
+        if not model or " " in model:
+            raise UsageError("/save takes the name of the new model")
+        self._runner.run(operations.save(self._client, model, self._session))
+        self._print(f"Created new model '{model}'")
+
+    def _list(self, prefix: str) -> None:
+        models = self._runner.run(self._client.get("/api/tags"))
+        self._print(table.stored(models, prefix, datetime.now(UTC)))
 
     def _clear(self, _: str) -> None:
         self._change(messages=())
@@ -231,15 +212,15 @@ class Repl:
 
 
 def read_message(read: Callable[[str], str]) -> str:
-    """One line, or all lines between triple quotes; exceptions of `read` pass through."""
+    """What is read at once, or all lines between triple quotes; errors of `read` pass through."""
     line = read(PROMPT)
     start = next((start for start in QUOTABLE if line.startswith(start + QUOTES)), None)
     if start is None:
         return line
-    text = line.removeprefix(start + QUOTES)
-    while not text.rstrip().endswith(QUOTES):
-        text += "\n" + read(MORE)
-    return start + text.rstrip().removesuffix(QUOTES).strip("\n")
+    while is_unfinished(line):
+        line += "\n" + read(MORE)
+    text = line.removeprefix(start + QUOTES).rstrip().removesuffix(QUOTES)
+    return start + text.strip("\n")
 
 
 def is_command(word: str) -> bool:

@@ -3,29 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import click
 
 from ..config import Settings
-from . import history, operations, repl
+from . import operations, repl
 from .answer import AnswerView, ViewOptions, footer
-from .client import Client
+from .attachments import attach
+from .client import Client, Json
 from .connect import with_client
+from .history import HistoryFile
+from .line_reader import LineReader, can_edit, plain_reader
 from .mcp_servers import McpError, McpToolbox, ServerSpec, read_config
-from .parameter_types import ThinkCommand, keep_alive, schema_or_json, with_stdin
+from .model_name import STORED, model_names
+from .parameter_types import RunCommand, keep_alive, schema_or_json, with_stdin
+from .repl_words import THINK_LEVELS
 from .session import ChatSession
 from .tool_loop import NoTools, Toolbox, answer_last
 
-THINK: dict[str, bool | str] = {"true": True, "false": False, **{x: x for x in repl.THINK_LEVELS}}
+THINK: dict[str, bool | str] = {"true": True, "false": False, **{x: x for x in THINK_LEVELS}}
+
+NEEDS_TEXT = "embedding models need a text: outrider run {} 'a text'"
 
 
-@click.command(cls=ThinkCommand)
-@click.argument("model")
+@click.command(cls=RunCommand)
+@click.argument("model", type=STORED)
 @click.argument("prompt", nargs=-1)
 @click.option("--keepalive", help="How long the model stays loaded afterwards, such as 5m.")
 @click.option("--verbose", is_flag=True, help="Show the speed of each answer.")
@@ -42,16 +52,28 @@ THINK: dict[str, bool | str] = {"true": True, "false": False, **{x: x for x in r
     help="Let the model use the tools of the MCP servers in this JSON file.",
 )
 @click.option("--yes", is_flag=True, help="Make every tool call without asking.")
+@click.option("--insecure", is_flag=True, help="Fetch a missing model over plain HTTP.")
 @click.option(
-    "--insecure",
-    is_flag=True,
-    help="Fetch a missing model over plain HTTP; only for a registry of your own.",
+    "--truncate",
+    type=bool,
+    help="Of an embedding model: cut a text that is too long, or refuse it.  [default: true]",
+)
+@click.option(
+    "--dimensions",
+    type=click.IntRange(1),
+    help="Of an embedding model: the first numbers of the vector.",
 )
 @click.option(
     "--nohistory",
     is_flag=True,
     envvar=["OUTRIDER_NOHISTORY", "OLLAMA_NOHISTORY"],
     help="Do not keep the lines typed at the prompt.",
+)
+@click.option(
+    "--editor",
+    envvar=["OUTRIDER_EDITOR", "OLLAMA_EDITOR", "VISUAL", "EDITOR"],
+    default="vi",
+    help="The program that Ctrl-G at the prompt starts.",
 )
 @click.option(
     "--state-home",
@@ -75,10 +97,16 @@ def run(
     mcp_config: Path | None,
     yes: bool,
     insecure: bool,
+    truncate: bool | None,
+    dimensions: int | None,
     nohistory: bool,
+    editor: str,
     state_home: Path,
 ) -> None:
-    """Answer one PROMPT with MODEL, or start a conversation if there is none."""
+    """Answer one PROMPT with MODEL, or start a conversation if there is none.
+
+    An embedding model prints the vector of the prompt.
+    """
     session = ChatSession(
         model=model,
         format=schema_or_json(format_text),
@@ -86,14 +114,14 @@ def run(
         keep_alive=keep_alive(keepalive),
     )
     servers = read_config(mcp_config) if mcp_config else ()
-    tools = ToolOptions(servers, yes)
     view = ViewOptions(verbose=verbose, hide_thinking=hidethinking, word_wrap=not nowordwrap)
+    embedding = {"truncate": truncate, "dimensions": dimensions}
+    options = RunOptions(view, ToolOptions(servers, yes), insecure, embedding)
     if not prompt and sys.stdin.isatty():
-        path = None if nohistory else state_home.expanduser() / "outrider" / "history"
-        _converse(address, session, view, tools, insecure, path)
+        history = None if nohistory else HistoryFile(state_home.expanduser() / "outrider/history")
+        _converse(address, session, options, history, editor)
     else:
-        text = with_stdin(" ".join(prompt))
-        _answer_once(session, text, view, tools, insecure)
+        _answer_once(session, with_stdin(" ".join(prompt)), options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,55 +161,102 @@ def ask(name: str, arguments: str) -> bool:
         signal.signal(signal.SIGINT, before)
 
 
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How answers are made and shown."""
+
+    view: ViewOptions
+    tools: ToolOptions
+    insecure: bool
+    embedding: Json  # fields of POST /api/embed, None if they are not given (CONTRACT 1.10)
+
+
 def _converse(
     host: str | None,
     session: ChatSession,
-    view: ViewOptions,
-    tools: ToolOptions,
-    insecure: bool,
-    path: Path | None,
+    options: RunOptions,
+    history: HistoryFile | None,
+    editor: str,
 ) -> None:
     with asyncio.Runner() as runner:
         client = runner.run(Client(Settings.load(host=host).base_url).__aenter__())
         toolbox: Toolbox = NoTools()
         try:
-            runner.run(_prepare(client, session, insecure))
-            toolbox = runner.run(tools.open())
-            with history.persisted(path):
-                repl.Repl(runner, client, session, view, sys.stdout, toolbox).loop(input)
+            session = runner.run(_prepare(client, session, options))
+            if _is_embedder(session):
+                raise click.UsageError(NEEDS_TEXT.format(session.model))
+            runner.run(operations.load(client, session))
+            toolbox = runner.run(options.tools.open())
+            with _reader(runner, client, history, editor) as reader:
+                view, out = options.view, sys.stdout
+                repl.Repl(runner, client, session, view, out, toolbox, reader).loop()
         finally:
             runner.run(toolbox.close())
             runner.run(client.close())
 
 
-async def _prepare(client: Client, session: ChatSession, insecure: bool) -> None:
-    """Pulls the model if it is missing, and loads it."""
-    await operations.ensure(client, session.model, insecure)
-    await operations.load(client, session)
+@contextmanager
+def _reader(
+    runner: asyncio.Runner, client: Client, history: HistoryFile | None, editor: str
+) -> Iterator[LineReader]:
+    """What reads lines in this terminal."""
+    if not can_edit():
+        with plain_reader(history) as reader:
+            yield reader
+        return
+    from .line_editor import LineEditor  # slow, and for conversations alone
+
+    yield LineEditor(runner, partial(model_names, client), history, editor)
+
+
+async def _prepare(client: Client, session: ChatSession, options: RunOptions) -> ChatSession:
+    """Pulls the model if it is missing; the session then knows what it can do."""
+    shown = await operations.ensure(client, session.model, options.insecure)
+    known = replace(session, capabilities=operations.capabilities(shown))
+    given = [name for name, value in options.embedding.items() if value is not None]
+    if given and not _is_embedder(known):
+        raise click.UsageError(f"--{given[0]} is for embedding models, and {known.model} is none")
+    return known
+
+
+def _is_embedder(session: ChatSession) -> bool:
+    """Whether the model makes vectors and no text."""
+    known = session.capabilities or ()
+    return "embedding" in known and "completion" not in known
 
 
 @with_client
 async def _answer_once(
-    client: Client,
-    /,
-    session: ChatSession,
-    text: str,
-    view: ViewOptions,
-    tools: ToolOptions,
-    insecure: bool,
+    client: Client, /, session: ChatSession, text: str, options: RunOptions
 ) -> None:
     """Writes one answer to stdout; an empty prompt only loads the model."""
+    session = await _prepare(client, session, options)
+    if _is_embedder(session):
+        await _embed(client, session, text, options.embedding)
+    elif text:
+        await _answer(client, session, text, options)
+    else:
+        await operations.load(client, session)
+
+
+async def _embed(client: Client, session: ChatSession, text: str, fields: Json) -> None:
+    """Writes the vector of the text to stdout, as JSON on one line."""
     if not text:
-        await _prepare(client, session, insecure)
-        return
-    await operations.ensure(client, session.model, insecure)
-    toolbox = await tools.open()
-    asked = session.with_message("user", text)
+        raise click.UsageError(NEEDS_TEXT.format(session.model))
+    body = {"model": session.model, "input": text, "keep_alive": session.keep_alive, **fields}
+    given = {name: value for name, value in body.items() if value is not None}
+    click.echo(json.dumps(await operations.embed(client, given), separators=(",", ":")))
+
+
+async def _answer(client: Client, session: ChatSession, text: str, options: RunOptions) -> None:
+    sent = attach(text, session.model, session.capabilities)
+    asked = session.with_message("user", sent.text, sent.files)
+    toolbox = await options.tools.open()
     try:
         answer = await answer_last(
-            client, asked, toolbox, lambda: AnswerView(sys.stdout, view), lambda _: None
+            client, asked, toolbox, lambda: AnswerView(sys.stdout, options.view), lambda _: None
         )
     finally:
         await toolbox.close()
-    if view.verbose:
+    if options.view.verbose:
         print(footer(answer.metrics), file=sys.stderr)

@@ -8,10 +8,11 @@ from pathlib import Path
 import click
 
 from ..config import Settings
+from .environment import ServeCommand
 from .progress import follow
 
 
-@click.command()
+@click.command(cls=ServeCommand)
 @click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
 @click.option("--port", type=int, help="Port to listen on.  [default: 11434]")
 @click.option("--models", type=click.Path(path_type=Path), help="Where models are stored.")

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 
 from .client import Json
 
+STORED_ROLES = ("system", "user", "assistant")  # of a model's messages (CONTRACT 7.1)
+
 
 @dataclass(frozen=True, slots=True)
 class ChatSession:
@@ -19,11 +21,15 @@ class ChatSession:
     format: str | Json | None = None
     think: bool | str | None = None
     keep_alive: str | float | None = None
+    capabilities: tuple[str, ...] | None = None  # of the model; None: unknown
     tools: Sequence[Json] = ()  # definitions as in CONTRACT 1.9
 
-    def with_message(self, role: str, content: str) -> ChatSession:
-        """The session with one more message."""
-        return replace(self, messages=(*self.messages, {"role": role, "content": content}))
+    def with_message(self, role: str, content: str, images: Sequence[str] = ()) -> ChatSession:
+        """The session with one more message; images are in base 64."""
+        message: Json = {"role": role, "content": content}
+        if images:
+            message["images"] = list(images)
+        return replace(self, messages=(*self.messages, message))
 
     def with_answer(self, message: Json) -> ChatSession:
         """The session with a message of the model."""
@@ -49,3 +55,18 @@ class ChatSession:
         }
         given = {name: value for name, value in settings.items() if value is not None}
         return {"model": self.model, "messages": [*system, *self.messages], **given}
+
+    def as_model(self, name: str) -> Json:
+        """The body of POST /api/create for a model that goes on with this session (CONTRACT 7.4).
+
+        A stored model holds texts alone: calls of tools and images are left out.
+        """
+        said = (message for message in self.messages if message["role"] in STORED_ROLES)
+        messages = [{"role": m["role"], "content": m["content"]} for m in said if m["content"]]
+        settings = {
+            "system": self.system,
+            "parameters": dict(self.options),
+            "messages": messages,
+        }
+        given = {key: value for key, value in settings.items() if value}
+        return {"model": name, "from": self.model, **given}

@@ -14,13 +14,15 @@ from . import verify as verification
 from .bench_prompts import speculation_of
 from .client import Client, DaemonError
 from .connect import with_client
+from .environment import EnvironmentCommand
+from .model_name import STORED
 from .parameter_types import NumberList
 
 NUMBERS = NumberList()
 
 
-@click.command()
-@click.argument("model")
+@click.command(cls=EnvironmentCommand)
+@click.argument("model", type=STORED)
 @with_client
 async def verify(client: Client, /, model: str) -> None:
     """Compare MODEL's text with and without speculative decoding."""
@@ -38,8 +40,8 @@ async def verify(client: Client, /, model: str) -> None:
         )
 
 
-@click.command()
-@click.argument("model")
+@click.command(cls=EnvironmentCommand)
+@click.argument("model", type=STORED)
 @click.option("--streams", type=NUMBERS, default="1,2,4,8", help="Concurrent requests, a list.")
 @click.option("--temperatures", type=NUMBERS, default="0,1", help="Sampling temperatures, a list.")
 @click.option(

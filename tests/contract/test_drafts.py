@@ -116,5 +116,5 @@ def test_where_no_drafter_is_active_both_say_why(
             assert run(daemon, verb, "pair") == 1
             told = "no drafter is active for pair: the daemon runs with --speculation off"
             assert told in capsys.readouterr().err
-        assert run(daemon, "bench", "pair", "--streams", "some") == 2
+        assert run(daemon, "bench", "pair", "--streams", "some") == 1
     assert "'some' is not a list of numbers" in capsys.readouterr().err

@@ -104,7 +104,7 @@ async def test_show(capsys: Capture) -> None:
 
 async def test_show_takes_one_part(capsys: Capture) -> None:
     async with Scripted({}) as daemon:
-        assert await outrider(daemon, "show", "m", "--system", "--license") == 2
+        assert await outrider(daemon, "show", "m", "--system", "--license") == 1
     assert capsys.readouterr().err.startswith(
         "Error: only one of '--license', '--modelfile', '--parameters', '--system', "
         "or '--template' can be specified"
@@ -178,10 +178,11 @@ async def test_run_without_a_prompt_loads(capsys: Capture) -> None:
 
 
 async def test_run_fetches_a_missing_model(capsys: Capture) -> None:
-    script = {"POST /api/pull": PULL, "POST /api/chat": Lines(CHUNKS)}
+    missing = Reply({"error": "model 'm' not found"}, 404)
+    script = {**CHAT, "POST /api/show": [missing, Reply(SHOWN)], "POST /api/pull": PULL}
     async with Scripted(script) as daemon:
         assert await outrider(daemon, "run", "m", "hi") == 0
-    calls = ["POST /api/show", "POST /api/pull", "POST /api/chat"]
+    calls = ["POST /api/show", "POST /api/pull", "POST /api/show", "POST /api/chat"]
     assert [call for call, _ in daemon.seen] == calls
     out, err = capsys.readouterr()
     assert (out, err.splitlines()[-1]) == ("Hello\n", "success")
@@ -205,10 +206,10 @@ async def test_run_that_fails_midway_keeps_what_came(capsys: Capture) -> None:
         (["serve", "--port", "many"], "'many' is not a valid integer"),
     ],
 )
-async def test_wrong_use_is_one_line_and_ends_with_2(
+async def test_wrong_use_is_one_line_and_ends_with_1(
     args: list[str], text: str, capsys: Capture
 ) -> None:
-    assert await asyncio.to_thread(entry.exit_code, args) == 2
+    assert await asyncio.to_thread(entry.exit_code, args) == 1
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("Error: ")
@@ -240,14 +241,16 @@ async def test_version(capsys: Capture) -> None:
     async with Scripted(script) as daemon:
         assert await outrider(daemon, "--version") == 0
     out, err = capsys.readouterr()
-    assert out.startswith("outrider version is ")
-    assert err == "Warning: the daemon's version is 9\n"
+    assert out == "outrider version is 9\n"
+    assert err.startswith("Warning: client version is ")
 
 
 async def test_version_needs_no_daemon(capsys: Capture, unused_tcp_port: int) -> None:
     args = ["--host", f"127.0.0.1:{unused_tcp_port}", "--version"]
     assert await asyncio.to_thread(entry.exit_code, args) == 0
-    assert capsys.readouterr().err == ""
+    out, err = capsys.readouterr()
+    assert out.startswith("outrider version is ")
+    assert err == "Warning: could not connect to a running Outrider daemon\n"
 
 
 async def test_what_nobody_expected_is_one_line_too(

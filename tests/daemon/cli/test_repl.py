@@ -2,7 +2,8 @@
 
 import asyncio
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,32 +29,39 @@ SCRIPT: dict[str, Reply | Lines] = {
 }
 
 
-def typed(*lines: str | type[BaseException]) -> Callable[[str], str]:
+class Typed:
     """Reads these lines, then the end of the input; an exception stands for a key."""
-    rest = iter([*lines, EOFError])
 
-    def read(prompt: str) -> str:
-        line = next(rest)
+    def __init__(self, *lines: str | type[BaseException]) -> None:
+        self._rest = iter([*lines, EOFError])
+        self.recording: list[bool] = []
+
+    def read(self, prompt: str) -> str:
+        line = next(self._rest)
         if isinstance(line, str):
             return line
         raise line
 
-    return read
+    def set_recording(self, on: bool) -> None:
+        self.recording.append(on)
 
 
-def converse(url: str, chat: ChatSession, read: Callable[[str], str]) -> str:
+def converse(url: str, chat: ChatSession, reader: Typed) -> str:
     out = io.StringIO()
     with asyncio.Runner() as runner:
         client = runner.run(Client(url).__aenter__())
         try:
-            Repl(runner, client, chat, ViewOptions(), out, NoTools()).loop(read)
+            Repl(runner, client, chat, ViewOptions(), out, NoTools(), reader).loop()
         finally:
             runner.run(client.close())
     return out.getvalue()
 
 
-async def converse_with(daemon: Scripted, *lines: str | type[BaseException]) -> str:
-    return await asyncio.to_thread(converse, daemon.url, ChatSession("m"), typed(*lines))
+async def converse_with(
+    daemon: Scripted, *lines: str | type[BaseException], chat: ChatSession | None = None
+) -> str:
+    session = chat or ChatSession("m")
+    return await asyncio.to_thread(converse, daemon.url, session, Typed(*lines))
 
 
 def roles(body: dict[str, Any]) -> list[tuple[str, str]]:
@@ -72,7 +80,7 @@ def roles(body: dict[str, Any]) -> list[tuple[str, str]]:
     ],
 )
 def test_a_message_may_have_several_lines(lines: Iterable[str], message: str) -> None:
-    assert read_message(typed(*lines)) == message
+    assert read_message(Typed(*lines).read) == message
 
 
 def test_the_prompt_shows_that_a_message_goes_on() -> None:
@@ -153,7 +161,6 @@ async def test_what_is_set_is_sent() -> None:
     ("line", "text"),
     [
         ("/dance", "there is no command /dance; /? lists them"),
-        ("/set", "there is no /set "),
         ("/set mood good", "there is no /set mood; /? set lists them"),
         ("/set parameter", "write it as /set parameter NAME VALUE"),
         ("/set parameter stop 'x", "write it as /set parameter NAME VALUE"),
@@ -233,3 +240,62 @@ async def test_the_ways_to_leave() -> None:
         out = await converse_with(daemon, KeyboardInterrupt, EOFError, "not sent")
     assert out == "\nUse Ctrl-D or /bye to leave.\n\n"
     assert daemon.seen == []
+
+
+async def test_a_session_is_saved_as_a_model() -> None:
+    chat = ChatSession("m").with_result({"function": {"name": "add"}}, "3")
+    async with Scripted(SCRIPT) as daemon:
+        out = await converse_with(
+            daemon,
+            "/set system Be brief.",
+            "/set parameter seed 7",
+            "hi",
+            "/save mine",
+            "/save",
+            chat=chat,
+        )
+    assert daemon.bodies("POST /api/create") == [
+        {
+            "model": "mine",
+            "from": "m",
+            "system": "Be brief.",
+            "parameters": {"seed": 7},
+            "messages": [
+                {"role": "user", "content": "hi"},
+                {"role": "assistant", "content": "Hello"},
+            ],
+        }
+    ]
+    assert "Created new model 'mine'\n" in out
+
+
+async def test_the_models_are_listed() -> None:
+    script = {**SCRIPT, "GET /api/tags": Reply({"models": [{"name": "a:1"}, {"name": "b:1"}]})}
+    async with Scripted(script) as daemon:
+        out = await converse_with(daemon, "/list a")
+    assert [line.split()[0] for line in out.splitlines() if line] == ["NAME", "a:1"]
+
+
+async def test_set_and_show_alone_are_explained() -> None:
+    async with Scripted(SCRIPT) as daemon:
+        out = await converse_with(daemon, "/set", "/show")
+    assert "/set nothink" in out
+    assert "/show template" in out
+
+
+def test_recording_can_be_turned_off() -> None:
+    reader = Typed("/set nohistory", "/set history")
+    converse("http://127.0.0.1:9", ChatSession("m"), reader)
+    assert reader.recording == [False, True]
+
+
+async def test_an_image_for_a_model_that_cannot_see(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = tmp_path / "cat.png"
+    image.write_bytes(b"cat")
+    async with Scripted(SCRIPT) as daemon:
+        blind = ChatSession("m", capabilities=("completion",))
+        await converse_with(daemon, f"see {image}", "hi", chat=blind)
+    assert capsys.readouterr().err.startswith("Error: m cannot see images")
+    assert roles(daemon.bodies("POST /api/chat")[0]) == [("user", "hi")]
