@@ -104,8 +104,8 @@ def assert_whole(store: Store) -> None:
     models = store.list()
     found = {model.name.short for model in models}
     assert {"kept:latest", "shares:latest"} <= found <= {"kept:latest", "shares:latest", TARGET}
-    manifests = {path for path in files(store.root) if path.startswith("manifests/registry")}
-    assert len(manifests) == len(models)
+    manifests = files(store.root / "manifests")
+    assert len({path for path in manifests if path.startswith("registry")}) == len(models)
     for path in store.blobs.root.glob("sha256-*"):
         assert path.name == f"sha256-{hashlib.sha256(path.read_bytes()).hexdigest()}"
 
@@ -149,18 +149,17 @@ def test_killed_at_any_moment(
         times_s.append(nursery.run(order))
     usual_s = min(times_s)
     assert bool(store.find(Name.parse(TARGET))) == (work != "delete")
-    draw, done = random.Random(19), 0
+    draw, interrupted = random.Random(19), 0
     for _ in range(KILLS):
         prepare(work, store, folder)
-        nursery.kill(order, draw.uniform(0, 1.1 * usual_s))
+        interrupted += nursery.kill(order, draw.uniform(0, 1.1 * usual_s))
         assert_whole(store)
         assert_nothing_grows(store)
         assert_whole(store)
-        done += bool(store.find(Name.parse(TARGET))) == (work != "delete")
     measurements.append(
-        f"{work}: {KILLS} kills within {usual_s * 1e3:.0f} ms, {done} of them after the change"
+        f"{work}: {interrupted} of {KILLS} kills within {usual_s * 1e3:.1f} ms interrupted it"
     )
-    assert done < KILLS, "every kill came after the change"
+    assert interrupted
 
 
 @contextmanager
