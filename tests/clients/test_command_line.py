@@ -66,6 +66,7 @@ def test_run_reads_standard_input(daemon: Daemon) -> None:
 
 
 def test_the_tables_show_the_model(daemon: Daemon) -> None:
+    outrider(daemon, "stop", "smollm2:135m")  # `ps` has the name that loaded the weights first
     assert outrider(daemon, "run", BRIEF, "Hi").returncode == 0
     for verb, header in (("list", "NAME"), ("ps", "PROCESSOR"), ("show", "architecture")):
         result = outrider(daemon, verb, *([BRIEF] if verb == "show" else []))

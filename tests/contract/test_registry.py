@@ -29,7 +29,7 @@ from outrider.models.name import Name
 from outrider.models.sources.progress import PullProgress
 from outrider.models.sources.pull import pull
 from outrider.models.sources.push import push
-from outrider.models.sources.reference import Reference
+from outrider.models.sources.reference import RemoteReference
 from outrider.models.sources.registry import Network
 from outrider.models.store import Store
 from registry_server import RegistryServer, digest_of
@@ -99,7 +99,7 @@ def wait_for(is_true: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def add(store: Store, reference: Reference, weights: bytes = WEIGHTS) -> bytes:
+def add(store: Store, reference: RemoteReference, weights: bytes = WEIGHTS) -> bytes:
     """Stores a model with a drafter and an unknown layer; returns its manifest."""
     config = store.blobs.add_bytes(CONFIG)
     layers = (
@@ -117,7 +117,7 @@ async def run(steps: object) -> list[PullProgress]:
 
 
 async def test_there_and_back(registry: str, tmp_path: Path) -> None:
-    reference = Reference.parse(f"{registry}/me/mine:1b", insecure=True)
+    reference = RemoteReference.parse(f"{registry}/me/mine:1b", insecure=True)
     sender, receiver = Store(tmp_path / "a"), Store(tmp_path / "b")
     manifest = add(sender, reference)
     assert (await run(push(sender, reference, Network())))[-1].status == "success"
@@ -129,25 +129,27 @@ async def test_there_and_back(registry: str, tmp_path: Path) -> None:
     assert model.draft_path
     assert files(sender.root) == files(receiver.root)
 
-    other = Reference.parse(f"{registry}/you/yours", insecure=True)
+    other = RemoteReference.parse(f"{registry}/you/yours", insecure=True)
     sender.copy(reference.name, other.name)
     told = await run(push(sender, other, Network()))
     assert told[-1].status == "success"
     assert (await run(push(sender, other, Network())))[-1].status == "success"
     with pytest.raises(PullFailed, match="file does not exist"):
-        await run(pull(receiver, Reference.parse(f"{registry}/me/no", insecure=True), Network()))
+        await run(
+            pull(receiver, RemoteReference.parse(f"{registry}/me/no", insecure=True), Network())
+        )
 
 
 VICTIM = """
 import asyncio, sys
 from pathlib import Path
 from outrider.models.sources.pull import pull
-from outrider.models.sources.reference import Reference
+from outrider.models.sources.reference import RemoteReference
 from outrider.models.sources.registry import Network
 from outrider.models.store import Store
 
 async def main():
-    reference = Reference.parse(sys.argv[2], insecure=True)
+    reference = RemoteReference.parse(sys.argv[2], insecure=True)
     async for progress in pull(Store(Path(sys.argv[1])), reference, Network()):
         print(progress.completed or 0, flush=True)
 
@@ -174,7 +176,7 @@ async def test_a_killed_pull_goes_on(tmp_path: Path) -> None:
         assert not store.list()
 
         proxy.seen.clear()
-        told = await run(pull(store, Reference.parse(name, insecure=True), Network()))
+        told = await run(pull(store, RemoteReference.parse(name, insecure=True), Network()))
         assert told[-1].status == "success"
         (asked,) = [headers["Range"] for _, where, headers in proxy.seen if path in where]
         assert int(asked.removeprefix("bytes=").partition("-")[0]) >= 8 * MIB
@@ -202,7 +204,7 @@ async def test_killed_at_any_moment(tmp_path: Path, delay_s: float) -> None:
         for model in store.list():
             assert model.model_path
             assert model.model_path.read_bytes() == WEIGHTS
-        told = await run(pull(store, Reference.parse(name, insecure=True), Network()))
+        told = await run(pull(store, RemoteReference.parse(name, insecure=True), Network()))
         assert told[-1].status == "success"
         assert len(files(store.root)) == 4
 
@@ -244,7 +246,7 @@ async def test_a_disk_that_fills_up(small_disk: Path) -> None:
     async with RegistryServer().serve() as server, FaultProxy(server.host).serve() as proxy:
         server.add("me/mine", "latest", CONFIG, [("model", WEIGHTS)])
         store = Store(small_disk / "models")
-        reference = Reference.parse(f"{proxy.host}/me/mine", insecure=True)
+        reference = RemoteReference.parse(f"{proxy.host}/me/mine", insecure=True)
         other = small_disk / "other"
         other.write_bytes(bytes(40 * MIB))
         with pytest.raises(PullFailed, match=r"42 MB are needed, .*2[0-9] MB are free; make room"):
