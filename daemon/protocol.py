@@ -167,6 +167,7 @@ class Started(msgspec.Struct, frozen=True):
 
     prompt_tokens: int
     dropped_messages: int = 0  # old messages that did not fit the context
+    cut_tokens: int = 0  # of the rest, cut out of its middle because it did not fit either
 
 
 class Delta(msgspec.Struct, frozen=True):

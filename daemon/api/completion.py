@@ -55,6 +55,7 @@ class Accepted:
 
     prompt_tokens: int
     dropped_messages: int  # old messages that did not fit the context
+    cut_tokens: int = 0  # of the rest, cut out of its middle because it did not fit either
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,9 @@ async def complete(state: AppState, completion: Completion) -> Events:
                     return
                 if delta.started:
                     started = delta.started
-                    yield Accepted(started.prompt_tokens, started.dropped_messages)
+                    yield Accepted(
+                        started.prompt_tokens, started.dropped_messages, started.cut_tokens
+                    )
                 calls = tuple(number(call) for call in delta.tool_calls)
                 output = Output(delta.text, delta.thinking, calls, delta.logprobs)
                 if output != NOTHING:

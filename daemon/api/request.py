@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
+import msgspec
+
 from ..chat.conversation import Conversation, Message, Tool
 from ..chat.history import without_old_thoughts
 from ..errors import BadRequest, InvalidFormat, Unsupported
 from ..runners.model_info import ModelInfo
 
+MESSAGEPACK_INTEGERS = range(-(1 << 63), 1 << 64)
 ANY_OBJECT = '{"type":"object"}'
 
 
@@ -106,6 +109,7 @@ def build_conversation(
 
     A system text (`system`, else the model's own) goes first unless the request's messages begin
     with one. A model that can think does so unless the request says otherwise (CONTRACT 1.7).
+    Raises BadRequest for tools and calls that cannot be sent to a runner.
     """
     system = system or info.model.system
     brings_system = bool(messages) and messages[0].role == "system"
@@ -113,6 +117,10 @@ def build_conversation(
         stored = info.model.messages
         facts = ((str(m.get("role", "")), str(m.get("content", ""))) for m in stored)
         messages = (*(Message(role, content) for role, content in facts), *messages)
+    try:
+        messages, tools = tuple(map(_portable_calls, messages)), tuple(map(_portable_tool, tools))
+    except RecursionError:
+        raise BadRequest("a tool or a tool call is nested too deeply") from None
     if system and not brings_system:
         messages = (Message("system", system), *messages)
     if _repeats_thoughts(info):
@@ -120,6 +128,41 @@ def build_conversation(
     if think is None and info.can("thinking"):
         think = True
     return Conversation(messages, tools, think, tool_choice)
+
+
+def _portable_calls(message: Message) -> Message:
+    if not message.tool_calls:
+        return message
+    calls = (
+        msgspec.structs.replace(call, arguments=_portable_object(call.arguments))
+        for call in message.tool_calls
+    )
+    return msgspec.structs.replace(message, tool_calls=tuple(calls))
+
+
+def _portable_tool(tool: Tool) -> Tool:
+    return Tool(_portable_object(tool.definition))
+
+
+def _portable_object(given: Mapping[str, object]) -> dict[str, object]:
+    return {key: _portable(value) for key, value in given.items()}
+
+
+def _portable(value: object) -> object:
+    """The value as MessagePack can carry it to the runner: with floats for wide integers.
+
+    Ollama reads every number as a float. Raises BadRequest for a number that no float holds.
+    """
+    if isinstance(value, dict):
+        return _portable_object(value)
+    if isinstance(value, list):
+        return [_portable(item) for item in value]
+    if not isinstance(value, int) or value in MESSAGEPACK_INTEGERS:
+        return value
+    try:
+        return float(value)
+    except OverflowError:
+        raise BadRequest("a number in a tool or in a tool call is too large") from None
 
 
 def _repeats_thoughts(info: ModelInfo) -> bool:

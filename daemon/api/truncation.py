@@ -6,14 +6,16 @@ from contextlib import aclosing
 
 from .completion import Accepted, Events
 
-TRUNCATED = "Outrider-Truncated"  # header: how many messages were dropped; absent if none were
+# Headers; absent if nothing was left out of the prompt.
+TRUNCATED = "Outrider-Truncated"  # how many messages were dropped
+CUT = "Outrider-Truncated-Tokens"  # how many tokens were cut out of the rest
 
 
 class TruncationNotice:
     """Notes the dropped messages in the events of a request."""
 
     def __init__(self) -> None:
-        self._dropped = 0
+        self._dropped = self._cut = 0
 
     async def watch(self, events: Events) -> Events:
         """The same events."""
@@ -21,8 +23,10 @@ class TruncationNotice:
             async for event in events:
                 if isinstance(event, Accepted):
                     self._dropped = max(self._dropped, event.dropped_messages)
+                    self._cut = max(self._cut, event.cut_tokens)
                 yield event
 
     def headers(self) -> dict[str, str]:
-        """The header of the answer, once the request was accepted."""
-        return {TRUNCATED: str(self._dropped)} if self._dropped else {}
+        """The headers of the answer, once the request was accepted."""
+        counts = {TRUNCATED: self._dropped, CUT: self._cut}
+        return {name: str(count) for name, count in counts.items() if count}

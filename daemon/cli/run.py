@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -144,10 +145,20 @@ def show(name: str, arguments: str) -> bool:
 
 
 def ask(name: str, arguments: str) -> bool:
-    """Shows a tool call, and asks whether to make it. Raises McpError if nobody can answer."""
+    """Shows a tool call, and asks whether to make it.
+
+    Raises McpError if nobody can answer, and KeyboardInterrupt at Ctrl-C and Ctrl-D. Asking in a
+    thread would not end at Ctrl-C, but swallow the next line that is typed.
+    """
     if not sys.stdin.isatty():
         raise McpError(f"the model wants to call {name} {arguments}; allow that with --yes")
-    return click.confirm(f"Call {name} {arguments}?", default=True, err=True)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # asyncio's would wait
+    try:
+        return click.confirm(f"Call {name} {arguments}?", default=True, err=True)
+    except click.Abort:
+        raise KeyboardInterrupt from None
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @dataclass(frozen=True, slots=True)

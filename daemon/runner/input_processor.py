@@ -59,7 +59,7 @@ class InputProcessor:
         Raises BadRequest and TemplateFailed.
         """
         text, num_dropped = self._fitting(submit)
-        tokens = array("i", self._tokenize(text))
+        whole = tokens = array("i", self._tokenize(text))
         if not tokens:
             raise BadRequest("the prompt is empty: there is nothing to continue")
         limits = submit.limits
@@ -68,6 +68,7 @@ class InputProcessor:
             if not (limits.truncate and limits.shift):
                 raise BadRequest(TOO_LONG.format(len(tokens), self._num_ctx))
             tokens = cut_middle(tokens, num_keep, self._num_ctx)
+        num_cut = len(whole) - len(tokens)
         sampling = submit.sampling
         check(sampling)
         if sampling.seed < 0:
@@ -87,7 +88,7 @@ class InputProcessor:
             parser=family.make(start),
             marker_tokens=self._marker_tokens(family, start.format),
             num_dropped=num_dropped,
-            offers_tools=bool(start.tools),
+            num_cut=num_cut,
             stops_loops=not isinstance(submit.prompt, RawPrompt),
         )
 

@@ -36,9 +36,9 @@ class Sequence:
     constraint: Constraint | None = None
     parser: OutputParser = field(default_factory=ContentParser)
     marker_tokens: frozenset[int] = frozenset()  # special tokens that the parser sees as text
-    offers_tools: bool = False  # whether its calls are parsed token by token
     stops_loops: bool = False  # whether an endless repetition ends it
     num_dropped: int = 0  # old messages that did not fit the context
+    num_cut: int = 0  # tokens cut out of the rest of the prompt
     num_prompt: int = 0
     num_reused: int = 0  # prompt tokens that were in the KV cache
     output_tokens: list[int] = field(default_factory=list)

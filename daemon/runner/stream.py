@@ -35,11 +35,10 @@ class Stream:
         )
         self._text = Detokenizer(sequence.limits.stop)
         self._parser = sequence.parser
-        # Every token becomes text at once where the text may end the answer (a stop string, a call
-        # without end) or its thinking (after which its grammar applies); otherwise text is made at
-        # a flush.
-        has_regions = sequence.constraint and not isinstance(self._parser, ContentParser)
-        self._is_watched = bool(sequence.limits.stop or has_regions or sequence.offers_tools)
+        # Every token becomes text at once where the text may end the output (a stop string, calls
+        # without end) or change the region; otherwise text is made at a flush.
+        has_regions = not isinstance(self._parser, ContentParser)
+        self._is_watched = bool(sequence.limits.stop or has_regions)
         self._num_parsed = 0  # of the output tokens
         self._calls = CallCounter()
         self._num_end_tokens = 0  # 1 after the model has ended its output
@@ -163,7 +162,7 @@ class Stream:
 
     def _flush(self, done: Done | None) -> Delta:
         seq = self.sequence
-        started = None if self.has_output else Started(seq.num_prompt, seq.num_dropped)
+        started = None if self.has_output else Started(seq.num_prompt, seq.num_dropped, seq.num_cut)
         self.has_output = True
         new, logprobs = self._pending, tuple(self._logprobs)
         self._pending, self._logprobs = Parsed(), []

@@ -121,9 +121,12 @@ def _function(call: ToolCall) -> Line:
 
 
 def _dropped(accepted: Accepted | None) -> Line:
-    """How many old messages did not fit the context; Ollama has no such field."""
-    num_dropped = accepted.dropped_messages if accepted else 0
-    return {"truncated": num_dropped} if num_dropped else {}
+    """How many old messages did not fit the context, and how many tokens of the rest; Ollama has no
+    such fields."""
+    if accepted is None:
+        return {}
+    counts = {"truncated": accepted.dropped_messages, "truncated_tokens": accepted.cut_tokens}
+    return {name: count for name, count in counts.items() if count}
 
 
 def _logprobs(entries: tuple[Logprob, ...]) -> Line:

@@ -57,6 +57,7 @@ class ThinkingParser:
         self._tags = tags or ThinkingTags()
         self._hidden = hidden
         self._held = ""  # may be the start of a tag, or blanks that may be dropped
+        self._has_closed = False  # whether a closing tag was dropped from the content
         self._at_start = not begun  # of the block: leading blanks are dropped
 
     @property
@@ -75,8 +76,7 @@ class ThinkingParser:
         parsed = self._thought(thinking)
         if self._state is not _State.CONTENT:
             return parsed
-        content, self._held = self._held, ""
-        return parsed + self._inner.push(content)
+        return parsed + self._content()
 
     def finish(self) -> Parsed:
         held, self._held = self._held, ""
@@ -113,6 +113,25 @@ class ThinkingParser:
         elif marker:
             self._held, self._state = marker + self._held, _State.CONTENT
         return text
+
+    def _content(self) -> Parsed:
+        """The certain part of the content.
+
+        Where thinking is off, the first closing tag is dropped: a model may go on to think although
+        its prompt has closed the thought. In a call it is text.
+        """
+        text, self._held = self._held, ""
+        if not self._hidden or self._has_closed:
+            return self._inner.push(text)
+        before, marker, rest = split_at(text, (self._tags.closing,))
+        parsed = self._inner.push(before)
+        if not marker:
+            self._held = rest
+            return parsed
+        if self._inner.region is Region.CALL:
+            return parsed + self._inner.push(marker) + self._inner.push(rest)
+        self._has_closed = True
+        return parsed + self._inner.push(rest)
 
     def _thought(self, text: str) -> Parsed:
         return Parsed() if self._hidden else Parsed(thinking=text)

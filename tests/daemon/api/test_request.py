@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 from outrider.daemon.api.request import (
     ANY_OBJECT,
@@ -16,7 +17,7 @@ from outrider.daemon.api.request import (
     read_tools,
     refuse_images,
 )
-from outrider.daemon.chat.conversation import Message, Tool
+from outrider.daemon.chat.conversation import Message, Tool, ToolCall
 from outrider.daemon.errors import BadRequest, InvalidFormat, Unsupported
 from outrider.daemon.runners.model_info import ModelIndex, ModelInfo
 from outrider.models.store import Store
@@ -164,3 +165,27 @@ async def test_tools_and_the_choice_of_one_are_kept(header_store: Path) -> None:
     info = await info_of(header_store, "chat")
     conversation = build_conversation(info, HELLO, think=None, tools=tools, tool_choice="f")
     assert (conversation.tools, conversation.tool_choice) == (tools, "f")
+
+
+async def test_wide_integers_become_floats_which_a_runner_can_be_sent(header_store: Path) -> None:
+    info = await info_of(header_store, "chat")
+    wide: dict[str, object] = {"n": [2**64, -(2**63) - 1, 2**64 - 1, True, {"x": 2**80}]}
+    sent: dict[str, object] = {
+        "n": [float(2**64), float(-(2**63)), 2**64 - 1, True, {"x": float(2**80)}]
+    }
+    messages = (Message("assistant", tool_calls=(ToolCall("f", wide),)),)
+    conversation = build_conversation(info, messages, think=None, tools=(Tool(wide),))
+    assert conversation.messages[0].tool_calls[0].arguments == sent
+    assert conversation.tools == (Tool(sent),)
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(conversation))
+
+
+async def test_what_no_runner_can_be_sent_is_refused(header_store: Path) -> None:
+    info = await info_of(header_store, "chat")
+    with pytest.raises(BadRequest, match="too large"):
+        build_conversation(info, HELLO, think=None, tools=(Tool({"n": 10**400}),))
+    deep: list[object] = []
+    for _ in range(5000):
+        deep = [deep]
+    with pytest.raises(BadRequest, match="nested too deeply"):
+        build_conversation(info, HELLO, think=None, tools=(Tool({"n": deep}),))

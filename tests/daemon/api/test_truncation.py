@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from fake_runner import DONE
 from outrider.daemon.api.completion import Accepted, Event, Events, Finished, Loaded, Output
-from outrider.daemon.api.truncation import TRUNCATED, TruncationNotice
+from outrider.daemon.api.truncation import CUT, TRUNCATED, TruncationNotice
 
 pytestmark = pytest.mark.unit
 
@@ -33,3 +33,13 @@ async def test_of_several_choices_the_most_counts() -> None:
         async for _ in notice.watch(events_of(dropped)):
             pass
     assert notice.headers() == {"Outrider-Truncated": "2"}
+
+
+async def test_cut_tokens_have_a_header_of_their_own() -> None:
+    async def events() -> Events:
+        yield Accepted(7, 0, cut_tokens=90)
+
+    notice = TruncationNotice()
+    async for _ in notice.watch(events()):
+        pass
+    assert notice.headers() == {CUT: "90"}

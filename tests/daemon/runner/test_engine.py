@@ -224,6 +224,7 @@ def test_a_prompt_that_is_too_long_is_cut_or_refused(gguf: Path) -> None:
     with open_engine(load_spec(gguf, num_ctx=64)) as harness:
         sequence = harness.input.prepare(text_request(0, "y" * 500))
         assert len(sequence.tokens) == 64 - (64 - 4) // 2
+        assert sequence.num_cut == len(harness.loaded.model.tokenize("y" * 500, add_bos=False)) - 34
         for limits in (Limits(truncate=False), Limits(shift=False)):
             with pytest.raises(BadRequest, match="longer than the context length"):
                 harness.input.prepare(text_request(0, "y" * 500, limits=limits))

@@ -47,7 +47,7 @@ def test_a_slow_request_leaves_a_thread_to_the_others() -> None:
     bench.add(1, "slow")
     for number in range(2, 9):
         bench.add(number)
-    assert [bench.next() for _ in range(7)] == [(number, None) for number in range(2, 9)]
+    assert sorted(bench.next()[0] for _ in range(7)) == list(range(2, 9))
     bench.go.set()
     assert bench.next() == (1, None)
 

@@ -103,7 +103,7 @@ THOUGHTS = [
     (True, "", "<think>a<tool_call>b", "a<tool_call>b", ""),
     (False, "", "<think>a</think>b", "", "b"),
     (False, "<think>", "a</think>b", "", "b"),
-    (False, "", "a</think>b", "", "a</think>b"),
+    (False, "", "a</think>b", "", "ab"),
 ]
 
 

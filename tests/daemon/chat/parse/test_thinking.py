@@ -120,7 +120,7 @@ HIDDEN = [
     ("", "<think>\n\n</think>\n\nyes", "yes"),
     ("", "</think>\n\nyes", "yes"),
     ("", " \n</think>yes", "yes"),
-    ("", "yes </think> no", "yes </think> no"),
+    ("", "yes </think> no </think>", "yes  no </think>"),
     ("", "yes", "yes"),
     ("", " yes", " yes"),
     ("", "</thi", "</thi"),
@@ -213,3 +213,13 @@ def test_the_thought_in_which_a_prompt_ends(prompt: str, thought: str | None) ->
 def test_a_thought_that_has_begun_goes_on_with_its_blanks() -> None:
     for pieces in pieces_of(" so</think>\n\nyes"):
         assert read(OutputStart(f"{HEADER}<think>\nhm"), pieces) == Parsed("yes", " so")
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_a_hidden_thought_leaks_no_closing_tag_anywhere(size: int) -> None:
+    parser = ThinkingParser(opened=False, hidden=True)
+    text = "so it is\n</think>\n\nyes, </think> is a tag"
+    pieces = [text[i : i + size] for i in range(0, len(text), size)]
+    parsed = sum((parser.push(piece) for piece in pieces), Parsed()) + parser.finish()
+    assert parsed.thinking == ""
+    assert parsed.content.split() == ["so", "it", "is", "yes,", "</think>", "is", "a", "tag"]

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
+import psutil
 import pytest
-from outrider.daemon.chat.conversation import Conversation, Message
-from outrider.daemon.chat.format import ChatFormat
+from outrider.daemon.chat.conversation import Conversation, Message, ToolCall
+from outrider.daemon.chat.format import GO, ChatFormat
 from outrider.daemon.errors import BadRequest
 from outrider.daemon.runner.rendering.messages import RenderRequest
 from outrider.daemon.runner.rendering.process import RENDER_TIMEOUT_S, RenderPool, is_overdue
@@ -84,3 +89,43 @@ def test_a_template_that_multiplies_text_is_refused(pool: RenderPool, template: 
 )
 def test_a_template_gets_a_second_of_a_core(took_s: float, cpu_s: float, expected: bool) -> None:
     assert is_overdue(took_s, cpu_s, RENDER_TIMEOUT_S) == expected
+
+
+def test_what_is_nested_too_deeply_for_a_template_is_refused(pool: RenderPool) -> None:
+    arguments: dict[str, object] = {}
+    for _ in range(300):
+        arguments = {"a": arguments}
+    message = Message("assistant", tool_calls=(ToolCall("f", arguments),))
+    chat_format = ChatFormat(template="{{ range .Messages }}{{ .ToolCalls }}{{ end }}", language=GO)
+    with pytest.raises(BadRequest, match="nested too deeply"):
+        pool(RenderRequest(chat_format, Conversation((message,))))
+
+
+RUNNER = """
+import os, sys, threading, time
+import psutil
+from test_process import ENDLESS, request
+from outrider.daemon.runner.rendering.process import RenderPool
+pool = RenderPool(1)
+threading.Thread(target=pool, args=(request(ENDLESS),), daemon=True).start()
+(child,) = psutil.Process().children()
+while child.cpu_times().user < 0.5:
+    time.sleep(0.05)
+time.sleep(0.5)
+print(child.pid)
+sys.stdout.flush()
+os._exit(0)
+"""
+
+
+def test_no_process_is_left_when_the_runner_ends_amid_a_template_that_hangs() -> None:
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    environment = {**os.environ, "PYTHONPATH": path}
+    ran = subprocess.run(
+        [sys.executable, "-c", RUNNER], env=environment, stdout=subprocess.PIPE, check=True
+    )
+    child = int(ran.stdout)
+    deadline_s = time.monotonic() + 10
+    while psutil.pid_exists(child) and psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline_s, "it is still there"
+        time.sleep(0.05)
