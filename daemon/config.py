@@ -35,7 +35,6 @@ UNUSED: Mapping[str, str] = {
     "AUTH": "requests between commands and daemon are not signed",
     "CLOUD_BASE_URL": "Outrider never contacts a cloud",
     "DEBUG_LOG_REQUESTS": "requests are not written to files",
-    "EDITOR": "the prompt has no editor",
     "EXPERIMENT": "there are no experiments",
     "GPU_OVERHEAD": "llama.cpp chooses how many layers fit",
     "LLM_LIBRARY": "llama.cpp has one library",

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 
 import numpy as np
@@ -44,8 +44,11 @@ async def run(job: QuantizeJob) -> list[QuantizeProgress]:
 
 def children() -> list[psutil.Process]:
     """The processes that quantise; others belong to other tests."""
-    found = psutil.Process().children(recursive=True)
-    return [child for child in found if "outrider.quant" in child.cmdline()]
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # also of a zombie
+            found += [child] if "outrider.quant" in child.cmdline() else []
+    return found
 
 
 def columns_of(source: Path) -> dict[str, np.ndarray]:

@@ -172,44 +172,6 @@ async def test_ctrl_c_stops_only_the_answer_and_ctrl_d_leaves(tmp_path: Path) ->
     assert (tmp_path / "outrider" / "history").read_text() == "hi\nmore\n"
 
 
-class AskingTerminal(Terminal):
-    """Asks whether a tool call is made, as the toolbox does, then reads the next line."""
-
-    CODE = """
-import asyncio, fcntl, termios
-fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-from outrider.daemon.cli.mcp_servers import McpToolbox
-from outrider.daemon.cli.run import ask
-async def call():
-    toolbox = McpToolbox((), ask)
-    toolbox._owners["f"] = object()
-    print(await toolbox.call({"function": {"name": "f", "arguments": {}}}))
-with asyncio.Runner() as runner:
-    try:
-        runner.run(call())
-    except KeyboardInterrupt:
-        print("interrupted")
-    print("read:", input("next>"))
-"""
-
-
-@pytest.mark.parametrize(
-    ("key", "expected"),
-    [("\x03", "interrupted"), ("\x04", "interrupted"), ("n\r", "The user declined this call.")],
-)
-async def test_ctrl_c_at_the_question_of_a_call_swallows_no_line(
-    tmp_path: Path, key: str, expected: str
-) -> None:
-    async with Scripted({}) as daemon, AskingTerminal(daemon, tmp_path) as terminal:
-        await terminal.until("Call f {}? [Y/n]: ")
-        await asyncio.sleep(0.3)
-        terminal.press(key)
-        assert expected in await terminal.until("next>")
-        terminal.press("hello\r")
-        await terminal.until("read: hello")
-        assert await terminal.exit_code() == 0
-
-
 async def test_ctrl_c_and_ctrl_d_in_the_line_editor(tmp_path: Path) -> None:
     words = {"message": {"role": "assistant", "content": "Hello frie"}}
     script = {**EDITED, "POST /api/chat": Lines([words], ending="hang")}
@@ -341,3 +303,41 @@ async def test_a_list_needs_no_line_editor() -> None:
     out, _ = await child.communicate()
     slow = {"aiohttp.web", "prompt_toolkit", "mcp", "outrider.models", "llama_cpp"}
     assert not slow & set(out.decode().split())
+
+
+class AskingTerminal(Terminal):
+    """Asks whether a tool call is made, as the toolbox does, then reads the next line."""
+
+    CODE = """
+import asyncio, fcntl, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+from outrider.daemon.cli.mcp_servers import McpToolbox
+from outrider.daemon.cli.run import ask
+async def call():
+    toolbox = McpToolbox((), ask)
+    toolbox._owners["f"] = object()
+    print(await toolbox.call({"function": {"name": "f", "arguments": {}}}))
+with asyncio.Runner() as runner:
+    try:
+        runner.run(call())
+    except KeyboardInterrupt:
+        print("interrupted")
+    print("read:", input("next>"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [("\x03", "interrupted"), ("\x04", "interrupted"), ("n\r", "The user declined this call.")],
+)
+async def test_ctrl_c_at_the_question_of_a_call_swallows_no_line(
+    tmp_path: Path, key: str, expected: str
+) -> None:
+    async with Scripted({}) as daemon, AskingTerminal(daemon, tmp_path) as terminal:
+        await terminal.until("Call f {}? [Y/n]: ")
+        await asyncio.sleep(0.3)
+        terminal.press(key)
+        assert expected in await terminal.until("next>")
+        terminal.press("hello\r")
+        await terminal.until("read: hello")
+        assert await terminal.exit_code() == 0
