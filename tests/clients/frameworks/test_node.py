@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 from daemons import Daemon
+from registry_server import RegistryServer
 
 pytestmark = pytest.mark.clients
 
@@ -18,8 +20,12 @@ PACKAGES = Path(__file__).parents[3] / ".cache" / "clients-node" / "node_modules
 @pytest.mark.skipif(not shutil.which("node"), reason="there is no node")
 @pytest.mark.skipif(not PACKAGES.is_dir(), reason="`make test-clients` installs the packages")
 @pytest.mark.parametrize("program", ["ollama.mjs", "ai.mjs"])
-def test_a_program(served: Daemon, tmp_path: Path, program: str) -> None:
+async def test_a_program(served: Daemon, tmp_path: Path, program: str) -> None:
     (tmp_path / "node_modules").symlink_to(PACKAGES)
     path = shutil.copy(PROGRAMS / program, tmp_path)
-    done = subprocess.run(["node", path, served.url], capture_output=True, text=True, timeout=100)
+    async with RegistryServer().serve() as registry:
+        words = ["node", path, served.url, registry.host]
+        done = await asyncio.to_thread(
+            subprocess.run, words, capture_output=True, text=True, timeout=100
+        )
     assert (done.returncode, done.stdout) == (0, "ok\n"), done.stderr

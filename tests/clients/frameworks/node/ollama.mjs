@@ -1,4 +1,4 @@
-// The official JavaScript client, as a program of a user has it. Usage: node ollama.mjs URL
+// The official JavaScript client, as a program of a user has it. Usage: node ollama.mjs URL REGISTRY_HOST
 import assert from 'node:assert/strict'
 import { Ollama } from 'ollama'
 
@@ -59,4 +59,28 @@ await assert.rejects(async () => {
 const embedded = await client.embed({ model: 'talker', input: ['a', 'b'] })
 assert.equal(embedded.embeddings.length, 2)
 await assert.rejects(client.chat({ model: 'missing', messages: hi }), /not found/)
+
+// The routes about models. A registry that runs beside the daemon gets one and gives it back.
+const registry = process.argv[3]
+await client.create({ model: 'js', from: 'talker', system: 'Be brief.' })
+const steps = []
+for await (const part of await client.create({ model: 'js-2', from: 'js', stream: true })) {
+  steps.push(part.status)
+}
+assert.equal(steps.at(-1), 'success')
+await client.copy({ source: 'js', destination: `${registry}/me/js` })
+const pushed = await client.push({ model: `${registry}/me/js`, insecure: true })
+assert.equal(pushed.status, 'success')
+await client.delete({ model: `${registry}/me/js` })
+const pulled = await client.pull({ model: `${registry}/me/js`, insecure: true })
+assert.equal(pulled.status, 'success')
+const names = (await client.list()).models.map(model => model.name)
+for (const name of ['js:latest', 'js-2:latest', `${registry}/me/js:latest`]) assert.ok(names.includes(name))
+assert.equal((await client.show({ model: 'js' })).system, 'Be brief.')
+assert.equal((await client.generate({ model: `${registry}/me/js`, prompt: 'Hi' })).response, HELLO)
+assert.ok((await client.ps()).models.length > 0)
+assert.match((await client.version()).version, /^0\.\d+/)
+assert.equal((await client.embeddings({ model: 'talker', prompt: 'a' })).embedding.length, embedded.embeddings[0].length)
+for (const model of ['js', 'js-2', `${registry}/me/js`]) await client.delete({ model })
+await assert.rejects(client.show({ model: 'js' }), /not found/)
 console.log('ok')
