@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-from outrider.models.catalog import CatalogEntry
 from outrider.models.create import create
 from outrider.models.create_spec import CreateSpec
 from outrider.models.name import Name
-from outrider.models.pull import pull
+from outrider.models.sources.catalog import CatalogEntry
+from outrider.models.sources.wheel import pull
 from outrider.models.store import Store
 from weights import add_file
 

@@ -23,9 +23,9 @@ import pytest
 from daemons import start_daemon
 from killing import Nursery, Order, start_nursery
 from ollama_folder import files
-from outrider.models.catalog import CatalogEntry, WheelMember
 from outrider.models.errors import ModelNotFound
 from outrider.models.name import Name
+from outrider.models.sources.catalog import CatalogEntry, WheelMember
 from outrider.models.store import Store
 from package_index import sha256, write_wheel
 from tiny import write_llama
