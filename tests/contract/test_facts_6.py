@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from datetime import UTC, datetime
 from math import prod
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 from fault_proxy import Fault, FaultProxy
 from front import Front
 from ollama_folder import files, put_blob, put_model
+from outrider.daemon.cli import table
 from outrider.models import manifest as media
 from outrider.models.errors import InvalidName, PullFailed
 from outrider.models.manifest import Layer, Manifest, dump_manifest, parse_manifest
@@ -193,8 +195,11 @@ def test_6_2_the_json_of_a_manifest() -> None:
 
 async def test_6_2_the_digest_is_that_of_the_bytes_of_the_manifest(front: Front) -> None:
     sha256 = hashlib.sha256(front.store.manifest_bytes(Name.parse("chat"))).hexdigest()
-    (row,) = [m for m in (await front.get("/api/tags"))[1]["models"] if m["name"] == "chat:latest"]
+    answer = (await front.get("/api/tags"))[1]
+    (row,) = [model for model in answer["models"] if model["name"] == "chat:latest"]
     assert row["digest"] == sha256
+    (line,) = table.stored(answer, "chat:latest", datetime.now(UTC)).splitlines()[1:]
+    assert line.split()[:2] == ["chat:latest", sha256[:12]]
 
 
 async def test_6_2_from_is_the_parent_model(front: Front) -> None:

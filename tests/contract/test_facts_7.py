@@ -22,7 +22,7 @@ from outrider.models.quantized import find_type
 from outrider.models.store import Store
 from outrider.quant.gguf import read_header
 from outrider.quant.types import find_file_type
-from tiny import named, write_gguf, write_llama
+from tiny import CHATML, named, write_gguf, write_llama
 from tiny_lora import write_lora
 
 pytestmark = pytest.mark.unit
@@ -408,6 +408,17 @@ async def test_7_4_statuses_in_their_order(creating: Front, tmp_path: Path) -> N
         *(f"using existing layer {weights}", f"creating new layer {system}"),
     ]
     assert statuses[-2:] == ["writing manifest", "success"]
+
+
+async def test_7_4_a_file_is_stored_as_it_is_and_renders_its_own_template(
+    creating: Front, tmp_path: Path
+) -> None:
+    metadata = named("llama", LLAMA) | {"tokenizer.chat_template": CHATML}
+    weights = await upload(creating, write_gguf(tmp_path / "m.gguf", metadata, ()))
+    assert await create(creating, files={"m": weights}) == SUCCESS
+    model = creating.store.resolve("made")
+    assert (model.model_path, model.template) == (creating.store.blobs.path(weights), None)
+    assert (await show(creating))["template"] == CHATML
 
 
 async def test_7_4_from_copies_everything(creating: Front, tmp_path: Path) -> None:
