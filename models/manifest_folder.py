@@ -64,9 +64,11 @@ class ManifestFolder:
 
     def prune(self) -> None:
         """Removes the empty folders that a killed process has left."""
-        for folder in sorted(self._folders(self.root, _DEPTH - 1), reverse=True):
-            is_old = time.time() - folder.stat().st_mtime >= _EMPTY_AGE_S
-            if is_old and not any(folder.iterdir()):
+        oldest_s = time.time() - _EMPTY_AGE_S
+        folders = sorted(self._folders(self.root, _DEPTH - 1), reverse=True)
+        # A folder is new again as soon as one inside of it is removed, so all are looked at before.
+        for folder in [each for each in folders if each.stat().st_mtime <= oldest_s]:
+            if not any(folder.iterdir()):
                 folder.rmdir()
 
     def _files(self, folder: Path, depth: int) -> Iterator[Path]:

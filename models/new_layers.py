@@ -34,6 +34,7 @@ FAMILY_DEFAULTS: Final = {
     "gemma4": FamilyDefaults("gemma4", "gemma4", ("<turn|>",)),
     "nemotron_h": _NEMOTRON,
     "nemotron_h_moe": _NEMOTRON,
+    "nemotron_h_omni": _NEMOTRON,
 }
 
 # Layer types of which a model may hold several: new ones do not replace those of the base.

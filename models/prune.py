@@ -57,6 +57,14 @@ def plan_pruning(files: Collection[BlobFile], used: Set[str]) -> list[BlobFile]:
     return chosen
 
 
+def rename_blobs(folder: Path) -> None:
+    """Gives blobs of the former spelling, `sha256:<hex>`, their present name (CONTRACT 6.1)."""
+    for file in list(_read(folder)):
+        path = folder / file.name.replace(":", "-")
+        if _BLOB.fullmatch(file.name) and not path.exists():
+            (folder / file.name).rename(path)
+
+
 def prune_blobs(folder: Path, used: Set[str]) -> Pruned:
     """Removes the unneeded files of `folder`; the caller holds the lock on the store."""
     removed = [

@@ -14,7 +14,7 @@ from .manifest_folder import ManifestFolder, read_layers
 from .model import StoredModel, read_model
 from .name import Name
 from .partial import Partial
-from .prune import Pruned, prune_blobs
+from .prune import Pruned, prune_blobs, rename_blobs
 from .space import format_bytes, require_space
 
 _log = logging.getLogger(__name__)
@@ -157,6 +157,7 @@ class Store:
 
     def _prune(self) -> Pruned:
         self._sweep()
+        rename_blobs(self.blobs.root)
         if not self._prunes:
             return Pruned()
         try:
