@@ -168,7 +168,8 @@ class Settings(BaseModel):
                 name, why = _explain(error)
                 source, bad = found.get(name, ("the default", ""))
                 if not source.startswith(OLLAMAS) or name in NOT_TOLERATED:
-                    raise ConfigError(f"{name}={bad!r}: {why}") from None
+                    told = source if source.endswith(f"_{name}") else name
+                    raise ConfigError(f"{told}={bad!r}: {why}") from None
                 ignored.append(f"{source}={bad!r} is ignored, the default is used: {why}")
                 del found[name]
 

@@ -264,14 +264,14 @@ def test_a_relative_store_is_made_absolute() -> None:
         ("ORIGINS", "https://a.example,b.example", "needs a scheme"),
     ],
 )
-def test_a_bad_value_is_one_line_that_names_the_setting(
+def test_a_bad_value_is_one_line_that_names_the_variable(
     monkeypatch: pytest.MonkeyPatch, setting: str, text: str, why: str
 ) -> None:
     monkeypatch.setenv(f"OUTRIDER_{setting}", text)
     with pytest.raises(ConfigError) as caught:
         Settings.load()
     message = str(caught.value)
-    assert message.startswith(f"{setting}={text!r}: ")
+    assert message.startswith(f"OUTRIDER_{setting}={text!r}: ")
     assert why in message
     assert "\n" not in message
 
@@ -284,7 +284,7 @@ def test_what_ollama_refuses_is_refused(
     monkeypatch: pytest.MonkeyPatch, setting: str, text: str
 ) -> None:
     monkeypatch.setenv(f"OLLAMA_{setting}", text)
-    with pytest.raises(ConfigError, match=f"^{setting}="):
+    with pytest.raises(ConfigError, match=f"^OLLAMA_{setting}="):
         Settings.load()
 
 
