@@ -369,3 +369,14 @@ def test_a_bad_flag_names_its_setting() -> None:
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Settings.load().num_parallel = 9
+
+
+@pytest.mark.parametrize(("prefix", "port"), [("OLLAMA_", "99999"), ("OUTRIDER_", "abc")])
+def test_a_bad_port_of_the_host_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, prefix: str, port: str
+) -> None:
+    monkeypatch.setenv(f"{prefix}HOST", f"127.0.0.1:{port}")
+    settings = Settings.load()
+    assert settings.port == 11434
+    words = f"the port of {prefix}HOST='127.0.0.1:{port}' is ignored, 11434 is used"
+    assert settings.warnings == (words,)
