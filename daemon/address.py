@@ -19,6 +19,7 @@ class Address:
     host: str  # empty: every interface
     port: int
     path: str  # of the URL that a client uses, without a final slash
+    has_bad_port: bool = False  # the text named a port that none can be; `port` is the default
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -36,8 +37,8 @@ class Address:
         except ValueError:
             raise ValueError(NOT_AN_ADDRESS.format(text)) from None
         try:
-            port = parts.port if parts.port is not None else default
+            port, is_bad = (parts.port if parts.port is not None else default), False
         except ValueError:
-            port = DEFAULT_PORT
+            port, is_bad = DEFAULT_PORT, True
         host = parts.hostname or ("" if rest.startswith(":") else "127.0.0.1")
-        return cls(scheme or "http", host, port, parts.path.rstrip("/"))
+        return cls(scheme or "http", host, port, parts.path.rstrip("/"), is_bad)

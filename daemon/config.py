@@ -163,14 +163,24 @@ class Settings(BaseModel):
         while True:
             values = {name: value for name, (_, value) in found.items()}
             try:
-                return cls.model_validate({**values, "warnings": tuple(ignored)})
+                settings = cls.model_validate({**values, "warnings": tuple(ignored)})
+                return settings._warn_of_port(found)
             except ValidationError as error:
                 name, why = _explain(error)
                 source, bad = found.get(name, ("the default", ""))
                 if not source.startswith(OLLAMAS) or name in NOT_TOLERATED:
-                    raise ConfigError(f"{name}={bad!r}: {why}") from None
+                    raise ConfigError(f"{_told(name, source)}={bad!r}: {why}") from None
                 ignored.append(f"{source}={bad!r} is ignored, the default is used: {why}")
                 del found[name]
+
+    def _warn_of_port(self, found: Mapping[str, tuple[str, object]]) -> Self:
+        """With a warning if the port that HOST names is not used, as in Ollama (CONTRACT 4)."""
+        address = Address.parse(self.address)
+        if not address.has_bad_port or self.port_override is not None:
+            return self
+        source, text = found["HOST"]
+        told = f"the port of {_told('HOST', source)}={text!r} is ignored, {address.port} is used"
+        return self.model_copy(update={"warnings": (*self.warnings, told)})
 
     @field_validator("address")
     @classmethod
@@ -255,6 +265,11 @@ def _read(name: str, flags: Mapping[str, object]) -> tuple[str, object] | None:
     sources += [(prefix + name, os.environ.get(prefix + name)) for prefix in prefixes]
     cleaned = ((source, _clean(value)) for source, value in sources)
     return next(((source, value) for source, value in cleaned if value is not None), None)
+
+
+def _told(name: str, source: str) -> str:
+    """What a message calls a setting: its variable, or its bare name if it was a flag."""
+    return source if source.endswith(f"_{name}") else name
 
 
 def _clean(value: object) -> object:

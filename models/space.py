@@ -19,10 +19,11 @@ def require_space(folder: Path, need_bytes: int, what: str, *, reserve_bytes: in
     """
     free_bytes = shutil.disk_usage(_existing(folder)).free
     if need_bytes + reserve_bytes > free_bytes:
+        beside = f" besides a reserve of {format_bytes(reserve_bytes)}" if reserve_bytes else ""
         raise NoSpace(
             f"not enough disk space in {folder}: {format_bytes(need_bytes)} are needed for {what}, "
-            f"{format_bytes(max(0, free_bytes - reserve_bytes))} are free; make room or choose "
-            "another models folder"
+            f"{format_bytes(max(0, free_bytes - reserve_bytes))} are free{beside}; make room or "
+            "choose another models folder"
         )
 
 

@@ -105,6 +105,22 @@ class Store:
                     raise DamagedModel(f"{self.blobs.path(layer.digest)} is missing; try again")
             return self._put(name, manifest)
 
+    def claim(self, digest: str) -> bool:
+        """Whether the blob is stored, with the size that manifests state; pruning then spares it.
+
+        A blob that no manifest names may have any size. Raises InvalidDigest.
+        """
+        if not self.blobs.has(digest):
+            return False
+        path = self.blobs.path(digest)
+        try:
+            layers = [layer for layer in self._manifests.layers() if self._blob(layer) == path]
+        except UnreadableStore as error:
+            self._warn(f"the sizes of blobs are not checked: {error}")
+            layers = []
+        sizes: set[int | None] = {layer.size_bytes for layer in layers} or {None}
+        return any(self.blobs.claim(digest, size_bytes) for size_bytes in sizes)
+
     def copy(self, source: Name, destination: Name) -> None:
         """Stores the model `source` under a second name; raises ModelNotFound."""
         with self._changing():

@@ -111,8 +111,8 @@ def check_space(source: Path, target: Path, size_bytes: int) -> None:
     free = disk_usage(folder).free
     if free < need:
         raise TaskFailed(
-            f"not enough disk space in {folder}: {need / 1e6:.0f} MB are needed, "
-            f"{free / 1e6:.0f} MB are free"
+            f"not enough disk space in {folder}: {need / 1e6:.1f} MB are needed, "
+            f"{free / 1e6:.1f} MB are free"
         )
 
 

@@ -60,6 +60,7 @@ async def write_output(job: OutputJob) -> Steps:
     written = folder / f".{job.target.name}.{unique}-partial"
     try:
         _check(job)
+        _reserve(written, job.target)
         source = job.source
         if job.draft_vocab:
             async with aclosing(_trim(job, trimmed)) as steps:
@@ -95,14 +96,22 @@ def _check(job: OutputJob) -> None:
         raise QuantizeError("the output would be the input: give a type or --draft-vocab")
 
 
+def _reserve(path: Path, target: Path) -> None:
+    """Makes the file that becomes the target, since llama.cpp does not say why it cannot."""
+    try:
+        path.touch(exist_ok=False)
+    except OSError as error:
+        raise QuantizeError(f"{target} cannot be written: {error.strerror}") from error
+
+
 async def _trim(job: OutputJob, target: Path) -> Steps:
     header = await asyncio.to_thread(read_header, job.source, arrays={TYPES, SCORES})
     check_drafter(header)
     free = disk_usage(target.parent).free
     if free < header.size_bytes:
         raise QuantizeError(
-            f"not enough disk space in {target.parent}: {header.size_bytes / 1e6:.0f} MB are "
-            f"needed, {free / 1e6:.0f} MB are free"
+            f"not enough disk space in {target.parent}: {header.size_bytes / 1e6:.1f} MB are "
+            f"needed, {free / 1e6:.1f} MB are free"
         )
     counts: Mapping[int, int] = {}
     if job.vocab_text:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from . import create_plan, operations
-from .client import Client, MissingModelError
+from .client import Client, DaemonError, MissingModelError
 from .connect import with_client
 from .environment import EnvironmentCommand
 from .model_name import LOADED, STORED
@@ -75,6 +75,11 @@ async def cp(client: Client, /, source: str, destination: str) -> None:
 async def rm(client: Client, /, models: Sequence[str]) -> None:
     """Stop models and delete them."""
     for model in models:
-        await operations.stop(client, model)
+        try:
+            await operations.stop(client, model)
+        except MissingModelError:
+            raise
+        except DaemonError:
+            pass  # a damaged model cannot be stopped, but it can be deleted
         await client.delete("/api/delete", {"model": model})
         click.echo(f"deleted '{model}'")

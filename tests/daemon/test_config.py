@@ -264,14 +264,14 @@ def test_a_relative_store_is_made_absolute() -> None:
         ("ORIGINS", "https://a.example,b.example", "needs a scheme"),
     ],
 )
-def test_a_bad_value_is_one_line_that_names_the_setting(
+def test_a_bad_value_is_one_line_that_names_the_variable(
     monkeypatch: pytest.MonkeyPatch, setting: str, text: str, why: str
 ) -> None:
     monkeypatch.setenv(f"OUTRIDER_{setting}", text)
     with pytest.raises(ConfigError) as caught:
         Settings.load()
     message = str(caught.value)
-    assert message.startswith(f"{setting}={text!r}: ")
+    assert message.startswith(f"OUTRIDER_{setting}={text!r}: ")
     assert why in message
     assert "\n" not in message
 
@@ -284,7 +284,7 @@ def test_what_ollama_refuses_is_refused(
     monkeypatch: pytest.MonkeyPatch, setting: str, text: str
 ) -> None:
     monkeypatch.setenv(f"OLLAMA_{setting}", text)
-    with pytest.raises(ConfigError, match=f"^{setting}="):
+    with pytest.raises(ConfigError, match=f"^OLLAMA_{setting}="):
         Settings.load()
 
 
@@ -369,3 +369,14 @@ def test_a_bad_flag_names_its_setting() -> None:
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Settings.load().num_parallel = 9
+
+
+@pytest.mark.parametrize(("prefix", "port"), [("OLLAMA_", "99999"), ("OUTRIDER_", "abc")])
+def test_a_bad_port_of_the_host_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, prefix: str, port: str
+) -> None:
+    monkeypatch.setenv(f"{prefix}HOST", f"127.0.0.1:{port}")
+    settings = Settings.load()
+    assert settings.port == 11434
+    words = f"the port of {prefix}HOST='127.0.0.1:{port}' is ignored, 11434 is used"
+    assert settings.warnings == (words,)

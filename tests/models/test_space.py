@@ -21,7 +21,8 @@ def test_both_numbers_are_told(tmp_path: Path) -> None:
 
 
 def test_a_reserve_stays_free(tmp_path: Path) -> None:
-    with pytest.raises(NoSpace, match=r"1 B are needed for x, 0 B are free"):
+    words = r"1 B are needed for x, 0 B are free besides a reserve of 1000000\.0 TB; make"
+    with pytest.raises(NoSpace, match=words):
         require_space(tmp_path, 1, "x", reserve_bytes=10**18)
 
 

@@ -88,3 +88,11 @@ async def test_a_failure_leaves_the_folder_as_it_was(assistant: Path, tmp_path: 
 
 def _names(folder: Path) -> set[str]:
     return set(os.listdir(folder))
+
+
+async def test_a_folder_that_cannot_be_written_is_named_before_any_work(tmp_path: Path) -> None:
+    """Nobody can make files in /proc, whatever the user's rights."""
+    source = write_llama(tmp_path / "m.gguf", embd=256)
+    target = Path("/proc/out.gguf")
+    with pytest.raises(QuantizeError, match=r"^/proc/out\.gguf cannot be written: \w+"):
+        await run(OutputJob(source=source, target=target, file_type=Q8))

@@ -15,9 +15,10 @@ from ..state import APP_STATE
 
 
 async def check(request: web.Request) -> web.Response:
-    """HEAD /api/blobs/:digest"""
-    blobs = request.app[APP_STATE].model_index.store.blobs
-    return web.Response(status=200 if blobs.claim(request.match_info["digest"]) else 404)
+    """HEAD /api/blobs/:digest; a truncated blob counts as absent, so that it is sent again."""
+    store, digest = request.app[APP_STATE].model_index.store, request.match_info["digest"]
+    is_stored = await in_thread(lambda _: store.claim(digest))
+    return web.Response(status=200 if is_stored else 404)
 
 
 async def upload(request: web.Request) -> web.Response:
@@ -25,9 +26,10 @@ async def upload(request: web.Request) -> web.Response:
 
     Neither does one that does not fit on the disk: whose size is stated is refused at once.
     """
-    blobs, digest = request.app[APP_STATE].model_index.store.blobs, request.match_info["digest"]
-    if blobs.claim(digest):
+    store, digest = request.app[APP_STATE].model_index.store, request.match_info["digest"]
+    if await in_thread(lambda _: store.claim(digest)):
         return web.Response()
+    blobs = store.blobs
     _require_space(blobs, request.content_length or 0)
     try:
         with blobs.partial() as partial:

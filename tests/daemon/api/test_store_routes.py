@@ -54,3 +54,16 @@ async def test_a_store_that_cannot_be_read_is_one_clear_error(tmp_path: Path) ->
     async with start_front(tmp_path) as front:
         assert await front.get("/api/tags") == error
         assert await front.post("/api/show", {"model": "chat"}) == error
+
+
+async def test_an_upload_mends_a_truncated_blob(front: Front) -> None:
+    """Else a model that is damaged could not be created again, as its error advises."""
+    path = front.store.resolve("chat").model_path
+    assert path is not None
+    content, url = path.read_bytes(), f"/api/blobs/{path.name.replace('-', ':')}"
+    assert (await front.client.head(url)).status == 200
+    path.write_bytes(content[:100])
+    assert (await front.client.head(url)).status == 404
+    assert (await front.client.post(url, data=content)).status == 201
+    assert path.read_bytes() == content
+    assert (await front.client.head(url)).status == 200

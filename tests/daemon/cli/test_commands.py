@@ -78,6 +78,17 @@ async def test_rm_stops_first(capsys: Capture) -> None:
     assert capsys.readouterr().out == "deleted 'a'\ndeleted 'b'\n"
 
 
+async def test_rm_deletes_a_damaged_model_which_cannot_be_stopped(capsys: Capture) -> None:
+    script = {
+        "POST /api/generate": Reply({"error": "model 'a' is damaged; remove it"}, status=500),
+        "DELETE /api/delete": Reply(),
+    }
+    async with Scripted(script) as daemon:
+        assert await outrider(daemon, "rm", "a") == 0
+    assert daemon.seen[-1] == ("DELETE /api/delete", {"model": "a"})
+    assert capsys.readouterr() == ("deleted 'a'\n", "")
+
+
 async def test_rm_of_an_unknown_model_fails(capsys: Capture) -> None:
     async with Scripted({}) as daemon:
         assert await outrider(daemon, "rm", "x") == 1
