@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from ...errors import BadRequest
 from ..conversation import REQUIRED, Conversation, Tool
+from ..tool_definition import function_of, name_of
 
 
 def forced_tools(chat: Conversation) -> tuple[Tool, ...]:
@@ -19,7 +20,7 @@ def forced_tools(chat: Conversation) -> tuple[Tool, ...]:
     if chat.tool_choice == REQUIRED:
         chosen = chat.tools
     else:
-        chosen = tuple(tool for tool in chat.tools if _name(tool) == chat.tool_choice)
+        chosen = tuple(tool for tool in chat.tools if name_of(tool) == chat.tool_choice)
     if not chosen:
         demand = "a call" if chat.tool_choice == REQUIRED else f"a call of {chat.tool_choice!r}"
         raise BadRequest(f"tool_choice demands {demand}, but the request has no such tool")
@@ -33,18 +34,9 @@ def calls_schema(tools: Sequence[Tool]) -> str:
 
 
 def _call_schema(number: int, tool: Tool) -> dict[str, object]:
-    given = _function(tool).get("parameters")
+    given = function_of(tool).get("parameters")
     arguments: dict[str, object] = {"type": "object"}
     if isinstance(given, Mapping):  # an address of its own, because `#` means this schema in it
         arguments |= {"$id": f"tool:/{number}", **given}
-    parts = {"name": {"const": _name(tool)}, "arguments": arguments}
+    parts = {"name": {"const": name_of(tool)}, "arguments": arguments}
     return {"type": "object", "properties": parts, "required": [*parts]}
-
-
-def _function(tool: Tool) -> Mapping[str, object]:
-    function = tool.definition.get("function")
-    return function if isinstance(function, Mapping) else {}
-
-
-def _name(tool: Tool) -> str:
-    return str(_function(tool).get("name", ""))

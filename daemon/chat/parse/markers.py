@@ -16,7 +16,7 @@ def split_at(text: str, markers: Iterable[str]) -> tuple[str, str, str]:
     if found:
         at, _, marker = min(found)
         return text[:at], marker, text[at + len(marker) :]
-    keep = max((_overlap(text, marker) for marker in markers), default=0)
+    keep = max((overlap(text, marker) for marker in markers), default=0)
     return text[: len(text) - keep], "", text[len(text) - keep :]
 
 
@@ -26,7 +26,7 @@ def split_blanks(text: str) -> tuple[str, str]:
     return kept, text[len(kept) :]
 
 
-def _overlap(text: str, marker: str) -> int:
+def overlap(text: str, marker: str) -> int:
     """How many characters at the end of the text could begin the marker."""
     for length in range(min(len(text), len(marker) - 1), 0, -1):
         if text.endswith(marker[:length]):

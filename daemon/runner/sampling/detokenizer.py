@@ -5,6 +5,8 @@ from __future__ import annotations
 import codecs
 from collections.abc import Sequence
 
+from ...chat.parse.markers import overlap
+
 
 class Detokenizer:
     """Decodes token bytes to text; keeps back a suffix that may be the start of a stop string.
@@ -46,14 +48,6 @@ class Detokenizer:
             _, at, self.stop = min(found)
             self._kept = ""
             return text[:at]
-        keep = max((_overlap(text, stop) for stop in self._stops), default=0)
+        keep = max((overlap(text, stop) for stop in self._stops), default=0)
         self._kept = text[len(text) - keep :]
         return text[: len(text) - keep]
-
-
-def _overlap(text: str, stop: str) -> int:
-    """How many characters at the end of the text could begin the stop string."""
-    for length in range(min(len(text), len(stop) - 1), 0, -1):
-        if text.endswith(stop[:length]):
-            return length
-    return 0
