@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,13 @@ FIXED_LENGTHS = ("1", "2", "4", "8")  # draft tokens per step
 MODES = (PLAIN, *FIXED_LENGTHS, ADAPTIVE)
 SAME_STEP_S = 0.005
 """Lines of different streams that arrive within this time belong to one step."""
+MAX_DOUBLINGS = 3
+"""How often a cell runs again with twice the tokens, where one stream ended before another began:
+a small model writes hundreds of tokens in less time than a busy machine takes to send a request."""
+
+
+class StreamsApart(DaemonError):
+    """There was no time at which all streams were being decoded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +72,25 @@ class TimedAnswer:
 
 def rate(answers: Sequence[TimedAnswer]) -> float:
     """Tokens per second while all answers are being decoded: neither prefill nor the smaller batch
-    after the first answer has ended counts. Raises DaemonError if there is no such time."""
+    after the first answer has ended counts. Raises StreamsApart if there is no such time."""
     start_s = max((answer.lines[0][0] for answer in answers if answer.lines), default=0.0)
     end_s = min((answer.lines[-1][0] for answer in answers if answer.lines), default=0.0)
-    if start_s >= end_s:
-        raise DaemonError("the answers were too short to be measured: ask for more tokens")
+    if start_s + SAME_STEP_S >= end_s:
+        raise StreamsApart("the answers were too short to be measured: ask for more tokens")
     return sum(answer.tokens_between(start_s, end_s) for answer in answers) / (end_s - start_s)
 
 
 async def measure(client: Client, model: str, cell: BenchCell, num_predict: int) -> BenchRun:
     """Runs the streams of one cell concurrently. Raises DaemonError."""
+    for _ in range(MAX_DOUBLINGS):
+        with contextlib.suppress(StreamsApart):
+            return await _run_cell(client, model, cell, num_predict)
+        num_predict *= 2
+    return await _run_cell(client, model, cell, num_predict)
+
+
+async def _run_cell(client: Client, model: str, cell: BenchCell, num_predict: int) -> BenchRun:
+    """Raises StreamsApart, and DaemonError for what else goes wrong."""
     requests = [
         BenchRequest(model, cell.kind, cell.mode, number, cell.temperature, num_predict)
         for number in range(cell.streams)

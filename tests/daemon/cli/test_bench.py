@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from xml.etree import ElementTree
 
 import pytest
 from outrider.daemon.cli import bench, bench_page
-from outrider.daemon.cli.bench import BenchResult, BenchRun, TimedAnswer
+from outrider.daemon.cli.bench import BenchCell, BenchResult, BenchRun, TimedAnswer
 from outrider.daemon.cli.bench_prompts import ADAPTIVE, PLAIN, BenchRequest
-from outrider.daemon.cli.client import DaemonError
+from outrider.daemon.cli.client import Client, DaemonError, Json
 
 pytestmark = pytest.mark.unit
 
@@ -51,6 +53,37 @@ def test_lines_of_one_step_are_on_one_side_of_its_end() -> None:
 def test_answers_of_one_line_cannot_be_measured(lines: tuple[tuple[float, int], ...]) -> None:
     with pytest.raises(DaemonError, match="ask for more tokens"):
         bench.rate([TimedAnswer(1, lines)])
+
+
+class BusyMachine(Client):
+    """Sends the second of two requests when the first is answered, unless that takes long."""
+
+    def __init__(self, enough: int) -> None:
+        self.enough = enough  # tokens of an answer during which the second request arrives
+        self.asked: list[int] = []  # tokens, by request
+        self.is_first_done = asyncio.Event()
+
+    async def stream(self, path: str, body: Json) -> AsyncIterator[Json]:
+        tokens = body["options"]["num_predict"]
+        self.asked.append(tokens)
+        is_first = len(self.asked) % 2 == 1
+        if tokens >= self.enough:
+            self.is_first_done.set()
+        elif not is_first:
+            await self.is_first_done.wait()
+        for _ in range(3):
+            yield {"logprobs": [{}], "eval_count": tokens}
+            await asyncio.sleep(0.01 if tokens >= self.enough else 0)
+        self.is_first_done.set()
+
+
+def test_streams_that_do_not_overlap_are_asked_for_more_tokens() -> None:
+    cell = BenchCell("chat", 0.0, streams=2, mode=PLAIN)
+    machine = BusyMachine(enough=400)
+    assert asyncio.run(bench.measure(machine, "tiny", cell, 100)).tokens_per_s > 0
+    assert machine.asked == [100, 100, 200, 200, 400, 400]
+    with pytest.raises(DaemonError, match="ask for more tokens"):
+        asyncio.run(bench.measure(BusyMachine(enough=10_000), "tiny", cell, 100))
 
 
 def test_the_table_is_aligned() -> None:
