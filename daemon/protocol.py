@@ -33,6 +33,8 @@ class Load(msgspec.Struct, frozen=True, tag=True):
     batch: int  # rows of one decode at most: n_batch and n_ubatch
     gpu_layers: int = -1  # -1: as many as fit
     main_gpu: int | None = None
+    tensor_split: tuple[float, ...] = ()  # share of the layers of each GPU; (): llama.cpp chooses
+    host_experts: int = 0  # layers from the first on whose expert tensors stay on the host
     use_mmap: bool | None = None
     bind_threads: bool = False  # one thread per physical core
     threads: int = 0  # 0: one for each physical core
@@ -115,6 +117,18 @@ class Loading(msgspec.Struct, frozen=True, tag=True):
     fraction: float
 
 
+class DeviceBytes(msgspec.Struct, frozen=True):
+    """What a loaded model has allocated on one device, as llama.cpp reports it, by part."""
+
+    device: str  # llama.cpp's name: "CPU", "CUDA0"
+    is_gpu: bool
+    weights_bytes: int = 0
+    cache_bytes: int = 0  # KV cache and recurrent states
+    compute_bytes: int = 0  # compute and output buffers
+    adapter_bytes: int = 0
+    drafter_bytes: int = 0  # all of the drafter
+
+
 class Ready(msgspec.Struct, frozen=True, tag=True):
     """The model is loaded."""
 
@@ -122,6 +136,7 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
     size_vram_bytes: int
     drafters: tuple[str, ...] = ()  # names of the active drafters
     refusal: str = ""  # why the requested drafter is not used; "": it is
+    devices: tuple[DeviceBytes, ...] = ()
 
 
 class SpeculationReport(msgspec.Struct, frozen=True):

@@ -28,25 +28,66 @@ class ContextShape:
 
 
 @dataclass(frozen=True, slots=True)
-class MemoryEstimate:
-    """What a load takes, by part."""
+class Placement:
+    """Which part of a model lies on GPUs. The default is a machine without one."""
 
-    weights_bytes: int
-    cache_bytes: int  # KV cache and recurrent states
-    mask_bytes: int
+    gpu_layers: int = 0  # layers from the last on; the output counts as one more, and comes first
+    split: tuple[float, ...] = ()  # share of these layers on each GPU, in the order of the GPUs
+    host_experts: int = 0  # layers from the first on whose expert tensors stay on the host
+
+
+@dataclass(frozen=True, slots=True)
+class ModelHeaders:
+    """The headers of all files that one load reads."""
+
+    target: Header
+    drafter: Header | None = None
+    projectors: tuple[Header, ...] = ()
+    adapter_bytes: int = 0  # of all adapters
+
+
+@dataclass(frozen=True, slots=True)
+class PartBytes:
+    """Bytes on one device, by what they hold."""
+
+    weights_bytes: int = 0
+    cache_bytes: int = 0  # KV cache and recurrent states
+    compute_bytes: int = 0  # compute and output buffers
     adapter_bytes: int = 0
-    drafter_bytes: int = 0  # weights, cache and mask of a drafter with weights of its own
+    drafter_bytes: int = 0  # all of the drafter
+    projector_bytes: int = 0
+    overhead_bytes: int = 0  # of the process and of the driver
 
     @property
     def total_bytes(self) -> int:
-        own_bytes = self.weights_bytes + self.cache_bytes + self.mask_bytes
-        return own_bytes + self.adapter_bytes + self.drafter_bytes
+        return sum(getattr(self, name) for name in self.__slots__)
 
 
-def estimate_memory(header: Header, context: ContextShape) -> MemoryEstimate:
+@dataclass(frozen=True, slots=True)
+class MemoryEstimate:
+    """What a load takes on the host and on each GPU."""
+
+    host: PartBytes
+    gpus: tuple[PartBytes, ...] = ()
+
+    @property
+    def total_bytes(self) -> int:
+        return self.host.total_bytes + sum(gpu.total_bytes for gpu in self.gpus)
+
+
+def estimate_memory(
+    model: ModelHeaders, context: ContextShape, placement: Placement = Placement()
+) -> MemoryEstimate:
     """The memory of a model with one context."""
+    header = model.target
     return MemoryEstimate(
-        weights_bytes(header), cache_bytes(header, context), mask_bytes(header, context)
+        PartBytes(
+            weights_bytes(header),
+            cache_bytes(header, context),
+            mask_bytes(header, context),
+            model.adapter_bytes,
+            model.drafter.size_bytes if model.drafter else 0,
+        )
     )
 
 

@@ -13,6 +13,17 @@ MEMORY_SHARE = 0.9  # of the host's memory, for all loaded models; the rest is t
 
 
 @dataclass(frozen=True, slots=True)
+class Gpu:
+    """A device other than the CPU on which llama.cpp can put layers, as it is now."""
+
+    name: str  # ggml's: "CUDA0", "Metal", "Vulkan1"
+    description: str  # "NVIDIA GeForce RTX 3090"
+    total_bytes: int
+    free_bytes: int  # live: other processes and the desktop are subtracted
+    is_integrated: bool = False  # its memory is the host's
+
+
+@dataclass(frozen=True, slots=True)
 class Machine:
     """The facts about the hardware that decide how models are loaded."""
 
@@ -20,6 +31,8 @@ class Machine:
     processor: str  # architecture and, where the system tells it, model of the CPU
     physical_cores: int
     memory_bytes: int  # of the host; GPUs have memory of their own
+    available_bytes: int | None = None  # of the host, now; None: all of it
+    gpus: tuple[Gpu, ...] = ()  # those that llama.cpp uses, in its order
 
 
 def read_machine() -> Machine:

@@ -8,7 +8,14 @@ from pathlib import Path
 
 import msgspec
 
-from ...quant.memory import CELL_STEP, ContextShape, MemoryEstimate, estimate_memory, has_states
+from ...quant.memory import (
+    CELL_STEP,
+    ContextShape,
+    MemoryEstimate,
+    ModelHeaders,
+    estimate_memory,
+    has_states,
+)
 from ..config import Settings
 from ..options import Options
 from ..protocol import Load
@@ -35,6 +42,10 @@ class LoadPlan:
 
     load: Load
     need: MemoryEstimate
+    concessions: tuple[str, ...] = ()
+    """What was given up to make it fit, in that order, a sentence each."""
+    warnings: tuple[str, ...] = ()
+    """What each client is told, such as that layers are on the CPU; a sentence each."""
 
 
 def plan_load(info: ModelInfo, options: Options, settings: Settings, machine: Machine) -> LoadPlan:
@@ -110,11 +121,10 @@ def _planned(info: ModelInfo, load: Load) -> LoadPlan:
         load.kv_type,
         min(MAX_SNAPSHOTS, load.batch - 2) if drafts else 0,
     )
-    need = estimate_memory(info.header, shape)
+    headers = ModelHeaders(info.header, adapter_bytes=info.adapter_bytes)
+    need = estimate_memory(headers, shape)
     drafter_bytes = info.drafter_bytes if load.draft else 0
-    return LoadPlan(
-        load, replace(need, adapter_bytes=info.adapter_bytes, drafter_bytes=drafter_bytes)
-    )
+    return LoadPlan(load, replace(need, host=replace(need.host, drafter_bytes=drafter_bytes)))
 
 
 def _context_length(info: ModelInfo, options: Options, settings: Settings) -> int:

@@ -10,6 +10,7 @@ import pytest
 from outrider.quant.gguf import Header, Tensor, Value
 from outrider.quant.memory import (
     ContextShape,
+    ModelHeaders,
     cache_bytes,
     estimate_memory,
     has_states,
@@ -194,9 +195,10 @@ def test_the_mask_is_an_element_for_each_row_and_cell() -> None:
 def test_the_parts_add_up() -> None:
     tensors = (Tensor("a", "Q8_0", (32, 4), 0, 136), Tensor("b", "F32", (4,), 160, 16))
     values = LLAMA_8B.values
-    found = estimate_memory(Header(Path("/m"), 3, 1000, values, tensors), context(8192))
-    assert weights_bytes(Header(Path("/m"), 3, 1000, values, tensors)) == 152
-    assert found.weights_bytes == 152
+    model = ModelHeaders(Header(Path("/m"), 3, 1000, values, tensors))
+    found = estimate_memory(model, context(8192))
+    assert weights_bytes(model.target) == 152
+    assert found.host.weights_bytes == 152
     assert found.total_bytes == 152 + 1024 * MIB + 8 * MIB
 
 

@@ -9,7 +9,7 @@ import pytest
 from harness import load_spec
 from outrider.daemon.runner.llama.loading import load_model
 from outrider.quant.gguf import read_header
-from outrider.quant.memory import ContextShape, estimate_memory
+from outrider.quant.memory import ContextShape, ModelHeaders, estimate_memory
 from tiny import write_llama
 from tiny_gemma import write_gemma3, write_gemma4
 from tiny_recurrent import write_mamba, write_qwen35
@@ -42,7 +42,7 @@ def test_the_sum_is_nearly_what_llama_cpp_reports(
 ) -> None:
     gguf = MODELS[name](tmp_path / "m.gguf")
     context = ContextShape(CELLS, SEQUENCES, batch, "f16")
-    computed = estimate_memory(read_header(gguf), context).total_bytes
+    computed = estimate_memory(ModelHeaders(read_header(gguf)), context).total_bytes
     reported = reported_bytes(gguf, "f16", batch)
     measurements.append(
         f"{name}, batch {batch}: {computed / 2**20:.2f} MiB computed, "
@@ -54,5 +54,5 @@ def test_the_sum_is_nearly_what_llama_cpp_reports(
 def test_a_model_without_attention_has_no_mask(tmp_path: Path) -> None:
     gguf = write_mamba(tmp_path / "m.gguf")
     context = ContextShape(CELLS, SEQUENCES, 128, "f16")
-    computed = estimate_memory(read_header(gguf), context).total_bytes
+    computed = estimate_memory(ModelHeaders(read_header(gguf)), context).total_bytes
     assert 0.5 * reported_bytes(gguf, "f16", 128) <= computed <= reported_bytes(gguf, "f16", 128)

@@ -247,7 +247,7 @@ def test_a_plan_says_what_it_takes(info: ModelInfo) -> None:
     assert large.cache_bytes == 2 * small.cache_bytes > 0
     assert large.total_bytes == large.weights_bytes + large.cache_bytes + large.mask_bytes
     drafted = dataclasses.replace(info, adjacent_drafter=info.path, drafter_bytes=1000)
-    assert plan_load(drafted, Options(), Settings.load(), MACHINE).need.drafter_bytes == 1000
+    assert plan_load(drafted, Options(), Settings.load(), MACHINE).need.host.drafter_bytes == 1000
 
 
 def test_the_host_cache_and_the_profile_belong_to_the_machine(info: ModelInfo) -> None:
@@ -269,7 +269,7 @@ def test_adapters_are_loaded_over_mapped_weights(info: ModelInfo) -> None:
         planned = plan_of(tuned, Options(), Settings.load(), MACHINE)
         assert planned.load.adapters == ("a", "b")
         assert planned.load.use_mmap is None
-        assert planned.need.adapter_bytes == 1000
+        assert planned.need.host.adapter_bytes == 1000
         plain = plan_of(info, Options(), Settings.load(), MACHINE)
         assert planned.need.total_bytes == plain.need.total_bytes + 1000
         assert planned.load.profile != plain.load.profile
