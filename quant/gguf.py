@@ -10,8 +10,7 @@ from math import prod
 from pathlib import Path
 from typing import Final
 
-from gguf import GGUFValueType
-
+from .ggml import ValueType
 from .types import REMOVED_TYPES, quantisation_name, tensor_bytes, tensor_kind
 
 MAGIC: Final = b"GGUF"
@@ -52,23 +51,23 @@ SMALLEST_TENSOR_BYTES: Final = 32  # length, no characters, one dimension, type,
 
 U32: Final = struct.Struct("<I")
 U64: Final = struct.Struct("<Q")
-STRING: Final = int(GGUFValueType.STRING)
-ARRAY: Final = int(GGUFValueType.ARRAY)
-KINDS: Final[Mapping[int, str]] = {int(kind): str(kind.name).lower() for kind in GGUFValueType}
+STRING: Final = int(ValueType.STRING)
+ARRAY: Final = int(ValueType.ARRAY)
+KINDS: Final[Mapping[int, str]] = {int(kind): str(kind.name).lower() for kind in ValueType}
 CODES: Final[Mapping[int, str]] = {  # numbers and booleans, as `struct` calls them
     int(kind): code
     for kind, code in {
-        GGUFValueType.UINT8: "B",
-        GGUFValueType.INT8: "b",
-        GGUFValueType.UINT16: "H",
-        GGUFValueType.INT16: "h",
-        GGUFValueType.UINT32: "I",
-        GGUFValueType.INT32: "i",
-        GGUFValueType.FLOAT32: "f",
-        GGUFValueType.BOOL: "?",
-        GGUFValueType.UINT64: "Q",
-        GGUFValueType.INT64: "q",
-        GGUFValueType.FLOAT64: "d",
+        ValueType.UINT8: "B",
+        ValueType.INT8: "b",
+        ValueType.UINT16: "H",
+        ValueType.INT16: "h",
+        ValueType.UINT32: "I",
+        ValueType.INT32: "i",
+        ValueType.FLOAT32: "f",
+        ValueType.BOOL: "?",
+        ValueType.UINT64: "Q",
+        ValueType.INT64: "q",
+        ValueType.FLOAT64: "d",
     }.items()
 }
 

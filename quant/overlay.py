@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from gguf import GGMLQuantizationType, GGUFValueType
-
+from .ggml import TENSOR_TYPES, ValueType
 from .gguf import ARRAY, CODES, DEFAULT_ALIGNMENT, MAGIC, STRING, U32, U64, Header, Value
 from .repair import PlacedTensor, Repair
 
@@ -129,23 +128,23 @@ def _encoded(value: Value) -> bytes:
     """A value with its type; integers are unsigned of 32 bits, those of arrays signed."""
     match value:
         case bool():
-            return U32.pack(GGUFValueType.BOOL) + struct.pack("<?", value)
+            return U32.pack(ValueType.BOOL) + struct.pack("<?", value)
         case str():
             return U32.pack(STRING) + _text(value)
         case float():
-            return U32.pack(GGUFValueType.FLOAT32) + struct.pack("<f", value)
+            return U32.pack(ValueType.FLOAT32) + struct.pack("<f", value)
         case int():
-            return U32.pack(GGUFValueType.UINT32) + U32.pack(value)
+            return U32.pack(ValueType.UINT32) + U32.pack(value)
         case list():
             numbers = [int(item) for item in value]
-            kind = U32.pack(ARRAY) + U32.pack(GGUFValueType.INT32) + U64.pack(len(numbers))
+            kind = U32.pack(ARRAY) + U32.pack(ValueType.INT32) + U64.pack(len(numbers))
             return kind + struct.pack(f"<{len(numbers)}i", *numbers)
     raise TypeError(f"{value!r} is no value of a repair")
 
 
 def _info(tensor: PlacedTensor, offset: int) -> bytes:
     shape = b"".join(map(U64.pack, tensor.shape))
-    kind = U32.pack(GGMLQuantizationType[tensor.kind])
+    kind = U32.pack(TENSOR_TYPES[tensor.kind].number)
     return _text(tensor.name) + U32.pack(len(tensor.shape)) + shape + kind + U64.pack(offset)
 
 

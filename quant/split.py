@@ -9,8 +9,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
-from gguf import GGMLQuantizationType
-
+from .ggml import TENSOR_TYPES
 from .gguf import ARRAY, CODES, DEFAULT_ALIGNMENT, MAGIC, STRING, U32, U64, Header, Tensor
 
 VERSION: Final = 3
@@ -85,7 +84,7 @@ def _descriptions(tensors: list[Tensor], alignment: int) -> Iterator[bytes]:
     offset = 0
     for tensor in tensors:
         name = tensor.name.encode()
-        kind = int(GGMLQuantizationType[tensor.kind])
+        kind = TENSOR_TYPES[tensor.kind].number
         shape = struct.pack(f"<{len(tensor.shape)}Q", *tensor.shape)
         size = U32.pack(len(tensor.shape)) + shape
         yield U64.pack(len(name)) + name + size + U32.pack(kind) + U64.pack(offset)

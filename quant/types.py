@@ -5,24 +5,12 @@ from dataclasses import dataclass
 from math import prod
 from typing import Final
 
-from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, LlamaFileType
+from .ggml import GUESSED_FILE_TYPE, TENSOR_TYPES
 
 MXFP4_FILE_TYPE = 4  # of Ollama's MXFP4 files; llama.cpp does not use this number
-UNSURE_FLAG = int(LlamaFileType.GUESSED)  # a flag in the file type
+NVFP4_FILE_TYPE = 39  # of llama.cpp, whose quantiser does not write it
 
-# Tensor types of llama.cpp (ggml.h) that some versions of the package gguf do not know yet.
-_NEWER_KINDS: Final[Mapping[str, int]] = {"Q1_0": 41, "Q2_0": 42}
-_NEWER_SIZES: Final[Mapping[str, tuple[int, int]]] = {"Q1_0": (128, 18), "Q2_0": (64, 18)}
-
-# Tensor types by number, and their blocks: elements and bytes.
-_KINDS: Final[Mapping[int, str]] = {
-    **{number: name for name, number in _NEWER_KINDS.items()},
-    **{int(kind): str(kind.name) for kind in GGMLQuantizationType},
-}
-_BLOCKS: Final[Mapping[str, tuple[int, int]]] = {
-    **_NEWER_SIZES,
-    **{str(k.name): (int(n), int(size)) for k, (n, size) in GGML_QUANT_SIZES.items()},
-}
+_KINDS: Final[Mapping[int, str]] = {kind.number: name for name, kind in TENSOR_TYPES.items()}
 
 
 class UnknownFileType(ValueError):
@@ -40,8 +28,8 @@ class FileType:
     @property
     def bits(self) -> float:
         """Bits per weight of most tensors; norms and some layers take more."""
-        elements, size_bytes = _BLOCKS[self.kind]
-        return 8 * size_bytes / elements
+        kind = TENSOR_TYPES[self.kind]
+        return 8 * kind.block_bytes / kind.block_elements
 
 
 # In the order of their size. The tensor types are those of llama_ftype_get_default_type.
@@ -120,17 +108,13 @@ REMOVED_TYPES: Final[Mapping[int, tuple[str, str]]] = {
 
 def quantisation_name(file_type: int) -> str | None:
     """The name of a `general.file_type` for clients (15 is "Q4_K_M"); None if it is unknown."""
-    number = file_type & ~UNSURE_FLAG
-    if number == MXFP4_FILE_TYPE:
-        return "MXFP4"
+    number = file_type & ~GUESSED_FILE_TYPE
+    if number in (MXFP4_FILE_TYPE, NVFP4_FILE_TYPE):
+        return "MXFP4" if number == MXFP4_FILE_TYPE else "NVFP4"
     for known in FILE_TYPES:
         if known.number == number:
             return known.name.removesuffix("_MOE")
-    try:
-        name = str(LlamaFileType(number).name)
-    except ValueError:
-        return None
-    return name.removeprefix("ALL_").removeprefix("MOSTLY_").removesuffix("_MOE")
+    return None
 
 
 def tensor_kind(number: int) -> str | None:
@@ -143,18 +127,17 @@ def tensor_bytes(kind: str, shape: Sequence[int]) -> int:
 
     Raises ValueError for an unknown type, or a row that is not a whole number of its blocks.
     """
-    if kind not in _BLOCKS:
+    if kind not in TENSOR_TYPES:
         raise ValueError(f"{kind} is not a tensor type")
-    block_elements, block_bytes = _BLOCKS[kind]
-    if not shape or shape[0] % block_elements:
-        raise ValueError(f"rows of {kind} are whole blocks of {block_elements} elements")
-    return prod(shape) // block_elements * block_bytes
+    elements = TENSOR_TYPES[kind].block_elements
+    if not shape or shape[0] % elements:
+        raise ValueError(f"rows of {kind} are whole blocks of {elements} elements")
+    return prod(shape) // elements * TENSOR_TYPES[kind].block_bytes
 
 
 def row_bytes(kind: str, num_elements: int) -> int:
     """Bytes of one row of a tensor, in whole blocks. Raises KeyError for an unknown type."""
-    block_elements, block_bytes = _BLOCKS[kind]
-    return -(-num_elements // block_elements) * block_bytes
+    return -(-num_elements // TENSOR_TYPES[kind].block_elements) * TENSOR_TYPES[kind].block_bytes
 
 
 def format_parameters(count: int) -> str:

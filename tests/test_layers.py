@@ -171,6 +171,8 @@ LAZY_FUNCTIONS = {
     ("daemon.cli.quantize", "_lines"),  # numpy takes a while, too
     ("daemon.cli.entry", "_is_debugging"),  # the help starts without the settings
     ("daemon.cli.run", "_reader"),  # answers to one prompt start without the line editor
+    *(("daemon.api.embedding", name) for name in ("pooled", "normalised", "encoded")),  # numpy
+    ("models.sources.registry", "_users_key"),  # cryptography takes a while
     ("daemon.cli.mcp_servers", "_connect"),  # an extra
     ("daemon.cli.mcp_servers", "_transport"),
 }

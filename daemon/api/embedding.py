@@ -6,19 +6,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ..errors import BadRequest
 from ..options import Options
 from ..protocol import Embed
 from ..runners.model_info import ModelInfo
 from ..runners.plan import DEFAULT_NUM_CTX
 from .state import AppState
-
-SMALLEST_NORM = 1e-12  # keeps a vector of zeros one of zeros
-
-Vectors = NDArray[np.float32]  # a row for each text
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +26,31 @@ class EmbeddingTexts:
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingResult:
-    vectors: Vectors  # as the model pools them: not normalised
+    """The vectors of the texts; the methods raise BadRequest for some that JSON cannot express."""
+
+    rows: bytes  # as the model pools them: little-endian float32, a row for each text
+    width: int  # floats of one row
     prompt_tokens: int
     load_ns: int  # until the model was ready
+
+    def pooled(self) -> list[float]:
+        """All floats as the model pools them, not normalised; none without texts."""
+        from . import vectors  # numpy takes a while
+
+        return list(vectors.unpack(self.rows, self.width).reshape(-1).tolist()) if self.rows else []
+
+    def normalised(self, dimensions: int) -> list[list[float]]:
+        """Each vector cut to `dimensions` (0: all), and scaled to length 1."""
+        from . import vectors
+
+        return list(vectors.normalise(vectors.unpack(self.rows, self.width), dimensions).tolist())
+
+    def encoded(self, dimensions: int) -> list[str]:
+        """As `normalised`, each vector as base64 of little-endian float32."""
+        from . import vectors
+
+        found = vectors.unpack(self.rows, self.width)
+        return vectors.encode(vectors.normalise(found, dimensions))
 
 
 async def embed(state: AppState, request: EmbeddingTexts) -> EmbeddingResult:
@@ -52,29 +66,8 @@ async def embed(state: AppState, request: EmbeddingTexts) -> EmbeddingResult:
     async with state.pool.lease(spec, request.keep_alive_s) as runner:
         load_ns = time.monotonic_ns() - start_ns
         if not texts:
-            return EmbeddingResult(np.zeros((0, 0), np.float32), 0, load_ns)
+            return EmbeddingResult(b"", 0, 0, load_ns)
         # A model is loaded with 4 tokens or more; a request for fewer is served as asked.
         num_ctx = min(options.num_ctx, spec.load.num_ctx)
         embedded = await runner.embed(Embed(0, texts, num_ctx, request.truncate))
-    rows = np.frombuffer(embedded.vectors, "<f4").reshape(len(texts), embedded.width)
-    return EmbeddingResult(rows, embedded.prompt_tokens, load_ns)
-
-
-def normalise(vectors: Vectors, dimensions: int) -> Vectors:
-    """Each vector scaled to length 1, after it was cut to `dimensions` (0: all) floats.
-
-    Raises BadRequest.
-    """
-    vectors = require_finite(vectors)
-    if dimensions > 0:
-        vectors = vectors[:, :dimensions]
-    norms = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
-    scaled: Vectors = (vectors / np.maximum(norms, SMALLEST_NORM)).astype(np.float32)
-    return scaled
-
-
-def require_finite(vectors: Vectors) -> Vectors:
-    """The same vectors. Raises BadRequest for numbers that JSON cannot express."""
-    if not np.isfinite(vectors).all():
-        raise BadRequest("embedding contains NaN or Inf values")
-    return vectors
+    return EmbeddingResult(embedded.vectors, embedded.width, embedded.prompt_tokens, load_ns)

@@ -2,7 +2,6 @@
 
 import base64
 import os
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,6 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_ssh_private_key,
 )
-
-FindKey = Callable[[], "SigningKey | None"]  # called only when a registry asks for a key
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,11 +21,10 @@ from .download import (
     WrongDigest,
 )
 from .failures import HttpRefused, Unreachable, word_refusal, word_unreachable
-from .keys import FindKey, find_key
 from .progress import PullProgress, Steps
 from .reference import RemoteReference
 from .resumable import ResumableFile
-from .token import RegistryCredentials
+from .token import FindKey, RegistryCredentials, RequestSigner
 from .transfer import LayerTransfer, digest_of, pulling
 from .transport import HttpClient
 
@@ -34,13 +33,19 @@ _MANIFEST_BYTES: Final = 4 << 20  # of a manifest or config at most
 _FIRST_TRIES: Final = 3  # of the first request, for which a user waits without any progress
 
 
+def _users_key() -> RequestSigner | None:
+    from .keys import find_key  # cryptography takes a while, and few registries ask for a key
+
+    return find_key()
+
+
 @dataclass(frozen=True, slots=True)
 class Network:
     """What pulls of one process share."""
 
     downloads: SharedDownloads = field(default_factory=SharedDownloads)
     policy: DownloadPolicy = field(default_factory=DownloadPolicy)
-    find_key: FindKey = find_key
+    find_key: FindKey = _users_key
 
     def client(self, *, insecure: bool) -> HttpClient:
         """A client for one transfer; use it as a context manager."""

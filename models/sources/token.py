@@ -7,20 +7,30 @@ import ipaddress
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 from yarl import URL
 
 from .failures import HttpRefused, Unreachable
-from .keys import FindKey, SigningKey
 from .transport import FixedHeaders, HttpClient
 
 _TOKEN_BYTES: Final = 1 << 20  # of the answer that are read
 _EMPTY_HASH: Final = base64.b64encode(hashlib.sha256(b"").hexdigest().encode()).decode()
 _PARAMETER = re.compile(r'(\w+)\s*=\s*(?:"([^"]*)"|([^\s,]+))')
+
+
+class RequestSigner(Protocol):
+    """The user's key (keys.py)."""
+
+    def authorise(self, text: str, /) -> str:
+        """The value of an Authorization header that signs `text` (CONTRACT 6.4)."""
+        ...
+
+
+FindKey = Callable[[], RequestSigner | None]  # called only when a registry asks for a key
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +124,7 @@ def token_url(challenge: Challenge, *, now_s: int, nonce: bytes) -> str:
     return str(URL(challenge.realm).extend_query(query))
 
 
-async def _request_token(http: HttpClient, challenge: Challenge, key: SigningKey | None) -> str:
+async def _request_token(http: HttpClient, challenge: Challenge, key: RequestSigner | None) -> str:
     url = token_url(challenge, now_s=int(time.time()), nonce=secrets.token_bytes(16))
     signed = {"Authorization": key.authorise(f"GET,{url},{_EMPTY_HASH}")} if key else {}
     data = await http.read(url, credentials=FixedHeaders(signed), limit_bytes=_TOKEN_BYTES)

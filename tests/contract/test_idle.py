@@ -1,4 +1,4 @@
-"""Does a daemon whose models are loaded, and which nobody asks anything, leave the machine alone?"""
+"""Does a daemon with loaded models, which nobody asks anything, leave the machine alone?"""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ async def embed(request: web.Request) -> web.Response:
     return _json(
         {
             "model": body.model,
-            "embeddings": embedding.normalise(answer.vectors, body.dimensions).tolist(),
+            "embeddings": answer.normalised(body.dimensions),
             "total_duration": time.monotonic_ns() - start_ns,
             "load_duration": answer.load_ns,
             "prompt_eval_count": answer.prompt_tokens,
@@ -48,7 +48,7 @@ async def embeddings(request: web.Request) -> web.Response:
         answer = await _embed(request, info, body, texts, truncate=False)
     except BadRequest as error:
         raise RunnerError(str(error)) from None
-    return _json({"embedding": embedding.require_finite(answer.vectors).reshape(-1).tolist()})
+    return _json({"embedding": answer.pooled()})
 
 
 async def _find(request: web.Request, model: str) -> ModelInfo:

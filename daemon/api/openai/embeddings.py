@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
-
 from aiohttp import web
 
 from ...errors import BadRequest, NotFound
 from .. import embedding
 from ..body import read
-from ..embedding import EmbeddingTexts, Vectors
+from ..embedding import EmbeddingTexts
 from ..json_response import json_response
 from ..state import APP_STATE
 from . import wire
@@ -26,17 +24,10 @@ async def embeddings(request: web.Request) -> web.Response:
     info = await state.model_index.find(name, f'model "{name}" not found, try pulling it first')
     texts = EmbeddingTexts(info, tuple(body.input), {}, truncate=True, keep_alive_s=None)
     result = await embedding.embed(state, texts)
-    vectors = embedding.normalise(result.vectors, body.dimensions)
+    encode = result.normalised if body.encoding_format == "float" else result.encoded
     data = [
         {"object": "embedding", "embedding": vector, "index": index}
-        for index, vector in enumerate(_encode(vectors, body.encoding_format))
+        for index, vector in enumerate(encode(body.dimensions))
     ]
     usage = {"prompt_tokens": result.prompt_tokens, "total_tokens": result.prompt_tokens}
     return json_response({"object": "list", "data": data, "model": name, "usage": usage})
-
-
-def _encode(vectors: Vectors, encoding: str) -> list[object]:
-    """Each vector as a list of floats, or as base64 of little-endian float32."""
-    if encoding == "float":
-        return list(vectors.tolist())
-    return [b64encode(vector.astype("<f4").tobytes()).decode() for vector in vectors]
