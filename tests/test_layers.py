@@ -172,6 +172,9 @@ LAZY_FUNCTIONS = {
     ("daemon.cli.entry", "_is_debugging"),  # the help starts without the settings
     ("daemon.cli.run", "_reader"),  # answers to one prompt start without the line editor
     *(("daemon.api.embedding", name) for name in ("pooled", "normalised", "encoded")),  # numpy
+    *(("daemon.chat.choose", name) for name in ("_read", "format_of")),  # gotpl
+    *(("daemon.api.ollama.create", name) for name in ("_template", "_lines")),
+    *(("daemon.api.ollama.transfers", name) for name in ("report", "push")),
     ("models.sources.registry", "_users_key"),  # cryptography takes a while
     ("daemon.cli.mcp_servers", "_connect"),  # an extra
     ("daemon.cli.mcp_servers", "_transport"),

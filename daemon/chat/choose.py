@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Container
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from .format import GO, JINJA, ChatFormat
+from .format import GO, JINJA, ChatFormat, UnreadableTemplate
 from .parse.detect import detect
 from .parse.registry import FAMILIES, GENERIC
-from .render.go_template import PROBE_BUDGET, GoTemplate, UnreadableTemplate
+
+if TYPE_CHECKING:
+    from .render.go_template import GoTemplate
 
 TOOLS, INSERT, THINKING = "tools", "insert", "thinking"
 CAPABILITIES = (TOOLS, INSERT, THINKING)  # in the order of an answer to /api/show
@@ -72,12 +75,16 @@ def choose(
 
 def format_of(go_template: str) -> ChatFormat:
     """The format of a Go template that a request brings. Raises UnreadableTemplate."""
+    from .render.go_template import GoTemplate  # gotpl takes a while, and few models need it
+
     return _of_go(GoTemplate(go_template), go_template).format
 
 
 def _read(model: ChatModel) -> tuple[GoTemplate | None, tuple[str, ...]]:
     if model.go_template is None:
         return None, ()
+    from .render.go_template import PROBE_BUDGET, GoTemplate
+
     try:
         return GoTemplate(model.go_template, budget=PROBE_BUDGET), ()
     except UnreadableTemplate as error:

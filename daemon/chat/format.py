@@ -7,6 +7,10 @@ import msgspec
 JINJA, GO = "jinja", "go"
 
 
+class UnreadableTemplate(ValueError):
+    """The text is no Go template; says where and why."""
+
+
 class ChatFormat(msgspec.Struct, frozen=True):
     """The renderer and the parser of a model. Travels with each request to the runner.
 

@@ -10,8 +10,7 @@ from aiohttp import web
 
 from ...chat.choose import format_of
 from ...chat.conversation import Infill, Message, Prompt, RawPrompt, ToolCall
-from ...chat.format import ChatFormat
-from ...chat.render.go_template import UnreadableTemplate
+from ...chat.format import ChatFormat, UnreadableTemplate
 from ...errors import BadRequest, NotFound, TemplateFailed
 from ...options import Options
 from ...runners.model_info import ModelInfo

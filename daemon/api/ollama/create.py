@@ -10,14 +10,13 @@ from pathlib import PurePosixPath
 
 from aiohttp import web
 
-from ....models.create import create as make
 from ....models.create_spec import CreateSpec
 from ....models.manifest import check_digest
 from ....models.name import Name
 from ....models.quantized import find_type
 from ....models.store import Store
 from ....models.uploads import Files
-from ...chat.render.go_template import GoTemplate, UnreadableTemplate
+from ...chat.format import UnreadableTemplate
 from ...errors import BadRequest, OutriderError
 from ...parameters import check_parameters
 from ..body import read
@@ -55,6 +54,8 @@ async def _lines(store: Store, order: CreateSpec) -> Lines:
                 async for line in lines:
                     if line != SUCCESS:
                         yield line
+    from ....models.create import create as make  # with the quantiser, which few requests need
+
     try:
         async with aclosing(make(store, order)) as steps:
             async for step in steps:
@@ -111,9 +112,12 @@ def _files(files: Files) -> Files:
 
 def _template(source: str) -> str:
     """The same template. Raises BadRequest with the place where it cannot be read."""
+    if not source:
+        return source
+    from ...chat.render.go_template import GoTemplate  # gotpl takes a while
+
     try:
-        if source:
-            GoTemplate(source)
+        GoTemplate(source)
     except UnreadableTemplate as error:
         raise BadRequest(f"template error: {error}") from error
     return source

@@ -10,8 +10,6 @@ from aiohttp import web
 from ....models.errors import ModelError
 from ....models.name import Name
 from ....models.sources.progress import Steps
-from ....models.sources.pull import pull as fetch
-from ....models.sources.push import push as send
 from ....models.sources.reference import RemoteReference
 from ....models.sources.registry import Network
 from ....models.store import Store
@@ -42,6 +40,8 @@ async def push(request: web.Request) -> web.StreamResponse:
         raise BadRequest("model is required")
     reference = RemoteReference.parse(body.target, insecure=body.insecure)
     store = request.app[APP_STATE].model_index.store
+    from ....models.sources.push import push as send
+
     lines = _word(send(store, reference, request.app[NETWORK]))
     return await send_progress(request, lines, stream=body.stream)
 
@@ -58,6 +58,8 @@ async def send_progress(request: web.Request, lines: Lines, *, stream: bool) -> 
 def report(store: Store, model: RemoteReference | Name, network: Network | None = None) -> Lines:
     """The lines of a pull; with a `network` of its own it shares no download of this process."""
     reference = RemoteReference(model) if isinstance(model, Name) else model
+    from ....models.sources.pull import pull as fetch  # with all kinds of sources
+
     return _word(fetch(store, reference, network or Network()))
 
 

@@ -18,6 +18,7 @@ from gotpl.runtime.sync_vm import render_program
 
 from ...errors import BadRequest
 from ..conversation import Conversation, Infill, Message, Tool, ToolCall
+from ..format import UnreadableTemplate
 from .go_bounds import bounded, bounded_format
 from .go_data import of_conversation, of_infill, of_think, to_typescript
 from .go_escapes import escape_html, escape_js, escape_query
@@ -56,10 +57,6 @@ PROBE_BUDGET = ExecutionBudget(
 )
 # The parts of an exchange in their order: roles, and the variables of a legacy template.
 _PLACES, _VARIABLES = ("system", "user", "assistant"), ("System", "Prompt", "Response")
-
-
-class UnreadableTemplate(ValueError):
-    """The text is no Go template; says where and why."""
 
 
 class GoTemplate:

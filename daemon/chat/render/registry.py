@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ...errors import TemplateFailed
-from ..format import GO, ChatFormat
+from ..format import GO, ChatFormat, UnreadableTemplate
 from .builtin.registry import RENDERERS
-from .go_template import GoTemplate, UnreadableTemplate
+from .go_template import GoTemplate
 from .jinja import JinjaTemplate
 from .plain import PlainTemplate
 from .renderer import Renderer

@@ -15,12 +15,13 @@ import pytest
 from aiohttp import web
 from fake_runner import DONE
 from front import Front
-from outrider.daemon.api.ollama import library, transfers
+from outrider.daemon.api.ollama import library
 from outrider.daemon.cli import entry
 from outrider.daemon.errors import BadRequest, RunnerDied
 from outrider.daemon.protocol import Delta, Ready, Stats
 from outrider.models.errors import PullFailed
 from outrider.models.name import Name
+from outrider.models.sources import pull as pulling
 from outrider.models.sources.progress import PullProgress
 from registry_server import RegistryServer
 
@@ -238,7 +239,7 @@ async def fetched(*_: object) -> AsyncGenerator[PullProgress, None]:
 
 
 async def test_pull(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfers, "fetch", fetched)
+    monkeypatch.setattr(pulling, "pull", fetched)
     assert await front.lines("/api/pull", {"model": "m", "insecure": False}) == [
         {"status": "pulling manifest"},
         {"status": "pulling aa", "digest": "sha256:aa", "total": 10, "completed": 5},
@@ -259,7 +260,7 @@ async def test_a_pull_that_fails(
         yield PullProgress("pulling manifest")
         raise error
 
-    monkeypatch.setattr(transfers, "fetch", broken)
+    monkeypatch.setattr(pulling, "pull", broken)
     lines = await front.lines("/api/pull", {"model": "m"})
     assert lines == [{"status": "pulling manifest"}, {"error": text}]
     assert await front.post("/api/pull", {"model": "m", "stream": False}) == (500, {"error": text})

@@ -6,9 +6,8 @@ import dataclasses
 
 import pytest
 from outrider.daemon.chat.choose import ChatChoice, ChatModel, choose, format_of
-from outrider.daemon.chat.format import GO, JINJA, ChatFormat
+from outrider.daemon.chat.format import GO, JINJA, ChatFormat, UnreadableTemplate
 from outrider.daemon.chat.parse.registry import FAMILIES
-from outrider.daemon.chat.render.go_template import UnreadableTemplate
 
 pytestmark = pytest.mark.unit
 

@@ -6,7 +6,8 @@ from datetime import date, timedelta
 
 import pytest
 from outrider.daemon.chat.conversation import Conversation, Infill, Message, Tool, ToolCall
-from outrider.daemon.chat.render.go_template import GoTemplate, UnreadableTemplate
+from outrider.daemon.chat.format import UnreadableTemplate
+from outrider.daemon.chat.render.go_template import GoTemplate
 from outrider.daemon.errors import BadRequest
 
 pytestmark = pytest.mark.unit
