@@ -258,9 +258,12 @@ def test_a_plan_says_what_it_takes(info: ModelInfo) -> None:
         return plan_load(info, Options.merge(options), Settings.load(), MACHINE)
 
     small, large = need(num_ctx=256).need, need(num_ctx=512).need
-    assert small.weights_bytes == sum(t.size_bytes for t in info.header.tensors)
-    assert large.cache_bytes == 2 * small.cache_bytes > 0
-    assert large.total_bytes == large.weights_bytes + large.cache_bytes + large.mask_bytes
+    assert small.host.weights_bytes == sum(t.size_bytes for t in info.header.tensors)
+    assert large.host.cache_bytes == 2 * small.host.cache_bytes > 0
+    assert (
+        large.total_bytes
+        == large.host.weights_bytes + large.host.cache_bytes + large.host.compute_bytes
+    )
     drafted = dataclasses.replace(info, adjacent_drafter=info.path, drafter_bytes=1000)
     assert plan_load(drafted, Options(), Settings.load(), MACHINE).need.host.drafter_bytes == 1000
 
