@@ -38,6 +38,7 @@ from .api.state import APP_STATE, AppState
 from .api.streaming import Lines
 from .api.systemone.decide import systemone
 from .config import Settings
+from .diagnosis.survey import find_unused_gpus
 from .errors import ConfigError
 from .metrics import Metrics
 from .notify import notify
@@ -224,6 +225,8 @@ async def serve(settings: Settings, pull: str | None, follow: Follow) -> None:
     )
     for sentence in settings.warnings:
         log.warning("%s", sentence)
+    for unused in find_unused_gpus(os.environ):
+        log.warning("%s; %s", unused.text, unused.remedy)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

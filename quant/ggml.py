@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
-GUESSED_FILE_TYPE: Final = 1024  # a flag in `general.file_type`: llama.cpp found the type itself
+UNSURE_FILE_TYPE: Final = 1024  # a flag in `general.file_type`: llama.cpp found the type itself
 
 
 class ValueType(IntEnum):

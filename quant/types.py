@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Final
 
-from .ggml import GUESSED_FILE_TYPE, TENSOR_TYPES
+from .ggml import TENSOR_TYPES, UNSURE_FILE_TYPE
 
 MXFP4_FILE_TYPE = 4  # of Ollama's MXFP4 files; llama.cpp does not use this number
 NVFP4_FILE_TYPE = 39  # of llama.cpp, whose quantiser does not write it
@@ -108,7 +108,7 @@ REMOVED_TYPES: Final[Mapping[int, tuple[str, str]]] = {
 
 def quantisation_name(file_type: int) -> str | None:
     """The name of a `general.file_type` for clients (15 is "Q4_K_M"); None if it is unknown."""
-    number = file_type & ~GUESSED_FILE_TYPE
+    number = file_type & ~UNSURE_FILE_TYPE
     if number in (MXFP4_FILE_TYPE, NVFP4_FILE_TYPE):
         return "MXFP4" if number == MXFP4_FILE_TYPE else "NVFP4"
     for known in FILE_TYPES:

@@ -49,6 +49,7 @@ LAYERS = {
     "daemon.runner.worker": "runner process",
     "daemon.runners": "runners",
     "daemon.metrics": "metrics",
+    "daemon.diagnosis": "diagnosis",
     "daemon.api": "api",
     "daemon.api.ollama": "ollama",
     "daemon.api.openai": "openai",
@@ -109,6 +110,8 @@ MAY_IMPORT = {
     # The front starts `python -m outrider.daemon.runner`, and never imports it.
     "runners": {*BASE, "runners", "chat", "quant", "models", "config", "options"},
     "metrics": {"runners", "protocol"},
+    # Started for a command, so it asks a child process of its own what llama.cpp has.
+    "diagnosis": {"errors", "diagnosis", "runners"},
     "api": {*BASE, "api", "chat", "runners", "metrics", "config", "duration", "options", "models"},
     "ollama": {
         *BASE,
@@ -129,6 +132,7 @@ MAY_IMPORT = {
     FRONT: {FRONT},
     "app": {
         FRONT,
+        "diagnosis",
         "api",
         "openapi",
         "ollama",
@@ -142,7 +146,16 @@ MAY_IMPORT = {
         "errors",
         "config",
     },
-    "cli": {"cli", "errors", "config", "options", "models", "quant", "app"},  # app: to serve
+    "cli": {
+        "cli",
+        "errors",
+        "config",
+        "options",
+        "models",
+        "quant",
+        "app",
+        "diagnosis",
+    },  # app: to serve
 }
 MAY_USE = {
     "llama_cpp": {"llama", "quant"},

@@ -54,7 +54,7 @@ def read_cores() -> DecodingCores:
     if sys.platform == "linux":
         return choose_cores(Path("/"), os.sched_getaffinity(0))
     count = psutil.cpu_count(logical=False) or os.cpu_count() or 1
-    fast = _sysctl("hw.perflevel0.physicalcpu") if sys.platform == "darwin" else None
+    fast = read_sysctl("hw.perflevel0.physicalcpu") if sys.platform == "darwin" else None
     fast = min(fast or count, count)
     return DecodingCores((), fast, efficiency=count - fast)
 
@@ -132,7 +132,7 @@ def _processors(nodes: Path) -> list[Cpus]:
     return list(groups.values())
 
 
-def _sysctl(name: str) -> int | None:
+def read_sysctl(name: str) -> int | None:
     """A number that macOS knows; None where it does not, as on Intel's processors."""
     command = ["/usr/sbin/sysctl", "-n", name]
     try:

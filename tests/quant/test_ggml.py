@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType, LlamaFileType
-from outrider.quant.ggml import GUESSED_FILE_TYPE, TENSOR_TYPES, ValueType
+from outrider.quant.ggml import TENSOR_TYPES, UNSURE_FILE_TYPE, ValueType
 from outrider.quant.types import quantisation_name
 
 pytestmark = pytest.mark.unit
@@ -28,8 +28,8 @@ def test_numbers_are_unique() -> None:
 def test_file_types(file_type: LlamaFileType) -> None:
     name = file_type.name.removeprefix("ALL_").removeprefix("MOSTLY_").removesuffix("_MOE")
     assert quantisation_name(file_type) == name
-    assert quantisation_name(file_type | GUESSED_FILE_TYPE) == name
+    assert quantisation_name(file_type | UNSURE_FILE_TYPE) == name
 
 
 def test_the_flag_of_found_types() -> None:
-    assert int(LlamaFileType.GUESSED) == GUESSED_FILE_TYPE
+    assert int(LlamaFileType.GUESSED) == UNSURE_FILE_TYPE
