@@ -70,6 +70,10 @@ def _duration(value: object) -> float:
     return parse_duration(value)
 
 
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
 def _kv_name(value: object) -> object:
     return KV_NAMES.get(value.lower(), value.lower()) if isinstance(value, str) else value
 
@@ -78,6 +82,7 @@ Flag = Annotated[bool, BeforeValidator(_flag)]
 MaybeFlag = Annotated[bool | None, BeforeValidator(_flag)]
 Duration = Annotated[float, BeforeValidator(_duration)]
 KVType = Annotated[Literal["f32", "f16", "q8_0", "q4_0"], BeforeValidator(_kv_name)]
+Priority = Annotated[Literal["background", "normal"], BeforeValidator(_lower)]
 DraftLength = Annotated[int | None, BeforeValidator(_draft_length)]
 
 
@@ -134,6 +139,9 @@ class Settings(BaseModel):
         "GO_TEMPLATE",
         None,
         "whether a Go template goes before the Jinja template; not set: the better of the two",
+    )
+    priority: Priority = _setting(
+        "PRIORITY", "normal", "`normal`, or `background`: other programs go before the runners"
     )
     origins: tuple[str, ...] = _setting(
         "ORIGINS", "", "further web origins that may call, separated by commas"

@@ -36,7 +36,9 @@ class Load(msgspec.Struct, frozen=True, tag=True):
     tensor_split: tuple[float, ...] = ()  # share of the layers of each GPU; (): llama.cpp chooses
     host_experts: int = 0  # layers from the first on whose expert tensors stay on the host
     use_mmap: bool | None = None
-    bind_threads: bool = False  # one thread per physical core
+    bind_threads: bool = False  # one thread per core of `places`
+    places: str = "cores"  # where threads are bound, as OMP_PLACES
+    background: bool = False  # let other programs go first
     threads: int = 0  # 0: one for each physical core
     kv_type: str = "f16"  # ggml's name of the type of the KV cache
     adapters: tuple[str, ...] = ()  # paths of LoRA files over the weights

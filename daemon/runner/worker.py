@@ -38,6 +38,7 @@ from .llama.context import EmbeddingContext, TextContext
 from .llama.loading import LoadedContext, load_context, load_model
 from .llama.model import LlamaLog
 from .preparation import PREPARING_THREADS, PreparationQueue
+from .priority import yield_to_others
 from .rendering.messages import Render
 from .rendering.process import RenderPool
 from .request_log import logged
@@ -149,6 +150,8 @@ class Worker:
         """
         load = next(self._messages)
         assert isinstance(load, Load)
+        if load.background:
+            yield_to_others()
         threading.Thread(target=self._receive, name="input", daemon=True).start()
         try:
             self._worker, ready = self._start(load)

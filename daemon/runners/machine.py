@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
 from dataclasses import dataclass
 
 import psutil
+
+from .cores import read_cores
 
 MEMORY_SHARE = 0.9  # of the host's memory, for all loaded models; the rest is the system's
 
@@ -29,17 +30,20 @@ class Machine:
 
     system: str  # sys.platform: "linux", "darwin", "win32"
     processor: str  # architecture and, where the system tells it, model of the CPU
-    physical_cores: int
+    physical_cores: int  # that decode: threads of a runner (cores.py)
     memory_bytes: int  # of the host; GPUs have memory of their own
     available_bytes: int | None = None  # of the host, now; None: all of it
     gpus: tuple[Gpu, ...] = ()  # those that llama.cpp uses, in its order
+    places: str = "cores"  # those that decode, as OMP_PLACES; "": threads must not be bound
 
 
 def read_machine() -> Machine:
     """This machine."""
+    cores = read_cores()
     return Machine(
         system=sys.platform,
         processor=f"{platform.machine()} {platform.processor()}",
-        physical_cores=psutil.cpu_count(logical=False) or os.cpu_count() or 1,
+        physical_cores=cores.count,
         memory_bytes=int(psutil.virtual_memory().total),
+        places=cores.places,
     )

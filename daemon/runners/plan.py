@@ -85,7 +85,10 @@ def _plan_slots(
         speculation=settings.speculation,
         host_cache_bytes=machine.memory_bytes // HOST_CACHE_DIVISOR,
         threads=threads,
-        bind_threads=threads == machine.physical_cores,  # fewer would share the first cores
+        # Fewer threads would share the first cores.
+        bind_threads=threads == machine.physical_cores and machine.places != "",
+        places=machine.places,
+        background=settings.priority == "background",
         flash_attention=settings.flash_attention,
     )
     profile = _profile_path(load, settings.cache_home, machine)

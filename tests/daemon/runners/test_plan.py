@@ -220,6 +220,21 @@ def test_threads_are_bound_where_there_is_one_for_each_core(
     assert plan(info, num_thread=num_thread).bind_threads is is_bound
 
 
+def test_threads_are_bound_to_the_cores_that_decode(info: ModelInfo) -> None:
+    def load(places: str) -> Load:
+        machine = dataclasses.replace(MACHINE, places=places)
+        return plan_load(info, Options(), Settings.load(), machine).load
+
+    assert (load("{0},{2}").bind_threads, load("{0},{2}").places) == (True, "{0},{2}")
+    assert not load("").bind_threads
+
+
+def test_the_priority_reaches_the_runner(info: ModelInfo, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not plan(info).background
+    monkeypatch.setenv("OUTRIDER_PRIORITY", "Background")
+    assert plan(info).background
+
+
 @pytest.mark.parametrize(("num_thread", "threads"), [(-1, 6), (0, 6), (12, 12), (5000, 12)])
 def test_odd_numbers_of_threads(info: ModelInfo, num_thread: int, threads: int) -> None:
     assert plan(info, num_thread=num_thread).threads == threads
