@@ -41,7 +41,8 @@ from .config import Settings
 from .errors import ConfigError
 from .metrics import Metrics
 from .notify import notify
-from .runners.machine import MEMORY_SHARE, Machine, read_machine
+from .runners.devices import MachineReader
+from .runners.machine import Machine
 from .runners.model_info import ModelIndex
 from .runners.pool import AUTO_MAX_LOADED, PoolLimits, RunnerPool
 from .runners.process import RunnerProcess
@@ -70,7 +71,7 @@ def build_app(
     guard = build_guard(origins, check_host=settings.is_loopback)
     middlewares = (note_request, guard, tidy_path, answer_errors)
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=middlewares)
-    model_index = ModelIndex(store, prefers_go=settings.go_template)
+    model_index = ModelIndex(store, prefers_go=settings.go_template, draft=settings.draft)
     app[transfers.NETWORK] = Network()
     app[APP_STATE] = AppState(settings, model_index, pool, Metrics(pool), machine)
     app.router.add_get("/", library.root)
@@ -173,14 +174,13 @@ async def running(settings: Settings) -> AsyncIterator[str]:
     """
     store = Store(settings.models, prunes=not settings.no_prune)
     await _prune(store)
-    machine = read_machine()
+    reader = await MachineReader.start()
     max_loaded = settings.max_loaded_models or AUTO_MAX_LOADED
-    memory_bytes = int(MEMORY_SHARE * machine.memory_bytes)
-    limits = PoolLimits(max_loaded, memory_bytes, settings.max_queue)
+    limits = PoolLimits(max_loaded, settings.max_queue)
     start = partial(RunnerProcess.start, stall_s=settings.load_timeout_s)
-    pool = RunnerPool(start, limits, keep_alive_s=settings.keep_alive_s)
+    pool = RunnerPool(start, limits, keep_alive_s=settings.keep_alive_s, read_machine=reader.read)
     runner = web.AppRunner(
-        build_app(settings, store, pool, machine),
+        build_app(settings, store, pool, reader.machine),
         handler_cancellation=True,  # a disconnect of the client frees its slot
         access_log=None,
         shutdown_timeout=SHUTDOWN_S,

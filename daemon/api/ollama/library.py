@@ -159,7 +159,7 @@ def _stored(loaded: LoadedModel, stored: Stored) -> tuple[StoredModel, ModelInfo
 
     A model that was created again keeps its runner, and has another digest.
     """
-    path = loaded.spec.load.model
+    path = loaded.load.model
     same = [(model, info) for model, info in stored if info and str(info.path) == path]
     named = (pair for pair in same if pair[0].name.short == loaded.spec.name)
     return next(named, same[0] if same else None)
@@ -179,7 +179,7 @@ def _loaded(
         "details": _details(*stored) if stored else {},
         "expires_at": expires.isoformat(),
         "size_vram": ready.size_vram_bytes,
-        "context_length": spec.load.num_ctx,
+        "context_length": loaded.load.num_ctx,
         **_speculation(ready, loaded.runner.stats),
     }
 
