@@ -13,8 +13,9 @@ HOST_RESERVE_DIVISOR = 10
 # A GPU's memory that stays free: the desktop grows, and predictions are wrong by 3 % at most.
 GPU_MARGIN_BYTES = 512 << 20
 GPU_MARGIN_DIVISOR = 32  # the margin is at least one part in so many of a GPU's memory
-# Free memory is rounded down to steps, so that two plans on the same idle machine are the same.
-STEP_BYTES = 64 << 20
+# Free memory is rounded down to steps of one part of it in so many, so that two plans on the same
+# idle machine are the same: the type of the KV cache must not change from one load to the next.
+STEP_DIVISOR = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ def budget_of(machine: Machine, *, gpu_overhead_bytes: int = 0) -> Budget:
     """The room on each device now; `gpu_overhead_bytes` stay free on each GPU beside the margin."""
     host_bytes = machine.free_bytes - machine.memory_bytes // HOST_RESERVE_DIVISOR
     gpus = tuple(_gpu_room(gpu, gpu_overhead_bytes) for gpu in machine.gpus)
-    return Budget(Room(HOST, _round_down(host_bytes)), gpus)
+    return Budget(Room(HOST, _round_down(host_bytes, machine.memory_bytes)), gpus)
 
 
 def host_bytes(need: MemoryEstimate, budget: Budget) -> int:
@@ -75,9 +76,10 @@ def host_bytes(need: MemoryEstimate, budget: Budget) -> int:
 
 def _gpu_room(gpu: Gpu, overhead_bytes: int) -> Room:
     margin = max(GPU_MARGIN_BYTES, gpu.total_bytes // GPU_MARGIN_DIVISOR)
-    left = _round_down(gpu.free_bytes - margin - overhead_bytes)
+    left = _round_down(gpu.free_bytes - margin - overhead_bytes, gpu.total_bytes)
     return Room(gpu.name, left, gpu.is_integrated)
 
 
-def _round_down(num_bytes: int) -> int:
-    return max(0, num_bytes // STEP_BYTES * STEP_BYTES)
+def _round_down(num_bytes: int, total_bytes: int) -> int:
+    step = max(1, total_bytes // STEP_DIVISOR)
+    return max(0, num_bytes // step * step)

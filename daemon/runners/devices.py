@@ -16,7 +16,7 @@ import msgspec
 
 from .machine import Gpu, Machine, read_available, read_machine
 
-PROBE = "outrider.daemon.runner.devices"  # prints the GPUs as a JSON array of `Gpu`
+PROBE = "outrider.daemon.runner.devices"  # prints JSON with an array `gpus`, each a `Gpu`
 PROBE_TIMEOUT_S = 30.0  # a cold start of a CUDA driver takes seconds
 
 ReadGpus = Callable[[], Awaitable[tuple[Gpu, ...]]]
@@ -24,6 +24,12 @@ ReadMachine = Callable[[], Awaitable[Machine]]
 """The machine as it is now."""
 
 log = logging.getLogger(__name__)
+
+
+class GpuAnswer(msgspec.Struct, frozen=True):
+    """The part of the probe's answer that plans need."""
+
+    gpus: tuple[Gpu, ...]
 
 
 class MachineReader:
@@ -80,4 +86,4 @@ async def probe_gpus(module: str = PROBE) -> tuple[Gpu, ...]:
 
 def parse_gpus(text: bytes) -> tuple[Gpu, ...]:
     """The GPUs that the probe has printed. Raises msgspec.DecodeError."""
-    return msgspec.json.decode(text, type=tuple[Gpu, ...])
+    return msgspec.json.decode(text, type=GpuAnswer).gpus

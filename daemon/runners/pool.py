@@ -8,7 +8,7 @@ import logging
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -171,8 +171,12 @@ def eviction_order(loaded_models: Iterable[LoadedModel]) -> list[LoadedModel]:
 
 
 def machine_beside(machine: Machine, loaded_models: Iterable[LoadedModel]) -> Machine:
-    """The machine without the memory that mapped weights of loaded models need."""
-    return machine.after_freeing({HOST: -sum(model.mapped_bytes for model in loaded_models)})
+    """The machine with what loaded models leave: the pages of their mapped weights count as free
+    there, and all models together take no more than its memory, which a setting may limit."""
+    models, integrated = list(loaded_models), [g.name for g in machine.gpus if g.is_integrated]
+    taken = sum(model.device_bytes.get(name, 0) for model in models for name in (HOST, *integrated))
+    beside = machine.after_freeing({HOST: -sum(model.mapped_bytes for model in models)})
+    return replace(beside, available_bytes=min(beside.free_bytes, machine.memory_bytes - taken))
 
 
 def machine_without(machine: Machine, loaded_models: Iterable[LoadedModel]) -> Machine:
