@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version as package_version
 
@@ -34,9 +36,11 @@ from .api.openai import models as openai_models
 from .api.openai import responses as openai_responses
 from .api.openai.errors import ERRORS as OPENAI_ERRORS
 from .api.openapi import openapi
+from .api.plan import plan
 from .api.state import APP_STATE, AppState
 from .api.streaming import Lines
 from .api.systemone.decide import systemone
+from .api.warning_header import warning_header
 from .config import Settings
 from .errors import ConfigError
 from .metrics import Metrics
@@ -86,6 +90,7 @@ def build_app(
     app.router.add_get("/api/experimental/model-recommendations", account.recommendations)
     app.router.add_get("/api/tags", library.tags)
     app.router.add_get("/api/ps", library.ps)
+    app.router.add_post("/api/plan", plan)
     app.router.add_post("/api/show", library.show)
     app.router.add_post("/api/copy", library.copy)
     app.router.add_delete("/api/delete", library.delete)
@@ -112,6 +117,7 @@ def build_app(
     async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
         response.headers["Outrider-Version"] = outrider_version
         response.headers.update(cross_origin(origins, request))
+        response.headers.update(warning_header(request))
 
     app.on_response_prepare.append(add_headers)
     return app
@@ -173,7 +179,7 @@ async def running(settings: Settings) -> AsyncIterator[str]:
     """
     store = Store(settings.models, prunes=not settings.no_prune)
     await _prune(store)
-    machine = read_machine()
+    machine = _limited(read_machine(), settings.memory_limit_bytes)
     max_loaded = settings.max_loaded_models or AUTO_MAX_LOADED
     memory_bytes = int(MEMORY_SHARE * machine.memory_bytes)
     limits = PoolLimits(max_loaded, memory_bytes, settings.max_queue)
@@ -201,6 +207,12 @@ async def running(settings: Settings) -> AsyncIterator[str]:
     finally:
         await runner.cleanup()
         await pool.close()
+
+
+def _limited(machine: Machine, limit_bytes: int) -> Machine:
+    """The machine as if the share of its memory that models may take were no more than this."""
+    least_bytes = min(machine.memory_bytes, math.ceil(limit_bytes / MEMORY_SHARE))
+    return replace(machine, memory_bytes=least_bytes) if limit_bytes else machine
 
 
 async def _prune(store: Store) -> None:

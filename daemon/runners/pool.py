@@ -16,6 +16,8 @@ import msgspec
 
 from ..errors import Busy, LoadFailed, RunnerError
 from ..protocol import Load
+from .plan import LoadPlan
+from .pool_counters import PoolCounters
 from .runner import Runner, StartRunner
 
 AUTO_MAX_LOADED = 3  # models; OLLAMA_MAX_LOADED_MODELS' default (CONTRACT 4)
@@ -43,6 +45,7 @@ class RunnerSpec:
     digest: str
     load: Load
     need_bytes: int = 0  # of memory, as planned
+    plan: LoadPlan | None = None  # from which `load` and `need_bytes` are
 
     @property
     def key(self) -> PoolKey:
@@ -70,6 +73,13 @@ class LoadedModel:
         if self.users:
             return self.keep_alive_s
         return self.idle_since_s + self.keep_alive_s - time.monotonic()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What each client of this model is told, a sentence each."""
+        planned = self.spec.plan.warnings if self.spec.plan else ()
+        refusal = self.runner.ready.refusal
+        return (*planned, refusal) if refusal else planned
 
     def claim(self) -> None:
         """Take a lease; the model does not expire meanwhile."""
@@ -140,6 +150,7 @@ class RunnerPool:
         self._loaded_models: dict[PoolKey, LoadedModel] = {}
         self._loading = asyncio.Lock()
         self._num_queued = 0
+        self.counters = PoolCounters()
         self._tasks: set[asyncio.Task[Any]] = set()
 
     @property
@@ -147,6 +158,11 @@ class RunnerPool:
         """Loaded models, the one that stays longest first."""
         alive = (model for model in self._loaded_models.values() if model.runner.is_alive)
         return sorted(alive, key=lambda model: -model.expires_in_s)
+
+    def warnings(self, runner: Runner) -> tuple[str, ...]:
+        """What clients of this runner are told; nothing of one that is gone."""
+        models = self._loaded_models.values()
+        return next((model.warnings for model in models if model.runner is runner), ())
 
     @contextlib.asynccontextmanager
     async def lease(self, spec: RunnerSpec, keep_alive_s: float | None) -> AsyncIterator[Runner]:
@@ -225,6 +241,7 @@ class RunnerPool:
             await self._dismiss(old)
         models, need, limits = self._loaded_models, spec.need_bytes, self._limits
         while victims := choose_victims(models.values(), need, limits):
+            self.counters.evicted(victims[0].spec.name, is_busy=victims[0].users > 0)
             await self._dismiss(victims[0])
         if need > limits.memory_bytes:
             log.warning(
@@ -233,12 +250,14 @@ class RunnerPool:
             )
         start_s = time.monotonic()
         runner = await self._start_alone_if_need_be(spec.load)
-        log.info("loaded %s in %.2f s", spec.name, time.monotonic() - start_s)
+        took_s = time.monotonic() - start_s
+        self.counters.loaded(spec.name, took_s)
+        log.info("loaded %s in %.2f s", spec.name, took_s)
         ready = runner.ready
-        if ready.refusal:
-            log.warning("%s: %s", spec.name, ready.refusal)
         host_bytes = ready.size_bytes - ready.size_vram_bytes if ready.size_bytes else need
         models[spec.key] = loaded = LoadedModel(spec, runner, self._keep_alive_s, host_bytes)
+        for sentence in loaded.warnings:
+            log.warning("%s: %s", spec.name, sentence)
         return loaded
 
     async def _start_alone_if_need_be(self, load: Load) -> Runner:
