@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, Field
 
 from ..byte_size import parse_bytes
 from ..config import KVType, Settings
-from ..errors import BadRequest, NotFound
+from ..errors import BadRequest, DoesNotFit, NotFound
 from ..options import Options
 from ..runners.machine import Gpu, Machine
 from ..runners.memory_table import describe_plan
@@ -64,8 +64,11 @@ async def plan(request: web.Request) -> web.Response:
 
 
 def describe_here(state: AppState, info: ModelInfo) -> Line:
-    """How a model would be loaded now for a request that wishes nothing."""
-    return _describe(state, info, PlanRequest())
+    """How a model would be loaded now for a request that wishes nothing, or why it cannot be."""
+    try:
+        return _describe(state, info, PlanRequest())
+    except DoesNotFit as error:
+        return {"refusal": str(error)}
 
 
 def _describe(state: AppState, info: ModelInfo, body: PlanRequest) -> Line:
