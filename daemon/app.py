@@ -34,9 +34,11 @@ from .api.openai import models as openai_models
 from .api.openai import responses as openai_responses
 from .api.openai.errors import ERRORS as OPENAI_ERRORS
 from .api.openapi import openapi
+from .api.plan import plan
 from .api.state import APP_STATE, AppState
 from .api.streaming import Lines
 from .api.systemone.decide import systemone
+from .api.warning_header import warning_header
 from .config import Settings
 from .errors import ConfigError
 from .metrics import Metrics
@@ -87,6 +89,7 @@ def build_app(
     app.router.add_get("/api/experimental/model-recommendations", account.recommendations)
     app.router.add_get("/api/tags", library.tags)
     app.router.add_get("/api/ps", library.ps)
+    app.router.add_post("/api/plan", plan)
     app.router.add_post("/api/show", library.show)
     app.router.add_post("/api/copy", library.copy)
     app.router.add_delete("/api/delete", library.delete)
@@ -113,6 +116,7 @@ def build_app(
     async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
         response.headers["Outrider-Version"] = outrider_version
         response.headers.update(cross_origin(origins, request))
+        response.headers.update(warning_header(request))
 
     app.on_response_prepare.append(add_headers)
     return app
@@ -174,7 +178,7 @@ async def running(settings: Settings) -> AsyncIterator[str]:
     """
     store = Store(settings.models, prunes=not settings.no_prune)
     await _prune(store)
-    reader = await MachineReader.start()
+    reader = await MachineReader.start(limit_bytes=settings.memory_limit_bytes)
     max_loaded = settings.max_loaded_models or AUTO_MAX_LOADED
     limits = PoolLimits(max_loaded, settings.max_queue)
     start = partial(RunnerProcess.start, stall_s=settings.load_timeout_s)

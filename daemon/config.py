@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from .address import Address
+from .byte_size import parse_bytes
 from .duration import parse_duration
 from .errors import ConfigError
 from .protocol import MAX_DRAFTS
@@ -76,11 +77,16 @@ def _kv_name(value: object) -> object:
     return KV_NAMES.get(value.lower(), value.lower()) if isinstance(value, str) else value
 
 
+def _byte_size(value: object) -> object:
+    return parse_bytes(value) if isinstance(value, str) else value
+
+
 Flag = Annotated[bool, BeforeValidator(_flag)]
 MaybeFlag = Annotated[bool | None, BeforeValidator(_flag)]
 Duration = Annotated[float, BeforeValidator(_duration)]
 KVType = Annotated[Literal["f32", "f16", "q8_0", "q4_0"], BeforeValidator(_kv_name)]
 Priority = Annotated[Literal["background", "normal"], BeforeValidator(_lower)]
+ByteSize = Annotated[int, BeforeValidator(_byte_size)]
 DraftLength = Annotated[int | None, BeforeValidator(_draft_length)]
 
 
@@ -115,6 +121,13 @@ class Settings(BaseModel):
         le=64,
     )
     max_loaded_models: int = _setting("MAX_LOADED_MODELS", 0, "loaded models at a time; 0: 3", ge=0)
+    memory_limit_bytes: ByteSize = _setting(
+        "MEMORY_LIMIT",
+        "0",
+        "host memory that all models together may take: bytes, or a size such as `16GiB`; 0: nine "
+        "tenths of it",
+        ge=0,
+    )
     max_queue: int = _setting(
         "MAX_QUEUE", 512, "requests that may wait for a load; further ones get status 503", ge=1
     )
@@ -136,7 +149,7 @@ class Settings(BaseModel):
     sched_spread: Flag = _setting(
         "SCHED_SPREAD", "false", "whether a model that fits one GPU is split over all of them too"
     )
-    gpu_overhead_bytes: int = _setting(
+    gpu_overhead_bytes: ByteSize = _setting(
         "GPU_OVERHEAD", 0, "bytes that stay free on each GPU, beside the margin of a plan", ge=0
     )
     speculation: DraftLength = _setting(

@@ -36,6 +36,7 @@ class EmbeddingResult:
     vectors: Vectors  # as the model pools them: not normalised
     prompt_tokens: int
     load_ns: int  # until the model was ready
+    warnings: tuple[str, ...] = ()  # what clients of the model are told, a sentence each
 
 
 async def embed(state: AppState, request: EmbeddingTexts) -> EmbeddingResult:
@@ -48,15 +49,15 @@ async def embed(state: AppState, request: EmbeddingTexts) -> EmbeddingResult:
     spec = state.runner_spec(request.info, options, embedding=True)
     texts = request.texts
     async with state.pool.lease(spec, request.keep_alive_s) as runner:
-        load_ns = time.monotonic_ns() - start_ns
+        load_ns, warnings = time.monotonic_ns() - start_ns, state.pool.warnings(runner)
         if not texts:
-            return EmbeddingResult(np.zeros((0, 0), np.float32), 0, load_ns)
+            return EmbeddingResult(np.zeros((0, 0), np.float32), 0, load_ns, warnings)
         # A model is loaded with 4 tokens or more; a request for fewer is served as asked.
         asked = max(options.num_ctx, 0) or state.settings.context_length
         num_ctx = min(asked, spec.load.num_ctx)  # 0: all that is loaded
         embedded = await runner.embed(Embed(0, texts, num_ctx, request.truncate))
     rows = np.frombuffer(embedded.vectors, "<f4").reshape(len(texts), embedded.width)
-    return EmbeddingResult(rows, embedded.prompt_tokens, load_ns)
+    return EmbeddingResult(rows, embedded.prompt_tokens, load_ns, warnings)
 
 
 def normalise(vectors: Vectors, dimensions: int) -> Vectors:

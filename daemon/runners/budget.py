@@ -67,6 +67,11 @@ def budget_of(machine: Machine, *, gpu_overhead_bytes: int = 0) -> Budget:
     return Budget(Room(HOST, _round_down(host_bytes, machine.memory_bytes)), gpus)
 
 
+def memory_for(room_bytes: int) -> int:
+    """The memory of a host on which so many bytes are left when the reserve is subtracted."""
+    return -(-room_bytes * HOST_RESERVE_DIVISOR // (HOST_RESERVE_DIVISOR - 1))
+
+
 def host_bytes(need: MemoryEstimate, budget: Budget) -> int:
     """What a load takes of the host's memory, that of integrated GPUs included."""
     parts = zip(budget.gpus, need.gpus, strict=False)

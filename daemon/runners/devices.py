@@ -14,6 +14,7 @@ from dataclasses import replace
 
 import msgspec
 
+from .budget import memory_for
 from .machine import Gpu, Machine, read_available, read_machine
 
 PROBE = "outrider.daemon.runner.devices"  # prints JSON with an array `gpus`, each a `Gpu`
@@ -41,11 +42,16 @@ class MachineReader:
         self._read_gpus = read_gpus
 
     @classmethod
-    async def start(cls, read_gpus: ReadGpus | None = None) -> MachineReader:
-        """A reader that knows which GPUs there are."""
+    async def start(
+        cls, read_gpus: ReadGpus | None = None, *, limit_bytes: int = 0
+    ) -> MachineReader:
+        """A reader that knows which GPUs there are.
+
+        `limit_bytes`: of the host, for all models together; 0: what plans leave to other programs.
+        """
         read_gpus = read_gpus or probe_gpus
-        gpus = await read_gpus()
-        return cls(replace(await asyncio.to_thread(read_machine), gpus=gpus), read_gpus)
+        gpus, machine = await asyncio.gather(read_gpus(), asyncio.to_thread(read_machine))
+        return cls(replace(limit_memory(machine, limit_bytes), gpus=gpus), read_gpus)
 
     async def read(self) -> Machine:
         """The machine with the memory that is free now.
@@ -55,6 +61,12 @@ class MachineReader:
         gpus = self.machine.gpus and (await self._read_gpus() or self.machine.gpus)
         self.machine = replace(self.machine, available_bytes=read_available(), gpus=gpus)
         return self.machine
+
+
+def limit_memory(machine: Machine, limit_bytes: int) -> Machine:
+    """The machine as if so many bytes were its share for models; 0: as it is."""
+    least_bytes = min(machine.memory_bytes, memory_for(limit_bytes))
+    return replace(machine, memory_bytes=least_bytes) if limit_bytes else machine
 
 
 async def read_host() -> Machine:

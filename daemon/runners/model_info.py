@@ -157,7 +157,7 @@ class ModelIndex:
         header = self._read(model.model_path)
         adjacent = self._find_drafter(header)
         draft_path = model.draft_path or self._draft or adjacent
-        drafter = self._read_drafter(draft_path) if draft_path else None
+        drafter = self.read_drafter(draft_path) if draft_path else None
         adapter_bytes = sum(path.stat().st_size for path in model.adapter_paths)
         choice = self._choose(model, header)
         return ModelInfo(model, header, choice, adjacent, drafter, adapter_bytes)
@@ -184,12 +184,12 @@ class ModelIndex:
         width = header.number(f"{DRAFTED}.embedding_length")
         folder = header.path.resolve().parent
         for path in sorted({path for name in DRAFTER_NAMES for path in folder.glob(name)}):
-            other = self._read_drafter(path)
+            other = self.read_drafter(path)
             if other and other.number(f"{DRAFTED}-assistant.embedding_length_out") == width:
                 return path
         return None
 
-    def _read_drafter(self, path: Path) -> Header | None:
+    def read_drafter(self, path: Path) -> Header | None:
         """None for a broken file; each version of it is logged once."""
         try:
             version = _version(path)

@@ -20,6 +20,7 @@ from ..protocol import Load, Ready
 from .devices import ReadMachine, read_host
 from .machine import HOST, Machine
 from .plan import LoadPlan, gives_up_little
+from .pool_counters import PoolCounters
 from .runner import Runner, StartRunner
 
 AUTO_MAX_LOADED = 3  # models; OLLAMA_MAX_LOADED_MODELS' default (CONTRACT 4)
@@ -87,11 +88,6 @@ class LoadedModel:
         return self.plan.load
 
     @property
-    def warnings(self) -> tuple[str, ...]:
-        """What each client is told."""
-        return self.plan.warnings
-
-    @property
     def device_bytes(self) -> Mapping[str, int]:
         """What it takes on each device: as measured, or as planned where nothing is measured."""
         measured = {device.device: device for device in self.runner.ready.devices}
@@ -112,6 +108,12 @@ class LoadedModel:
         if self.users:
             return self.keep_alive_s
         return self.idle_since_s + self.keep_alive_s - time.monotonic()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What each client of this model is told, a sentence each."""
+        planned, refusal = self.plan.warnings, self.runner.ready.refusal
+        return (*planned, refusal) if refusal else planned
 
     def claim(self) -> None:
         """Take a lease; the model does not expire meanwhile."""
@@ -206,6 +208,7 @@ class RunnerPool:
         self._loaded_models: dict[PoolKey, LoadedModel] = {}
         self._loading = asyncio.Lock()
         self._num_queued = 0
+        self.counters = PoolCounters()
         self._tasks: set[asyncio.Task[Any]] = set()
 
     @property
@@ -213,6 +216,16 @@ class RunnerPool:
         """Loaded models, the one that stays longest first."""
         alive = (model for model in self._loaded_models.values() if model.runner.is_alive)
         return sorted(alive, key=lambda model: -model.expires_in_s)
+
+    def warnings(self, runner: Runner) -> tuple[str, ...]:
+        """What clients of this runner are told; nothing of one that is gone."""
+        models = self._loaded_models.values()
+        return next((model.warnings for model in models if model.runner is runner), ())
+
+    async def read_empty_machine(self) -> Machine:
+        """The machine as it would be now if no model were loaded."""
+        models = list(self._loaded_models.values())
+        return machine_without(machine_beside(await self._read_machine(), models), models)
 
     @contextlib.asynccontextmanager
     async def lease(self, spec: RunnerSpec, keep_alive_s: float | None) -> AsyncIterator[Runner]:
@@ -282,7 +295,11 @@ class RunnerPool:
     async def _load(self, spec: RunnerSpec) -> LoadedModel:
         """A loaded model with a lease for the caller. The lock is fair: nobody waits for ever."""
         async with self._loading:
-            loaded = self._find(spec) or await self._load_model(spec)
+            try:
+                loaded = self._find(spec) or await self._load_model(spec)
+            except DoesNotFit:
+                self.counters.refusals[spec.name] += 1
+                raise
             loaded.claim()
             return loaded
 
@@ -293,10 +310,12 @@ class RunnerPool:
         plan = await self._make_room(spec)
         start_s = time.monotonic()
         runner, plan = await self._start_alone_if_need_be(spec, plan)
-        log.info("loaded %s in %.2f s", spec.name, time.monotonic() - start_s)
-        if runner.ready.refusal:
-            log.warning("%s: %s", spec.name, runner.ready.refusal)
+        took_s = time.monotonic() - start_s
+        self.counters.loaded(spec.name, took_s)
+        log.info("loaded %s in %.2f s", spec.name, took_s)
         loaded = LoadedModel(spec, plan, runner, self._keep_alive_s)
+        for sentence in loaded.warnings:
+            log.warning("%s: %s", spec.name, sentence)
         self._loaded_models[spec.key] = loaded
         spec.learn(plan, runner.ready)
         return loaded
@@ -318,6 +337,7 @@ class RunnerPool:
                 machine = machine_beside(await self._read_machine(), others)
                 if plan := await _compute(spec, partial(_plan_beside, spec, machine, others)):
                     return plan
+            self.counters.evicted(others[0].spec.name, is_busy=others[0].users > 0)
             await self._dismiss(others[0])
 
     async def _await_leaving(self) -> None:

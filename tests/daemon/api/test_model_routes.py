@@ -48,7 +48,7 @@ TESTED = {
     *("DELETE /api/user/keys/{key}", "POST /api/experimental/web_search"),
     *("POST /api/experimental/web_fetch", "GET /api/experimental/model-recommendations"),
     *("HEAD /api/experimental/model-recommendations", "POST /v1/systemone"),
-    *("GET /openapi.json", "HEAD /openapi.json"),
+    *("GET /openapi.json", "HEAD /openapi.json", "POST /api/plan"),
 }
 
 
