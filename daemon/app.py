@@ -34,15 +34,18 @@ from .api.openai import models as openai_models
 from .api.openai import responses as openai_responses
 from .api.openai.errors import ERRORS as OPENAI_ERRORS
 from .api.openapi import openapi
+from .api.plan import plan
 from .api.state import APP_STATE, AppState
 from .api.streaming import Lines
 from .api.systemone.decide import systemone
+from .api.warning_header import warning_header
 from .config import Settings
 from .diagnosis.survey import find_unused_gpus
 from .errors import ConfigError
 from .metrics import Metrics
 from .notify import notify
-from .runners.machine import MEMORY_SHARE, Machine, read_machine
+from .runners.devices import MachineReader
+from .runners.machine import Machine
 from .runners.model_info import ModelIndex
 from .runners.pool import AUTO_MAX_LOADED, PoolLimits, RunnerPool
 from .runners.process import RunnerProcess
@@ -71,7 +74,7 @@ def build_app(
     guard = build_guard(origins, check_host=settings.is_loopback)
     middlewares = (note_request, guard, tidy_path, answer_errors)
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=middlewares)
-    model_index = ModelIndex(store, prefers_go=settings.go_template)
+    model_index = ModelIndex(store, prefers_go=settings.go_template, draft=settings.draft)
     app[transfers.NETWORK] = Network()
     app[APP_STATE] = AppState(settings, model_index, pool, Metrics(pool), machine)
     app.router.add_get("/", library.root)
@@ -87,6 +90,7 @@ def build_app(
     app.router.add_get("/api/experimental/model-recommendations", account.recommendations)
     app.router.add_get("/api/tags", library.tags)
     app.router.add_get("/api/ps", library.ps)
+    app.router.add_post("/api/plan", plan)
     app.router.add_post("/api/show", library.show)
     app.router.add_post("/api/copy", library.copy)
     app.router.add_delete("/api/delete", library.delete)
@@ -113,6 +117,7 @@ def build_app(
     async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
         response.headers["Outrider-Version"] = outrider_version
         response.headers.update(cross_origin(origins, request))
+        response.headers.update(warning_header(request))
 
     app.on_response_prepare.append(add_headers)
     return app
@@ -174,14 +179,13 @@ async def running(settings: Settings) -> AsyncIterator[str]:
     """
     store = Store(settings.models, prunes=not settings.no_prune)
     await _prune(store)
-    machine = read_machine()
+    reader = await MachineReader.start(limit_bytes=settings.memory_limit_bytes)
     max_loaded = settings.max_loaded_models or AUTO_MAX_LOADED
-    memory_bytes = int(MEMORY_SHARE * machine.memory_bytes)
-    limits = PoolLimits(max_loaded, memory_bytes, settings.max_queue)
+    limits = PoolLimits(max_loaded, settings.max_queue)
     start = partial(RunnerProcess.start, stall_s=settings.load_timeout_s)
-    pool = RunnerPool(start, limits, keep_alive_s=settings.keep_alive_s)
+    pool = RunnerPool(start, limits, keep_alive_s=settings.keep_alive_s, read_machine=reader.read)
     runner = web.AppRunner(
-        build_app(settings, store, pool, machine),
+        build_app(settings, store, pool, reader.machine),
         handler_cancellation=True,  # a disconnect of the client frees its slot
         access_log=None,
         shutdown_timeout=SHUTDOWN_S,

@@ -13,6 +13,7 @@ OutriderError
 ├── Unsupported                  a part of the API that is not there yet
 └── RunnerError
     ├── LoadFailed               the model did not come up
+    │   └── DoesNotFit           the plan found no room for it, so it was not tried
     ├── RunnerDied               the runner process ended under its streams
     └── DecodeFailed             llama.cpp refused a step
 
@@ -72,6 +73,10 @@ class RunnerError(OutriderError):
 
 class LoadFailed(RunnerError):
     """The model could not be loaded."""
+
+
+class DoesNotFit(LoadFailed):
+    """No plan for the model fits this machine's memory; the text names the nearest that would."""
 
 
 class RunnerDied(RunnerError):

@@ -11,7 +11,9 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from .protocol import Done
+from .runners.memory_table import measured_parts
 from .runners.pool import LoadedModel, RunnerPool
+from .runners.pool_counters import PoolCounters
 
 # Bucket bounds of the histograms, seconds.
 WAITS_S = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -84,6 +86,46 @@ class _Runners(Collector):
                 for model, value in _by_model(loaded_models, field).items():
                     metric.add_metric((model,), value * factor)
                 yield metric
+        yield _memory(loaded_models)
+        yield from _pool_totals(self._pool.counters)
+
+
+def _memory(loaded_models: Iterable[LoadedModel]) -> Metric:
+    """What is allocated, as measured after the load."""
+    gauge = GaugeMetricFamily(
+        "outrider_memory_bytes",
+        "Memory of a loaded model, by device and part",
+        labels=("model", "device", "part"),
+    )
+    sums: dict[tuple[str, str, str], int] = {}
+    for loaded in loaded_models:
+        for device, part, num_bytes in measured_parts(loaded):
+            key = loaded.spec.name, device, part
+            sums[key] = sums.get(key, 0) + num_bytes
+    for key, num_bytes in sums.items():
+        gauge.add_metric(key, num_bytes)
+    return gauge
+
+
+def _pool_totals(counters: PoolCounters) -> Iterator[Metric]:
+    """What the pool has done since the daemon started."""
+    for (name, text), sums in (
+        (("outrider_loads", "Models that were loaded"), counters.loads),
+        (("outrider_load_seconds", "Time of these loads"), counters.load_s),
+        (("outrider_load_refusals", "Requests whose model cannot fit"), counters.refusals),
+    ):
+        metric = CounterMetricFamily(name, text, labels=("model",))
+        for model, value in sums.items():
+            metric.add_metric((model,), value)
+        yield metric
+    evictions = CounterMetricFamily(
+        "outrider_evictions",
+        "Models unloaded for another one: idle ones, or after their last request was waited for",
+        labels=("model", "kind"),
+    )
+    for key, value in counters.evictions.items():
+        evictions.add_metric(key, value)
+    yield evictions
 
 
 def _by_model(loaded_models: Iterable[LoadedModel], field: str) -> dict[str, float]:

@@ -103,7 +103,7 @@ class Embed(msgspec.Struct, frozen=True, tag=True):
 
     id: int
     texts: tuple[str, ...]
-    num_ctx: int  # tokens of one text at most, with those that the tokenizer adds
+    num_ctx: int  # tokens of a text at most, with the tokenizer's own; 0: as many as are loaded
     truncate: bool = True  # shorten longer texts; False: refuse them
 
 
@@ -129,6 +129,11 @@ class DeviceBytes(msgspec.Struct, frozen=True):
     compute_bytes: int = 0  # compute and output buffers
     adapter_bytes: int = 0
     drafter_bytes: int = 0  # all of the drafter
+
+    @property
+    def total_bytes(self) -> int:
+        parts = (self.weights_bytes, self.cache_bytes, self.compute_bytes)
+        return sum(parts) + self.adapter_bytes + self.drafter_bytes
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):

@@ -29,6 +29,7 @@ LAYERS = {
     "daemon.protocol": "protocol",
     "daemon.config": "config",
     "daemon.address": "config",
+    "daemon.byte_size": "config",
     "daemon.settings_table": "config",
     "daemon.options": "options",
     "daemon.parameters": "options",

@@ -47,6 +47,7 @@ class Loaded:
     """The model is ready. Always the first event."""
 
     load_ns: int  # since the request arrived
+    warnings: tuple[str, ...] = ()  # what its clients are told, a sentence each
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,7 @@ async def complete(state: AppState, completion: Completion) -> Events:
     spec = state.runner_spec(completion.info, completion.options)
     async with state.pool.lease(spec, completion.keep_alive_s) as runner:
         load_ns = time.monotonic_ns() - completion.start_ns
-        yield Loaded(load_ns)
+        yield Loaded(load_ns, state.pool.warnings(runner))
         if completion.prompt is None:
             return
         submit = _submit(completion, completion.prompt, spec.load.num_ctx)

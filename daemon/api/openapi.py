@@ -20,6 +20,7 @@ from .json_response import json_response
 from .ollama import wire as ollama
 from .openai import responses_wire
 from .openai import wire as openai
+from .plan import PlanRequest
 from .systemone import wire as systemone
 
 Json = dict[str, object]
@@ -84,6 +85,7 @@ ROUTES = (
     RouteFacts("GET /api/status", "Whether a cloud is used"),
     RouteFacts("GET /api/tags", "The models on disk"),
     RouteFacts("GET /api/ps", "The loaded models"),
+    RouteFacts("POST /api/plan", "What a model would take in memory", PlanRequest),
     RouteFacts("POST /api/show", "Everything about a model", ollama.ShowRequest),
     RouteFacts("POST /api/generate", "Text after a prompt", ollama.GenerateRequest, (NDJSON, JSON)),
     RouteFacts("POST /api/chat", "The next message of a chat", ollama.ChatRequest, (NDJSON, JSON)),
@@ -225,7 +227,7 @@ def _identifier(route: str) -> str:
 def _dialect(path: str) -> str:
     if path.startswith("/v1/messages"):
         return "Anthropic"
-    if path.startswith("/v1/systemone") or path in ("/metrics", "/openapi.json"):
+    if path in ("/v1/systemone", "/metrics", "/openapi.json", "/api/plan"):
         return "Outrider"
     return "OpenAI" if path.startswith("/v1/") else "Ollama"
 

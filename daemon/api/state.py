@@ -11,8 +11,9 @@ from ..metrics import Metrics
 from ..options import Options
 from ..runners.machine import Machine
 from ..runners.model_info import ModelIndex, ModelInfo
-from ..runners.plan import plan_embedding, plan_load
+from ..runners.plan import plan_embedding, plan_load, word_wish
 from ..runners.pool import RunnerPool, RunnerSpec
+from ..runners.wording import LoadRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +27,16 @@ class AppState:
     def runner_spec(
         self, info: ModelInfo, options: Options, *, embedding: bool = False
     ) -> RunnerSpec:
-        """How this model is loaded for a request with these options. Raises Unsupported."""
-        make_plan = plan_embedding if embedding else plan_load
-        plan = make_plan(info, options, self.settings, self.machine)
+        """What a request with these options needs, and how it is planned when it is loaded."""
         self.model_index.log_warnings(info)
-        model, need_bytes = info.model, plan.need.total_bytes
-        return RunnerSpec(model.name.short, model.digest, plan.load, need_bytes)
+        make_plan = plan_embedding if embedding else plan_load
+        wish = word_wish(LoadRequest(info, options, self.settings, self.machine, embedding))
+        return RunnerSpec(
+            info.model.name.short,
+            info.model.digest,
+            wish,
+            lambda machine: make_plan(info, options, self.settings, machine),
+        )
 
 
 APP_STATE = web.AppKey("state", AppState)

@@ -37,6 +37,7 @@ COMMANDS: Mapping[str, CommandEntry] = {
     "list": CommandEntry("list_commands", "list_stored", "List the models in the store.", "ls"),
     "ps": CommandEntry("list_commands", "list_loaded", "List the models in memory."),
     "doctor": CommandEntry("doctor", "doctor", "Show what is wrong with this machine's set-up."),
+    "plan": CommandEntry("plan_command", "plan", "Show what MODEL would take in memory."),
     "quantize": CommandEntry("quantize", "quantize", "Quantise a GGUF file."),
     "cp": CommandEntry("model_commands", "cp", "Give a model a second name."),
     "rm": CommandEntry("model_commands", "rm", "Stop models and delete them."),

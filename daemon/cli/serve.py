@@ -22,6 +22,7 @@ from .progress import follow
 @click.option("--num-parallel", type=int, help="Slots of a model: requests decoded at a time.")
 @click.option("--context-length", type=int, help="Tokens of context for each request.")
 @click.option("--max-loaded-models", type=int, help="Loaded models at a time.")
+@click.option("--memory-limit", help="Host memory for all models, such as 16GiB.")
 @click.option("--max-queue", type=int, help="Requests that may wait for a load.")
 @click.option("--flash-attention", help="true or false.  [default: llama.cpp chooses]")
 @click.option("--kv-cache-type", help="f32, f16, q8_0 or q4_0.")

@@ -9,9 +9,10 @@ import pytest
 from outrider.daemon.config import Settings
 from outrider.daemon.options import Options
 from outrider.daemon.protocol import Load
-from outrider.daemon.runners.machine import MEMORY_SHARE, Machine
+from outrider.daemon.runners.machine import Machine
 from outrider.daemon.runners.model_info import ModelIndex, ModelInfo
-from outrider.daemon.runners.plan import READ_DIVISOR, LoadPlan, plan_embedding, plan_load
+from outrider.daemon.runners.plan import LoadPlan, plan_embedding, plan_load, word_wish
+from outrider.daemon.runners.wording import READ_DIVISOR, LoadRequest
 from outrider.models.store import Store
 from tiny import CHATML, write_llama
 from tiny_gemma import write_gemma4, write_gemma4_assistant
@@ -73,9 +74,9 @@ def plan(info: ModelInfo, *, parallel: int = 4, length: int = 0, **options: obje
     return plan_load(info, Options.merge(options), settings, MACHINE).load
 
 
-def test_the_context_is_the_requests_then_the_settings_then_4096(info: ModelInfo) -> None:
+def test_the_context_is_the_requests_then_the_settings_then_the_models(info: ModelInfo) -> None:
     big = trained_for(info, 131072)
-    assert plan(big).num_ctx == 4096
+    assert plan(big).num_ctx == 131072
     assert plan(big, length=9000).num_ctx == 9000
     assert plan(big, length=9000, num_ctx=700).num_ctx == 700
     assert plan(big, num_ctx=700).num_ctx == 700
@@ -98,18 +99,6 @@ def test_images_need_a_longer_context(info: ModelInfo) -> None:
     assert plan(trained_for(big, 1000), num_ctx=700).num_ctx == 1000
 
 
-def test_automatic_slots_are_four_or_as_many_as_fit(info: ModelInfo) -> None:
-    def slots(share: float, parallel: int = 0) -> int:
-        settings = Settings.load(num_parallel=parallel)
-        big, options = trained_for(info, 131072), Options.merge({"num_ctx": 4096})
-        four = plan_load(big, options, Settings.load(num_parallel=4), MACHINE).need.total_bytes
-        machine = dataclasses.replace(MACHINE, memory_bytes=int(share * four / MEMORY_SHARE))
-        return plan_load(big, options, settings, machine).load.slots
-
-    assert [slots(1.01), slots(0.9), slots(0.3), slots(0.0)] == [4, 2, 1, 1]
-    assert slots(0.0, parallel=4) == 4
-
-
 def test_the_context_is_at_most_what_the_model_was_trained_for(info: ModelInfo) -> None:
     small = trained_for(info, 2048)
     assert plan(small).num_ctx == 2048
@@ -120,7 +109,7 @@ def test_the_context_is_at_most_what_the_model_was_trained_for(info: ModelInfo) 
 
 def test_a_model_that_states_no_context_gets_what_is_asked_for(info: ModelInfo) -> None:
     mute = trained_for(info, None)
-    assert plan(mute).num_ctx == 4096
+    assert plan(mute).num_ctx == 4096, "the least that an automatic context has"
     assert plan(mute, num_ctx=50_000).num_ctx == 50_000
 
 
@@ -175,10 +164,10 @@ def test_every_plan_can_be_carried_out(
 
 
 def test_an_encoder_has_room_for_the_longest_text_in_one_batch(info: ModelInfo) -> None:
-    for context, rows in ((512, 512), (100, 512), (2048, 2048), (131_072, 4096)):
+    for context, rows in ((512, 512), (100, 256), (2048, 2048), (131_072, 8192)):
         load = embedding_plan(with_pooling(trained_for(info, context), 1))
         assert load.embedding
-        assert load.num_ctx == min(context, 4096)
+        assert load.num_ctx == min(context, 8192)
         assert (load.batch, load.cells) == (rows, rows)
 
 
@@ -187,7 +176,7 @@ def test_texts_that_may_come_in_pieces_take_small_batches(
     info: ModelInfo, pooling: int | None
 ) -> None:
     load = embedding_plan(with_pooling(trained_for(info, 131_072), pooling))
-    assert (load.num_ctx, load.cells, load.batch) == (4096, 4096, 512)
+    assert (load.num_ctx, load.cells, load.batch) == (131_072, 131_072, 512)
 
 
 @pytest.mark.parametrize("num_ctx", [0, 1, 4, 700, 33_000])
@@ -242,8 +231,8 @@ def test_odd_numbers_of_threads(info: ModelInfo, num_thread: int, threads: int) 
 
 def test_small_weights_are_read_into_huge_pages_and_large_ones_mapped(info: ModelInfo) -> None:
     def use_mmap(machine: Machine, **options: object) -> bool | None:
-        settings = Settings.load()
-        return plan_load(info, Options.merge(options), settings, machine).load.use_mmap
+        request = LoadRequest(info, Options.merge(options), Settings.load(), machine)
+        return word_wish(request).use_mmap
 
     enough_bytes = READ_DIVISOR * info.header.size_bytes
     enough = dataclasses.replace(MACHINE, memory_bytes=enough_bytes)
@@ -264,8 +253,9 @@ def test_a_plan_says_what_it_takes(info: ModelInfo) -> None:
         large.total_bytes
         == large.host.weights_bytes + large.host.cache_bytes + large.host.compute_bytes
     )
-    drafted = dataclasses.replace(info, adjacent_drafter=info.path, drafter_bytes=1000)
-    assert plan_load(drafted, Options(), Settings.load(), MACHINE).need.host.drafter_bytes == 1000
+    drafted = dataclasses.replace(info, adjacent_drafter=info.path, drafter=info.header)
+    planned = plan_load(drafted, Options(), Settings.load(), MACHINE)
+    assert planned.need.host.drafter_bytes == info.header.size_bytes
 
 
 def test_the_host_cache_and_the_profile_belong_to_the_machine(info: ModelInfo) -> None:

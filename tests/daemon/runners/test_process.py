@@ -28,6 +28,7 @@ pytestmark = pytest.mark.model
 
 ENDLESS = 1 << 20
 HANG_S = 60.0  # far above what any of this takes
+STOP_S = 2.5  # in which a runner ends, whatever it does
 
 PARENT = """
 import asyncio, pathlib, sys
@@ -199,6 +200,61 @@ async def test_stopping_ends_a_stream_that_runs(gguf: Path) -> None:
         await asyncio.gather(runner.stop(), runner.stop())
         with pytest.raises(RunnerDied):
             await reader
+
+
+async def stop_in_time(runner: RunnerProcess) -> None:
+    """Stop it; neither it nor its rendering process is left, and nothing of it waits to be read."""
+    family = psutil.Process(runner.pid).children(recursive=True)
+    start_s = time.monotonic()
+    await runner.stop()
+    assert time.monotonic() - start_s < STOP_S
+    assert not psutil.pid_exists(runner.pid)
+    deadline_s = time.monotonic() + HANG_S
+    while not all(is_gone(child.pid) for child in family):
+        assert time.monotonic() < deadline_s, "a rendering process lives on without its runner"
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("with_group", [False, True])
+async def test_a_stopped_process_is_killed(gguf: Path, with_group: bool) -> None:
+    """Also when more was sent to it than the socket holds, which it never reads."""
+    runner = await RunnerProcess.start(load_spec(gguf))
+    assert psutil.Process(runner.pid).children()
+    (os.killpg if with_group else os.kill)(runner.pid, signal.SIGSTOP)
+    reader = asyncio.create_task(collect(runner, text_request(0, "unread " * 100_000)))
+    await asyncio.sleep(0)
+    await stop_in_time(runner)
+    with pytest.raises(RunnerDied):
+        await reader
+
+
+async def test_a_runner_amid_a_long_decode_ends_in_time(gguf: Path) -> None:
+    runner = await RunnerProcess.start(spacious(gguf, batch=16384))
+    readers = [
+        asyncio.create_task(collect(runner, text_request(0, f"{i} many words " * 1000, ENDLESS)))
+        for i in range(3)
+    ]
+    await asyncio.sleep(0.2)
+    await stop_in_time(runner)
+    errors = await asyncio.gather(*readers, return_exceptions=True)
+    assert all(isinstance(error, RunnerDied) for error in errors)
+
+
+async def test_a_runner_amid_its_load_ends_in_time(tmp_path: Path) -> None:
+    """The file is a pipe into which nobody writes, so that the load lasts."""
+    os.mkfifo(tmp_path / "slow.gguf")
+    before = children()
+    start = asyncio.create_task(RunnerProcess.start(load_spec(tmp_path / "slow.gguf")))
+    while not (started_now := children() - before):  # noqa: ASYNC110 - another process
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(1.0)
+    start_s = time.monotonic()
+    start.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await start
+    assert time.monotonic() - start_s < STOP_S
+    assert all(is_gone(pid) for pid in started_now)
+    assert children() == before
 
 
 async def test_a_cancelled_stop_goes_on(gguf: Path) -> None:

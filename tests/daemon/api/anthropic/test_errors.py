@@ -27,6 +27,7 @@ STATUSES: dict[type[Exception], tuple[int, str]] = {
     errors.Unsupported: (400, INVALID),
     errors.RunnerError: (500, API),
     errors.LoadFailed: (500, API),
+    errors.DoesNotFit: (400, "invalid_request_error"),
     errors.RunnerDied: (500, API),
     errors.DecodeFailed: (500, API),
     options.OptionError: (400, INVALID),

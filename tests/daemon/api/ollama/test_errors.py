@@ -35,6 +35,7 @@ STATUSES: dict[type[Exception], int] = {
     errors.TemplateFailed: 500,
     errors.RunnerError: 500,
     errors.LoadFailed: 500,
+    errors.DoesNotFit: 500,
     errors.RunnerDied: 500,
     errors.DecodeFailed: 500,
     options.OptionError: 500,

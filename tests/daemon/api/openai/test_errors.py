@@ -21,6 +21,7 @@ STATUSES: dict[type[Exception], tuple[int, str]] = {
     errors.TooLarge: (413, "api_error"),
     errors.Busy: (503, "api_error"),
     errors.LoadFailed: (500, "api_error"),
+    errors.DoesNotFit: (400, "invalid_request_error"),
     errors.RunnerDied: (500, "api_error"),
     errors.OutriderError: (500, "api_error"),
     options.OptionError: (500, "api_error"),
