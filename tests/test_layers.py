@@ -29,6 +29,10 @@ LAYERS = {
     "daemon.protocol": "protocol",
     "daemon.config": "config",
     "daemon.address": "config",
+    "daemon.environment_file": "config",
+    "daemon.reload": "reload",
+    "daemon.service": "service",
+    "daemon.serving": "serving",
     "daemon.settings_table": "config",
     "daemon.options": "options",
     "daemon.parameters": "options",
@@ -142,7 +146,10 @@ MAY_IMPORT = {
         "errors",
         "config",
     },
-    "cli": {"cli", "errors", "config", "options", "models", "quant", "app"},  # app: to serve
+    "reload": {"config", "errors"},
+    "serving": {FRONT, "app", "reload", "runners", "models", "config", "errors"},
+    "service": {"service", "config", "errors"},
+    "cli": {"cli", "errors", "config", "options", "models", "quant", "service", "serving"},
 }
 MAY_USE = {
     "llama_cpp": {"llama", "quant"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 import click
@@ -35,8 +36,9 @@ def serve(
     address: str | None, /, host: str | None, port: int | None, pull: str | None, **flags: object
 ) -> None:
     """Start the daemon."""
-    settings = Settings.load(port=port, host=host or address, **flags)
+    load = partial(Settings.load, port=port, host=host or address, **flags)
+    load()  # a bad setting is told before the server is imported
     # Imported here, so that the other commands start without the server.
-    from .. import app
+    from .. import serving
 
-    asyncio.run(app.serve(settings, pull, follow))
+    asyncio.run(serving.serve(load, pull, follow))
