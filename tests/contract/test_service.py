@@ -1,4 +1,4 @@
-"""The daemon as a service manager drives it: handed-over sockets, draining, SIGHUP, signs of life."""
+"""The daemon as a service manager drives it: sockets, draining, SIGHUP, signs of life."""
 
 from __future__ import annotations
 
