@@ -45,7 +45,7 @@ mount -t tmpfs tmpfs dev/shm
 ln -s /proc/self/fd dev/fd
 for unit in $3; do ln -sf /dev/null "etc/systemd/system/$unit.service"; done
 exec env -i container=test PATH=/usr/sbin:/usr/bin:/sbin:/bin \
-  chroot . /lib/systemd/systemd --system --unit=basic.target --show-status=0 --log-target=null
+  chroot . /lib/systemd/systemd --system --unit=basic.target --show-status=0 --log-target=journal
 """
 
 
