@@ -31,7 +31,7 @@ class Drain:
     def begin(self, *, refuses: bool) -> None:
         """From now on connections end with their answer.
 
-        `refuses`: new requests get 503 (CONTRACT 0); else they are served as long as any come.
+        `refuses`: new requests get 503; else they are served as long as any come.
         """
         self.is_stopping, self._refuses = True, refuses
 
