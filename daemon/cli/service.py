@@ -17,6 +17,7 @@ from ..service.installation import (
     CommandStep,
     Found,
     Step,
+    journal,
     plan_launchd,
     plan_launchd_removal,
     plan_systemd,
@@ -132,6 +133,8 @@ def _plan(scope: ServiceScope, has_socket: bool, port: int | None) -> ServicePla
     address = f"[{settings.host}]" if ":" in settings.host else settings.host
     variables = _variables(settings, has_port=port is not None)
     chosen = any(name.endswith("_MODELS") for name in variables)
+    if chosen and not settings.models.is_dir():
+        raise ServiceFailed(f"there is no folder {settings.models}: create it for the models first")
     return ServicePlan(
         python=Path(sys.executable).absolute(),
         prefixes=machine.find_prefixes(),
@@ -254,9 +257,7 @@ def logs(is_system: bool | None, lines: int, follow: bool) -> None:
     if scope.is_mac:
         argv = ["tail", "-n", str(lines), *further, str(scope.layout.log)]
     else:
-        unit = ["--unit" if scope.is_system else "--user-unit", f"{NAME}.service"]
-        pager = [] if follow else ["--no-pager"]
-        argv = ["journalctl", *unit, "--output=cat", "-n", str(lines), *pager, *further]
+        argv = [*journal(scope.is_system, "-n", str(lines), *further)]
     sys.stdout.flush()
     os.execvp(argv[0], argv)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import grp
 import http.client
 import os
@@ -94,11 +95,10 @@ def who_listens(host: str, port: int) -> str:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-        except OSError:
-            pass
-        else:
-            return ""
-    return _ask(host, port)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return _ask(host, port)
+    return ""
 
 
 def _ask(host: str, port: int) -> str:

@@ -37,12 +37,13 @@ class RemoveFile:
 
 @dataclass(frozen=True, slots=True)
 class CommandStep:
-    """Run a command; `undo` is run if a later step fails."""
+    """Run a command; `undo` is run if it or a later step fails."""
 
     argv: tuple[str, ...]
     told: str  # what it does
     undo: tuple[str, ...] = ()
     may_fail: bool = False
+    log: tuple[str, ...] = ()  # a command that shows why it failed
 
 
 Step = WriteFile | RemoveFile | CommandStep
@@ -82,6 +83,12 @@ def systemctl(is_system: bool) -> tuple[str, ...]:
     return ("systemctl",) if is_system else ("systemctl", "--user")
 
 
+def journal(is_system: bool, *options: str) -> tuple[str, ...]:
+    """The command that shows what the service has logged."""
+    unit = "--unit" if is_system else "--user-unit"
+    return ("journalctl", unit, f"{NAME}.service", "--output=cat", "--no-pager", *options)
+
+
 def _user_steps(plan: ServicePlan, layout: Layout) -> list[Step]:
     if not (plan.is_system and layout.sysusers):
         return []
@@ -116,7 +123,8 @@ def _start_steps(plan: ServicePlan, found: Found, control: tuple[str, ...]) -> l
         steps.append(CommandStep(stop, "an earlier one is stopped", may_fail=True))
         steps.append(CommandStep(listen, f"systemd listens on {plan.address}"))
     restart = (*control, "restart", f"{NAME}.service")
-    return [*steps, CommandStep(restart, f"Outrider serves on {plan.address}")]
+    log = journal(plan.is_system, "-n", "20")
+    return [*steps, CommandStep(restart, f"Outrider serves on {plan.address}", log=log)]
 
 
 def plan_systemd_removal(layout: Layout, *, is_system: bool, has_socket: bool) -> list[Step]:

@@ -12,6 +12,7 @@ from ..errors import OutriderError
 from .installation import CommandStep, RemoveFile, Step, WriteFile
 
 COMMAND_S = 900.0  # a start may have to wait for the streams of the daemon before it
+ERROR = "Error: "  # how the daemon begins when it cannot start
 Undo = Callable[[], None]
 
 
@@ -72,8 +73,15 @@ def _run(step: CommandStep, undos: list[Undo]) -> str:
     if step.may_fail:
         return ""
     lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
-    why = lines[0] if lines else f"exit status {done.returncode}"
+    why = _reason(step.log) or (lines[0] if lines else f"exit status {done.returncode}")
     raise ServiceFailed(f"`{' '.join(step.argv)}` failed: {why}")
+
+
+def _reason(log: Sequence[str]) -> str:
+    """The last error that a log shows."""
+    lines = run(*log).stdout.splitlines() if log else []
+    errors = [line for line in lines if line.startswith(ERROR)]
+    return errors[-1].removeprefix(ERROR) if errors else ""
 
 
 def _ignore_outcome(argv: Sequence[str]) -> None:

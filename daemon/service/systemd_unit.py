@@ -124,7 +124,7 @@ def _settings(plan: ServicePlan, layout: Layout) -> Section:
         *(system if plan.is_system else ()),
         f"Environment={_quote(f'OUTRIDER_SETTINGS_FILE={layout.settings}')}",
         # Wins over the lines above; it is read again by `systemctl reload`.
-        f"EnvironmentFile=-{_escape(layout.settings)}",
+        f"EnvironmentFile=-{str(layout.settings).replace('%', '%%')}",
     )
 
 
@@ -170,9 +170,9 @@ def _paths(plan: ServicePlan) -> Section:
     bound = models and _is_hidden(models)
     return (
         "ProtectHome=tmpfs",
-        *(f"BindReadOnlyPaths={_escape(path)}" for path in code),
-        *((f"BindPaths={_escape(models)}",) if models and bound else ()),
-        *((f"ReadWritePaths={_escape(models)}",) if models else ()),
+        *(f"BindReadOnlyPaths={_quote_bound(path)}" for path in code),
+        *((f"BindPaths={_quote_bound(models)}",) if models and bound else ()),
+        *((f"ReadWritePaths={_quote(models)}",) if models else ()),
     )
 
 
@@ -180,12 +180,14 @@ def _is_hidden(path: Path) -> bool:
     return any(path.is_relative_to(folder) for folder in HIDDEN)
 
 
-def _escape(path: object) -> str:
-    """A path in a value: % begins a specifier, and a blank would end it."""
-    return str(path).replace("%", "%%").replace("\\", "\\\\").replace(" ", "\\x20")
+def _quote_bound(path: Path) -> str:
+    """A path to mount: a colon would end it, and backslashes are for colons only."""
+    escaped = str(path).replace("%", "%%").replace(":", "\\:")
+    return f'"{escaped}"' if " " in escaped else escaped
 
 
 def _quote(text: object) -> str:
+    """A value without specifiers, which begin with %, that blanks do not end."""
     plain = str(text).replace("%", "%%")
     if not any(char in plain for char in " \"'\\"):
         return plain

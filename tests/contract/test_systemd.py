@@ -148,6 +148,7 @@ def test_a_daemon_that_hangs_is_ended_by_the_watchdog(machine: SystemdMachine, u
 
 def test_a_killed_runner_takes_nobody_along(machine: SystemdMachine, url: str) -> None:
     assert ask(url) == 200
+    machine.wait("StatusText", "1 model loaded")
     before = machine.show("MainPID")
     machine.run("sh", "-c", f"kill -KILL $(cat /proc/{before}/task/{before}/children)")
     machine.wait("StatusText", "no model loaded")  # until then, the request would share its fate
@@ -209,6 +210,27 @@ class Ollama(BaseHTTPRequestHandler):
         pass
 
 
+def test_models_in_a_home_directory_are_all_that_is_seen_of_it(
+    machine: SystemdMachine, port: int
+) -> None:
+    root = "/home/me/my:models 100%"
+    fill = f"mkdir -p '{root}' && cp -r {CODE}/store/. '{root}' && chmod 700 /home/me"
+    machine.run("sh", "-c", fill)
+    install = ("service", "install", "--port", str(port))
+    missing = machine.outrider(*install, OLLAMA_MODELS=f"{root}/none")
+    assert "there is no folder /home/me/my:models 100%/none" in missing.stderr
+    done = machine.outrider(*install, OLLAMA_MODELS=root)
+    assert done.returncode == 0, done.stderr
+    machine.run("chown", "-R", "outrider:", root)
+    machine.run("systemctl", "restart", "outrider.service")
+    assert ask(f"http://127.0.0.1:{port}") == 200
+    pid = machine.show("MainPID")
+    assert machine.run("ls", f"/proc/{pid}/root/home/me") == "my:models 100%\n"
+    assert machine.run("ls", "-A", f"/proc/{pid}/root/root").split() in ([], [".pyenv"])
+    machine.outrider("service", "uninstall")
+    machine.run("rm", "/etc/outrider.env")
+
+
 @pytest.mark.parametrize("failure", ["port", "start", "setting", "linebreak"])
 def test_an_installation_that_fails_leaves_nothing(
     machine: SystemdMachine, port: int, failure: str
@@ -229,6 +251,8 @@ def test_an_installation_that_fails_leaves_nothing(
     files = (UNIT, "/etc/outrider.env", "/etc/sysusers.d/outrider.conf")
     assert machine.attempt("ls", *files).stdout == ""
     assert machine.attempt("systemctl", "cat", "outrider.service").returncode != 0
+    if failure == "start":
+        assert "cannot listen on 192.0.2.1" in done.stderr
     if failure == "port":
         assert f"127.0.0.1:{port} is taken by Ollama: stop it" in done.stderr
 

@@ -51,6 +51,12 @@ def test_a_step_that_fails_undoes_the_others(tmp_path: Path) -> None:
     assert undone.exists()
 
 
+def test_the_log_tells_why_better_than_the_command() -> None:
+    log = ("printf", "%s\\n", "Error: one", "Error: the port is taken", "bye")
+    with pytest.raises(ServiceFailed, match=r"failed: the port is taken$"):
+        carry_out([CommandStep(FAIL, "", log=log)], lambda _: None)
+
+
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ServiceFailed, match="file: "):

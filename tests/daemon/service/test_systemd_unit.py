@@ -46,7 +46,7 @@ def test_folders_in_hidden_places_are_bound() -> None:
         models=Path("/home/me/100%/models"),
     )
     found = lines(render_service(plan, SYSTEM))
-    assert "BindReadOnlyPaths=/home/a\\x20b/venv" in found
+    assert 'BindReadOnlyPaths="/home/a b/venv"' in found
     assert "BindReadOnlyPaths=/root/.pyenv" in found
     assert "BindReadOnlyPaths=/opt/x" not in found
     assert "BindPaths=/home/me/100%%/models" in found
