@@ -1,4 +1,4 @@
-# Targets: run, check, test, test-unit, test-clients, bench, bench-gpu, record, clean. Each does the set-up it needs.
+# Targets: run, check, test, test-unit, test-clients, test-systemd, bench, bench-gpu, record, clean. Each does the set-up it needs.
 VENV   ?= .venv
 PYTHON ?= python3.11
 PORT   ?= 11434
@@ -13,7 +13,7 @@ SETTINGS := HOST MODELS KEEP_ALIVE NUM_PARALLEL CONTEXT_LENGTH MAX_LOADED_MODELS
 # `make run NUM_PARALLEL=8` means OUTRIDER_NUM_PARALLEL=8 for the daemon.
 $(foreach s,$(SETTINGS),$(if $(filter command line,$(origin $(s))),$(eval export OUTRIDER_$(s) := $($(s)))))
 
-.PHONY: run test test-unit test-clients bench record bench-gpu check types clean
+.PHONY: run test test-unit test-clients test-systemd bench record bench-gpu check types clean
 
 run: $(VENV)/.installed
 	@$(BIN)/outrider serve $(if $(filter command line,$(origin PORT)),--port $(PORT)) --pull $(MODEL)
@@ -25,6 +25,10 @@ test: $(VENV)/.installed-test
 # Without weights, daemons and simulations: seconds.
 test-unit: $(VENV)/.installed-test
 	@$(BIN)/python -m pytest -m unit $(ARGS)
+
+# The service in a real systemd, booted in namespaces: root on Linux, 40 seconds. A part of `make test`.
+test-systemd: $(VENV)/.installed-test
+	@$(BIN)/python -m pytest tests/contract/test_systemd.py tests/systemd $(ARGS)
 
 # Frameworks of others, in a venv of their own; those in JavaScript where npm is there.
 # The frameworks leave sockets open when they end, of which pytest would make errors.

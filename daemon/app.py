@@ -1,15 +1,14 @@
-"""The front process: routes, middlewares, start and stop."""
+"""The front: routes, middlewares, and what it serves with."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-import os
-import signal
-import sys
+import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version as package_version
 
@@ -22,6 +21,7 @@ from ..models.sources.resumable import sweep_downloads
 from ..models.store import Store
 from .api.anthropic import completions as anthropic
 from .api.anthropic.errors import ERRORS as ANTHROPIC_ERRORS
+from .api.drain import Drain
 from .api.error_table import ErrorTable
 from .api.guard import Handler, Origins, build_guard, cross_origin
 from .api.json_response import json_response
@@ -40,19 +40,18 @@ from .api.streaming import Lines
 from .api.systemone.decide import systemone
 from .api.warning_header import warning_header
 from .config import Settings
-from .diagnosis.survey import find_unused_gpus
 from .errors import ConfigError
 from .metrics import Metrics
-from .notify import notify
 from .runners.devices import MachineReader
 from .runners.machine import Machine
 from .runners.model_info import ModelIndex
 from .runners.pool import AUTO_MAX_LOADED, PoolLimits, RunnerPool
 from .runners.process import RunnerProcess
+from .sockets import BACKLOG
 
 MAX_BODY_BYTES = 64 << 20  # of a request
 HEADER_BYTES = 1 << 16  # of one header or the request line: cookies of all local ports pile up
-SHUTDOWN_S = 2.0  # for which requests may go on when the daemon stops
+SHUTDOWN_S = 2.0  # for which requests may go on after the time to drain (api/drain.py)
 CLIENT_LEFT = 499  # nginx's status for a request whose client closed the connection
 ERROR_TABLES: Mapping[str, ErrorTable] = {  # by prefix of the path
     "": OLLAMA_ERRORS,
@@ -61,6 +60,8 @@ ERROR_TABLES: Mapping[str, ErrorTable] = {  # by prefix of the path
     "/v1/systemone": OLLAMA_ERRORS,
 }
 
+DRAIN = web.AppKey("drain", Drain)
+ORIGINS = web.AppKey("origins", Origins)
 Follow = Callable[[Lines], Awaitable[None]]
 
 log = logging.getLogger("outrider")
@@ -72,8 +73,10 @@ def build_app(
     """The routes, and the middlewares around all of them."""
     origins = Origins(settings.origins)
     guard = build_guard(origins, check_host=settings.is_loopback)
-    middlewares = (note_request, guard, tidy_path, answer_errors)
+    drain = Drain()
+    middlewares = (note_request, guard, tidy_path, answer_errors, drain.count)
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=middlewares)
+    app[DRAIN], app[ORIGINS] = drain, origins
     model_index = ModelIndex(store, prefers_go=settings.go_template, draft=settings.draft)
     app[transfers.NETWORK] = Network()
     app[APP_STATE] = AppState(settings, model_index, pool, Metrics(pool), machine)
@@ -120,6 +123,7 @@ def build_app(
         response.headers.update(warning_header(request))
 
     app.on_response_prepare.append(add_headers)
+    app.on_response_prepare.append(drain.mark)
     return app
 
 
@@ -171,9 +175,19 @@ def error_table(path: str) -> ErrorTable:
     return ERROR_TABLES[max(filter(path.startswith, ERROR_TABLES), key=len)]
 
 
+@dataclass(frozen=True, slots=True)
+class Front:
+    """The front while it serves."""
+
+    url: str
+    where: str  # host and port
+    app: web.Application
+    pool: RunnerPool
+
+
 @contextlib.asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[str]:
-    """Serves while the block lasts; yields the URL.
+async def running(settings: Settings, listening: Sequence[socket.socket]) -> AsyncIterator[Front]:
+    """Serves while the block lasts: on the sockets that were given, or on one of its own.
 
     Raises ConfigError if the address is taken or does not exist.
     """
@@ -184,8 +198,9 @@ async def running(settings: Settings) -> AsyncIterator[str]:
     limits = PoolLimits(max_loaded, settings.max_queue)
     start = partial(RunnerProcess.start, stall_s=settings.load_timeout_s)
     pool = RunnerPool(start, limits, keep_alive_s=settings.keep_alive_s, read_machine=reader.read)
+    app = build_app(settings, store, pool, reader.machine)
     runner = web.AppRunner(
-        build_app(settings, store, pool, reader.machine),
+        app,
         handler_cancellation=True,  # a disconnect of the client frees its slot
         access_log=None,
         shutdown_timeout=SHUTDOWN_S,
@@ -194,18 +209,29 @@ async def running(settings: Settings) -> AsyncIterator[str]:
     )
     await runner.setup()
     try:
-        try:
-            await web.TCPSite(runner, settings.host or None, settings.port).start()
-        except OSError as error:
-            raise ConfigError(
-                f"cannot listen on {settings.host or '*'}:{settings.port}: {error.strerror}; "
-                "is another daemon running? choose another address with --host or --port"
-            ) from error
-        port = runner.addresses[0][1]
-        yield settings.model_copy(update={"port_override": port}).base_url
+        await _listen(runner, settings, listening)
+        host, port = runner.addresses[0][:2]
+        url = settings.model_copy(update={"port_override": port}).base_url
+        yield Front(url, f"[{host}]:{port}" if ":" in host else f"{host}:{port}", app, pool)
     finally:
         await runner.cleanup()
         await pool.close()
+
+
+async def _listen(
+    runner: web.AppRunner, settings: Settings, listening: Sequence[socket.socket]
+) -> None:
+    for given in listening:
+        await web.SockSite(runner, given, backlog=BACKLOG).start()
+    if listening:
+        return
+    try:
+        await web.TCPSite(runner, settings.host or None, settings.port, backlog=BACKLOG).start()
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen on {settings.host or '*'}:{settings.port}: {error.strerror}; "
+            "is another daemon running? choose another address with --host or --port"
+        ) from error
 
 
 async def _prune(store: Store) -> None:
@@ -217,56 +243,8 @@ async def _prune(store: Store) -> None:
         log.warning("%s", error)
 
 
-async def serve(settings: Settings, pull: str | None, follow: Follow) -> None:
-    """Run in the foreground until SIGINT or SIGTERM; first pull the model `pull` if it is missing.
-
-    `follow` shows the progress of the pull.
-    """
-    logging.basicConfig(
-        level=logging.DEBUG if settings.debug else logging.INFO,
-        format="%(asctime)s %(levelname)s %(message)s",
-        stream=sys.stderr,
-    )
-    for sentence in settings.warnings:
-        log.warning("%s", sentence)
-    for unused in find_unused_gpus(os.environ):
-        log.warning("%s; %s", unused.text, unused.remedy)
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    manager = os.environ.get("NOTIFY_SOCKET")
-    if pull and not await _completes(
-        ensure(Store(settings.models, prunes=not settings.no_prune), pull, follow), stop
-    ):
-        return
-    async with running(settings) as url:
-        print(_greeting(url, pull), flush=True)
-        notify(manager, "READY=1")
-        await stop.wait()
-        notify(manager, "STOPPING=1")
-
-
-async def _completes(work: Coroutine[object, object, None], stop: asyncio.Event) -> bool:
-    """Whether the work ended before `stop`, which cancels it."""
-    task, stopped = asyncio.create_task(work), asyncio.create_task(stop.wait())
-    await asyncio.wait((task, stopped), return_when=asyncio.FIRST_COMPLETED)
-    stopped.cancel()
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
-    return not task.cancelled()
-
-
 async def ensure(store: Store, text: str, follow: Follow) -> None:
     """Pull a model unless the store has it."""
     reference = RemoteReference.parse(text)
     if not store.find(reference.name):
         await follow(transfers.report(store, reference))
-
-
-def _greeting(url: str, model: str | None) -> str:
-    if model is None:
-        return f"Outrider is ready at {url}; try: outrider run smollm2:135m"
-    body = f'{{"model":"{model}","messages":[{{"role":"user","content":"Why is the sky blue?"}}]}}'
-    return f"Outrider is ready at {url}; try: curl {url}/api/chat -d '{body}'"

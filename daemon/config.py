@@ -170,6 +170,14 @@ class Settings(BaseModel):
         "ORIGINS", "", "further web origins that may call, separated by commas"
     )
     no_prune: Flag = _setting("NOPRUNE", "false", "whether files stay that no model needs any more")
+    drain_timeout_s: Duration = _setting(
+        "DRAIN_TIMEOUT",
+        "30s",
+        "how long running requests may go on when the daemon stops; negative: for ever",
+    )
+    settings_file: Path | None = _setting(
+        "SETTINGS_FILE", None, "file of such variables that is read again at SIGHUP"
+    )
     debug: Flag = _setting("DEBUG", "false", "whether more is logged")
     cache_home: Path = _setting("XDG_CACHE_HOME", "~/.cache", "folder of measured profiles")
     warnings: tuple[str, ...] = ()

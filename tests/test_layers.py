@@ -30,6 +30,10 @@ LAYERS = {
     "daemon.config": "config",
     "daemon.address": "config",
     "daemon.byte_size": "config",
+    "daemon.environment_file": "config",
+    "daemon.reload": "reload",
+    "daemon.service": "service",
+    "daemon.serving": "serving",
     "daemon.settings_table": "config",
     "daemon.options": "options",
     "daemon.parameters": "options",
@@ -147,16 +151,13 @@ MAY_IMPORT = {
         "errors",
         "config",
     },
+    "reload": {"config", "errors"},
+    "serving": {FRONT, "app", "diagnosis", "reload", "runners", "models", "config", "errors"},
+    "service": {"service", "config", "errors"},
     "cli": {
-        "cli",
-        "errors",
-        "config",
-        "options",
-        "models",
-        "quant",
-        "app",
-        "diagnosis",
-    },  # app: to serve
+        *("cli", "errors", "config", "options", "models", "quant"),
+        *("service", "serving", "diagnosis"),
+    },
 }
 MAY_USE = {
     "llama_cpp": {"llama", "quant"},

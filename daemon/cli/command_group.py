@@ -47,6 +47,7 @@ COMMANDS: Mapping[str, CommandEntry] = {
     "bench": CommandEntry(
         "speculation_commands", "bench", "Measure the speed with and without drafts."
     ),
+    "service": CommandEntry("service", "service", "Run the daemon as a service."),
     "completion": CommandEntry(
         "completion", "completion", "Print the shell's code that completes commands."
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from functools import partial
 from pathlib import Path
 
 import click
@@ -38,13 +39,14 @@ def serve(
     address: str | None, /, host: str | None, port: int | None, pull: str | None, **flags: object
 ) -> None:
     """Start the daemon."""
-    settings = Settings.load(port=port, host=host or address, **flags)
+    load = partial(Settings.load, port=port, host=host or address, **flags)
+    load()  # a bad setting is told before the server is imported
     # Nothing of what is imported becomes garbage. To look through it takes the collector 40 ms at a
     # time, for which all streams would wait.
     gc.disable()
     # Imported here, so that the other commands start without the server.
-    from .. import app
+    from .. import serving
 
     gc.freeze()
     gc.enable()
-    asyncio.run(app.serve(settings, pull, follow))
+    asyncio.run(serving.serve(load, pull, follow))

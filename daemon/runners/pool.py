@@ -249,6 +249,11 @@ class RunnerPool:
         finally:
             self._release(loaded)
 
+    def adopt(self, *, keep_alive_s: float, max_queue: int) -> None:
+        """Settings that may change: both count for the requests from now on."""
+        self._keep_alive_s = keep_alive_s
+        self._limits = replace(self._limits, max_queue=max_queue)
+
     async def unload(self, model: str) -> None:
         """Let a model (by blob path) go when its requests are done; a no-op if it is not loaded."""
         for loaded in self._loaded_models.values():

@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import Self
@@ -87,6 +88,7 @@ class RunnerProcess:
         self.ready = Ready(0, 0)
         self.stats = Stats()
         self.is_alive = True
+        self._heard_s = 0.0  # when it got work, or sent something
 
     @classmethod
     async def start(cls, load: Load, *, stall_s: float = math.inf) -> Self:
@@ -131,6 +133,11 @@ class RunnerProcess:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def silent_s(self) -> float:
+        """As in the protocol `ReportsProgress`."""
+        return time.monotonic() - self._heard_s if self._inboxes else 0.0
+
     async def submit(self, request: Submit) -> AsyncGenerator[Delta, None]:
         """As in the protocol `Runner`."""
         with self._ask(request) as inbox:
@@ -152,6 +159,8 @@ class RunnerProcess:
         if not self.is_alive:
             raise self._died()
         request = msgspec.structs.replace(request, id=next(self._ids))
+        if not self._inboxes:
+            self._heard_s = time.monotonic()
         inbox = self._inboxes[request.id] = ResponseQueue()
         try:
             self._write(protocol.encode(request))
@@ -215,6 +224,7 @@ class RunnerProcess:
         decoder: msgspec.msgpack.Decoder[ToFront] = msgspec.msgpack.Decoder(ToFront)
         with contextlib.suppress(ConnectionError):
             while data := await self._reader.read(1 << 18):
+                self._heard_s = time.monotonic()
                 for body in frames.feed(data):
                     yield decoder.decode(body)
 

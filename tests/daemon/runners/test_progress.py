@@ -1,0 +1,40 @@
+"""Which runners have been silent over their work for too long."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+from fake_runner import FakeRunner, FakeRunners
+from outrider.daemon.protocol import Load
+from outrider.daemon.runners.pool import LoadedModel, RunnerSpec
+from outrider.daemon.runners.progress import find_stuck
+
+pytestmark = pytest.mark.unit
+
+LOAD = Load("/m", 512, cells=512, slots=1, batch=1, threads=1)
+
+
+@dataclass
+class SilentRunner(FakeRunner):
+    """A runner that tells how long it has been silent."""
+
+    silent_s: float
+
+    def __init__(self, silent_s: float) -> None:
+        super().__init__(LOAD, FakeRunners())
+        self.silent_s = silent_s
+
+
+def loaded(name: str, runner: FakeRunner) -> LoadedModel:
+    return LoadedModel(RunnerSpec(name, "", LOAD), runner, 1.0)
+
+
+def test_only_long_silence_over_work_counts() -> None:
+    models = [
+        loaded("quick", SilentRunner(0.0)),
+        loaded("slow", SilentRunner(9.0)),
+        loaded("stuck", SilentRunner(11.0)),
+        loaded("mute", FakeRunner(LOAD, FakeRunners())),
+    ]
+    assert find_stuck(models, 10.0) == ["stuck"]
