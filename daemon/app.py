@@ -34,6 +34,7 @@ from .api.openai import models as openai_models
 from .api.openai import responses as openai_responses
 from .api.openai.errors import ERRORS as OPENAI_ERRORS
 from .api.openapi import openapi
+from .api.paths import tidy_target
 from .api.state import APP_STATE, AppState
 from .api.streaming import Lines
 from .api.systemone.decide import systemone
@@ -136,9 +137,7 @@ async def tidy_path(request: web.Request, handler: Handler) -> web.StreamRespons
     if request.path == "/" or not request.path.endswith("/"):
         return await handler(request)
     status = 301 if request.method == "GET" else 307
-    query = f"?{request.query_string}" if request.query_string else ""
-    target = "/" + request.rel_url.path.strip("/") + query
-    return web.Response(status=status, headers={"Location": target})
+    return web.Response(status=status, headers={"Location": tidy_target(request.rel_url)})
 
 
 @web.middleware

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,8 +18,10 @@ from pydantic import (
 )
 
 from .address import Address
+from .authority import is_loopback
 from .duration import parse_duration
 from .errors import ConfigError
+from .origin_pattern import OriginPattern
 from .protocol import MAX_DRAFTS
 
 FALSE = {"", "0", "f", "false"}  # in lower case
@@ -227,6 +228,8 @@ class Settings(BaseModel):
         for origin in value if isinstance(value, tuple) else ():
             if origin != "*" and "://" not in origin:
                 raise ValueError(f"origin {origin!r} needs a scheme, such as https://{origin}")
+            if origin != "*":
+                OriginPattern.parse(origin)
         return value
 
     @property
@@ -252,10 +255,7 @@ class Settings(BaseModel):
     @property
     def is_loopback(self) -> bool:
         """Whether the daemon is reachable from this machine only (CONTRACT 4, Host check)."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
+        return is_loopback(self.host)
 
 
 def _read(name: str, flags: Mapping[str, object]) -> tuple[str, object] | None:

@@ -29,6 +29,8 @@ LAYERS = {
     "daemon.protocol": "protocol",
     "daemon.config": "config",
     "daemon.address": "config",
+    "daemon.authority": "config",
+    "daemon.origin_pattern": "config",
     "daemon.settings_table": "config",
     "daemon.options": "options",
     "daemon.parameters": "options",
