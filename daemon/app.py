@@ -7,8 +7,6 @@ import contextlib
 import logging
 import os
 import signal
-import sys
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from functools import partial
 from importlib.metadata import version as package_version
@@ -35,11 +33,13 @@ from .api.openai import responses as openai_responses
 from .api.openai.errors import ERRORS as OPENAI_ERRORS
 from .api.openapi import openapi
 from .api.paths import tidy_target
+from .api.request_log import CLIENT_LEFT, BadRequestFilter, note_request, request_headers
 from .api.state import APP_STATE, AppState
 from .api.streaming import Lines
 from .api.systemone.decide import systemone
 from .config import Settings
 from .errors import ConfigError
+from .log_lines import configure_log
 from .metrics import Metrics
 from .notify import notify
 from .runners.machine import MEMORY_SHARE, Machine, read_machine
@@ -50,7 +50,6 @@ from .runners.process import RunnerProcess
 MAX_BODY_BYTES = 64 << 20  # of a request
 HEADER_BYTES = 1 << 16  # of one header or the request line: cookies of all local ports pile up
 SHUTDOWN_S = 2.0  # for which requests may go on when the daemon stops
-CLIENT_LEFT = 499  # nginx's status for a request whose client closed the connection
 ERROR_TABLES: Mapping[str, ErrorTable] = {  # by prefix of the path
     "": OLLAMA_ERRORS,
     "/v1/": OPENAI_ERRORS,
@@ -112,23 +111,11 @@ def build_app(
 
     async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
         response.headers["Outrider-Version"] = outrider_version
+        response.headers.update(request_headers(request))
         response.headers.update(cross_origin(origins, request))
 
     app.on_response_prepare.append(add_headers)
     return app
-
-
-@web.middleware
-async def note_request(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Logs one line for each request when it ends."""
-    start_s, status = time.monotonic(), CLIENT_LEFT  # of a handler that is cancelled
-    try:
-        response = await handler(request)
-        status = response.status
-        return response
-    finally:
-        took_s = time.monotonic() - start_s
-        log.info("%s %s %d %.3f s", request.method, request.path, status, took_s)
 
 
 @web.middleware
@@ -216,11 +203,8 @@ async def serve(settings: Settings, pull: str | None, follow: Follow) -> None:
 
     `follow` shows the progress of the pull.
     """
-    logging.basicConfig(
-        level=logging.DEBUG if settings.debug else logging.INFO,
-        format="%(asctime)s %(levelname)s %(message)s",
-        stream=sys.stderr,
-    )
+    configure_log(logging.DEBUG if settings.debug else logging.INFO, settings.log_format)
+    logging.getLogger("aiohttp.server").addFilter(BadRequestFilter())
     for sentence in settings.warnings:
         log.warning("%s", sentence)
     stop = asyncio.Event()

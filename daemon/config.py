@@ -21,6 +21,7 @@ from .address import Address
 from .authority import is_loopback
 from .duration import parse_duration
 from .errors import ConfigError
+from .log_lines import LogFormat
 from .origin_pattern import OriginPattern
 from .protocol import MAX_DRAFTS
 
@@ -141,6 +142,9 @@ class Settings(BaseModel):
     )
     no_prune: Flag = _setting("NOPRUNE", "false", "whether files stay that no model needs any more")
     debug: Flag = _setting("DEBUG", "false", "whether more is logged")
+    log_format: LogFormat = _setting(
+        "LOG_FORMAT", "text", "how the daemon writes its log: `text` or `json` (an object per line)"
+    )
     cache_home: Path = _setting("XDG_CACHE_HOME", "~/.cache", "folder of measured profiles")
     warnings: tuple[str, ...] = ()
     """What the daemon logs when it starts: values that it ignores, a sentence each."""

@@ -32,6 +32,8 @@ LAYERS = {
     "daemon.authority": "config",
     "daemon.origin_pattern": "config",
     "daemon.settings_table": "config",
+    "daemon.log_lines": "log",
+    "daemon.request_note": "log",
     "daemon.options": "options",
     "daemon.parameters": "options",
     "daemon.runner": "runner",
@@ -67,10 +69,11 @@ MAY_IMPORT = {
     "quant": {"quant"},
     "models": {"models", "quant"},
     "errors": set(),
+    "log": {"log"},
     "duration": set(),
     "chat": {"chat", "errors"},
     "protocol": {"chat"},
-    "config": {*BASE, "config", "duration"},
+    "config": {*BASE, "config", "duration", "log"},
     "options": {*BASE, "options"},
     # The runner is a process of its own: it is handed paths, and never imports `models`.
     # llama.cpp is reached through the seam; its implementation is for those who load weights.
@@ -81,7 +84,7 @@ MAY_IMPORT = {
     "sequence": {*BASE, "sequence", "chat", "kv", "sampling", "seam"},
     "speculation": {*BASE, "speculation", "sequence", "kv", "sampling", "seam"},
     "loading": {*BASE, "loading", "speculation", "sequence", "kv", "sampling", "seam", "llama"},
-    "rendering": {*BASE, "rendering", "chat"},
+    "rendering": {*BASE, "rendering", "chat", "log"},
     "runner": {
         *BASE,
         "runner",
@@ -96,6 +99,7 @@ MAY_IMPORT = {
     "runner process": {
         *BASE,
         *(
+            "log",
             "runner process",
             "rendering",
             "chat",
@@ -111,7 +115,10 @@ MAY_IMPORT = {
     # The front starts `python -m outrider.daemon.runner`, and never imports it.
     "runners": {*BASE, "runners", "chat", "quant", "models", "config", "options"},
     "metrics": {"runners", "protocol"},
-    "api": {*BASE, "api", "chat", "runners", "metrics", "config", "duration", "options", "models"},
+    "api": {
+        *BASE,
+        *("api", "chat", "runners", "metrics", "config", "duration", "options", "models", "log"),
+    },
     "ollama": {
         *BASE,
         "ollama",
@@ -125,7 +132,7 @@ MAY_IMPORT = {
         "quant",
     },
     "openai": {*BASE, "openai", "api", "chat", "runners", "options", "models"},
-    "anthropic": {*BASE, "anthropic", "api", "chat", "runners", "options", "models"},
+    "anthropic": {*BASE, "anthropic", "api", "chat", "runners", "options", "models", "log"},
     "systemone": {*BASE, "systemone", "api", "chat", "runners", "duration", "options"},
     "openapi": {"api", "ollama", "openai", "anthropic", "systemone", "options"},
     FRONT: {FRONT},
@@ -143,6 +150,7 @@ MAY_IMPORT = {
         "models",
         "errors",
         "config",
+        "log",
     },
     "cli": {"cli", "errors", "config", "options", "models", "quant", "app"},  # app: to serve
 }
