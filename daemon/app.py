@@ -20,7 +20,8 @@ from ..models.sources.resumable import sweep_downloads
 from ..models.store import Store
 from .api.anthropic import completions as anthropic
 from .api.anthropic.errors import ERRORS as ANTHROPIC_ERRORS
-from .api.error_table import ErrorTable
+from .api.authentication import AUTHENTICATOR, Authenticator, build_authentication
+from .api.error_table import HEADERS, ErrorTable
 from .api.guard import Handler, Origins, build_guard, cross_origin
 from .api.json_response import json_response
 from .api.ollama import account, blobs, completions, create, embed, library, transfers
@@ -68,9 +69,12 @@ def build_app(
     """The routes, and the middlewares around all of them."""
     origins = Origins(settings.origins)
     guard = build_guard(origins, check_host=settings.is_loopback)
-    middlewares = (note_request, guard, tidy_path, answer_errors)
+    authenticator = Authenticator(settings.read_keys(), settings.key_parallel)
+    authenticate = build_authentication(authenticator)
+    middlewares = (note_request, guard, tidy_path, answer_errors, authenticate)
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=middlewares)
     model_index = ModelIndex(store, prefers_go=settings.go_template)
+    app[AUTHENTICATOR] = authenticator
     app[transfers.NETWORK] = Network()
     app[APP_STATE] = AppState(settings, model_index, pool, Metrics(pool), machine)
     app.router.add_get("/", library.root)
@@ -143,7 +147,7 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         if isinstance(error, ConnectionError) and request.transport is None:
             return web.Response(status=CLIENT_LEFT)
         reply = error_table(request.path).explain(error, request)
-        return json_response(reply.body, status=reply.status)
+        return json_response(reply.body, HEADERS.get(reply.status), status=reply.status)
 
 
 def error_table(path: str) -> ErrorTable:
@@ -155,8 +159,9 @@ def error_table(path: str) -> ErrorTable:
 async def running(settings: Settings) -> AsyncIterator[str]:
     """Serves while the block lasts; yields the URL.
 
-    Raises ConfigError if the address is taken or does not exist.
+    Raises ConfigError if the address is taken, does not exist, or is open to others without a key.
     """
+    settings.check_exposure([settings.host])
     store = Store(settings.models, prunes=not settings.no_prune)
     await _prune(store)
     machine = read_machine()

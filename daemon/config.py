@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -12,12 +12,14 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    SecretStr,
     ValidationError,
     ValidationInfo,
     field_validator,
 )
 
 from .address import Address
+from .api_keys import KeyRing, check_exposure, parse_keys, read_key_file
 from .authority import is_loopback
 from .duration import parse_duration
 from .errors import ConfigError
@@ -30,6 +32,9 @@ KV_NAMES = {"fp16": "f16", "fp32": "f32"}  # other spellings of the types of the
 OURS, OLLAMAS = "OUTRIDER_", "OLLAMA_"  # prefixes of variables; the first one wins
 WITHOUT_PREFIX = {"XDG_CACHE_HOME"}
 ONLY_FLAGS = {"PORT"}
+# OLLAMA_API_KEY is the key that a client sends to Ollama's cloud: it does not lock a daemon.
+ONLY_OURS = {"API_KEY", "API_KEY_FILE", "INSECURE_LISTEN", "KEY_PARALLEL", "LOG_FORMAT"}
+SECRET = {"API_KEY"}  # values that no message tells
 # A wrong value of one of these would open another port or another folder, or let in other pages,
 # than its user wants; Ollama does not start with it either (CONTRACT 4).
 NOT_TOLERATED = {"HOST", "MODELS", "ORIGINS"}
@@ -140,6 +145,24 @@ class Settings(BaseModel):
     origins: tuple[str, ...] = _setting(
         "ORIGINS", "", "further web origins that may call, separated by commas"
     )
+    api_key: SecretStr | None = _setting(
+        "API_KEY",
+        None,
+        "key that requests need, or several as `name:key`, separated by commas; commands send the "
+        "first one",
+    )
+    api_key_file: Path | None = _setting(
+        "API_KEY_FILE", None, "file with further keys, `key` or `name:key` on each line"
+    )
+    key_parallel: int = _setting(
+        "KEY_PARALLEL",
+        0,
+        "requests that a key may run at a time; further ones get 429; 0: any",
+        ge=0,
+    )
+    insecure_listen: Flag = _setting(
+        "INSECURE_LISTEN", "false", "whether other machines may reach the daemon without a key"
+    )
     no_prune: Flag = _setting("NOPRUNE", "false", "whether files stay that no model needs any more")
     debug: Flag = _setting("DEBUG", "false", "whether more is logged")
     log_format: LogFormat = _setting(
@@ -174,7 +197,8 @@ class Settings(BaseModel):
                 name, why = _explain(error)
                 source, bad = found.get(name, ("the default", ""))
                 if not source.startswith(OLLAMAS) or name in NOT_TOLERATED:
-                    raise ConfigError(f"{_told(name, source)}={bad!r}: {why}") from None
+                    shown = "..." if name in SECRET else repr(bad)
+                    raise ConfigError(f"{_told(name, source)}={shown}: {why}") from None
                 ignored.append(f"{source}={bad!r} is ignored, the default is used: {why}")
                 del found[name]
 
@@ -191,6 +215,13 @@ class Settings(BaseModel):
     @classmethod
     def _check_address(cls, text: str) -> str:
         Address.parse(text)
+        return text
+
+    @field_validator("api_key")
+    @classmethod
+    def _check_keys(cls, text: SecretStr | None) -> SecretStr | None:
+        if text is not None:
+            parse_keys(text.get_secret_value())
         return text
 
     @field_validator("models", "cache_home")
@@ -236,6 +267,30 @@ class Settings(BaseModel):
                 OriginPattern.parse(origin)
         return value
 
+    def read_keys(self) -> KeyRing:
+        """The keys that requests need. Raises ConfigError for a file that cannot be used."""
+        text = self.api_key.get_secret_value() if self.api_key else ""
+        keys = parse_keys(text) if text else ()
+        if self.api_key_file:
+            keys += read_key_file(self.api_key_file.expanduser())
+        if len({key.name for key in keys}) < len(keys):
+            raise ConfigError("a name of a key in API_KEY_FILE is one of API_KEY, too; rename one")
+        return KeyRing(keys)
+
+    @property
+    def client_key(self) -> str:
+        """The key that the commands send; empty: none."""
+        text = self.api_key.get_secret_value() if self.api_key else ""
+        return parse_keys(text)[0].secret if text else ""
+
+    def check_exposure(self, hosts: Iterable[str]) -> None:
+        """Raises ConfigError if the daemon may not listen on one of these addresses without a key.
+
+        A host is empty for every interface; the path of a socket belongs to this machine.
+        """
+        has_keys = len(self.read_keys()) > 0
+        check_exposure(hosts, has_keys=has_keys, is_insecure=self.insecure_listen)
+
     @property
     def host(self) -> str:
         """The address to bind; empty means every interface."""
@@ -265,6 +320,7 @@ class Settings(BaseModel):
 def _read(name: str, flags: Mapping[str, object]) -> tuple[str, object] | None:
     """Where the value of a setting stands, and the value; None: nowhere, or it is empty."""
     prefixes = () if name in ONLY_FLAGS else ("",) if name in WITHOUT_PREFIX else (OURS, OLLAMAS)
+    prefixes = (OURS,) if name in ONLY_OURS else prefixes
     sources = [("the command line", flags.get(name))]
     sources += [(prefix + name, os.environ.get(prefix + name)) for prefix in prefixes]
     cleaned = ((source, _clean(value)) for source, value in sources)

@@ -29,6 +29,7 @@ LAYERS = {
     "daemon.protocol": "protocol",
     "daemon.config": "config",
     "daemon.address": "config",
+    "daemon.api_keys": "config",
     "daemon.authority": "config",
     "daemon.origin_pattern": "config",
     "daemon.settings_table": "config",
