@@ -21,6 +21,13 @@ from ..models.store import Store
 from .api.anthropic import completions as anthropic
 from .api.anthropic.errors import ERRORS as ANTHROPIC_ERRORS
 from .api.authentication import AUTHENTICATOR, Authenticator, build_authentication
+from .api.body import unreadable
+from .api.connections import (
+    ConnectionLimits,
+    LimitedRunner,
+    fit_to_descriptors,
+    watch_connection,
+)
 from .api.error_table import HEADERS, ErrorTable
 from .api.guard import Handler, Origins, build_guard, cross_origin
 from .api.json_response import json_response
@@ -71,7 +78,7 @@ def build_app(
     guard = build_guard(origins, check_host=settings.is_loopback)
     authenticator = Authenticator(settings.read_keys(), settings.key_parallel)
     authenticate = build_authentication(authenticator)
-    middlewares = (note_request, guard, tidy_path, answer_errors, authenticate)
+    middlewares = (watch_connection, note_request, guard, tidy_path, answer_errors, authenticate)
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=middlewares)
     model_index = ModelIndex(store, prefers_go=settings.go_template)
     app[AUTHENTICATOR] = authenticator
@@ -146,6 +153,8 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     except Exception as error:
         if isinstance(error, ConnectionError) and request.transport is None:
             return web.Response(status=CLIENT_LEFT)
+        if isinstance(error, web.RequestPayloadError):
+            error = unreadable(error)
         reply = error_table(request.path).explain(error, request)
         return json_response(reply.body, HEADERS.get(reply.status), status=reply.status)
 
@@ -170,8 +179,9 @@ async def running(settings: Settings) -> AsyncIterator[str]:
     limits = PoolLimits(max_loaded, memory_bytes, settings.max_queue)
     start = partial(RunnerProcess.start, stall_s=settings.load_timeout_s)
     pool = RunnerPool(start, limits, keep_alive_s=settings.keep_alive_s)
-    runner = web.AppRunner(
+    runner = LimitedRunner(
         build_app(settings, store, pool, machine),
+        connection_limits(settings),
         handler_cancellation=True,  # a disconnect of the client frees its slot
         access_log=None,
         shutdown_timeout=SHUTDOWN_S,
@@ -192,6 +202,16 @@ async def running(settings: Settings) -> AsyncIterator[str]:
     finally:
         await runner.cleanup()
         await pool.close()
+
+
+def connection_limits(settings: Settings) -> ConnectionLimits:
+    """What the settings, and the descriptors of this process, allow."""
+    return ConnectionLimits(
+        max_total=fit_to_descriptors(settings.max_connections),
+        max_per_client=settings.max_client_connections,
+        idle_s=settings.idle_timeout_s,
+        header_s=settings.header_timeout_s,
+    )
 
 
 async def _prune(store: Store) -> None:

@@ -33,7 +33,10 @@ OURS, OLLAMAS = "OUTRIDER_", "OLLAMA_"  # prefixes of variables; the first one w
 WITHOUT_PREFIX = {"XDG_CACHE_HOME"}
 ONLY_FLAGS = {"PORT"}
 # OLLAMA_API_KEY is the key that a client sends to Ollama's cloud: it does not lock a daemon.
-ONLY_OURS = {"API_KEY", "API_KEY_FILE", "INSECURE_LISTEN", "KEY_PARALLEL", "LOG_FORMAT"}
+ONLY_OURS = {
+    *("API_KEY", "API_KEY_FILE", "INSECURE_LISTEN", "KEY_PARALLEL", "LOG_FORMAT"),
+    *("MAX_CONNECTIONS", "MAX_CLIENT_CONNECTIONS", "IDLE_TIMEOUT", "HEADER_TIMEOUT"),
+}
 SECRET = {"API_KEY"}  # values that no message tells
 # A wrong value of one of these would open another port or another folder, or let in other pages,
 # than its user wants; Ollama does not start with it either (CONTRACT 4).
@@ -163,6 +166,23 @@ class Settings(BaseModel):
     insecure_listen: Flag = _setting(
         "INSECURE_LISTEN", "false", "whether other machines may reach the daemon without a key"
     )
+    max_connections: int = _setting(
+        "MAX_CONNECTIONS", 4096, "open connections; fewer where descriptors are short", ge=1
+    )
+    max_client_connections: int = _setting(
+        "MAX_CLIENT_CONNECTIONS", 256, "open connections of one other machine", ge=1
+    )
+    idle_timeout_s: Duration = _setting(
+        "IDLE_TIMEOUT",
+        "2m",
+        "how long a connection may be silent between requests or within a body; 0 or negative: "
+        "for ever",
+    )
+    header_timeout_s: Duration = _setting(
+        "HEADER_TIMEOUT",
+        "20s",
+        "how long the headers of a request may take; 0 or negative: for ever",
+    )
     no_prune: Flag = _setting("NOPRUNE", "false", "whether files stay that no model needs any more")
     debug: Flag = _setting("DEBUG", "false", "whether more is logged")
     log_format: LogFormat = _setting(
@@ -232,7 +252,7 @@ class Settings(BaseModel):
         except RuntimeError:
             raise ValueError("there is no such home directory; write the path out") from None
 
-    @field_validator("load_timeout_s")
+    @field_validator("load_timeout_s", "idle_timeout_s", "header_timeout_s")
     @classmethod
     def _stall(cls, seconds: float) -> float:
         return seconds or float("inf")

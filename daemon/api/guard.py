@@ -43,6 +43,10 @@ class Origins:
     """The origins of the web pages whose scripts may call the daemon."""
 
     def __init__(self, extra: Iterable[str]) -> None:
+        self.replace(extra)
+
+    def replace(self, extra: Iterable[str]) -> None:
+        """Let in the pages of this machine, and these further origins instead of earlier ones."""
         entries = [*LOCAL_ORIGINS, *extra]
         self.is_open = "*" in entries
         self._patterns = tuple(OriginPattern.parse(entry) for entry in entries if entry != "*")
