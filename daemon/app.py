@@ -171,6 +171,8 @@ async def running(settings: Settings) -> AsyncIterator[str]:
     Raises ConfigError if the address is taken, does not exist, or is open to others without a key.
     """
     settings.check_exposure([settings.host])
+    for sentence in settings.listening_warnings:
+        log.warning("%s", sentence)
     store = Store(settings.models, prunes=not settings.no_prune)
     await _prune(store)
     machine = read_machine()
@@ -198,7 +200,7 @@ async def running(settings: Settings) -> AsyncIterator[str]:
                 "is another daemon running? choose another address with --host or --port"
             ) from error
         port = runner.addresses[0][1]
-        yield settings.model_copy(update={"port_override": port}).base_url
+        yield settings.model_copy(update={"port_override": port}).listening_url
     finally:
         await runner.cleanup()
         await pool.close()

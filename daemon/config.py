@@ -41,6 +41,11 @@ SECRET = {"API_KEY"}  # values that no message tells
 # A wrong value of one of these would open another port or another folder, or let in other pages,
 # than its user wants; Ollama does not start with it either (CONTRACT 4).
 NOT_TOLERATED = {"HOST", "MODELS", "ORIGINS"}
+NO_TLS = (
+    "HOST asks for https, which the daemon does not speak: it listens on {}, with plain HTTP; put "
+    "a proxy that speaks TLS before it"
+)
+OPEN_TO_ALL = "whoever reaches {} from another machine may use the daemon without an API key"
 UNUSED: Mapping[str, str] = {
     "AUTH": "requests between commands and daemon are not signed",
     "CLOUD_BASE_URL": "Outrider never contacts a cloud",
@@ -330,6 +335,27 @@ class Settings(BaseModel):
         host = "127.0.0.1" if address.host in ("", "0.0.0.0", "::") else address.host
         host = f"[{host}]" if ":" in host else host
         return f"{address.scheme}://{host}:{self.port}{address.path}"
+
+    @property
+    def listening_url(self) -> str:
+        """The URL of a daemon with these settings: plain HTTP, and no path."""
+        return self.model_copy(update={"address": f"http://{self._bracketed_host}"}).base_url
+
+    @property
+    def _bracketed_host(self) -> str:
+        host = Address.parse(self.address).host
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+
+    @property
+    def listening_warnings(self) -> tuple[str, ...]:
+        """What the log of a daemon tells about the address that it listens on, a sentence each."""
+        address = Address.parse(self.address)
+        sentences = []
+        if address.scheme == "https":
+            sentences.append(NO_TLS.format(self.listening_url))
+        if not self.is_loopback and self.insecure_listen and not len(self.read_keys()):
+            sentences.append(OPEN_TO_ALL.format(self.listening_url))
+        return tuple(sentences)
 
     @property
     def is_loopback(self) -> bool:

@@ -444,3 +444,24 @@ def test_a_socket_s_path_needs_no_key() -> None:
     Settings.load().check_exposure(["/run/outrider.sock", "::1"])
     with pytest.raises(ConfigError, match=r"^10\.0\.0\.1 is reached from other machines"):
         Settings.load().check_exposure(["127.0.0.1", "10.0.0.1"])
+
+
+@pytest.mark.parametrize(
+    ("host", "url", "told"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:11434", ""),
+        ("https://127.0.0.1", "http://127.0.0.1:443", "does not speak"),
+        ("https://box.lan:8443/x", "http://box.lan:8443", "does not speak"),
+        ("http://127.0.0.1:80/path", "http://127.0.0.1:80", ""),
+        ("[::1]:5", "http://[::1]:5", ""),
+        (":5", "http://127.0.0.1:5", "without an API key"),
+        ("0.0.0.0:5", "http://127.0.0.1:5", "without an API key"),
+    ],
+)
+def test_the_daemon_tells_the_url_that_it_serves(host: str, url: str, told: str) -> None:
+    is_open = told.startswith("without")
+    settings = Settings.load(host=host, insecure_listen=is_open or None)
+    assert settings.listening_url == url
+    assert [told in sentence for sentence in settings.listening_warnings] == (
+        [True] if told else []
+    )
