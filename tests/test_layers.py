@@ -114,7 +114,7 @@ MAY_IMPORT = {
         ),
     },
     # The front starts `python -m outrider.daemon.runner`, and never imports it.
-    "runners": {*BASE, "runners", "chat", "quant", "models", "config", "options"},
+    "runners": {*BASE, "runners", "chat", "quant", "models", "config", "options", "log"},
     "metrics": {"runners", "protocol"},
     "api": {
         *BASE,
