@@ -158,7 +158,7 @@ def _response_error(status: int, body: bytes) -> DaemonError:
     try:
         answer = json.loads(body)
         text = answer["error"]
-        if status == 401 and "signin_url" not in answer:  # that one is about an account
+        if answer == {"error": "unauthorized"}:  # with more in it, it is about an account
             text = NEEDS_KEY
     except (ValueError, TypeError, KeyError):
         text = body.decode(errors="replace").strip()[:200] or "no reason given"
