@@ -34,7 +34,12 @@ LAYERS = {
     "daemon.reload": "reload",
     "daemon.service": "service",
     "daemon.serving": "serving",
+    "daemon.api_keys": "config",
+    "daemon.authority": "config",
+    "daemon.origin_pattern": "config",
     "daemon.settings_table": "config",
+    "daemon.log_lines": "log",
+    "daemon.request_note": "log",
     "daemon.options": "options",
     "daemon.parameters": "options",
     "daemon.runner": "runner",
@@ -71,10 +76,11 @@ MAY_IMPORT = {
     "quant": {"quant"},
     "models": {"models", "quant"},
     "errors": set(),
+    "log": {"log"},
     "duration": set(),
     "chat": {"chat", "errors"},
     "protocol": {"chat"},
-    "config": {*BASE, "config", "duration"},
+    "config": {*BASE, "config", "duration", "log"},
     "options": {*BASE, "options"},
     # The runner is a process of its own: it is handed paths, and never imports `models`.
     # llama.cpp is reached through the seam; its implementation is for those who load weights.
@@ -85,7 +91,7 @@ MAY_IMPORT = {
     "sequence": {*BASE, "sequence", "chat", "kv", "sampling", "seam"},
     "speculation": {*BASE, "speculation", "sequence", "kv", "sampling", "seam"},
     "loading": {*BASE, "loading", "speculation", "sequence", "kv", "sampling", "seam", "llama"},
-    "rendering": {*BASE, "rendering", "chat"},
+    "rendering": {*BASE, "rendering", "chat", "log"},
     "runner": {
         *BASE,
         "runner",
@@ -100,6 +106,7 @@ MAY_IMPORT = {
     "runner process": {
         *BASE,
         *(
+            "log",
             "runner process",
             "rendering",
             "chat",
@@ -113,11 +120,14 @@ MAY_IMPORT = {
         ),
     },
     # The front starts `python -m outrider.daemon.runner`, and never imports it.
-    "runners": {*BASE, "runners", "chat", "quant", "models", "config", "options"},
+    "runners": {*BASE, "runners", "chat", "quant", "models", "config", "options", "log"},
     "metrics": {"runners", "protocol"},
     # Started for a command, so it asks a child process of its own what llama.cpp has.
     "diagnosis": {"errors", "diagnosis", "runners"},
-    "api": {*BASE, "api", "chat", "runners", "metrics", "config", "duration", "options", "models"},
+    "api": {
+        *BASE,
+        *("api", "chat", "runners", "metrics", "config", "duration", "options", "models", "log"),
+    },
     "ollama": {
         *BASE,
         "ollama",
@@ -131,7 +141,7 @@ MAY_IMPORT = {
         "quant",
     },
     "openai": {*BASE, "openai", "api", "chat", "runners", "options", "models"},
-    "anthropic": {*BASE, "anthropic", "api", "chat", "runners", "options", "models"},
+    "anthropic": {*BASE, "anthropic", "api", "chat", "runners", "options", "models", "log"},
     "systemone": {*BASE, "systemone", "api", "chat", "runners", "duration", "options"},
     "openapi": {"api", "ollama", "openai", "anthropic", "systemone", "options"},
     FRONT: {FRONT},
@@ -150,9 +160,21 @@ MAY_IMPORT = {
         "models",
         "errors",
         "config",
+        "log",
     },
     "reload": {"config", "errors"},
-    "serving": {FRONT, "app", "diagnosis", "reload", "runners", "models", "config", "errors"},
+    "serving": {
+        FRONT,
+        "api",
+        "log",
+        "app",
+        "diagnosis",
+        "reload",
+        "runners",
+        "models",
+        "config",
+        "errors",
+    },
     "service": {"service", "config", "errors"},
     "cli": {
         *("cli", "errors", "config", "options", "models", "quant"),

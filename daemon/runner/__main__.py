@@ -7,13 +7,14 @@ import logging
 import socket
 import sys
 
+from ..log_lines import configure_log
 from .worker import FrontConnection, Worker
 
 
 def main() -> None:
     """The only argument is the descriptor of the socket."""
     faulthandler.enable()
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    configure_log(logging.INFO, with_time=False)
     with socket.socket(fileno=int(sys.argv[1])) as connection:
         Worker(FrontConnection(connection)).run()
 
