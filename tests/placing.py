@@ -46,6 +46,7 @@ class Placed(msgspec.Struct, frozen=True):
     text: str  # greedy, after PROMPT
     devices: tuple[DeviceBytes, ...]
     layers: dict[int, str]  # devices of the target's layers
+    num_seqs: int  # sequence ids of the target's context
     cache_devices: tuple[str, ...]  # of the caches that a drafter may share
     drafters: tuple[str, ...] = ()
     refusal: str = ""
@@ -107,19 +108,20 @@ def load_apart(load: Load, servers: tuple[str, ...] = ()) -> Placed:
     return msgspec.json.decode(done.stdout, type=Placed)
 
 
-def load_here(wanted: PlacedLoad) -> Placed:
+def load_here(spec: PlacedLoad) -> Placed:
     """Load with these devices, and write a text."""
-    for server in wanted.servers:
+    for server in spec.servers:
         register_server(server)
-    loaded = load_model(wanted.load, lambda _fraction: None)
-    speculation = prepare_speculation(loaded, wanted.load)
+    loaded = load_model(spec.load, lambda _fraction: None)
+    speculation = prepare_speculation(loaded, spec.load)
     drafters, refusal = speculation.names, speculation.refusal
-    with drive(loaded, wanted.load, speculation) as engine:
+    with drive(loaded, spec.load, speculation) as engine:
         texts = engine.run(text_request(1, PROMPT, NUM_PREDICT))
         return Placed(
             texts[1],
             loaded.measure(),
             loaded.log.layer_devices,
+            loaded.context.num_seqs,
             loaded.model.shared_cache_devices,
             drafters,
             refusal,
@@ -154,8 +156,8 @@ def main() -> None:
     if sys.argv[1:2] == ["serve"]:
         serve(int(sys.argv[2]))
     else:
-        wanted = msgspec.json.decode(sys.stdin.buffer.read(), type=PlacedLoad)
-        sys.stdout.buffer.write(msgspec.json.encode(load_here(wanted)))
+        spec = msgspec.json.decode(sys.stdin.buffer.read(), type=PlacedLoad)
+        sys.stdout.buffer.write(msgspec.json.encode(load_here(spec)))
 
 
 if __name__ == "__main__":
