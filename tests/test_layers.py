@@ -56,6 +56,8 @@ LAYERS = {
     "daemon.runner.speculation.calibration": "loading",
     "daemon.runner.speculation.drafter_loading": "loading",
     "daemon.runner.__main__": "runner process",
+    "daemon.runner.devices": "runner process",
+    "daemon.runner.package_parts": "runner process",
     "daemon.runner.worker": "runner process",
     "daemon.runners": "runners",
     "daemon.metrics": "metrics",
@@ -213,6 +215,8 @@ LAZY_FUNCTIONS = {
     *(("daemon.api.ollama.create", name) for name in ("_template", "_lines")),
     *(("daemon.api.ollama.transfers", name) for name in ("report", "push")),
     ("models.sources.registry", "_users_key"),  # cryptography takes a while
+    ("daemon.runner.__main__", "main"),  # after only the parts of packages that it needs
+    ("daemon.runner.devices", "main"),
     ("daemon.cli.mcp_servers", "_connect"),  # an extra
     ("daemon.cli.mcp_servers", "_transport"),
 }
