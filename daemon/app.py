@@ -205,6 +205,7 @@ async def running(settings: Settings) -> AsyncIterator[str]:
     finally:
         await runner.cleanup()
         await pool.close()
+        await reader.close()
 
 
 async def _prune(store: Store) -> None:

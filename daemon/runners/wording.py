@@ -103,13 +103,18 @@ def need_of(request: LoadRequest, choice: Choice, estimate: Estimate) -> MemoryE
         batch,
         choice.kv_type,
         min(MAX_SNAPSHOTS, batch - 2) if drafts else 0,
+        slots=slots,
+        outputs=max(slots, batch) if embedding else 0,
+        is_flash=request.settings.flash_attention is not False,
     )
     return estimate(headers_of(request.info, choice.drafter), shape, choice.placement)
 
 
 def headers_of(info: ModelInfo, drafter: Drafter) -> ModelHeaders:
     """The headers of the files that are loaded. Projectors are not used yet."""
-    return ModelHeaders(info.header, drafter.header, adapter_bytes=info.adapter_bytes)
+    return ModelHeaders(
+        info.header, drafter.header, adapter_bytes=info.adapter_bytes, mtp=drafter.mtp
+    )
 
 
 def maps_weights(request: LoadRequest) -> bool:
