@@ -259,13 +259,10 @@ def test_a_plan_says_what_it_takes(info: ModelInfo) -> None:
     small, large = need(num_ctx=256).need, need(num_ctx=512).need
     assert small.host.weights_bytes == sum(t.size_bytes for t in info.header.tensors)
     assert large.host.cache_bytes == 2 * small.host.cache_bytes > 0
-    assert (
-        large.total_bytes
-        == large.host.weights_bytes + large.host.cache_bytes + large.host.compute_bytes
-    )
+    assert large.total_bytes == large.host.total_bytes > small.total_bytes
     drafted = dataclasses.replace(info, adjacent_drafter=info.path, drafter=info.header)
     planned = plan_load(drafted, Options(), Settings.load(), MACHINE)
-    assert planned.need.host.drafter_bytes == info.header.size_bytes
+    assert planned.need.host.drafter_bytes >= sum(t.size_bytes for t in info.header.tensors)
 
 
 def test_the_host_cache_and_the_profile_belong_to_the_machine(info: ModelInfo) -> None:
