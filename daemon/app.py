@@ -43,6 +43,7 @@ from .config import Settings
 from .errors import ConfigError
 from .metrics import Metrics
 from .notify import notify
+from .runners.correction_store import CorrectionStore
 from .runners.devices import MachineReader
 from .runners.machine import Machine
 from .runners.model_info import ModelIndex
@@ -75,7 +76,8 @@ def build_app(
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=middlewares)
     model_index = ModelIndex(store, prefers_go=settings.go_template, draft=settings.draft)
     app[transfers.NETWORK] = Network()
-    app[APP_STATE] = AppState(settings, model_index, pool, Metrics(pool), machine)
+    corrections = CorrectionStore.of(settings.cache_home)
+    app[APP_STATE] = AppState(settings, model_index, pool, Metrics(pool), machine, corrections)
     app.router.add_get("/", library.root)
     app.router.add_get("/metrics", library.metrics)
     app.router.add_get("/openapi.json", openapi)
