@@ -31,6 +31,7 @@ NO_MEMORY = (
     *("out of memory", "failed to allocate", "unable to allocate", "bad_alloc"),
     *("cudamalloc failed", "llama_decode returned -2", "unable to create a context"),
 )
+SECOND_TRY_DIVISOR = 10  # a second plan leaves one part in so many of the free memory
 QUEUE_FULL = "server busy, please try again.  maximum pending requests exceeded"
 
 log = logging.getLogger(__name__)
@@ -315,7 +316,7 @@ class RunnerPool:
             await self._dismiss(old)
         plan = await self._make_room(spec, None if old else machine)
         start_s = time.monotonic()
-        runner, plan = await self._start_alone_if_need_be(spec, plan)
+        runner, plan = await self._start_planned(spec, plan)
         took_s = time.monotonic() - start_s
         self.counters.loaded(spec.name, took_s)
         log.info("loaded %s in %.2f s", spec.name, took_s)
@@ -358,23 +359,36 @@ class RunnerPool:
             await self._dismiss(loaded)
         return bool(leaving)
 
-    async def _start_alone_if_need_be(
-        self, spec: RunnerSpec, plan: LoadPlan
-    ) -> tuple[Runner, LoadPlan]:
-        """A new runner. Where memory is short for it, all others go, and it gets a second try."""
+    async def _start_planned(self, spec: RunnerSpec, plan: LoadPlan) -> tuple[Runner, LoadPlan]:
+        """A new runner; where memory is short for it in spite of the plan, it gets a second try."""
         self._log_plan(spec, plan)
         try:
             return await self._start(plan.load), plan
         except LoadFailed as error:
-            others = list(self._loaded_models.values())
-            if not others or not is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
-            log.warning("%s; %d other models are unloaded for it", error, len(others))
-        for other in others:
-            await self._dismiss(other)
-        plan = await self._make_room(spec)
+            plan = await self._plan_again(spec, plan, error)
         self._log_plan(spec, plan)
         return await self._start(plan.load), plan
+
+    async def _plan_again(self, spec: RunnerSpec, failed: LoadPlan, error: LoadFailed) -> LoadPlan:
+        """A plan after all others are unloaded, or, if there are none, for less memory.
+
+        Raises `error` if that is the same plan.
+        """
+        others = list(self._loaded_models.values())
+        if others:
+            log.warning("%s; %d other models are unloaded for it", error, len(others))
+            for other in others:
+                await self._dismiss(other)
+            return await self._make_room(spec)
+        smaller = (await self._read_machine()).with_less(1 / SECOND_TRY_DIVISOR)
+        with contextlib.suppress(DoesNotFit):
+            plan = await _compute(spec, lambda: spec.plan(smaller))
+            if plan.load != failed.load:
+                log.warning("%s; it is planned again for less memory", error)
+                return plan
+        raise error
 
     def _log_plan(self, spec: RunnerSpec, plan: LoadPlan) -> None:
         """One line: what was planned, and what was given up."""
