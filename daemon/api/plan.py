@@ -47,9 +47,7 @@ class PlanRequest(WireModel):
     slots: Annotated[int, Field(ge=0, le=64)] = 0  # 0: as the settings say
     kv_cache_type: KVType | None = None
     draft: str = ""  # path of a drafter on the daemon's machine, "off", or "" for the model's own
-    memory: tuple[Bytes, ...] | None = (
-        None  # of each GPU of the machine to plan for; None: this machine
-    )
+    memory: list[Bytes] | None = None  # of each GPU of the machine to plan for; None: this machine
 
 
 async def plan(request: web.Request) -> web.Response:
