@@ -51,11 +51,7 @@ class AppState:
         if seen := observe(plan, ready):
             hardware = (self.machine.processor, plan.gpus)
             self.corrections.add(info.header.architecture, hardware, seen)
-            log.info(
-                "%s was predicted to take %+.1f %% more than it does",
-                info.model.name.short,
-                100 * seen.error,
-            )
+            log.info("%s: memory predicted %+.1f %% off", info.model.name.short, 100 * seen.error)
 
 
 APP_STATE = web.AppKey("state", AppState)
