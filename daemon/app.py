@@ -51,6 +51,7 @@ from .api.warning_header import warning_header
 from .config import Settings
 from .errors import ConfigError
 from .metrics import Metrics
+from .runners.correction_store import CorrectionStore
 from .runners.devices import MachineReader
 from .runners.machine import Machine
 from .runners.model_info import ModelIndex
@@ -90,7 +91,8 @@ def build_app(
     model_index = ModelIndex(store, prefers_go=settings.go_template, draft=settings.draft)
     app[DRAIN], app[ORIGINS], app[AUTHENTICATOR] = drain, origins, authenticator
     app[transfers.NETWORK] = Network()
-    app[APP_STATE] = AppState(settings, model_index, pool, Metrics(pool), machine)
+    corrections = CorrectionStore.of(settings.cache_home)
+    app[APP_STATE] = AppState(settings, model_index, pool, Metrics(pool), machine, corrections)
     app.router.add_get("/", library.root)
     app.router.add_get("/metrics", library.metrics)
     app.router.add_get("/openapi.json", openapi)
@@ -219,6 +221,7 @@ async def running(settings: Settings, listening: Sequence[socket.socket]) -> Asy
     finally:
         await runner.cleanup()
         await pool.close()
+        await reader.close()
 
 
 async def _listen(
