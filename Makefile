@@ -8,7 +8,7 @@ CLIENTS_VENV ?= .cache/venv-clients
 
 BIN      := $(VENV)/bin
 SETTINGS := HOST MODELS KEEP_ALIVE NUM_PARALLEL CONTEXT_LENGTH MAX_LOADED_MODELS KV_CACHE_TYPE \
-            SPECULATION DRAFT ORIGINS DEBUG
+            SPECULATION DRAFT PRIORITY ORIGINS DEBUG
 
 # `make run NUM_PARALLEL=8` means OUTRIDER_NUM_PARALLEL=8 for the daemon.
 $(foreach s,$(SETTINGS),$(if $(filter command line,$(origin $(s))),$(eval export OUTRIDER_$(s) := $($(s)))))

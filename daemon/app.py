@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
 import os
 import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from dataclasses import replace
 from functools import partial
 from importlib.metadata import version as package_version
 
@@ -45,7 +43,9 @@ from .config import Settings
 from .errors import ConfigError
 from .metrics import Metrics
 from .notify import notify
-from .runners.machine import MEMORY_SHARE, Machine, read_machine
+from .runners.correction_store import CorrectionStore
+from .runners.devices import MachineReader
+from .runners.machine import Machine
 from .runners.model_info import ModelIndex
 from .runners.pool import AUTO_MAX_LOADED, PoolLimits, RunnerPool
 from .runners.process import RunnerProcess
@@ -74,9 +74,10 @@ def build_app(
     guard = build_guard(origins, check_host=settings.is_loopback)
     middlewares = (note_request, guard, tidy_path, answer_errors)
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=middlewares)
-    model_index = ModelIndex(store, prefers_go=settings.go_template)
+    model_index = ModelIndex(store, prefers_go=settings.go_template, draft=settings.draft)
     app[transfers.NETWORK] = Network()
-    app[APP_STATE] = AppState(settings, model_index, pool, Metrics(pool), machine)
+    corrections = CorrectionStore.of(settings.cache_home)
+    app[APP_STATE] = AppState(settings, model_index, pool, Metrics(pool), machine, corrections)
     app.router.add_get("/", library.root)
     app.router.add_get("/metrics", library.metrics)
     app.router.add_get("/openapi.json", openapi)
@@ -179,14 +180,13 @@ async def running(settings: Settings) -> AsyncIterator[str]:
     """
     store = Store(settings.models, prunes=not settings.no_prune)
     await _prune(store)
-    machine = _limited(read_machine(), settings.memory_limit_bytes)
+    reader = await MachineReader.start(limit_bytes=settings.memory_limit_bytes)
     max_loaded = settings.max_loaded_models or AUTO_MAX_LOADED
-    memory_bytes = int(MEMORY_SHARE * machine.memory_bytes)
-    limits = PoolLimits(max_loaded, memory_bytes, settings.max_queue)
+    limits = PoolLimits(max_loaded, settings.max_queue)
     start = partial(RunnerProcess.start, stall_s=settings.load_timeout_s)
-    pool = RunnerPool(start, limits, keep_alive_s=settings.keep_alive_s)
+    pool = RunnerPool(start, limits, keep_alive_s=settings.keep_alive_s, read_machine=reader.read)
     runner = web.AppRunner(
-        build_app(settings, store, pool, machine),
+        build_app(settings, store, pool, reader.machine),
         handler_cancellation=True,  # a disconnect of the client frees its slot
         access_log=None,
         shutdown_timeout=SHUTDOWN_S,
@@ -207,12 +207,7 @@ async def running(settings: Settings) -> AsyncIterator[str]:
     finally:
         await runner.cleanup()
         await pool.close()
-
-
-def _limited(machine: Machine, limit_bytes: int) -> Machine:
-    """The machine as if the share of its memory that models may take were no more than this."""
-    least_bytes = min(machine.memory_bytes, math.ceil(limit_bytes / MEMORY_SHARE))
-    return replace(machine, memory_bytes=least_bytes) if limit_bytes else machine
+        await reader.close()
 
 
 async def _prune(store: Store) -> None:

@@ -37,12 +37,10 @@ UNUSED: Mapping[str, str] = {
     "CLOUD_BASE_URL": "Outrider never contacts a cloud",
     "DEBUG_LOG_REQUESTS": "requests are not written to files",
     "EXPERIMENT": "there are no experiments",
-    "GPU_OVERHEAD": "llama.cpp chooses how many layers fit",
     "LLM_LIBRARY": "llama.cpp has one library",
     "MAX_TRANSFER_STREAMS": "models of single tensors are not served",
     "NO_CLOUD": "Outrider never contacts a cloud",
     "REMOTES": "Outrider never contacts a cloud",
-    "SCHED_SPREAD": "llama.cpp always uses all GPUs",
 }
 """Variables of Ollama that change nothing here, each with the reason."""
 
@@ -71,6 +69,10 @@ def _duration(value: object) -> float:
     return parse_duration(value)
 
 
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
 def _kv_name(value: object) -> object:
     return KV_NAMES.get(value.lower(), value.lower()) if isinstance(value, str) else value
 
@@ -83,6 +85,7 @@ Flag = Annotated[bool, BeforeValidator(_flag)]
 MaybeFlag = Annotated[bool | None, BeforeValidator(_flag)]
 Duration = Annotated[float, BeforeValidator(_duration)]
 KVType = Annotated[Literal["f32", "f16", "q8_0", "q4_0"], BeforeValidator(_kv_name)]
+Priority = Annotated[Literal["background", "normal"], BeforeValidator(_lower)]
 ByteSize = Annotated[int, BeforeValidator(_byte_size)]
 DraftLength = Annotated[int | None, BeforeValidator(_draft_length)]
 
@@ -129,13 +132,25 @@ class Settings(BaseModel):
         "MAX_QUEUE", 512, "requests that may wait for a load; further ones get status 503", ge=1
     )
     context_length: int = _setting(
-        "CONTEXT_LENGTH", 0, "tokens of context of a request that asks for none; 0: 4096", ge=0
+        "CONTEXT_LENGTH",
+        0,
+        "tokens of context of a request that asks for none; 0: as many as fit, up to the model's",
+        ge=0,
     )
     flash_attention: MaybeFlag = _setting(
         "FLASH_ATTENTION", None, "whether flash attention is used; not set: llama.cpp chooses"
     )
-    kv_cache_type: KVType = _setting(
-        "KV_CACHE_TYPE", "f16", "type of the KV cache: `f32`, `f16`, `q8_0` or `q4_0`"
+    kv_cache_type: KVType | None = _setting(
+        "KV_CACHE_TYPE",
+        None,
+        "type of the KV cache: `f32`, `f16`, `q8_0` or `q4_0`; not set: `f16`, or a smaller one "
+        "where memory is short",
+    )
+    sched_spread: Flag = _setting(
+        "SCHED_SPREAD", "false", "whether a model that fits one GPU is split over all of them too"
+    )
+    gpu_overhead_bytes: ByteSize = _setting(
+        "GPU_OVERHEAD", 0, "bytes that stay free on each GPU, beside the margin of a plan", ge=0
     )
     speculation: DraftLength = _setting(
         "SPECULATION", "auto", "draft tokens per step: `auto` (as many as pay), `off`, or a number"
@@ -147,6 +162,9 @@ class Settings(BaseModel):
         "GO_TEMPLATE",
         None,
         "whether a Go template goes before the Jinja template; not set: the better of the two",
+    )
+    priority: Priority = _setting(
+        "PRIORITY", "normal", "`normal`, or `background`: other programs go before the runners"
     )
     origins: tuple[str, ...] = _setting(
         "ORIGINS", "", "further web origins that may call, separated by commas"
@@ -216,8 +234,10 @@ class Settings(BaseModel):
 
     @field_validator("kv_cache_type")
     @classmethod
-    def _check_kv_type(cls, name: str, info: ValidationInfo) -> str:
+    def _check_kv_type(cls, name: str | None, info: ValidationInfo) -> str | None:
         """llama.cpp quantises the cache of values only with flash attention (GUIDE 1.4)."""
+        if name is None:
+            return None
         if info.data.get("flash_attention") is False and name.startswith("q"):
             raise ValueError(f"{name} needs flash attention, which FLASH_ATTENTION turns off")
         return name

@@ -27,7 +27,7 @@ class Options(Sampling, frozen=True):
     num_ctx: int = 0  # 0: the daemon's default
     num_batch: int = 512
     num_gpu: int = -1  # -1: as many layers as fit
-    main_gpu: int = 0
+    main_gpu: int | None = None  # None: the one with the most free memory
     num_thread: int = 0  # 0: as many as physical cores
     use_mmap: bool | None = None
 

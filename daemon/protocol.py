@@ -36,7 +36,9 @@ class Load(msgspec.Struct, frozen=True, tag=True):
     tensor_split: tuple[float, ...] = ()  # share of the layers of each GPU; (): llama.cpp chooses
     host_experts: int = 0  # layers from the first on whose expert tensors stay on the host
     use_mmap: bool | None = None
-    bind_threads: bool = False  # one thread per physical core
+    bind_threads: bool = False  # one thread per core of `places`
+    places: str = "cores"  # where threads are bound, as OMP_PLACES
+    background: bool = False  # let other programs go first
     threads: int = 0  # 0: one for each physical core
     kv_type: str = "f16"  # ggml's name of the type of the KV cache
     adapters: tuple[str, ...] = ()  # paths of LoRA files over the weights
@@ -101,7 +103,7 @@ class Embed(msgspec.Struct, frozen=True, tag=True):
 
     id: int
     texts: tuple[str, ...]
-    num_ctx: int  # tokens of one text at most, with those that the tokenizer adds
+    num_ctx: int  # tokens of a text at most, with the tokenizer's own; 0: as many as are loaded
     truncate: bool = True  # shorten longer texts; False: refuse them
 
 
@@ -127,6 +129,11 @@ class DeviceBytes(msgspec.Struct, frozen=True):
     compute_bytes: int = 0  # compute and output buffers
     adapter_bytes: int = 0
     drafter_bytes: int = 0  # all of the drafter
+
+    @property
+    def total_bytes(self) -> int:
+        parts = (self.weights_bytes, self.cache_bytes, self.compute_bytes)
+        return sum(parts) + self.adapter_bytes + self.drafter_bytes
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):

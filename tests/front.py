@@ -27,6 +27,10 @@ LLAMA = {"context_length": 8192, "embedding_length": 64}
 MACHINE = Machine("linux", "made up", physical_cores=2, memory_bytes=16 << 30)
 
 
+async def read_made_up() -> Machine:
+    return MACHINE
+
+
 @dataclass(frozen=True)
 class Front:
     """A running front: how to talk to it, and what its runners are and were sent."""
@@ -86,7 +90,12 @@ async def start_front(root: Path, **changes: object) -> AsyncIterator[Front]:
     """A front over this store; `changes` replace settings."""
     settings = Settings.load().model_copy(update={"models": root, "cache_home": root, **changes})
     runners, store = FakeRunners(), Store(root)
-    pool = RunnerPool(runners.start, PoolLimits(), keep_alive_s=settings.keep_alive_s)
+    pool = RunnerPool(
+        runners.start,
+        PoolLimits(),
+        keep_alive_s=settings.keep_alive_s,
+        read_machine=read_made_up,
+    )
     app = build_app(settings, store, pool, MACHINE)
     try:
         async with TestClient(TestServer(app)) as client:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from llama_cpp import llama_cpp as lib
 from numpy.typing import NDArray
-from outrider.daemon.runner.llama.model import LlamaLog
+from outrider.daemon.runner.llama.log import LlamaLog
 
 Floats = NDArray[np.float32]
 FLOAT_P = ctypes.POINTER(ctypes.c_float)
@@ -21,6 +21,7 @@ class Native:
 
     def __init__(self) -> None:
         self._log = LlamaLog()  # llama.cpp calls it until the models are freed
+        self._log.listen()
         self._opened = ExitStack()
 
     def __enter__(self) -> Native:

@@ -47,6 +47,8 @@ LAYERS = {
     "daemon.runner.speculation.calibration": "loading",
     "daemon.runner.speculation.drafter_loading": "loading",
     "daemon.runner.__main__": "runner process",
+    "daemon.runner.devices": "runner process",
+    "daemon.runner.package_parts": "runner process",
     "daemon.runner.worker": "runner process",
     "daemon.runners": "runners",
     "daemon.metrics": "metrics",
@@ -172,6 +174,8 @@ LAZY_FUNCTIONS = {
     ("daemon.cli.quantize", "_lines"),  # numpy takes a while, too
     ("daemon.cli.entry", "_is_debugging"),  # the help starts without the settings
     ("daemon.cli.run", "_reader"),  # answers to one prompt start without the line editor
+    ("daemon.runner.__main__", "main"),  # after only the parts of packages that it needs
+    ("daemon.runner.devices", "main"),
     ("daemon.cli.mcp_servers", "_connect"),  # an extra
     ("daemon.cli.mcp_servers", "_transport"),
 }

@@ -13,7 +13,6 @@ from ..errors import BadRequest
 from ..options import Options
 from ..protocol import Embed
 from ..runners.model_info import ModelInfo
-from ..runners.plan import DEFAULT_NUM_CTX
 from .state import AppState
 
 SMALLEST_NORM = 1e-12  # keeps a vector of zeros one of zeros
@@ -46,8 +45,7 @@ async def embed(state: AppState, request: EmbeddingTexts) -> EmbeddingResult:
     Raises Busy, LoadFailed, BadRequest and RunnerError.
     """
     start_ns = time.monotonic_ns()
-    default = {"num_ctx": state.settings.context_length or DEFAULT_NUM_CTX}
-    options = Options.merge(default, request.info.model.params, request.options)
+    options = Options.merge(request.info.model.params, request.options)
     spec = state.runner_spec(request.info, options, embedding=True)
     texts = request.texts
     async with state.pool.lease(spec, request.keep_alive_s) as runner:
@@ -55,7 +53,8 @@ async def embed(state: AppState, request: EmbeddingTexts) -> EmbeddingResult:
         if not texts:
             return EmbeddingResult(np.zeros((0, 0), np.float32), 0, load_ns, warnings)
         # A model is loaded with 4 tokens or more; a request for fewer is served as asked.
-        num_ctx = min(options.num_ctx, spec.load.num_ctx)
+        asked = max(options.num_ctx, 0) or state.settings.context_length
+        num_ctx = min(asked, spec.load.num_ctx)  # 0: all that is loaded
         embedded = await runner.embed(Embed(0, texts, num_ctx, request.truncate))
     rows = np.frombuffer(embedded.vectors, "<f4").reshape(len(texts), embedded.width)
     return EmbeddingResult(rows, embedded.prompt_tokens, load_ns, warnings)

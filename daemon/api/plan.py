@@ -21,7 +21,6 @@ from ..runners.machine import Gpu, Machine
 from ..runners.memory_table import describe_plan
 from ..runners.model_info import ModelInfo
 from ..runners.plan import plan_embedding, plan_load
-from ..runners.refusal import refuse_too_large
 from .body import JsonObject, WireModel, read
 from .json_response import json_response
 from .state import APP_STATE, AppState
@@ -58,25 +57,25 @@ async def plan(request: web.Request) -> web.Response:
         raise BadRequest("model is required")
     state = request.app[APP_STATE]
     info = await state.model_index.find(name, f"model '{name}' not found")
-    return json_response({"model": info.model.name.short, **_describe(state, info, body)})
+    return json_response({"model": info.model.name.short, **await _describe(state, info, body)})
 
 
-def describe_here(state: AppState, info: ModelInfo) -> Line:
+async def describe_here(state: AppState, info: ModelInfo) -> Line:
     """How a model would be loaded now for a request that wishes nothing, or why it cannot be."""
     try:
-        return _describe(state, info, PlanRequest())
+        return await _describe(state, info, PlanRequest())
     except DoesNotFit as error:
         return {"refusal": str(error)}
 
 
-def _describe(state: AppState, info: ModelInfo, body: PlanRequest) -> Line:
+async def _describe(state: AppState, info: ModelInfo, body: PlanRequest) -> Line:
     settings = _settings(state.settings, body)
-    machine = state.machine if body.memory is None else _with_gpus(state.machine, body.memory)
+    machine = await state.pool.read_empty_machine()
+    machine = machine if body.memory is None else _with_gpus(machine, body.memory)
     options = Options.merge(info.model.params, body.options)
-    info = _with_drafter(info, body.draft)
+    info = _with_drafter(state, info, body.draft)
     make_plan = plan_load if info.can("completion") else plan_embedding
     made = make_plan(info, options, settings, machine)
-    refuse_too_large(made, info, machine)
     return describe_plan(made, info, machine)
 
 
@@ -96,13 +95,13 @@ def _settings(settings: Settings, body: PlanRequest) -> Settings:
     return settings.model_copy(update=changes)
 
 
-def _with_drafter(info: ModelInfo, draft: str) -> ModelInfo:
+def _with_drafter(state: AppState, info: ModelInfo, draft: str) -> ModelInfo:
     """The model as if this were its only drafter; as it is if none is named."""
     if not draft:
         return info
     model = replace(info.model, draft_path=None)
-    drafter_bytes = 0 if draft == OFF else _file(draft).stat().st_size
-    return replace(info, model=model, adjacent_drafter=None, drafter_bytes=drafter_bytes)
+    drafter = None if draft == OFF else state.model_index.read_drafter(_file(draft))
+    return replace(info, model=model, adjacent_drafter=None, drafter=drafter)
 
 
 def _file(path: str) -> Path:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
+from functools import partial
 
 from aiohttp import web
 
 from ..config import Settings
-from ..errors import DoesNotFit
 from ..metrics import Metrics
 from ..options import Options
+from ..protocol import Ready
+from ..runners.correction_store import CorrectionStore, observe
 from ..runners.machine import Machine
 from ..runners.model_info import ModelIndex, ModelInfo
-from ..runners.plan import plan_embedding, plan_load
+from ..runners.plan import LoadPlan, plan_embedding, plan_load, word_wish
 from ..runners.pool import RunnerPool, RunnerSpec
-from ..runners.refusal import refuse_too_large
+from ..runners.wording import LoadRequest
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,22 +28,34 @@ class AppState:
     model_index: ModelIndex
     pool: RunnerPool
     metrics: Metrics
-    machine: Machine
+    machine: Machine  # without its live figures, which the pool reads before a load
+    corrections: CorrectionStore
 
     def runner_spec(
         self, info: ModelInfo, options: Options, *, embedding: bool = False
     ) -> RunnerSpec:
-        """How this model is loaded for a request with these options. Raises DoesNotFit."""
-        make_plan = plan_embedding if embedding else plan_load
-        try:
-            plan = make_plan(info, options, self.settings, self.machine)
-            refuse_too_large(plan, info, self.machine)
-        except DoesNotFit:
-            self.pool.counters.refusals[info.model.name.short] += 1
-            raise
+        """What a request with these options needs, and how it is planned when it is loaded."""
         self.model_index.log_warnings(info)
-        model, need_bytes = info.model, plan.need.total_bytes
-        return RunnerSpec(model.name.short, model.digest, plan.load, need_bytes, plan)
+        make_plan = plan_embedding if embedding else plan_load
+        wish = word_wish(LoadRequest(info, options, self.settings, self.machine, embedding))
+        return RunnerSpec(
+            info.model.name.short,
+            info.model.digest,
+            wish,
+            lambda machine: make_plan(info, options, self.settings, machine),
+            partial(self._learn, info),
+        )
+
+    def _learn(self, info: ModelInfo, plan: LoadPlan, ready: Ready) -> None:
+        """Keep what a load has taken, beside what was predicted."""
+        if seen := observe(plan, ready):
+            hardware = (self.machine.processor, plan.gpus)
+            self.corrections.add(info.header.architecture, hardware, seen)
+            log.info(
+                "%s was predicted to take %+.1f %% more than it does",
+                info.model.name.short,
+                100 * seen.error,
+            )
 
 
 APP_STATE = web.AppKey("state", AppState)

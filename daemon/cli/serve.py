@@ -27,6 +27,7 @@ from .progress import follow
 @click.option("--kv-cache-type", help="f32, f16, q8_0 or q4_0.")
 @click.option("--speculation", help="Draft tokens per step: auto, off, or a number.")
 @click.option("--draft", metavar="FILE", help="A drafter's GGUF, for models without one.")
+@click.option("--priority", help="background: other programs go first.  [default: normal]")
 @click.option("--origins", help="Further web origins that may call, separated by commas.")
 @click.option("--go-template", help="Go templates first: true or false. [default: the better one]")
 @click.option("--debug", is_flag=True, default=None, help="Log more.")

@@ -7,13 +7,16 @@ import logging
 import socket
 import sys
 
-from .worker import FrontConnection, Worker
+from .package_parts import import_parts
 
 
 def main() -> None:
     """The only argument is the descriptor of the socket."""
     faulthandler.enable()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    import_parts()
+    from .worker import FrontConnection, Worker
+
     with socket.socket(fileno=int(sys.argv[1])) as connection:
         Worker(FrontConnection(connection)).run()
 

@@ -140,7 +140,7 @@ class EmbeddingWorker:
         """The tokens of one of the texts, cut to what fits (CONTRACT 1.10). Raises BadRequest."""
         before, after = self._before, self._after
         tokens = self._model.tokenize(request.texts[index], add_bos=False)
-        room = min(request.num_ctx, self._load.num_ctx, self._model.train_ctx)
+        room = min(request.num_ctx or self._load.num_ctx, self._load.num_ctx, self._model.train_ctx)
         room -= len(before) + len(after)
         if len(tokens) > room:
             if not request.truncate:

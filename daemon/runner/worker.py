@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
@@ -15,6 +15,7 @@ from ..errors import BadRequest, LoadFailed
 from ..protocol import (
     Cancel,
     Delta,
+    DeviceBytes,
     Done,
     Embed,
     Failed,
@@ -36,8 +37,8 @@ from .grammar_queue import GrammarQueue
 from .input_processor import InputProcessor
 from .llama.context import EmbeddingContext, TextContext
 from .llama.loading import LoadedContext, load_context, load_model
-from .llama.model import LlamaLog
 from .preparation import PREPARING_THREADS, PreparationQueue
+from .priority import yield_to_others
 from .rendering.messages import Render
 from .rendering.process import RenderPool
 from .request_log import logged
@@ -149,6 +150,8 @@ class Worker:
         """
         load = next(self._messages)
         assert isinstance(load, Load)
+        if load.background:
+            yield_to_others()
         threading.Thread(target=self._receive, name="input", daemon=True).start()
         try:
             self._worker, ready = self._start(load)
@@ -171,11 +174,12 @@ class Worker:
 
         if load.embedding:
             encoder = load_context(EmbeddingContext, load, report)
-            return EmbeddingWorker(encoder.model, encoder.context, load, send), _ready(encoder.log)
+            worker = EmbeddingWorker(encoder.model, encoder.context, load, send)
+            return worker, make_ready(encoder.measure())
         render = RenderPool(PREPARING_THREADS)
         loaded = load_model(load, report)
-        worker = TextWorker(loaded, load, send, render)
-        return worker, _ready(loaded.log, worker.drafters, worker.refusal)
+        texts = TextWorker(loaded, load, send, render)
+        return texts, make_ready(loaded.measure(), texts.drafters, texts.refusal)
 
     def _receive(self) -> None:
         """Receive messages until the front is gone, then end the process at once.
@@ -206,5 +210,21 @@ class Worker:
             self._front.send(failed(request.id, fault))
 
 
-def _ready(log: LlamaLog, drafters: tuple[str, ...] = (), refusal: str = "") -> Ready:
-    return Ready(log.size_bytes, log.size_vram_bytes, drafters, refusal)
+def make_ready(
+    devices: Sequence[DeviceBytes], drafters: tuple[str, ...] = (), refusal: str = ""
+) -> Ready:
+    """The end of a load that has allocated this much on each device."""
+    sums = {device: sum_parts(device) for device in devices}
+    vram_bytes = sum(size for device, size in sums.items() if device.is_gpu)
+    return Ready(sum(sums.values()), vram_bytes, drafters, refusal, tuple(devices))
+
+
+def sum_parts(device: DeviceBytes) -> int:
+    """All bytes of a device."""
+    return (
+        device.weights_bytes
+        + device.cache_bytes
+        + device.compute_bytes
+        + device.adapter_bytes
+        + device.drafter_bytes
+    )

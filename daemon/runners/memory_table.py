@@ -43,11 +43,11 @@ def describe_plan(plan: LoadPlan, info: ModelInfo, machine: Machine) -> Row:
 
 def describe_loaded(loaded: LoadedModel) -> Row:
     """What a loaded model takes, measured, beside what was planned."""
-    plan = loaded.spec.plan
+    plan = loaded.plan
     return {
         "devices": [_measured_row(device) for device in loaded.runner.ready.devices],
-        "planned_bytes": loaded.spec.need_bytes,
-        "concessions": list(plan.concessions) if plan else [],
+        "planned_bytes": plan.need.total_bytes,
+        "concessions": list(plan.concessions),
         "warnings": list(loaded.warnings),
     }
 

@@ -36,7 +36,9 @@ class ModelInfo:
     header: Header
     chat: ChatChoice
     adjacent_drafter: Path | None = None  # a drafter for it in the folder of its weights
-    drafter_bytes: int = 0  # of its draft layer, or of the adjacent drafter
+    drafter: Header | None = (
+        None  # of the file that drafts: the model's own, the settings', adjacent
+    )
     adapter_bytes: int = 0  # of all its adapters
 
     @property
@@ -78,9 +80,15 @@ class ModelInfo:
 class ModelIndex:
     """The store, and the headers that were read from it."""
 
-    def __init__(self, store: Store, *, prefers_go: bool | None = None) -> None:
-        """`prefers_go`: whether Go templates go before Jinja templates; None: the better one."""
+    def __init__(
+        self, store: Store, *, prefers_go: bool | None = None, draft: Path | None = None
+    ) -> None:
+        """`prefers_go`: whether Go templates go before Jinja templates; None: the better one.
+
+        `draft`: the drafter for models that have none of their own.
+        """
         self.store = store
+        self._draft = draft
         self._prefers_go = prefers_go
         self._headers: dict[Version, Header] = {}
         self._choices: dict[tuple[Name, str, Version], ChatChoice] = {}
@@ -148,11 +156,11 @@ class ModelIndex:
             )
         header = self._read(model.model_path)
         adjacent = self._find_drafter(header)
-        drafter = model.draft_path or adjacent
-        drafter_bytes = drafter.stat().st_size if drafter else 0
+        draft_path = model.draft_path or self._draft or adjacent
+        drafter = self.read_drafter(draft_path) if draft_path else None
         adapter_bytes = sum(path.stat().st_size for path in model.adapter_paths)
         choice = self._choose(model, header)
-        return ModelInfo(model, header, choice, adjacent, drafter_bytes, adapter_bytes)
+        return ModelInfo(model, header, choice, adjacent, drafter, adapter_bytes)
 
     def _choose(self, model: StoredModel, header: Header) -> ChatChoice:
         """The choice for a model, made once for each version of it: templates are parsed."""
@@ -176,12 +184,12 @@ class ModelIndex:
         width = header.number(f"{DRAFTED}.embedding_length")
         folder = header.path.resolve().parent
         for path in sorted({path for name in DRAFTER_NAMES for path in folder.glob(name)}):
-            other = self._read_drafter(path)
+            other = self.read_drafter(path)
             if other and other.number(f"{DRAFTED}-assistant.embedding_length_out") == width:
                 return path
         return None
 
-    def _read_drafter(self, path: Path) -> Header | None:
+    def read_drafter(self, path: Path) -> Header | None:
         """None for a broken file; each version of it is logged once."""
         try:
             version = _version(path)

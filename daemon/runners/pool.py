@@ -6,28 +6,32 @@ import asyncio
 import contextlib
 import logging
 import math
-import sys
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterable
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
 
-from ..errors import Busy, LoadFailed, RunnerError
-from ..protocol import Load
-from .plan import LoadPlan
+from ...quant.memory import MemoryEstimate, PartBytes
+from ..errors import Busy, DoesNotFit, LoadFailed, RunnerError
+from ..protocol import Load, Ready
+from .devices import ReadMachine, read_host
+from .machine import HOST, Machine
+from .plan import LoadPlan, gives_up_little
 from .pool_counters import PoolCounters
 from .runner import Runner, StartRunner
 
 AUTO_MAX_LOADED = 3  # models; OLLAMA_MAX_LOADED_MODELS' default (CONTRACT 4)
-# Fields of a Load in which a loaded model and a request may differ; see `can_serve`.
-FOLLOWING = ("num_ctx", "batch", "cells", "slots", "profile")
+# Fields of a Load that follow from others or from the memory that was free; see `can_serve`.
+FOLLOWING = ("num_ctx", "batch", "cells", "slots", "profile", "tensor_split", "host_experts")
 # How llama.cpp and its backends say that memory is short, in lower case (CONTRACT 5.3).
 NO_MEMORY = (
     *("out of memory", "failed to allocate", "unable to allocate", "bad_alloc"),
     *("cudamalloc failed", "llama_decode returned -2", "unable to create a context"),
 )
+SECOND_TRY_DIVISOR = 10  # a second plan leaves one part in so many of the free memory
 QUEUE_FULL = "server busy, please try again.  maximum pending requests exceeded"
 
 log = logging.getLogger(__name__)
@@ -35,6 +39,12 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 # Path of the model blob, whether it is loaded for embeddings, and the paths of its adapters.
 PoolKey = tuple[str, bool, tuple[str, ...]]
+MakePlan = Callable[[Machine], LoadPlan]
+"""How a model is loaded on a machine as it is then. Raises DoesNotFit."""
+
+
+def _learn_nothing(_plan: LoadPlan, _ready: Ready) -> None:
+    """For specs whose predictions are not corrected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +53,20 @@ class RunnerSpec:
 
     name: str
     digest: str
-    load: Load
-    need_bytes: int = 0  # of memory, as planned
-    plan: LoadPlan | None = None  # from which `load` and `need_bytes` are
+    load: Load  # the least that serves the request
+    make_plan: MakePlan | None = None  # None: `load` is the plan
+    learn: Callable[[LoadPlan, Ready], None] = _learn_nothing  # from what a load has really taken
 
     @property
     def key(self) -> PoolKey:
         """Weights may be loaded for text, for embeddings, and with each set of adapters."""
         return self.load.model, self.load.embedding, self.load.adapters
+
+    def plan(self, machine: Machine) -> LoadPlan:
+        """The plan for this machine. Raises DoesNotFit."""
+        if self.make_plan:
+            return self.make_plan(machine)
+        return LoadPlan(self.load, MemoryEstimate(PartBytes()))
 
 
 @dataclass(slots=True, eq=False)
@@ -58,14 +74,39 @@ class LoadedModel:
     """A loaded model: its runner, its leases, and when it is unloaded."""
 
     spec: RunnerSpec  # of the request that loaded it
+    plan: LoadPlan  # by which it was loaded
     runner: Runner
     keep_alive_s: float
-    host_bytes: int = 0  # of memory that is not a GPU's
     users: int = 0
     idle: asyncio.Event = field(default_factory=asyncio.Event)
     idle_since_s: float = 0.0
     is_leaving: bool = False
     timer: asyncio.TimerHandle | None = None
+
+    @property
+    def load(self) -> Load:
+        """How it is loaded."""
+        return self.plan.load
+
+    @property
+    def device_bytes(self) -> Mapping[str, int]:
+        """What it takes on each device: as measured, or as planned where nothing is measured.
+
+        A runner may know no more than what is on the host and what is not.
+        """
+        ready = self.runner.ready
+        planned = {name: part.total_bytes for name, part in self.plan.by_device().items()}
+        if not ready.devices and ready.size_bytes:
+            return planned | {HOST: ready.size_bytes - ready.size_vram_bytes}
+        return planned | {device.device: device.total_bytes for device in ready.devices}
+
+    @property
+    def mapped_bytes(self) -> int:
+        """Weights that lie on the host in pages of their file, which count as free there."""
+        if self.load.use_mmap is False:
+            return 0
+        measured = [d.weights_bytes for d in self.runner.ready.devices if d.device == HOST]
+        return sum(measured) if measured else self.plan.need.host.weights_bytes
 
     @property
     def expires_in_s(self) -> float:
@@ -77,8 +118,7 @@ class LoadedModel:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What each client of this model is told, a sentence each."""
-        planned = self.spec.plan.warnings if self.spec.plan else ()
-        refusal = self.runner.ready.refusal
+        planned, refusal = self.plan.warnings, self.runner.ready.refusal
         return (*planned, refusal) if refusal else planned
 
     def claim(self) -> None:
@@ -92,19 +132,28 @@ class LoadedModel:
             self.timer.cancel()
 
 
-def can_serve(loaded: Load, spec: Load) -> bool:
+def can_serve(loaded: Load, wish: Load, first_wish: Load | None = None) -> bool:
     """Whether a loaded model serves a request (CONTRACT 5.1).
 
     It does with a larger context or batch than the request asks for: two clients that take turns
     would otherwise reload the model each time. The number of slots, and the files that go with it,
-    follow from the context. num_gpu -1 accepts any number of layers.
+    follow from the context. num_gpu -1 accepts any number of layers. What the plan gave up of
+    `first_wish`, for which the model was loaded, it would give up of the same wish again.
     """
-    if loaded.num_ctx < spec.num_ctx or loaded.batch < spec.batch:
+    if loaded.num_ctx < wish.num_ctx or loaded.batch < wish.batch:
         return False
     same = {name: getattr(loaded, name) for name in FOLLOWING}
-    if spec.gpu_layers == -1:
+    if wish.gpu_layers == -1:
         same["gpu_layers"] = loaded.gpu_layers
-    return loaded == msgspec.structs.replace(spec, **same)
+    if wish.main_gpu is None:
+        same["main_gpu"] = loaded.main_gpu
+    if first_wish:
+        same |= {
+            name: getattr(loaded, name)
+            for name in wish.__struct_fields__
+            if getattr(first_wish, name) == getattr(wish, name) and name not in FOLLOWING
+        }
+    return loaded == msgspec.structs.replace(wish, **same)
 
 
 def is_out_of_memory(error: RunnerError) -> bool:
@@ -115,38 +164,53 @@ def is_out_of_memory(error: RunnerError) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class PoolLimits:
-    """What all loaded models together may take."""
+    """How many models may be loaded and wait."""
 
     max_loaded: int = AUTO_MAX_LOADED  # models
-    memory_bytes: int = sys.maxsize  # of the host
     max_queue: int = 512  # requests that wait for a load; OLLAMA_MAX_QUEUE (CONTRACT 4)
 
 
-def choose_victims(
-    loaded_models: Iterable[LoadedModel], need_bytes: int, limits: PoolLimits
-) -> list[LoadedModel]:
-    """The models to unload before one of `need_bytes` is loaded, in this order.
+def eviction_order(loaded_models: Iterable[LoadedModel]) -> list[LoadedModel]:
+    """In which order models are unloaded for another one.
 
-    Idle models go before busy ones, then the one with the shortest stay. A model that exceeds the
-    memory by itself is loaded alone.
+    Idle models go before busy ones, then the one with the shortest stay.
     """
-    staying = sorted(loaded_models, key=lambda m: (m.users > 0, m.keep_alive_s, m.idle_since_s))
-    victims = []
-    while staying and (
-        len(staying) >= limits.max_loaded
-        or sum(m.host_bytes for m in staying) + need_bytes > limits.memory_bytes
-    ):
-        victims.append(staying.pop(0))
-    return victims
+    return sorted(loaded_models, key=lambda m: (m.users > 0, m.keep_alive_s, m.idle_since_s))
+
+
+def machine_beside(machine: Machine, loaded_models: Iterable[LoadedModel]) -> Machine:
+    """The machine with what loaded models leave: the pages of their mapped weights count as free
+    there, and all models together take no more than its memory, which a setting may limit."""
+    models, integrated = list(loaded_models), [g.name for g in machine.gpus if g.is_integrated]
+    taken = sum(model.device_bytes.get(name, 0) for model in models for name in (HOST, *integrated))
+    beside = machine.after_freeing({HOST: -sum(model.mapped_bytes for model in models)})
+    return replace(beside, available_bytes=min(beside.free_bytes, machine.memory_bytes - taken))
+
+
+def machine_without(machine: Machine, loaded_models: Iterable[LoadedModel]) -> Machine:
+    """The machine as it would be if these models, which `machine_beside` counts, were unloaded."""
+    freed: dict[str, int] = {}
+    for model in loaded_models:
+        for device, num_bytes in model.device_bytes.items():
+            freed[device] = freed.get(device, 0) + num_bytes
+    return machine.after_freeing(freed)
 
 
 class RunnerPool:
     """The runners of this daemon. Loads go one at a time; a lease on a loaded model never waits."""
 
-    def __init__(self, start: StartRunner, limits: PoolLimits, *, keep_alive_s: float) -> None:
+    def __init__(
+        self,
+        start: StartRunner,
+        limits: PoolLimits,
+        *,
+        keep_alive_s: float,
+        read_machine: ReadMachine = read_host,
+    ) -> None:
         self._start = start
         self._limits = limits
         self._keep_alive_s = keep_alive_s
+        self._read_machine = read_machine
         self._loaded_models: dict[PoolKey, LoadedModel] = {}
         self._loading = asyncio.Lock()
         self._num_queued = 0
@@ -163,6 +227,11 @@ class RunnerPool:
         """What clients of this runner are told; nothing of one that is gone."""
         models = self._loaded_models.values()
         return next((model.warnings for model in models if model.runner is runner), ())
+
+    async def read_empty_machine(self) -> Machine:
+        """The machine as it would be now if no model were loaded."""
+        models = list(self._loaded_models.values())
+        return machine_without(machine_beside(await self._read_machine(), models), models)
 
     @contextlib.asynccontextmanager
     async def lease(self, spec: RunnerSpec, keep_alive_s: float | None) -> AsyncIterator[Runner]:
@@ -189,7 +258,7 @@ class RunnerPool:
     async def unload(self, model: str) -> None:
         """Let a model (by blob path) go when its requests are done; a no-op if it is not loaded."""
         for loaded in self._loaded_models.values():
-            if loaded.spec.load.model == model:
+            if loaded.load.model == model:
                 loaded.keep_alive_s = 0.0
                 self._start_clock(loaded)
 
@@ -213,7 +282,7 @@ class RunnerPool:
         loaded = self._loaded_models.get(spec.key)
         if loaded is None or loaded.is_leaving or not loaded.runner.is_alive:
             return None
-        return loaded if can_serve(loaded.spec.load, spec.load) else None
+        return loaded if can_serve(loaded.load, spec.load, loaded.spec.load) else None
 
     async def _queue(self, spec: RunnerSpec) -> LoadedModel:
         """Load in a task of its own, which goes on when the client disconnects."""
@@ -230,48 +299,100 @@ class RunnerPool:
             self._num_queued -= 1
 
     async def _load(self, spec: RunnerSpec) -> LoadedModel:
-        """A loaded model with a lease for the caller."""
+        """A loaded model with a lease for the caller. The lock is fair: nobody waits for ever."""
         async with self._loading:
-            loaded = self._find(spec) or await self._load_model(spec)
+            try:
+                loaded = self._find(spec) or await self._load_model(spec)
+            except DoesNotFit:
+                self.counters.refusals[spec.name] += 1
+                raise
             loaded.claim()
             return loaded
 
     async def _load_model(self, spec: RunnerSpec) -> LoadedModel:
+        machine = await self._read_machine()
+        await _refuse_hopeless(spec, machine)
         if old := self._loaded_models.get(spec.key):
             await self._dismiss(old)
-        models, need, limits = self._loaded_models, spec.need_bytes, self._limits
-        while victims := choose_victims(models.values(), need, limits):
-            self.counters.evicted(victims[0].spec.name, is_busy=victims[0].users > 0)
-            await self._dismiss(victims[0])
-        if need > limits.memory_bytes:
-            log.warning(
-                "%s needs about %d MiB, and models may take %d MiB of this machine's memory",
-                *(spec.name, need >> 20, limits.memory_bytes >> 20),
-            )
+        plan = await self._make_room(spec, None if old else machine)
         start_s = time.monotonic()
-        runner = await self._start_alone_if_need_be(spec.load)
+        runner, plan = await self._start_planned(spec, plan)
         took_s = time.monotonic() - start_s
         self.counters.loaded(spec.name, took_s)
         log.info("loaded %s in %.2f s", spec.name, took_s)
-        ready = runner.ready
-        host_bytes = ready.size_bytes - ready.size_vram_bytes if ready.size_bytes else need
-        models[spec.key] = loaded = LoadedModel(spec, runner, self._keep_alive_s, host_bytes)
+        loaded = LoadedModel(spec, plan, runner, self._keep_alive_s)
         for sentence in loaded.warnings:
             log.warning("%s: %s", spec.name, sentence)
+        self._loaded_models[spec.key] = loaded
+        spec.learn(plan, runner.ready)
         return loaded
 
-    async def _start_alone_if_need_be(self, load: Load) -> Runner:
-        """A new runner. Where memory is short for it, all others go, and it gets a second try."""
+    async def _make_room(self, spec: RunnerSpec, machine: Machine | None = None) -> LoadPlan:
+        """A plan for which there is room; others are unloaded as far as that makes it better.
+
+        `machine`: as it is now, if that is known. Raises DoesNotFit if there is no room even when
+        nothing else is loaded.
+        """
+        while True:
+            if await self._await_leaving() or machine is None:
+                machine = await self._read_machine()
+            others = eviction_order(self._loaded_models.values())
+            if len(others) < self._limits.max_loaded:
+                decide = partial(_plan_beside, spec, machine_beside(machine, others), others)
+                if plan := await _compute(spec, decide):
+                    return plan
+            self.counters.evicted(others[0].spec.name, is_busy=others[0].users > 0)
+            await self._dismiss(others[0])
+            machine = None
+
+    async def _await_leaving(self) -> bool:
+        """Wait for models that are unloaded or have died, whose memory is about to be free.
+
+        Returns whether there were any.
+        """
+        leaving = [
+            loaded
+            for loaded in self._loaded_models.values()
+            if not loaded.runner.is_alive or (loaded.is_leaving and not loaded.users)
+        ]
+        for loaded in leaving:
+            await self._dismiss(loaded)
+        return bool(leaving)
+
+    async def _start_planned(self, spec: RunnerSpec, plan: LoadPlan) -> tuple[Runner, LoadPlan]:
+        """A new runner; where memory is short for it in spite of the plan, it gets a second try."""
+        self._log_plan(spec, plan)
         try:
-            return await self._start(load)
+            return await self._start(plan.load), plan
         except LoadFailed as error:
-            others = list(self._loaded_models.values())
-            if not others or not is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
+            plan = await self._plan_again(spec, plan, error)
+        self._log_plan(spec, plan)
+        return await self._start(plan.load), plan
+
+    async def _plan_again(self, spec: RunnerSpec, failed: LoadPlan, error: LoadFailed) -> LoadPlan:
+        """A plan after all others are unloaded, or, if there are none, for less memory.
+
+        Raises `error` if that is the same plan.
+        """
+        others = list(self._loaded_models.values())
+        if others:
             log.warning("%s; %d other models are unloaded for it", error, len(others))
-        for other in others:
-            await self._dismiss(other)
-        return await self._start(load)
+            for other in others:
+                await self._dismiss(other)
+            return await self._make_room(spec)
+        smaller = (await self._read_machine()).with_less(1 / SECOND_TRY_DIVISOR)
+        with contextlib.suppress(DoesNotFit):
+            plan = await _compute(spec, lambda: spec.plan(smaller))
+            if plan.load != failed.load:
+                log.warning("%s; it is planned again for less memory", error)
+                return plan
+        raise error
+
+    def _log_plan(self, spec: RunnerSpec, plan: LoadPlan) -> None:
+        """One line: what was planned, and what was given up."""
+        log.info("%s: %s", spec.name, "; ".join((plan.summary, *plan.concessions)))
 
     def _abandon(self, task: asyncio.Task[LoadedModel]) -> None:
         """The load is complete, but its client has disconnected."""
@@ -313,3 +434,28 @@ class RunnerPool:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+async def _compute(spec: RunnerSpec, decide: Callable[[], T]) -> T:
+    """The decision, taken in a thread where a plan is computed, which takes tens of ms."""
+    return await asyncio.to_thread(decide) if spec.make_plan else decide()
+
+
+async def _refuse_hopeless(spec: RunnerSpec, machine: Machine) -> None:
+    """Raises DoesNotFit for what an idle machine has no room for; nothing is unloaded then."""
+    await _compute(spec, lambda: spec.plan(machine.when_idle()))
+
+
+def _plan_beside(spec: RunnerSpec, machine: Machine, others: list[LoadedModel]) -> LoadPlan | None:
+    """A plan beside these models; None: it would be clearly better if they were unloaded.
+
+    Raises DoesNotFit if there are none, and it does not fit.
+    """
+    if not others:
+        return spec.plan(machine)
+    try:
+        plan = spec.plan(machine)
+        best = spec.plan(machine_without(machine, others))
+    except DoesNotFit:
+        return None
+    return plan if gives_up_little(plan, best) else None

@@ -41,7 +41,7 @@ RUNNER_ENV = {
 # One OpenMP thread per physical core. Beside a busy process the kernel would otherwise move two of
 # them to one core, where each barrier costs a whole spin: 32 instead of 85 tokens/s (SmolLM2 135M,
 # 2 cores, one busy neighbour).
-BINDING_ENV = {"OMP_PROC_BIND": "true", "OMP_PLACES": "cores"}
+BINDING_ENV = {"OMP_PROC_BIND": "true"}
 LEVELS = {"ERROR": logging.ERROR, "WARNING": logging.WARNING}  # how a logged line begins
 FATAL = "Fatal Python error"  # how faulthandler begins
 
@@ -105,7 +105,7 @@ class RunnerProcess:
 
     @classmethod
     async def _spawn(cls, load: Load) -> Self:
-        binding = BINDING_ENV if load.bind_threads else {}
+        binding = {**BINDING_ENV, "OMP_PLACES": load.places} if load.bind_threads else {}
         ours, theirs = socket.socketpair()
         with theirs:
             reader, writer = await asyncio.open_unix_connection(sock=ours)

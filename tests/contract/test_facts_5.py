@@ -94,7 +94,7 @@ async def test_5_1_two_names_of_one_blob_share_a_runner(front: Front) -> None:
                 {"use_mmap": True}, {"num_batch": 1024}],
 )  # fmt: skip
 async def test_5_1_load_options_that_reload(front: Front, options: dict[str, object]) -> None:
-    await generate(front, "chat")
+    await generate(front, "chat", options={"num_ctx": 4096})
     await generate(front, "chat", options=options)
     assert len(front.runners.loads) == 2
     assert len(front.pool.loaded_models) == 1
@@ -276,7 +276,7 @@ async def test_5_3_another_failed_step_expires_nobody(front: Front) -> None:
 @pytest.mark.parametrize(
     ("length", "options", "num_ctx"),
     [
-        (0, {}, 4096),
+        (0, {}, 8192),
         (2000, {}, 2000),
         (2000, {"num_ctx": 3000}, 3000),
         (0, {"num_ctx": 1}, 4),

@@ -30,7 +30,7 @@ TABLE: list[tuple[str, str, object, list[tuple[str, object]]]] = [
     ("noprune", "no_prune", False, [("1", True), ("true", True), ("yes", True)]),
     ("context_length", "context_length", 0, [("1000", 1000), ("2000", 2000), ("3000", 3000)]),
     ("max_loaded_models", "max_loaded_models", 0, [("1", 1), ("2", 2), ("3", 3)]),
-    ("kv_cache_type", "kv_cache_type", "f16", [("f32", "f32"), ("q8_0", "q8_0"), ("q4_0", "q4_0")]),
+    ("kv_cache_type", "kv_cache_type", None, [("f32", "f32"), ("q8_0", "q8_0"), ("q4_0", "q4_0")]),
     ("speculation", "speculation", None, [("auto", None), ("off", 0), ("4", 4)]),
     (
         "origins",
@@ -345,7 +345,7 @@ def test_a_quantised_cache_needs_flash_attention(monkeypatch: pytest.MonkeyPatch
         Settings.load(kv_cache_type="q8_0", flash_attention="0")
     monkeypatch.setenv("OLLAMA_FLASH_ATTENTION", "0")
     monkeypatch.setenv("OLLAMA_KV_CACHE_TYPE", "q8_0")
-    assert Settings.load().kv_cache_type == "f16"
+    assert Settings.load().kv_cache_type is None
     assert "flash attention" in Settings.load().warnings[0]
 
 

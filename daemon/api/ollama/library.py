@@ -85,7 +85,7 @@ async def show(request: web.Request) -> web.Response:
     header = await index.read_all(info) if body.verbose else info.header
     shown = _shown(info, header, body)
     if body.verbose:
-        shown["plan"] = describe_here(state, info)
+        shown["plan"] = await describe_here(state, info)
     if projector := await index.read_projectors(info):
         shown["projector_info"] = _model_info(projector)
     if request.headers.get("User-Agent", "").startswith(COPILOT):
@@ -163,7 +163,7 @@ def _stored(loaded: LoadedModel, stored: Stored) -> tuple[StoredModel, ModelInfo
 
     A model that was created again keeps its runner, and has another digest.
     """
-    path = loaded.spec.load.model
+    path = loaded.load.model
     same = [(model, info) for model, info in stored if info and str(info.path) == path]
     named = (pair for pair in same if pair[0].name.short == loaded.spec.name)
     return next(named, same[0] if same else None)
@@ -183,7 +183,7 @@ def _loaded(
         "details": _details(*stored) if stored else {},
         "expires_at": expires.isoformat(),
         "size_vram": ready.size_vram_bytes,
-        "context_length": spec.load.num_ctx,
+        "context_length": loaded.load.num_ctx,
         "memory": describe_loaded(loaded),
         **_speculation(ready, loaded.runner.stats),
     }

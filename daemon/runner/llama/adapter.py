@@ -14,7 +14,8 @@ from ....quant.gguf import GGUFError, read_header
 from ...errors import LoadFailed
 from ...protocol import Load
 from .context import LlamaContext
-from .model import LlamaLog, LlamaModel
+from .log import LlamaLog
+from .model import LlamaModel
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,14 @@ from typing import Generic, TypeVar
 
 from llama_cpp import llama_cpp as lib
 
-from ...protocol import Load
+from ...protocol import DeviceBytes, Load
 from .adapter import load_adapters
 from .context import LlamaContext, TextContext
-from .model import LlamaLog, LlamaModel
+from .devices import read_devices
+from .log import LlamaLog
+from .memory_check import MemoryCheck
+from .model import LlamaModel
+from .placement import place_target
 
 C = TypeVar("C", bound=LlamaContext)
 
@@ -23,6 +27,13 @@ class LoadedContext(Generic[C]):
     model: LlamaModel
     context: C
     log: LlamaLog
+    check: MemoryCheck
+
+    def measure(self) -> tuple[DeviceBytes, ...]:
+        """What is allocated by now, a drafter's buffers included; logs what the system says."""
+        sizes = self.log.measure([device for device in read_devices() if device.is_gpu])
+        self.check.report(sizes)
+        return sizes
 
 
 def load_model(load: Load, progress: Callable[[float], None]) -> LoadedContext[TextContext]:
@@ -35,9 +46,12 @@ def load_context(
 ) -> LoadedContext[C]:
     """Weights, adapters, and a context of this kind. Raises LoadFailed with llama.cpp's reason."""
     log = LlamaLog()
+    log.listen()
     lib.llama_backend_init()
-    model = LlamaModel(load.model, load, log, progress)
+    placement = place_target(load)
+    check = MemoryCheck(placement)
+    model = LlamaModel(load.model, load, log, placement, progress)
     adapters = load_adapters(model, load, log)
     context = kind(model, load)
     adapters.apply(context)
-    return LoadedContext(model, context, log)
+    return LoadedContext(model, context, log, check)

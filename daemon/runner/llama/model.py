@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import re
-from collections import deque
 from collections.abc import Callable
 from functools import cached_property
 
@@ -17,6 +15,8 @@ from ...protocol import Load
 from .bindings import private
 from .call_stack import call_with_stack
 from .interface import MEAN
+from .log import HOST, LlamaLog
+from .placement import DevicePlacement
 from .weights import load_weights
 
 # Bytes of stack for each character of a text. Pre-tokenizers whose pattern llama.cpp leaves to
@@ -29,43 +29,18 @@ SHALLOW_CHARACTERS = 4096
 # Characters of the longest accepted text: 2 GiB of reserved stack. A context of a million tokens
 # takes about as many.
 MAX_CHARACTERS = 1 << 22
-LOG_ERROR = 4  # GGML_LOG_LEVEL_ERROR
-
-# Lines of the log, and the names of devices in them that are no GPU's memory (GUIDE 10.4).
-BUFFER_SIZE = re.compile(r"(\S+) (?:model|KV|RS|LoRA|compute|output) buffer size = +([\d.]+) MiB")
-ON_HOST = re.compile(r"CPU|_Host")
-
-
-class LlamaLog:
-    """llama.cpp's log, the only source of error causes and buffer sizes (GUIDE 10.4)."""
-
-    def __init__(self) -> None:
-        self._errors: deque[str] = deque(maxlen=20)
-        self.size_bytes = 0  # all buffers
-        self.size_vram_bytes = 0  # buffers on a GPU
-        self._callback = lib.llama_log_callback(self._read)  # must stay referenced
-        lib.llama_log_set(self._callback, ctypes.c_void_p(0))
-
-    def _read(self, level: int, text: bytes, _user: object) -> None:
-        line = text.decode("utf-8", "replace").strip()
-        if level == LOG_ERROR:
-            self._errors.append(line)
-        for device, mib in BUFFER_SIZE.findall(line):
-            size_bytes = int(float(mib) * 2**20)
-            self.size_bytes += size_bytes
-            self.size_vram_bytes += 0 if ON_HOST.search(device) else size_bytes
-
-    @property
-    def cause(self) -> str:
-        """The first error, which names the cause; the later ones follow from it."""
-        return self._errors[0].partition(": ")[2] or self._errors[0] if self._errors else "unknown"
 
 
 class LlamaModel:
     """Weights and vocabulary."""
 
     def __init__(
-        self, path: str, load: Load, log: LlamaLog, progress: Callable[[float], None] | None = None
+        self,
+        path: str,
+        load: Load,
+        log: LlamaLog,
+        placement: DevicePlacement,
+        progress: Callable[[float], None] | None = None,
     ) -> None:
         """Raises LoadFailed with llama.cpp's own reason."""
 
@@ -75,17 +50,18 @@ class LlamaModel:
             return True
 
         params = lib.llama_model_default_params()
-        params.n_gpu_layers = load.gpu_layers
-        params.main_gpu = load.main_gpu or 0
+        self._placement = placement.apply(params)  # llama.cpp reads it until the weights are freed
         params.load_mtp = load.mtp
         if load.use_mmap is not None:
             modes = (lib.LLAMA_LOAD_MODE_NONE, lib.LLAMA_LOAD_MODE_MMAP)
             params.load_mode = modes[load.use_mmap]
         callback = lib.llama_progress_callback(report)
         params.progress_callback = callback
-        self.handle = load_weights(path, params)
+        weights = load_weights(path, params)
+        self.handle = weights.handle
         if not self.handle:
             raise LoadFailed(f"unable to load model {path}: {log.cause}")
+        log.limit_mapped(int(lib.llama_model_size(self.handle)), weights.copied_bytes)
         self._log = log  # llama.cpp writes to it until the process ends
         self._read_shape()
         self._read_vocabulary()
@@ -122,8 +98,18 @@ class LlamaModel:
 
     @property
     def is_on_gpu(self) -> bool:
-        """Whether any buffer of the model or its context is in a GPU's memory."""
-        return self._log.size_vram_bytes > 0
+        """Whether the cache of any layer of the target is in a GPU's memory."""
+        layers = range(self.num_layers)
+        return any(self._log.layer_devices.get(layer, HOST) != HOST for layer in layers)
+
+    @property
+    def shared_cache_devices(self) -> tuple[str, str]:
+        """ggml's names of the devices of the last two layers that have a cache; an assistant reads
+        both, the last one with full attention, the other with a window (GUIDE 2.1)."""
+        shared = self.number(f"{self.architecture}.attention.shared_kv_layers")
+        last = self.num_layers - shared - 1
+        devices = self._log.layer_devices
+        return devices.get(last, HOST), devices.get(last - 1, HOST)
 
     @cached_property
     def target_layers(self) -> tuple[int, ...]:

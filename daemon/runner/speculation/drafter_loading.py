@@ -7,6 +7,7 @@ import msgspec
 from ...errors import LoadFailed
 from ...protocol import MAX_MODEL_DRAFTS, Load
 from ..llama.context import TextContext
+from ..llama.devices import read_devices
 from ..llama.draft_contexts import (
     AssistantContext,
     EagleContext,
@@ -16,6 +17,7 @@ from ..llama.draft_contexts import (
 from ..llama.draft_vocab import check_draft_vocab, read_draft_vocab
 from ..llama.loading import LoadedContext
 from ..llama.model import LlamaModel
+from ..llama.placement import place_drafter
 from .drafters.assistant import AssistantDrafter
 from .drafters.drafter import Drafter
 from .drafters.head import HeadDrafter
@@ -37,6 +39,15 @@ def load_drafter(loaded: LoadedContext[TextContext], load: Load) -> Drafter:
     Must come before the target's first decode (GUIDE 0.4). Raises LoadFailed with what was expected
     if the drafter does not fit the target.
     """
+    try:
+        with loaded.log.of_drafter():
+            return _load_drafter(loaded, load)
+    except LoadFailed:
+        loaded.log.forget_drafter()
+        raise
+
+
+def _load_drafter(loaded: LoadedContext[TextContext], load: Load) -> Drafter:
     rows = max(load.batch, load.slots * (2 + MAX_MODEL_DRAFTS))
     own = msgspec.structs.replace(
         load, model=load.draft, adapters=(), draft="", mtp=False, batch=rows
@@ -44,7 +55,8 @@ def load_drafter(loaded: LoadedContext[TextContext], load: Load) -> Drafter:
     if not load.draft:
         check_head(loaded.model)
         return HeadDrafter("nextn", NextnContext(loaded.context, own), rows, load.slots)
-    model = LlamaModel(load.draft, own, loaded.log)
+    placement = place_drafter(loaded.model.shared_cache_devices, read_devices())
+    model = LlamaModel(load.draft, own, loaded.log, placement)
     try:
         if model.architecture == ASSISTANT:
             return AssistantDrafter(loaded.context, _load_assistant(model, loaded.context, load))

@@ -123,7 +123,7 @@ async def test_ps(front: Front) -> None:
     await front.post("/api/generate", {"model": "full", "keep_alive": 60})
     (row,) = (await front.get("/api/ps"))[1]["models"]
     assert (row["name"], row["model"]) == ("full:latest", "full:latest")
-    assert (row["size"], row["size_vram"], row["context_length"]) == (1000, 400, 4096)
+    assert (row["size"], row["size_vram"], row["context_length"]) == (1000, 400, 8192)
     assert row["details"]["family"] == "llama"
     left = datetime.fromisoformat(row["expires_at"]) - datetime.now().astimezone()
     assert 50 < left.total_seconds() < 70
@@ -393,7 +393,7 @@ async def test_embed(front: Front) -> None:
     assert (answer["model"], answer["prompt_eval_count"]) == ("vectors", 6)
     assert answer["total_duration"] >= answer["load_duration"] > 0
     (embed,) = front.runners.embeds
-    assert (embed.texts, embed.num_ctx, embed.truncate) == (("a", ""), 4096, False)
+    assert (embed.texts, embed.num_ctx, embed.truncate) == (("a", ""), 0, False)
     assert front.runners.loads[0].embedding
     short = (await front.post("/api/embed", {**body, "input": "a", "dimensions": 2}))[1]
     assert np.allclose(short["embeddings"], [[0.6, 0.8]])

@@ -29,11 +29,14 @@ def gpus(*free_bytes: int) -> list[Gpu]:
     return [Gpu(f"CUDA{i}", "", size, size) for i, size in enumerate(free_bytes)]
 
 
-def loaded(plan: LoadPlan | None) -> LoadedModel:
+def loaded(plan: LoadPlan) -> LoadedModel:
     runners = FakeRunners()
     runners.ready = Ready(63, 56, refusal="no drafter: it is broken", devices=(CPU, GPU))
-    spec = RunnerSpec("m", "digest", load(), plan.need.total_bytes if plan else 0, plan)
-    return LoadedModel(spec, FakeRunner(spec.load, runners), 300.0)
+    spec = RunnerSpec("m", "digest", load())
+    return LoadedModel(spec, plan, FakeRunner(spec.load, runners), 300.0)
+
+
+PLAIN = LoadPlan(load(), MemoryEstimate(PartBytes()))
 
 
 @pytest.mark.parametrize(
@@ -73,12 +76,12 @@ def test_a_loaded_model_has_measured_rows_beside_its_plan() -> None:
     assert devices[1]["drafter_bytes"] == 32
 
 
-def test_without_a_plan_the_runner_s_own_warning_stays() -> None:
-    assert describe_loaded(loaded(None))["warnings"] == ["no drafter: it is broken"]
+def test_where_a_plan_gives_up_nothing_the_runner_s_own_warning_stays() -> None:
+    assert describe_loaded(loaded(PLAIN))["warnings"] == ["no drafter: it is broken"]
 
 
 def test_parts_for_metrics_have_names_without_a_unit() -> None:
-    parts = {(device, part): size for device, part, size in measured_parts(loaded(None))}
+    parts = {(device, part): size for device, part, size in measured_parts(loaded(PLAIN))}
     assert parts["CUDA0", "drafter"] == 32
     assert parts["CPU", "cache"] == 2
     assert sum(parts.values()) == 63
