@@ -43,6 +43,7 @@ RUNNER_ENV = {
 # 2 cores, one busy neighbour).
 BINDING_ENV = {"OMP_PROC_BIND": "true"}
 LEVELS = {"ERROR": logging.ERROR, "WARNING": logging.WARNING}  # how a logged line begins
+INFO = "INFO "  # how a logged line begins that says nothing of a death
 FATAL = "Fatal Python error"  # how faulthandler begins
 
 log = logging.getLogger(__name__)
@@ -277,5 +278,6 @@ class RunnerProcess:
             text = line.decode("utf-8", "replace").rstrip()
             level = LEVELS.get(text.partition(" ")[0], logging.DEBUG)
             log.log(level, "runner %d: %s", self.pid, text)
-            if not (self._stderr and self._stderr[-1].startswith(FATAL)):  # then comes its stack
+            after_fatal = self._stderr and self._stderr[-1].startswith(FATAL)  # comes its stack
+            if not (after_fatal or text.startswith(INFO)):
                 self._stderr.append(text)
