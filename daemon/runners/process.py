@@ -46,6 +46,7 @@ RUNNER_ENV = {
 BINDING_ENV = {"OMP_PROC_BIND": "true"}
 SECRETS = ("OUTRIDER_API_KEY", "OLLAMA_API_KEY", "HF_TOKEN")  # not for who parses models' files
 LEVELS = {"ERROR": logging.ERROR, "WARNING": logging.WARNING}  # how a logged line begins
+INFO = "INFO "  # how a logged line begins that says nothing of a death
 FATAL = "Fatal Python error"  # how faulthandler begins
 
 log = logging.getLogger(__name__)
@@ -294,5 +295,6 @@ class RunnerProcess:
         async for text in stderr_lines(self._process.stderr):
             level = LEVELS.get(text.partition(" ")[0], logging.DEBUG)
             log.log(level, "runner %d: %s", self.pid, text)
-            if not (self._stderr and self._stderr[-1].startswith(FATAL)):  # then comes its stack
+            after_fatal = self._stderr and self._stderr[-1].startswith(FATAL)  # comes its stack
+            if not (after_fatal or text.startswith(INFO)):
                 self._stderr.append(text)
