@@ -1,4 +1,4 @@
-# Targets: run, check, test, test-unit, test-clients, bench, bench-gpu, record, clean. Each does the set-up it needs.
+# Targets: run, check, test, test-unit, test-clients, bench, bench-memory, bench-gpu, record, clean. Each does the set-up it needs.
 VENV   ?= .venv
 PYTHON ?= python3.11
 PORT   ?= 11434
@@ -13,7 +13,7 @@ SETTINGS := HOST MODELS KEEP_ALIVE NUM_PARALLEL CONTEXT_LENGTH MAX_LOADED_MODELS
 # `make run NUM_PARALLEL=8` means OUTRIDER_NUM_PARALLEL=8 for the daemon.
 $(foreach s,$(SETTINGS),$(if $(filter command line,$(origin $(s))),$(eval export OUTRIDER_$(s) := $($(s)))))
 
-.PHONY: run test test-unit test-clients bench record bench-gpu check types clean
+.PHONY: run test test-unit test-clients bench bench-memory record bench-gpu check types clean
 
 run: $(VENV)/.installed
 	@$(BIN)/outrider serve $(if $(filter command line,$(origin PORT)),--port $(PORT)) --pull $(MODEL)
@@ -38,6 +38,10 @@ test-clients:
 
 bench: $(VENV)/.installed-bench
 	@PYTHONPATH=tests $(BIN)/python -m bench $(ARGS)
+
+# Sizes computed from headers beside those of llama.cpp.
+bench-memory: $(VENV)/.installed-bench
+	@PYTHONPATH=tests $(BIN)/python -m bench.memory
 
 record: $(VENV)/.installed-bench
 	@PYTHONPATH=tests $(BIN)/python -m bench.record

@@ -245,7 +245,9 @@ def test_a_plan_says_what_it_takes(info: ModelInfo) -> None:
     small, large = need(num_ctx=256).need, need(num_ctx=512).need
     assert small.host.weights_bytes == sum(t.size_bytes for t in info.header.tensors)
     assert large.host.cache_bytes == 2 * small.host.cache_bytes > 0
-    assert large.total_bytes == large.host.weights_bytes + large.host.cache_bytes + large.host.compute_bytes
+    host = large.host
+    fixed_bytes = host.weights_bytes + host.cache_bytes + host.compute_bytes
+    assert large.total_bytes == fixed_bytes + host.growth_bytes
     drafted = dataclasses.replace(info, adjacent_drafter=info.path, drafter_bytes=1000)
     assert plan_load(drafted, Options(), Settings.load(), MACHINE).need.host.drafter_bytes == 1000
 
