@@ -38,10 +38,19 @@ class LoadPlan:
     """Slots, context, cache, devices and memory in one line."""
     gpus: tuple[str, ...] = ()
     """The names of the GPUs in `need`."""
+    uncorrected: MemoryEstimate | None = None
+    """`need` without what earlier loads have taught; None: they have taught nothing."""
 
     def by_device(self) -> dict[str, PartBytes]:
         """What is expected on each device, by its name."""
-        return {HOST: self.need.host, **dict(zip(self.gpus, self.need.gpus, strict=False))}
+        return self._named(self.need)
+
+    def predicted(self) -> dict[str, PartBytes]:
+        """What the headers alone say of each device, by its name."""
+        return self._named(self.uncorrected or self.need)
+
+    def _named(self, need: MemoryEstimate) -> dict[str, PartBytes]:
+        return {HOST: need.host, **dict(zip(self.gpus, need.gpus, strict=False))}
 
 
 def plan_load(
@@ -111,6 +120,7 @@ def _plan(request: LoadRequest, estimate: Estimate) -> LoadPlan:
         (warning,) if warning else (),
         summary_of(problem, choice, need),
         tuple(gpu.name for gpu in machine.gpus),
+        None if estimate is estimate_memory else need_of(request, choice, estimate_memory),
     )
 
 
