@@ -14,7 +14,7 @@ from ..errors import DoesNotFit
 from ..options import Options
 from ..protocol import Load
 from .budget import budget_of
-from .fit import Choice, FitProblem, LayerCount, fit, is_comfortable
+from .fit import FitProblem, LayerCount, LoadChoice, fit, is_comfortable
 from .machine import HOST, Machine
 from .model_info import ModelInfo
 from .sentences import concessions_of, placement_warning, refusal_of, summary_of
@@ -84,7 +84,7 @@ def word_wish(request: LoadRequest) -> Load:
     with endless memory. Takes no estimate: every request is worded, and few need a load.
     """
     wish = _wish_of(request)
-    choice = Choice(wish.least_ctx, wish.kv_types[0], min(wish.slots), wish.drafters[0])
+    choice = LoadChoice(wish.least_ctx, wish.kv_types[0], min(wish.slots), wish.drafters[0])
     load = word_load(request, choice)
     asked = request.options
     return msgspec.structs.replace(load, gpu_layers=asked.num_gpu, main_gpu=asked.main_gpu)
@@ -128,7 +128,7 @@ def _wish_of(request: LoadRequest) -> Wish:
     return wish_of(request.info, request.options, request.settings, embedding=request.embedding)
 
 
-def _need(request: LoadRequest, estimate: Estimate, choice: Choice) -> MemoryEstimate:
+def _need(request: LoadRequest, estimate: Estimate, choice: LoadChoice) -> MemoryEstimate:
     return need_of(request, choice, estimate)
 
 
