@@ -5,6 +5,7 @@ The contexts are those that the runner makes (daemon/runner/llama/draft_contexts
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -23,7 +24,7 @@ from .kv_cache import (
     window_cells,
 )
 from .layers import num_head_layers, num_layers, number, vocabulary_size
-from .placement import Placement, weights_by_device
+from .placement import Placement, layer_number, weights_by_device
 
 ASSISTANT: Final = "gemma4-assistant"
 EAGLE: Final = "eagle3"
@@ -34,9 +35,10 @@ TAPPED_LAYERS: Final = 3  # layers of the target that an EAGLE-3 head reads
 
 @dataclass(frozen=True, slots=True)
 class DrafterBytes:
-    """What a drafter takes. The output buffers lie on the host, the rest beside the target."""
+    """What a drafter takes. The output buffers lie on the host, the rest beside the target; of
+    the weights, a GPU has its own and the host the embeddings."""
 
-    weights: int
+    weights: Mapping[int, int]  # by device, if the first GPU has the drafter
     cache: int
     compute: int
     output: int
@@ -87,10 +89,10 @@ def _head_sizes(target: Header, context: ContextShape) -> DrafterBytes:
     current = add_layer(build, layer, layer_weights(target).get(layer, {}), current)
     normed = _output(build.in_place(current))
     build.finish(build.outputs_of(normed), embd, vocabulary_size(target))
-    weights = _weights(target) - _weights(target, with_head=False)
+    of_head = (t.size_bytes for t in target.tensors if layer_number(t) >= layer)
     cache, kept = layer_bytes(target, layer, own), (own.ubatch + context.ubatch) * embd * F32
     output = slots * vocabulary_size(target) * F32
-    return DrafterBytes(weights, cache, _total(build), output, kept)
+    return DrafterBytes({0: sum(of_head)}, cache, _total(build), output, kept)
 
 
 def _eagle_sizes(drafter: Header, target: Header, context: ContextShape) -> DrafterBytes:
@@ -151,5 +153,5 @@ def _total(build: GraphBuilder) -> int:
     return sum(build.graph.buffer_bytes().values())
 
 
-def _weights(header: Header, *, with_head: bool = True) -> int:
-    return sum(weights_by_device(header, Placement(), with_head=with_head).values())
+def _weights(header: Header) -> Mapping[int, int]:
+    return weights_by_device(header, Placement(num_layers(header) + 1))

@@ -117,7 +117,7 @@ class _TargetParts:
 
 def _drafter_of(model: ModelHeaders, context: ContextShape) -> DrafterBytes:
     if model.drafter is None and not model.mtp:
-        return DrafterBytes(0, 0, 0, 0)
+        return DrafterBytes({}, 0, 0, 0)
     return drafter_sizes(model.drafter, model.target, context)
 
 
@@ -167,9 +167,16 @@ def _drafter_bytes(
 ) -> int:
     """A drafter lies beside the last layer of its target, whose keys an assistant reads."""
     layers = num_layers(model.target)
-    if device != device_of_layer(placement, layers, layers - 1):
-        return 0
-    return drafter.weights + drafter.cache + drafter.compute
+    own = device_of_layer(placement, layers, layers - 1)
+    if device != own:
+        return drafter.weights.get(HOST, 0) if device == HOST else 0
+    weights = _on_host(model, drafter) if own == HOST else drafter.weights.get(0, 0)
+    return weights + drafter.cache + drafter.compute
+
+
+def _on_host(model: ModelHeaders, drafter: DrafterBytes) -> int:
+    """A drafter's weights where no GPU has it: each tensor once."""
+    return weights_bytes(model.drafter) if model.drafter else sum(drafter.weights.values())
 
 
 def _share(size_bytes: int, weights: Mapping[int, int], device: int) -> int:

@@ -72,6 +72,7 @@ SHAPES: Mapping[str, GemmaShape] = {
     ),
 }  # fmt: skip
 EXPERTS_USED = 8
+KEPT = ("_norm", "ffn_gate_inp", "ssm_conv1d", ".bias")  # parts of names; they stay F32
 _F32, _U8 = np.dtype(np.float32), np.dtype(np.uint8)
 DRAFTER_LAYERS = 4
 
@@ -252,14 +253,16 @@ def _expert_tensors(block: str, shape: GemmaShape) -> Shaped:
 
 def _kind(name: str, dimensions: Sequence[int], file_type: str, layers: int) -> str:
     """The tensor's type by llama.cpp's rules; those of Q4_K_M give some layers more bits."""
-    is_small = len(dimensions) == 1 or "_norm" in name or "ffn_gate_inp" in name
+    is_small = len(dimensions) == 1 or any(part in name for part in KEPT)
     if is_small or name == "per_layer_model_proj.weight":
         return "F32" if is_small else "BF16"
     if file_type != Q4_K_M:
         return file_type
     layer = int(name.split(".")[1]) if name.startswith("blk.") else 0
-    gets_more = "token_embd" in name or (
-        ("attn_v" in name or "ffn_down" in name) and _has_more_bits(layer, layers)
+    gets_more = (
+        "token_embd" in name
+        or name == "output.weight"
+        or (("attn_v" in name or "ffn_down" in name) and _has_more_bits(layer, layers))
     )
     if dimensions[0] % 256 == 0:
         return "Q6_K" if gets_more else "Q4_K"

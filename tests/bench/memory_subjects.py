@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gemma_shapes import SHAPES, assistant_header, gemma_header, write_sparse
+from model_shapes import NAMES, QWEN35, VOCABULARIES, model_header
 from tiny import write_llama
 from tiny_eagle import write_eagle3
 from tiny_gemma import write_gemma3, write_gemma4, write_gemma4_assistant
@@ -68,9 +69,14 @@ TINY: Mapping[str, Callable[[Path], Subject]] = {
 
 
 def subjects(folder: Path) -> Iterator[tuple[str, Subject]]:
-    """Tiny models, then the real shapes of Gemma 4 without data."""
+    """Tiny models, then real shapes without data."""
     for name, write in TINY.items():
         yield name, write(folder)
+    for name in NAMES:
+        model = write_sparse(model_header(name), folder / f"{name}.gguf", VOCABULARIES[name])
+        yield name, Subject(model, is_sparse=True)
+        if name == QWEN35:
+            yield f"{name}, NextN", Subject(model, mtp=True, is_sparse=True)
     for size in SHAPES:
         model = write_sparse(gemma_header(size), folder / f"{size}.gguf")
         draft = write_sparse(assistant_header(size), folder / f"{size}-mtp.gguf")
