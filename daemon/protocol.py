@@ -40,6 +40,7 @@ class Load(msgspec.Struct, frozen=True, tag=True):
     places: str = "cores"  # where threads are bound, as OMP_PLACES
     background: bool = False  # let other programs go first
     threads: int = 0  # 0: one for each physical core
+    adapts_threads: bool = False  # fewer threads may decode beside busy processes
     kv_type: str = "f16"  # ggml's name of the type of the KV cache
     adapters: tuple[str, ...] = ()  # paths of LoRA files over the weights
     draft: str = ""  # path of a drafter's weights; "" if there are none

@@ -53,6 +53,7 @@ LAYERS = {
     "daemon.runner.llama": "llama",
     "daemon.runner.llama.interface": "seam",
     "daemon.runner.speculation": "speculation",
+    "daemon.runner.threads": "threads",
     "daemon.runner.speculation.calibration": "loading",
     "daemon.runner.speculation.drafter_loading": "loading",
     "daemon.runner.__main__": "runner process",
@@ -92,6 +93,7 @@ MAY_IMPORT = {
     "llama": {*BASE, "llama", "seam", "quant"},  # quant: headers are repaired while loading
     "sequence": {*BASE, "sequence", "chat", "kv", "sampling", "seam"},
     "speculation": {*BASE, "speculation", "sequence", "kv", "sampling", "seam"},
+    "threads": {"threads", "speculation"},
     "loading": {*BASE, "loading", "speculation", "sequence", "kv", "sampling", "seam", "llama"},
     "rendering": {*BASE, "rendering", "chat", "log"},
     "runner": {
@@ -104,6 +106,7 @@ MAY_IMPORT = {
         "seam",
         "sequence",
         "speculation",
+        "threads",
     },
     "runner process": {
         *BASE,

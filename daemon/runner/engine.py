@@ -21,6 +21,7 @@ from .sequence import Sequence
 from .speculation.accept import accept
 from .speculation.controller import SpeculationController
 from .stream import Stream
+from .threads.control import FixedThreads, StepThreads
 
 # Nanoseconds between two flushes of text: a message for each token costs the front and the steps.
 FLUSH_NS = 25_000_000
@@ -47,6 +48,7 @@ class Engine:
         load: Load,
         send: Callable[[ToFront], None],
         speculation: SpeculationController,
+        threads: StepThreads | None = None,
     ) -> None:
         self._model = model
         self._context = context
@@ -62,6 +64,7 @@ class Engine:
         )
         self._scheduler = Scheduler(self._cache, slots=load.slots, rows=load.batch)
         self._speculation = speculation
+        self._threads = threads or FixedThreads()
         self._inbox: queue.SimpleQueue[Sequence | Cancel] = queue.SimpleQueue()
         self._streams: dict[int, Stream] = {}
         self._prefilling: frozenset[int] = frozenset()
@@ -99,6 +102,7 @@ class Engine:
         chunks = self._scheduler.next_batch(partial(max_prompt_rows, self._speculation.profile))
         if not chunks:
             return self._make_room()
+        self._threads.prepare(is_prompt=any(not c.sequence.is_decoding for c in chunks))
         slices = self._fill(chunks, self._draft(chunks))
         decode_ns = time.perf_counter_ns()
         rc = self._context.decode(self._batch)
@@ -186,6 +190,7 @@ class Engine:
                 self._speculation.observe_prompt(each.stream, rows)
         count, took_s = self._batch.count, took_ns / 1e9
         self._speculation.observe_step(rows=count, prompt_rows=prompt_rows, took_s=took_s)
+        self._threads.observe(rows=count, took_s=took_s)
         self._stats.steps += 1
         self._stats.decode_ns += took_ns
         self._stats.prompt_tokens += prompt_rows

@@ -81,6 +81,7 @@ def word_load(request: LoadRequest, choice: LoadChoice) -> Load:
         speculation=settings.speculation,
         host_cache_bytes=machine.memory_bytes // HOST_CACHE_DIVISOR,
         threads=threads,
+        adapts_threads=options.num_thread <= 0,
         # Fewer threads would share the first cores.
         bind_threads=threads == machine.physical_cores and machine.places != "",
         places=machine.places,

@@ -59,6 +59,11 @@ class SpeculationController:
         self._step_s = 0.0  # of the newest step, drafting included
         self._plain_s = 0.0  # expected of that step without drafts
 
+    def set_threads(self, threads: int) -> None:
+        """CPU threads of the drafters' next decodes."""
+        for drafter in self._drafters:
+            drafter.set_threads(threads)
+
     def close(self) -> None:
         """Free the drafters' contexts; must come before the target is freed."""
         for drafter in self._drafters:
