@@ -93,7 +93,7 @@ MAY_IMPORT = {
     "llama": {*BASE, "llama", "seam", "quant"},  # quant: headers are repaired while loading
     "sequence": {*BASE, "sequence", "chat", "kv", "sampling", "seam"},
     "speculation": {*BASE, "speculation", "sequence", "kv", "sampling", "seam"},
-    "threads": {"threads", "speculation"},
+    "threads": {"threads", "speculation"},  # costs are measured by the number of threads
     "loading": {*BASE, "loading", "speculation", "sequence", "kv", "sampling", "seam", "llama"},
     "rendering": {*BASE, "rendering", "chat", "log"},
     "runner": {
@@ -120,6 +120,7 @@ MAY_IMPORT = {
             "speculation",
             "sequence",
             "sampling",
+            "threads",
             "llama",
             "seam",
         ),

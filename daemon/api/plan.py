@@ -76,9 +76,8 @@ async def _describe(state: AppState, info: ModelInfo, body: PlanRequest) -> Line
     options = Options.merge(info.model.params, body.options)
     info = _with_drafter(state, info, body.draft)
     make_plan = plan_load if info.can("completion") else plan_embedding
-    made = await asyncio.to_thread(
-        make_plan, info, options, settings, machine, estimate=state.estimate(info, machine)
-    )
+    estimate = state.corrections.estimate(info.header.architecture, machine)
+    made = await asyncio.to_thread(make_plan, info, options, settings, machine, estimate=estimate)
     return describe_plan(made, info, machine)
 
 

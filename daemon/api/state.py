@@ -8,22 +8,16 @@ from functools import partial
 
 from aiohttp import web
 
-from ...quant.memory import estimate_memory
 from ..config import Settings
 from ..metrics import Metrics
 from ..options import Options
 from ..protocol import Ready
-from ..runners.correction_store import (
-    CorrectionStore,
-    corrected_estimate,
-    learn_corrections,
-    observe,
-)
+from ..runners.correction_store import CorrectionStore, observe
 from ..runners.machine import Machine
 from ..runners.model_info import ModelIndex, ModelInfo
 from ..runners.plan import LoadPlan, plan_embedding, plan_load, word_wish
 from ..runners.pool import RunnerPool, RunnerSpec
-from ..runners.wording import Estimate, LoadRequest
+from ..runners.wording import LoadRequest
 
 log = logging.getLogger(__name__)
 
@@ -49,16 +43,11 @@ class AppState:
             info.model.digest,
             wish,
             lambda machine: make_plan(
-                info, options, self.settings, machine, estimate=self.estimate(info, machine)
+                *(info, options, self.settings, machine),
+                estimate=self.corrections.estimate(info.header.architecture, machine),
             ),
             partial(self._learn, info),
         )
-
-    def estimate(self, info: ModelInfo, machine: Machine) -> Estimate:
-        """The prediction of sizes, corrected by what loads of this architecture have taken here."""
-        gpus = tuple(gpu.name for gpu in machine.gpus)
-        seen = self.corrections.find(info.header.architecture, (machine.processor, gpus))
-        return corrected_estimate(learn_corrections(seen), gpus) if seen else estimate_memory
 
     def _learn(self, info: ModelInfo, plan: LoadPlan, ready: Ready) -> None:
         """Keep what a load has taken, beside what was predicted."""

@@ -11,7 +11,7 @@ import hashlib
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -26,8 +26,9 @@ from ...quant.memory import (
 )
 from ...quant.memory_correction import UNCORRECTED, MemoryCorrection, correct, learn
 from ..protocol import DeviceBytes, Ready
-from .machine import HOST
+from .machine import HOST, Machine
 from .plan import LoadPlan
+from .wording import Estimate
 
 MAX_OBSERVATIONS = 16  # loads in a file; the oldest goes first
 # The parts that llama.cpp reports; a prediction has more, which no load can measure.
@@ -71,6 +72,12 @@ class CorrectionStore:
             self._known[path] = _read(path)
         return self._known[path]
 
+    def estimate(self, architecture: str, machine: Machine) -> Estimate:
+        """The prediction of sizes, corrected by what loads of this architecture have taken."""
+        gpus = tuple(gpu.name for gpu in machine.gpus)
+        seen = self.find(architecture, (machine.processor, gpus))
+        return corrected_estimate(learn_corrections(seen), gpus) if seen else estimate_memory
+
     def add(self, architecture: str, hardware: object, observation: Observation) -> None:
         """Keep one more load; two daemons at a time lose one of theirs at most."""
         path = self._path(architecture, hardware)
@@ -113,9 +120,7 @@ def learn_corrections(observations: Iterable[Observation]) -> dict[str, MemoryCo
     return records
 
 
-def corrected_estimate(
-    records: Mapping[str, MemoryCorrection], gpus: Sequence[str]
-) -> Callable[[ModelHeaders, ContextShape, Placement], MemoryEstimate]:
+def corrected_estimate(records: Mapping[str, MemoryCorrection], gpus: Sequence[str]) -> Estimate:
     """The prediction with these corrections. `gpus`: the names of the machine's GPUs."""
     host, *others = (records.get(name, UNCORRECTED) for name in (HOST, *gpus))
 

@@ -46,7 +46,8 @@ RUNNER_ENV = {
 BINDING_ENV = {"OMP_PROC_BIND": "true"}
 SECRETS = ("OUTRIDER_API_KEY", "OLLAMA_API_KEY", "HF_TOKEN")  # not for who parses models' files
 LEVELS = {"ERROR": logging.ERROR, "WARNING": logging.WARNING}  # how a logged line begins
-INFO = "INFO "  # how a logged line begins that says nothing of a death
+# How a logged line begins that says nothing of a death, unless it names the last long request.
+INFO, REQUEST = "INFO ", "INFO request "
 FATAL = "Fatal Python error"  # how faulthandler begins
 
 log = logging.getLogger(__name__)
@@ -296,5 +297,6 @@ class RunnerProcess:
             level = LEVELS.get(text.partition(" ")[0], logging.DEBUG)
             log.log(level, "runner %d: %s", self.pid, text)
             after_fatal = self._stderr and self._stderr[-1].startswith(FATAL)  # comes its stack
-            if not (after_fatal or text.startswith(INFO)):
+            is_telling = text.startswith(REQUEST) or not text.startswith(INFO)
+            if is_telling and not after_fatal:
                 self._stderr.append(text)

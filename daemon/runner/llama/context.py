@@ -95,7 +95,7 @@ class LlamaContext:
         self._abort[0] = b"\x01"
 
     def set_threads(self, threads: int) -> None:
-        """CPU threads of the next decodes, of one row or many (GUIDE 1.12)."""
+        """CPU threads of the next decodes, of one row or many (GUIDE 1.4)."""
         lib.llama_set_n_threads(self.handle, threads, threads)
 
     def disarm(self) -> None:

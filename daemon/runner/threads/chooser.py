@@ -19,8 +19,8 @@ BUSY_CORES = 0.35
 MIN_TRIAL_STEPS = 3
 MIN_TRIAL_S = 0.06  # a busy neighbour comes and goes every few milliseconds: time slices of Linux
 LONG_TRIAL_S = 0.4  # after which a trial of fewer steps is judged, too
-PACE_S = 0.15  # time constant of the pace with the present count, an exponential moving average
-STALE_S = 1.0  # without a step, after which the pace is measured anew
+MEAN_S = 0.15  # time constant of the mean with the present count, an exponential moving average
+STALE_S = 1.0  # without a step, after which the mean is measured anew
 MIN_GAIN = 0.03  # share of the time that another count must save
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.5, 4.0
 """Between two trials: a trial that was lost doubles the pause, from the first to the last value.
@@ -28,14 +28,14 @@ A trial of 0.06 s that is half as fast costs 1 % of the time then."""
 
 
 @dataclass(slots=True)
-class StepPace:
+class MeanStep:
     """Seconds per unit of work, over the last steps."""
 
     work: float = 0.0
     took_s: float = 0.0
 
-    def add(self, work: float, took_s: float, *, half_life: bool) -> None:
-        keep = math.exp(-took_s / PACE_S) if half_life else 1.0
+    def add(self, work: float, took_s: float, *, forgets: bool) -> None:
+        keep = math.exp(-took_s / MEAN_S) if forgets else 1.0
         self.work = keep * self.work + work
         self.took_s = keep * self.took_s + took_s
 
@@ -49,14 +49,14 @@ class ThreadTrial:
     """A count that is tried, and what its steps have taken."""
 
     threads: int
-    pace: StepPace
+    mean: MeanStep
     steps: int = 0
 
     @property
     def is_over(self) -> bool:
         if self.steps >= MIN_TRIAL_STEPS:
-            return self.pace.took_s >= MIN_TRIAL_S
-        return self.steps > 0 and self.pace.took_s >= LONG_TRIAL_S
+            return self.mean.took_s >= MIN_TRIAL_S
+        return self.steps > 0 and self.mean.took_s >= LONG_TRIAL_S
 
 
 class ThreadChooser:
@@ -67,12 +67,12 @@ class ThreadChooser:
         self._most = most
         self.threads = most
         """The present number, but for a trial."""
-        self._pace = StepPace()
+        self._mean = MeanStep()
         self._trial: ThreadTrial | None = None
         self._next_trial_s = 0.0
         self._pause_s = FIRST_PAUSE_S
         self.has_neighbour = False
-        """Whether the pace of steps is needed."""
+        """Whether times of steps are needed."""
         self._tries_fewer = True  # in the next trial, where both directions are possible
         self._last_s = -math.inf
 
@@ -83,12 +83,12 @@ class ThreadChooser:
             self._use(self._most, now_s)
             return self._most
         if now_s > self._last_s + STALE_S:
-            self._pace, self._trial = StepPace(), None
+            self._mean, self._trial = MeanStep(), None
         if not self.has_neighbour and others >= BUSY_CORES:
             self.has_neighbour, self._next_trial_s = True, now_s
         is_due = self.has_neighbour and now_s >= self._next_trial_s
-        if self._trial is None and is_due and self._pace.took_s >= MIN_TRIAL_S / 2:
-            self._trial = ThreadTrial(self._candidate(others), StepPace())
+        if self._trial is None and is_due and self._mean.took_s >= MIN_TRIAL_S / 2:
+            self._trial = ThreadTrial(self._candidate(others), MeanStep())
         return self._trial.threads if self._trial else self.threads
 
     def observe(self, now_s: float, work: float, took_s: float) -> None:
@@ -96,10 +96,10 @@ class ThreadChooser:
         unit that is the same for all steps of this kind."""
         self._last_s, trial = now_s, self._trial
         if trial is None:
-            self._pace.add(work, took_s, half_life=True)
+            self._mean.add(work, took_s, forgets=True)
             return
         trial.steps += 1
-        trial.pace.add(work, took_s, half_life=False)
+        trial.mean.add(work, took_s, forgets=False)
         if trial.is_over:
             self._judge(trial, now_s)
 
@@ -113,15 +113,15 @@ class ThreadChooser:
 
     def _judge(self, trial: ThreadTrial, now_s: float) -> None:
         self._trial, self._tries_fewer = None, not self._tries_fewer
-        if trial.pace.seconds < (1 - MIN_GAIN) * self._pace.seconds:
+        if trial.mean.seconds < (1 - MIN_GAIN) * self._mean.seconds:
             self._use(trial.threads, now_s)
-            self._pace = trial.pace
+            self._mean = trial.mean
             return
         self._pause_s = min(2 * self._pause_s, LAST_PAUSE_S)
         self._next_trial_s = now_s + self._pause_s
 
     def _use(self, threads: int, now_s: float) -> None:
         if threads != self.threads:
-            self.threads, self._pace = threads, StepPace()
+            self.threads, self._mean = threads, MeanStep()
             self._pause_s = FIRST_PAUSE_S
             self._next_trial_s = now_s + self._pause_s

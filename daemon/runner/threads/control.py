@@ -64,7 +64,7 @@ class ThreadControl(StepThreads):
     def observe(self, *, rows: int, took_s: float) -> None:
         if self._is_prompt:
             self._prompt.observe(self._clock(), rows, took_s)
-        elif self._decode.has_neighbour:  # otherwise nobody asks for the pace
+        elif self._decode.has_neighbour:  # otherwise nobody asks for the mean
             self._decode.observe(self._clock(), self._profile.relative_cost(rows), took_s)
 
     def _use(self, threads: int) -> None:
