@@ -19,12 +19,15 @@ from ..models.sources.reference import RemoteReference
 from ..models.sources.registry import Network
 from ..models.sources.resumable import sweep_downloads
 from ..models.store import Store
+from .api import ui
 from .api.anthropic import completions as anthropic
 from .api.anthropic.errors import ERRORS as ANTHROPIC_ERRORS
+from .api.diagnosis import DOCTOR, build_doctor, doctor
 from .api.drain import Drain
 from .api.error_table import ErrorTable
 from .api.guard import Handler, Origins, build_guard, cross_origin
 from .api.json_response import json_response
+from .api.live import FEED, build_feed, live, snapshot
 from .api.ollama import account, blobs, completions, create, embed, library, transfers
 from .api.ollama.errors import ERRORS as OLLAMA_ERRORS
 from .api.openai import chat as openai_chat
@@ -35,6 +38,7 @@ from .api.openai import responses as openai_responses
 from .api.openai.errors import ERRORS as OPENAI_ERRORS
 from .api.openapi import openapi
 from .api.plan import plan
+from .api.recent import RECENT, RecentRequests
 from .api.state import APP_STATE, AppState
 from .api.streaming import Lines
 from .api.systemone.decide import systemone
@@ -73,13 +77,21 @@ def build_app(
     """The routes, and the middlewares around all of them."""
     origins = Origins(settings.origins)
     guard = build_guard(origins, check_host=settings.is_loopback)
-    drain = Drain()
-    middlewares = (note_request, guard, tidy_path, answer_errors, drain.count)
+    drain, recent = Drain(), RecentRequests()
+    middlewares = (note_request, guard, tidy_path, recent.note, answer_errors, drain.count)
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=middlewares)
     app[DRAIN], app[ORIGINS] = drain, origins
     model_index = ModelIndex(store, prefers_go=settings.go_template, draft=settings.draft)
     app[transfers.NETWORK] = Network()
     app[APP_STATE] = AppState(settings, model_index, pool, Metrics(pool), machine)
+    outrider_version = package_version("outrider")
+    app[RECENT], app[DOCTOR] = recent, build_doctor(settings)
+    app[FEED] = build_feed(app, outrider_version)
+    app.router.add_get("/ui", ui.page)
+    app.router.add_get("/ui/{name}", ui.file)
+    app.router.add_get("/api/snapshot", snapshot)
+    app.router.add_get("/api/live", live)
+    app.router.add_post("/api/doctor", doctor)
     app.router.add_get("/", library.root)
     app.router.add_get("/metrics", library.metrics)
     app.router.add_get("/openapi.json", openapi)
@@ -115,7 +127,6 @@ def build_app(
     app.router.add_post("/v1/messages", anthropic.messages)
     app.router.add_post("/v1/messages/count_tokens", anthropic.count_tokens)
     app.router.add_post("/v1/systemone", systemone)
-    outrider_version = package_version("outrider")
 
     async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
         response.headers["Outrider-Version"] = outrider_version
