@@ -185,7 +185,7 @@ class SpeculationController:
     def detail(self) -> SpeculationDetail:
         """What has been measured, and what became of the drafts."""
         verify, draft = self.profile.verify, self.profile.draft
-        return SpeculationDetail(self.outcomes.by_depth(), verify.curve(), draft.curve())
+        return SpeculationDetail(self.outcomes.by_depth(), verify.measured(), draft.measured())
 
     def _start_draft(self, stream: Stream) -> StreamDraft:
         """An empty draft; its length is limited by the context, num_predict and the options."""

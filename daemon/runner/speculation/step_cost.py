@@ -93,7 +93,7 @@ class StepCost:
         """The estimate of each row count that was measured."""
         return {rows: self._estimate(i) for rows, i in self._index.items()}
 
-    def curve(self) -> tuple[RowCost, ...]:
+    def measured(self) -> tuple[RowCost, ...]:
         """The expected seconds after the transient, for each row count that was measured."""
         return tuple(RowCost(rows, self.steady_s(rows)) for rows in sorted(self._index))
 
