@@ -16,7 +16,7 @@ export function startDoctor() {
         : findings.length ? "No problems; some notes." : "No problems found.");
     } catch (error) { setText(status, `The check failed: ${error.message}`); }
     button.disabled = false;
-    button.focus();
+    if (document.activeElement === document.body) button.focus();
   });
 }
 

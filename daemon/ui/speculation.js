@@ -21,7 +21,7 @@ export function createCharts() {
     rate: figure("Tokens per second"),
     length: figure("Draft tokens per draft"),
     acceptance: figure("Accepted by depth"),
-    cost: figure("Cost of a step by rows"),
+    cost: figure("Step cost by rows, ms"),
   };
   for (const part of Object.values(parts)) box.append(part.box);
   const legend = make("ul", "legend");
@@ -45,7 +45,7 @@ export function changeCharts({ parts, legend }, model, history) {
   if (!drafts) return;
   drawLines(parts.length.svg, [over("length")], ago);
   const mean = speculation.drafts ? speculation.drafted / speculation.drafts : null;
-  setText(parts.length.value, mean === null ? "no drafts yet" : `${mean.toFixed(1)} on average`);
+  setText(parts.length.value, mean === null ? "no drafts yet" : `mean ${mean.toFixed(1)}`);
   changeAcceptance(parts.acceptance, legend, speculation);
   changeCost(parts.cost, speculation);
 }
@@ -71,7 +71,7 @@ function changeCost(part, speculation) {
     format: (value) => `${short(value)}`, xFormat: (x) => `${x} ${x === 1 ? "row" : "rows"}`,
   });
   const one = points.find(([rows]) => rows === 1);
-  setText(part.value, one ? `${one[1].toFixed(1)} ms for 1 row` : points.length ? "ms" : "not measured yet");
+  setText(part.value, one ? `1 row: ${one[1].toFixed(1)} ms` : points.length ? "" : "not measured yet");
 }
 
 function short(value) {
