@@ -21,7 +21,7 @@ NONE = "-"
 DEPTHS = 8  # depths of a draft that are shown
 ROW_COUNTS = 6  # row counts whose cost is shown
 COLUMNS = (  # of the requests: title, width, whether it is aligned to the right
-    *(("TIME", 8, False), ("ROUTE", 20, False), ("MODEL", 15, False), ("STATUS", 8, False)),
+    *(("TIME", 8, False), ("ROUTE", 20, False), ("MODEL", 14, False), ("STATUS", 8, False)),
     *(("TOOK", 6, True), ("FIRST", 6, True), ("TOKENS", 6, True), ("/S", 5, True)),
 )
 
@@ -152,8 +152,10 @@ def _status(request: Json) -> str:
         return "running"
     if request["status"] == LEFT:
         return "left"
-    return request["ending"] if request["status"] == 200 and request["ending"] else str(
-        request["status"]
+    return (
+        request["ending"]
+        if request["status"] == 200 and request["ending"]
+        else str(request["status"])
     )
 
 
