@@ -32,6 +32,11 @@ class LiveFeed:
         self._take = take
         self._encoded = b""
         self._taken_s = -SHARED_S  # monotonic
+        self._closed = asyncio.Event()
+
+    async def close(self, _app: web.Application) -> None:
+        """End all streams: a daemon that stops would wait for them."""
+        self._closed.set()
 
     def newest(self) -> bytes:
         """A snapshot that is at most SHARED_S old."""
@@ -41,13 +46,17 @@ class LiveFeed:
         return self._encoded
 
     async def send(self, response: web.StreamResponse) -> None:
-        """Write snapshots until the client leaves. One that reads slowly misses some: what was
-        sent is awaited before the next one is made, so nothing is queued for it."""
+        """Write snapshots until the client leaves, or the daemon stops.
+
+        A client that reads slowly misses some: what was sent is awaited before the next one is
+        made, so nothing is queued for it.
+        """
         self.num_watchers += 1
         try:
-            while True:
+            while not self._closed.is_set():
                 await response.write(b"data: " + self.newest() + b"\n\n")
-                await asyncio.sleep(INTERVAL_S)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._closed.wait(), INTERVAL_S)
         finally:
             self.num_watchers -= 1
 
@@ -68,7 +77,9 @@ def build_feed(app: web.Application, version: str) -> LiveFeed:
             requests.describe(),
         )
 
-    return LiveFeed(take)
+    feed = LiveFeed(take)
+    app.on_shutdown.append(feed.close)
+    return feed
 
 
 async def snapshot(request: web.Request) -> web.Response:

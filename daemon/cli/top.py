@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import shutil
 import sys
 import termios
@@ -82,7 +83,7 @@ def _keys() -> Iterator[asyncio.Event]:
     saved = termios.tcgetattr(fd)
 
     def read() -> None:
-        pressed = sys.stdin.buffer.raw.read(64)  # type: ignore[attr-defined]
+        pressed = os.read(fd, 64)
         if not pressed or pressed in QUIT_KEYS:
             quit_.set()
 

@@ -104,10 +104,9 @@ def _speculation(speculation: Json) -> Iterator[str]:
     if not drafted:
         yield f"  speculation by {names}: no drafts yet"
         return
-    yield (
-        f"  speculation by {names}: {speculation['speedup'] - 1:+.0%}, accepted "
-        f"{speculation['accepted'] / drafted:.0%} of {drafted / speculation['drafts']:.1f} per draft"
-    )
+    share, length = speculation["accepted"] / drafted, drafted / speculation["drafts"]
+    gain = speculation["speedup"] - 1
+    yield f"  speculation by {names}: {gain:+.0%}, accepted {share:.0%} of {length:.1f} per draft"
     for each in speculation["by_drafter"]:
         pairs = list(zip(each["accepted"], each["verified"], strict=True))[:DEPTHS]
         shares = " ".join(f"{good / tried:.0%}" if tried else NONE for good, tried in pairs)

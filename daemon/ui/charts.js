@@ -1,7 +1,7 @@
 // How are series drawn: lines and bars in a small SVG that is as wide as its column?
 
 const NS = "http://www.w3.org/2000/svg";
-const WIDTH = 320, HEIGHT = 130, LEFT = 42, RIGHT = 8, TOP = 8, BOTTOM = 18; // of the drawing
+const WIDTH = 320, HEIGHT = 130, LEFT = 46, RIGHT = 8, TOP = 8, BOTTOM = 18; // of the drawing
 
 export function shape(tag, attributes, text = "") {
   const element = document.createElementNS(NS, tag);

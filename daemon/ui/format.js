@@ -1,7 +1,7 @@
 // How are numbers worded for people, with their units?
 
 export function bytes(count) {
-  if (!count) return "0";
+  if (!count) return "0 B";
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];
   const power = Math.min(Math.floor(Math.log2(count) / 10), units.length - 1);
   const value = count / 1024 ** power;

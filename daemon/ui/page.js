@@ -62,7 +62,7 @@ async function follow() {
       showConnection("Connection lost", "lost");
     } catch (error) {
       if (own.signal.aborted) return;
-      showConnection(error.status === 401 ? "No key" : error.status ? error.message : "Not reachable", "lost");
+      showConnection(error.status === 401 ? "No key: reload to enter one" : error.status ? error.message : "Not reachable", "lost");
       if (error.status === 401) return;
     }
     await new Promise((resolve) => setTimeout(resolve, wait));

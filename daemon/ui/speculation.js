@@ -21,7 +21,7 @@ export function createCharts() {
     rate: figure("Tokens per second"),
     length: figure("Draft tokens per draft"),
     acceptance: figure("Accepted by depth"),
-    cost: figure("Step cost by rows, ms"),
+    cost: figure("Step cost by rows"),
   };
   for (const part of Object.values(parts)) box.append(part.box);
   const legend = make("ul", "legend");
@@ -68,10 +68,10 @@ function changeCost(part, speculation) {
   const last = points.length ? points[points.length - 1][0] : 1;
   drawLines(part.svg, [points], {
     domain: [Math.min(1, last), Math.max(last, 2)], dots: true,
-    format: (value) => `${short(value)}`, xFormat: (x) => `${x} ${x === 1 ? "row" : "rows"}`,
+    format: (value) => `${short(value)} ms`, xFormat: (x) => `${x} ${x === 1 ? "row" : "rows"}`,
   });
   const one = points.find(([rows]) => rows === 1);
-  setText(part.value, one ? `1 row: ${one[1].toFixed(1)} ms` : points.length ? "" : "not measured yet");
+  setText(part.value, one ? `${one[1].toFixed(1)} ms at 1` : points.length ? "" : "not measured yet");
 }
 
 function short(value) {

@@ -4,6 +4,8 @@ import { stream } from "./daemon.js";
 import { byId, make, setClass, setText } from "./dom.js";
 import * as format from "./format.js";
 
+const NO_MODEL = "There is no model to try yet: fetch one below.";
+const HINT = byId("trial-status").textContent; // before anything has run
 let running = null; // AbortController of the answers that run
 
 export function startTrial() {
@@ -29,7 +31,8 @@ export function offerModels(models) {
   if (able.some((model) => model.name === chosen)) select.value = chosen;
   select.disabled = able.length === 0;
   byId("trial-run").disabled = able.length === 0 || running !== null;
-  if (!able.length) setText(byId("trial-status"), "There is no model to try yet: fetch one below.");
+  if (!able.length) setText(byId("trial-status"), NO_MODEL);
+  else if (byId("trial-status").textContent === NO_MODEL) setText(byId("trial-status"), HINT);
 }
 
 function showPanes() {
@@ -122,6 +125,6 @@ function figuresOf(part, first, rate) {
 
 function verdict(on, off) {
   if (!on.rate || !off.rate) return "Done.";
-  const same = on.text === off.text ? "The texts are the same." : "The texts differ.";
+  const same = on.text === off.text ? "The texts are the same." : `The texts differ; outrider verify ${byId("trial-model").value} tells where and why.`;
   return `With speculation ${format.gain(on.rate / off.rate)} tokens/s. ${same}`;
 }

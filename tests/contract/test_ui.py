@@ -178,6 +178,33 @@ def test_every_control_is_reached_by_the_keyboard_and_seen(served: Daemon, brows
 
 
 @NEEDS_BROWSER
+def test_a_key_is_asked_for_and_kept_for_this_tab(served: Daemon, browser: Any) -> None:
+    tab = Tab(browser, served, viewport=DESK)
+
+    def answer(route: Any) -> None:
+        if route.request.headers.get("authorization") == "Bearer secret":
+            route.continue_()
+        else:
+            route.fulfill(status=401, json={"error": "unauthorized"})
+
+    tab.page.route("**/api/**", answer)
+    tab.page.reload()
+    tab.page.locator("#key").fill("wrong")
+    tab.page.keyboard.press("Enter")
+    tab.wait_for_text("#key-text", "does not know this key")
+    tab.page.locator("#key").fill("secret")
+    tab.page.keyboard.press("Enter")
+    tab.page.locator("#connection.live").wait_for()
+    tab.page.locator("#store li").first.wait_for()
+    tab.page.reload()
+    tab.page.locator("#connection.live").wait_for()
+    assert all("401" in error for error in tab.errors)
+    assert len(tab.errors) == 2, "one before any key, one with the wrong one"
+    tab.errors.clear()
+    tab.close(served)
+
+
+@NEEDS_BROWSER
 def test_a_page_that_is_closed_lets_the_daemon_rest(served: Daemon, browser: Any) -> None:
     tab = Tab(browser, served, viewport=DESK)
     tab.close(served)

@@ -58,7 +58,7 @@ async def event(answer: ClientResponse) -> Any:
 
 async def eventually(front: Front, num_watchers: int) -> None:
     async with asyncio.timeout(5):
-        while feed_of(front).num_watchers != num_watchers:
+        while feed_of(front).num_watchers != num_watchers:  # noqa: ASYNC110 - the client has left
             await asyncio.sleep(0.001)
 
 
@@ -185,6 +185,14 @@ async def test_events_come_while_somebody_looks(
     assert feed_of(front).num_watchers == 0
 
 
+async def test_a_daemon_that_stops_ends_the_events(front: Front) -> None:
+    async with front.client.get("/api/live") as answer:
+        await event(answer)
+        await feed_of(front).close(web.Application())
+        async with asyncio.timeout(5):
+            assert await answer.content.read() == b""
+
+
 async def test_watchers_share_a_snapshot_and_their_number_is_bounded(
     front: Front, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,5 +223,5 @@ async def test_those_who_ask_the_doctor_together_share_one_examination(front: Fr
 
 
 async def test_nobody_is_examined_before_anybody_asks() -> None:
-    doctor = Doctor(lambda: [])
+    doctor = Doctor(list)
     assert await doctor.findings() == []
