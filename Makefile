@@ -1,9 +1,11 @@
-# Targets: run, check, test, test-unit, test-clients, test-systemd, bench, bench-gpu, record, clean. Each does the set-up it needs.
+# Targets: run, check, test, test-unit, test-clients, test-systemd, bench, bench-gpu, bench-rpc, record, clean.
+# Each does the set-up it needs.
 VENV   ?= .venv
 PYTHON ?= python3.11
 PORT   ?= 11434
 MODEL  ?= smollm2:135m
 CUDA_VENV ?= .cache/venv-cuda
+RPC_VENV ?= .cache/venv-rpc
 CLIENTS_VENV ?= .cache/venv-clients
 
 BIN      := $(VENV)/bin
@@ -13,7 +15,7 @@ SETTINGS := HOST MODELS KEEP_ALIVE NUM_PARALLEL CONTEXT_LENGTH MAX_LOADED_MODELS
 # `make run NUM_PARALLEL=8` means OUTRIDER_NUM_PARALLEL=8 for the daemon.
 $(foreach s,$(SETTINGS),$(if $(filter command line,$(origin $(s))),$(eval export OUTRIDER_$(s) := $($(s)))))
 
-.PHONY: run test test-unit test-clients test-systemd bench record bench-gpu check types clean
+.PHONY: run test test-unit test-clients test-systemd bench record bench-gpu bench-rpc check types clean
 
 run: $(VENV)/.installed
 	@$(BIN)/outrider serve $(if $(filter command line,$(origin PORT)),--port $(PORT)) --pull $(MODEL)
@@ -57,10 +59,21 @@ bench-gpu:
 	  { echo "make bench-gpu: no NVIDIA GPU found (nvidia-smi -L)" >&2; exit 1; }
 	@command -v nvcc >/dev/null || \
 	  { echo "make bench-gpu: no nvcc found; install the CUDA toolkit" >&2; exit 1; }
+	@$(MAKE) --no-print-directory $(CUDA_VENV)/.installed-bench VENV=$(CUDA_VENV)
+	@PYTHONPATH=tests $(CUDA_VENV)/bin/python -m bench.placement
 	@for pair in tiny moe; do \
 	  $(MAKE) --no-print-directory bench VENV=$(CUDA_VENV) \
 	    ARGS="--gpu --only speculation --pair $$pair $(ARGS)" || exit; \
 	done
+
+# Placement on devices where there is no GPU: two processes are the devices (tests/placing.py).
+bench-rpc: export CMAKE_ARGS += -DGGML_RPC=on
+bench-rpc: export PIP_NO_CACHE_DIR := 1
+bench-rpc: export PIP_NO_BINARY := llama-cpp-python
+bench-rpc:
+	@$(MAKE) --no-print-directory $(RPC_VENV)/.installed-test VENV=$(RPC_VENV)
+	@$(RPC_VENV)/bin/python -m pytest tests/daemon/runner/llama/test_placing.py
+	@PYTHONPATH=tests $(RPC_VENV)/bin/python -m bench.placement --rpc $(ARGS)
 
 check: $(VENV)/.installed-check types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy -p outrider
@@ -84,4 +97,4 @@ $(VENV)/.installed-%: $(VENV)/.installed
 	@touch $@
 
 clean:
-	@rm -rf $(VENV) $(CUDA_VENV) $(CLIENTS_VENV) .cache/clients-node .types build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	@rm -rf $(VENV) $(CUDA_VENV) $(RPC_VENV) $(CLIENTS_VENV) .cache/clients-node .types build *.egg-info .mypy_cache .ruff_cache .pytest_cache

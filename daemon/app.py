@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import socket
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,9 +21,17 @@ from ..models.store import Store
 from .api import ui
 from .api.anthropic import completions as anthropic
 from .api.anthropic.errors import ERRORS as ANTHROPIC_ERRORS
+from .api.authentication import AUTHENTICATOR, Authenticator, build_authentication
+from .api.body import unreadable
+from .api.connections import (
+    ConnectionLimits,
+    LimitedRunner,
+    fit_to_descriptors,
+    watch_connection,
+)
 from .api.diagnosis import DOCTOR, build_doctor, doctor
 from .api.drain import Drain
-from .api.error_table import ErrorTable
+from .api.error_table import HEADERS, ErrorTable
 from .api.guard import Handler, Origins, build_guard, cross_origin
 from .api.json_response import json_response
 from .api.live import FEED, build_feed, live, snapshot
@@ -37,8 +44,10 @@ from .api.openai import models as openai_models
 from .api.openai import responses as openai_responses
 from .api.openai.errors import ERRORS as OPENAI_ERRORS
 from .api.openapi import openapi
+from .api.paths import tidy_target
 from .api.plan import plan
 from .api.recent import RECENT, RecentRequests
+from .api.request_log import CLIENT_LEFT, note_request, request_headers
 from .api.state import APP_STATE, AppState
 from .api.streaming import Lines
 from .api.systemone.decide import systemone
@@ -46,6 +55,7 @@ from .api.warning_header import warning_header
 from .config import Settings
 from .errors import ConfigError
 from .metrics import Metrics
+from .runners.correction_store import CorrectionStore
 from .runners.devices import MachineReader
 from .runners.machine import Machine
 from .runners.model_info import ModelIndex
@@ -56,7 +66,6 @@ from .sockets import BACKLOG
 MAX_BODY_BYTES = 64 << 20  # of a request
 HEADER_BYTES = 1 << 16  # of one header or the request line: cookies of all local ports pile up
 SHUTDOWN_S = 2.0  # for which requests may go on after the time to drain (api/drain.py)
-CLIENT_LEFT = 499  # nginx's status for a request whose client closed the connection
 ERROR_TABLES: Mapping[str, ErrorTable] = {  # by prefix of the path
     "": OLLAMA_ERRORS,
     "/v1/": OPENAI_ERRORS,
@@ -77,13 +86,18 @@ def build_app(
     """The routes, and the middlewares around all of them."""
     origins = Origins(settings.origins)
     guard = build_guard(origins, check_host=settings.is_loopback)
-    drain, recent = Drain(), RecentRequests()
-    middlewares = (note_request, guard, tidy_path, recent.note, answer_errors, drain.count)
+    authenticator, drain = Authenticator(settings.read_keys(), settings.key_parallel), Drain()
+    recent = RecentRequests()
+    middlewares = (
+        *(watch_connection, note_request, guard, tidy_path, recent.note, answer_errors),
+        *(build_authentication(authenticator), drain.count),
+    )
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=middlewares)
-    app[DRAIN], app[ORIGINS] = drain, origins
     model_index = ModelIndex(store, prefers_go=settings.go_template, draft=settings.draft)
+    app[DRAIN], app[ORIGINS], app[AUTHENTICATOR] = drain, origins, authenticator
     app[transfers.NETWORK] = Network()
-    app[APP_STATE] = AppState(settings, model_index, pool, Metrics(pool), machine)
+    corrections = CorrectionStore.of(settings.cache_home)
+    app[APP_STATE] = AppState(settings, model_index, pool, Metrics(pool), machine, corrections)
     outrider_version = package_version("outrider")
     app[RECENT], app[DOCTOR] = recent, build_doctor(settings)
     app[FEED] = build_feed(app, outrider_version)
@@ -130,6 +144,7 @@ def build_app(
 
     async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
         response.headers["Outrider-Version"] = outrider_version
+        response.headers.update(request_headers(request))
         response.headers.update(cross_origin(origins, request))
         response.headers.update(warning_header(request))
 
@@ -139,27 +154,12 @@ def build_app(
 
 
 @web.middleware
-async def note_request(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Logs one line for each request when it ends."""
-    start_s, status = time.monotonic(), CLIENT_LEFT  # of a handler that is cancelled
-    try:
-        response = await handler(request)
-        status = response.status
-        return response
-    finally:
-        took_s = time.monotonic() - start_s
-        log.info("%s %s %d %.3f s", request.method, request.path, status, took_s)
-
-
-@web.middleware
 async def tidy_path(request: web.Request, handler: Handler) -> web.StreamResponse:
     """A trailing slash is redirected away (CONTRACT 0)."""
     if request.path == "/" or not request.path.endswith("/"):
         return await handler(request)
     status = 301 if request.method == "GET" else 307
-    query = f"?{request.query_string}" if request.query_string else ""
-    target = "/" + request.rel_url.path.strip("/") + query
-    return web.Response(status=status, headers={"Location": target})
+    return web.Response(status=status, headers={"Location": tidy_target(request.rel_url)})
 
 
 @web.middleware
@@ -177,8 +177,10 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     except Exception as error:
         if isinstance(error, ConnectionError) and request.transport is None:
             return web.Response(status=CLIENT_LEFT)
+        if isinstance(error, web.RequestPayloadError):
+            error = unreadable(error)
         reply = error_table(request.path).explain(error, request)
-        return json_response(reply.body, status=reply.status)
+        return json_response(reply.body, HEADERS.get(reply.status), status=reply.status)
 
 
 def error_table(path: str) -> ErrorTable:
@@ -200,8 +202,11 @@ class Front:
 async def running(settings: Settings, listening: Sequence[socket.socket]) -> AsyncIterator[Front]:
     """Serves while the block lasts: on the sockets that were given, or on one of its own.
 
-    Raises ConfigError if the address is taken or does not exist.
+    Raises ConfigError if the address is taken, does not exist, or is open to others without a key.
     """
+    settings.check_exposure([settings.host])
+    for sentence in settings.listening_warnings:
+        log.warning("%s", sentence)
     store = Store(settings.models, prunes=not settings.no_prune)
     await _prune(store)
     reader = await MachineReader.start(limit_bytes=settings.memory_limit_bytes)
@@ -210,8 +215,9 @@ async def running(settings: Settings, listening: Sequence[socket.socket]) -> Asy
     start = partial(RunnerProcess.start, stall_s=settings.load_timeout_s)
     pool = RunnerPool(start, limits, keep_alive_s=settings.keep_alive_s, read_machine=reader.read)
     app = build_app(settings, store, pool, reader.machine)
-    runner = web.AppRunner(
+    runner = LimitedRunner(
         app,
+        connection_limits(settings),
         handler_cancellation=True,  # a disconnect of the client frees its slot
         access_log=None,
         shutdown_timeout=SHUTDOWN_S,
@@ -222,11 +228,12 @@ async def running(settings: Settings, listening: Sequence[socket.socket]) -> Asy
     try:
         await _listen(runner, settings, listening)
         host, port = runner.addresses[0][:2]
-        url = settings.model_copy(update={"port_override": port}).base_url
+        url = settings.model_copy(update={"port_override": port}).listening_url
         yield Front(url, f"[{host}]:{port}" if ":" in host else f"{host}:{port}", app, pool)
     finally:
         await runner.cleanup()
         await pool.close()
+        await reader.close()
 
 
 async def _listen(
@@ -243,6 +250,16 @@ async def _listen(
             f"cannot listen on {settings.host or '*'}:{settings.port}: {error.strerror}; "
             "is another daemon running? choose another address with --host or --port"
         ) from error
+
+
+def connection_limits(settings: Settings) -> ConnectionLimits:
+    """What the settings, and the descriptors of this process, allow."""
+    return ConnectionLimits(
+        max_total=fit_to_descriptors(settings.max_connections),
+        max_per_client=settings.max_client_connections,
+        idle_s=settings.idle_timeout_s,
+        header_s=settings.header_timeout_s,
+    )
 
 
 async def _prune(store: Store) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -13,15 +12,20 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    SecretStr,
     ValidationError,
     ValidationInfo,
     field_validator,
 )
 
 from .address import Address
+from .api_keys import KeyRing, check_exposure, parse_keys, read_key_file
+from .authority import is_loopback
 from .byte_size import parse_bytes
 from .duration import parse_duration
 from .errors import ConfigError
+from .log_lines import LogFormat
+from .origin_pattern import OriginPattern
 from .protocol import MAX_DRAFTS
 
 FALSE = {"", "0", "f", "false"}  # in lower case
@@ -29,9 +33,20 @@ KV_NAMES = {"fp16": "f16", "fp32": "f32"}  # other spellings of the types of the
 OURS, OLLAMAS = "OUTRIDER_", "OLLAMA_"  # prefixes of variables; the first one wins
 WITHOUT_PREFIX = {"XDG_CACHE_HOME"}
 ONLY_FLAGS = {"PORT"}
+# OLLAMA_API_KEY is the key that a client sends to Ollama's cloud: it does not lock a daemon.
+ONLY_OURS = {
+    *("API_KEY", "API_KEY_FILE", "INSECURE_LISTEN", "KEY_PARALLEL", "LOG_FORMAT"),
+    *("MAX_CONNECTIONS", "MAX_CLIENT_CONNECTIONS", "IDLE_TIMEOUT", "HEADER_TIMEOUT"),
+}
+SECRET = {"API_KEY"}  # values that no message tells
 # A wrong value of one of these would open another port or another folder, or let in other pages,
 # than its user wants; Ollama does not start with it either (CONTRACT 4).
 NOT_TOLERATED = {"HOST", "MODELS", "ORIGINS"}
+NO_TLS = (
+    "HOST asks for https, which the daemon does not speak: it listens on {}, with plain HTTP; put "
+    "a proxy that speaks TLS before it"
+)
+OPEN_TO_ALL = "whoever reaches {} from another machine may use the daemon without an API key"
 UNUSED: Mapping[str, str] = {
     "AUTH": "requests between commands and daemon are not signed",
     "CLOUD_BASE_URL": "Outrider never contacts a cloud",
@@ -169,6 +184,41 @@ class Settings(BaseModel):
     origins: tuple[str, ...] = _setting(
         "ORIGINS", "", "further web origins that may call, separated by commas"
     )
+    api_key: SecretStr | None = _setting(
+        "API_KEY",
+        None,
+        "key that requests need, or several as `name:key`, separated by commas; commands send the "
+        "first one",
+    )
+    api_key_file: Path | None = _setting(
+        "API_KEY_FILE", None, "file with further keys, `key` or `name:key` on each line"
+    )
+    key_parallel: int = _setting(
+        "KEY_PARALLEL",
+        0,
+        "requests that a key may run at a time; further ones get 429; 0: any",
+        ge=0,
+    )
+    insecure_listen: Flag = _setting(
+        "INSECURE_LISTEN", "false", "whether other machines may reach the daemon without a key"
+    )
+    max_connections: int = _setting(
+        "MAX_CONNECTIONS", 4096, "open connections; fewer where descriptors are short", ge=1
+    )
+    max_client_connections: int = _setting(
+        "MAX_CLIENT_CONNECTIONS", 256, "open connections of one other machine", ge=1
+    )
+    idle_timeout_s: Duration = _setting(
+        "IDLE_TIMEOUT",
+        "2m",
+        "how long a connection may be silent between requests or within a body; 0 or negative: "
+        "for ever",
+    )
+    header_timeout_s: Duration = _setting(
+        "HEADER_TIMEOUT",
+        "20s",
+        "how long the headers of a request may take; 0 or negative: for ever",
+    )
     no_prune: Flag = _setting("NOPRUNE", "false", "whether files stay that no model needs any more")
     drain_timeout_s: Duration = _setting(
         "DRAIN_TIMEOUT",
@@ -179,6 +229,9 @@ class Settings(BaseModel):
         "SETTINGS_FILE", None, "file of such variables that is read again at SIGHUP"
     )
     debug: Flag = _setting("DEBUG", "false", "whether more is logged")
+    log_format: LogFormat = _setting(
+        "LOG_FORMAT", "text", "how the daemon writes its log: `text` or `json` (an object per line)"
+    )
     cache_home: Path = _setting("XDG_CACHE_HOME", "~/.cache", "folder of measured profiles")
     warnings: tuple[str, ...] = ()
     """What the daemon logs when it starts: values that it ignores, a sentence each."""
@@ -208,7 +261,8 @@ class Settings(BaseModel):
                 name, why = _explain(error)
                 source, bad = found.get(name, ("the default", ""))
                 if not source.startswith(OLLAMAS) or name in NOT_TOLERATED:
-                    raise ConfigError(f"{_told(name, source)}={bad!r}: {why}") from None
+                    shown = "..." if name in SECRET else repr(bad)
+                    raise ConfigError(f"{_told(name, source)}={shown}: {why}") from None
                 ignored.append(f"{source}={bad!r} is ignored, the default is used: {why}")
                 del found[name]
 
@@ -227,6 +281,13 @@ class Settings(BaseModel):
         Address.parse(text)
         return text
 
+    @field_validator("api_key")
+    @classmethod
+    def _check_keys(cls, text: SecretStr | None) -> SecretStr | None:
+        if text is not None:
+            parse_keys(text.get_secret_value())
+        return text
+
     @field_validator("models", "cache_home")
     @classmethod
     def _expand(cls, path: Path) -> Path:
@@ -235,7 +296,7 @@ class Settings(BaseModel):
         except RuntimeError:
             raise ValueError("there is no such home directory; write the path out") from None
 
-    @field_validator("load_timeout_s")
+    @field_validator("load_timeout_s", "idle_timeout_s", "header_timeout_s")
     @classmethod
     def _stall(cls, seconds: float) -> float:
         return seconds or float("inf")
@@ -268,7 +329,33 @@ class Settings(BaseModel):
         for origin in value if isinstance(value, tuple) else ():
             if origin != "*" and "://" not in origin:
                 raise ValueError(f"origin {origin!r} needs a scheme, such as https://{origin}")
+            if origin != "*":
+                OriginPattern.parse(origin)
         return value
+
+    def read_keys(self) -> KeyRing:
+        """The keys that requests need. Raises ConfigError for a file that cannot be used."""
+        text = self.api_key.get_secret_value() if self.api_key else ""
+        keys = parse_keys(text) if text else ()
+        if self.api_key_file:
+            keys += read_key_file(self.api_key_file.expanduser())
+        if len({key.name for key in keys}) < len(keys):
+            raise ConfigError("a name of a key in API_KEY_FILE is one of API_KEY, too; rename one")
+        return KeyRing(keys)
+
+    @property
+    def client_key(self) -> str:
+        """The key that the commands send; empty: none."""
+        text = self.api_key.get_secret_value() if self.api_key else ""
+        return parse_keys(text)[0].secret if text else ""
+
+    def check_exposure(self, hosts: Iterable[str]) -> None:
+        """Raises ConfigError if the daemon may not listen on one of these addresses without a key.
+
+        A host is empty for every interface; the path of a socket belongs to this machine.
+        """
+        has_keys = len(self.read_keys()) > 0
+        check_exposure(hosts, has_keys=has_keys, is_insecure=self.insecure_listen)
 
     @property
     def host(self) -> str:
@@ -291,17 +378,36 @@ class Settings(BaseModel):
         return f"{address.scheme}://{host}:{self.port}{address.path}"
 
     @property
+    def listening_url(self) -> str:
+        """The URL of a daemon with these settings: plain HTTP, and no path."""
+        return self.model_copy(update={"address": f"http://{self._bracketed_host}"}).base_url
+
+    @property
+    def _bracketed_host(self) -> str:
+        host = Address.parse(self.address).host
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+
+    @property
+    def listening_warnings(self) -> tuple[str, ...]:
+        """What the log of a daemon tells about the address that it listens on, a sentence each."""
+        address = Address.parse(self.address)
+        sentences = []
+        if address.scheme == "https":
+            sentences.append(NO_TLS.format(self.listening_url))
+        if not self.is_loopback and self.insecure_listen and not len(self.read_keys()):
+            sentences.append(OPEN_TO_ALL.format(self.listening_url))
+        return tuple(sentences)
+
+    @property
     def is_loopback(self) -> bool:
         """Whether the daemon is reachable from this machine only (CONTRACT 4, Host check)."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
+        return is_loopback(self.host)
 
 
 def _read(name: str, flags: Mapping[str, object]) -> tuple[str, object] | None:
     """Where the value of a setting stands, and the value; None: nowhere, or it is empty."""
     prefixes = () if name in ONLY_FLAGS else ("",) if name in WITHOUT_PREFIX else (OURS, OLLAMAS)
+    prefixes = (OURS,) if name in ONLY_OURS else prefixes
     sources = [("the command line", flags.get(name))]
     sources += [(prefix + name, os.environ.get(prefix + name)) for prefix in prefixes]
     cleaned = ((source, _clean(value)) for source, value in sources)

@@ -3,6 +3,8 @@
 OutriderError
 ├── ConfigError                  a setting that cannot be used
 ├── BadRequest                   a request that cannot be served as it is
+├── Unauthorized                 a request without an API key of this daemon
+├── TooManyRequests              more requests at a time than an API key may run
 ├── NotFound                     a model that is not in the store
 ├── CloudDisabled                a model or a service of a cloud
 ├── TooLarge                     a request body over the limit
@@ -33,6 +35,14 @@ class ConfigError(OutriderError):
 
 class BadRequest(OutriderError):
     """The request is invalid; a retry fails in the same way."""
+
+
+class Unauthorized(OutriderError):
+    """The request has no API key that the daemon takes."""
+
+
+class TooManyRequests(OutriderError):
+    """The API key of the request runs as many requests as it may."""
 
 
 class NotFound(OutriderError):

@@ -8,16 +8,18 @@ import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from functools import partial
 
 from ..models.store import Store
+from .api.authentication import AUTHENTICATOR
+from .api.request_log import BadRequestFilter
 from .app import DRAIN, ORIGINS, SHUTDOWN_S, Follow, Front, ensure, running
 from .config import Settings
 from .diagnosis.survey import find_unused_gpus
 from .errors import ConfigError
 from .heartbeat import beat, describe
+from .log_lines import configure_log
 from .notify import ServiceManager
 from .reload import Apply, Reloader, SettingsFile
 from .runners.process import EXIT_S
@@ -37,11 +39,8 @@ async def serve(load: Callable[[], Settings], pull: str | None, follow: Follow) 
     `load` reads the settings; `follow` shows the progress of the pull.
     """
     settings = load()
-    logging.basicConfig(
-        level=_level(settings),
-        format="%(asctime)s %(levelname)s %(message)s",
-        stream=sys.stderr,
-    )
+    configure_log(_level(settings), settings.log_format)
+    logging.getLogger("aiohttp.server").addFilter(BadRequestFilter())
     for sentence in settings.warnings:
         log.warning("%s", sentence)
     for unused in find_unused_gpus(os.environ):
@@ -51,6 +50,7 @@ async def serve(load: Callable[[], Settings], pull: str | None, follow: Follow) 
     listening = take_sockets(os.environ, os.getpid())
     # The sockets say where the daemon can be reached, and with it who has to be kept out.
     settings = _at_sockets(settings, listening)
+    settings.check_exposure([settings.host])
     if pull and not await _completes(
         ensure(Store(settings.models, prunes=not settings.no_prune), pull, follow), stop
     ):
@@ -116,12 +116,20 @@ def _reload_on_hangup(
     if settings.settings_file is None:
         return
     file = SettingsFile.open(settings.settings_file)
-    reloader = Reloader(settings, load, file, live_settings(front))
+
+    def load_checked() -> Settings:
+        """The last key cannot be taken away while other machines reach the daemon."""
+        new = load()
+        new.check_exposure([settings.host])
+        return new
+
+    reloader = Reloader(settings, load_checked, file, live_settings(front))
 
     def reload() -> None:
         manager.say_reloading()
         try:
             log.info("%s", reloader.reload())
+            front.app[AUTHENTICATOR].keys = reloader.settings.read_keys()  # their file may differ
         except ConfigError as error:
             log.error("the settings stay as they are: %s", error)
         manager.say_ready(_status(front))
@@ -135,9 +143,16 @@ def live_settings(front: Front) -> Mapping[str, Apply]:
     def adopt(new: Settings) -> None:
         front.pool.adopt(keep_alive_s=new.keep_alive_s, max_queue=new.max_queue)
 
+    def adopt_keys(new: Settings) -> None:
+        authenticator = front.app[AUTHENTICATOR]
+        authenticator.keys, authenticator.max_parallel = new.read_keys(), new.key_parallel
+
     return {
         "keep_alive_s": adopt,
         "max_queue": adopt,
+        "api_key": adopt_keys,
+        "api_key_file": adopt_keys,
+        "key_parallel": adopt_keys,
         "origins": lambda new: front.app[ORIGINS].replace(new.origins),
         "debug": lambda new: logging.getLogger().setLevel(_level(new)),
     }

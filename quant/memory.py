@@ -25,6 +25,9 @@ class ContextShape:
     ubatch: int  # n_ubatch, in rows
     kv_type: str  # such as "f16" or "q8_0"
     snapshots: int = 0  # n_rs_seq: further states of each sequence, for going back
+    slots: int = 0  # 0: as many as the runner makes so many sequences for
+    outputs: int = 0  # n_outputs_max; 0: as the runner chooses it for its slots
+    is_flash: bool = True  # whether attention is flash attention; with f32 it never is
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,7 @@ class ModelHeaders:
     drafter: Header | None = None
     projectors: tuple[Header, ...] = ()
     adapter_bytes: int = 0  # of all adapters
+    mtp: bool = False  # whether the target's own NextN head drafts; else it is not loaded
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,12 @@ LAYERS = {
     "daemon.reload": "reload",
     "daemon.service": "service",
     "daemon.serving": "serving",
+    "daemon.api_keys": "config",
+    "daemon.authority": "config",
+    "daemon.origin_pattern": "config",
     "daemon.settings_table": "config",
+    "daemon.log_lines": "log",
+    "daemon.request_note": "log",
     "daemon.options": "options",
     "daemon.parameters": "options",
     "daemon.runner": "runner",
@@ -51,6 +56,8 @@ LAYERS = {
     "daemon.runner.speculation.calibration": "loading",
     "daemon.runner.speculation.drafter_loading": "loading",
     "daemon.runner.__main__": "runner process",
+    "daemon.runner.devices": "runner process",
+    "daemon.runner.package_parts": "runner process",
     "daemon.runner.worker": "runner process",
     "daemon.runners": "runners",
     "daemon.metrics": "metrics",
@@ -72,10 +79,11 @@ MAY_IMPORT = {
     "quant": {"quant"},
     "models": {"models", "quant"},
     "errors": set(),
+    "log": {"log"},
     "duration": set(),
     "chat": {"chat", "errors"},
     "protocol": {"chat"},
-    "config": {*BASE, "config", "duration"},
+    "config": {*BASE, "config", "duration", "log"},
     "options": {*BASE, "options"},
     # The runner is a process of its own: it is handed paths, and never imports `models`.
     # llama.cpp is reached through the seam; its implementation is for those who load weights.
@@ -86,7 +94,7 @@ MAY_IMPORT = {
     "sequence": {*BASE, "sequence", "chat", "kv", "sampling", "seam"},
     "speculation": {*BASE, "speculation", "sequence", "kv", "sampling", "seam"},
     "loading": {*BASE, "loading", "speculation", "sequence", "kv", "sampling", "seam", "llama"},
-    "rendering": {*BASE, "rendering", "chat"},
+    "rendering": {*BASE, "rendering", "chat", "log"},
     "runner": {
         *BASE,
         "runner",
@@ -101,6 +109,7 @@ MAY_IMPORT = {
     "runner process": {
         *BASE,
         *(
+            "log",
             "runner process",
             "rendering",
             "chat",
@@ -114,7 +123,7 @@ MAY_IMPORT = {
         ),
     },
     # The front starts `python -m outrider.daemon.runner`, and never imports it.
-    "runners": {*BASE, "runners", "chat", "quant", "models", "config", "options"},
+    "runners": {*BASE, "runners", "chat", "quant", "models", "config", "options", "log"},
     "metrics": {"runners", "protocol"},
     "snapshot": {"runners", "protocol"},
     # Started for a command, so it asks a child process of its own what llama.cpp has.
@@ -122,7 +131,7 @@ MAY_IMPORT = {
     "api": {
         *BASE,
         *("api", "chat", "runners", "metrics", "snapshot", "diagnosis"),
-        *("config", "duration", "options", "models"),
+        *("config", "duration", "options", "models", "log"),
     },
     "ollama": {
         *BASE,
@@ -137,7 +146,7 @@ MAY_IMPORT = {
         "quant",
     },
     "openai": {*BASE, "openai", "api", "chat", "runners", "options", "models"},
-    "anthropic": {*BASE, "anthropic", "api", "chat", "runners", "options", "models"},
+    "anthropic": {*BASE, "anthropic", "api", "chat", "runners", "options", "models", "log"},
     "systemone": {*BASE, "systemone", "api", "chat", "runners", "duration", "options"},
     "openapi": {"api", "ollama", "openai", "anthropic", "systemone", "options"},
     FRONT: {FRONT},
@@ -156,9 +165,21 @@ MAY_IMPORT = {
         "models",
         "errors",
         "config",
+        "log",
     },
     "reload": {"config", "errors"},
-    "serving": {FRONT, "app", "diagnosis", "reload", "runners", "models", "config", "errors"},
+    "serving": {
+        FRONT,
+        "api",
+        "log",
+        "app",
+        "diagnosis",
+        "reload",
+        "runners",
+        "models",
+        "config",
+        "errors",
+    },
     "service": {"service", "config", "errors"},
     "cli": {
         *("cli", "errors", "config", "options", "models", "quant"),
@@ -197,6 +218,8 @@ LAZY_FUNCTIONS = {
     *(("daemon.api.ollama.create", name) for name in ("_template", "_lines")),
     *(("daemon.api.ollama.transfers", name) for name in ("report", "push")),
     ("models.sources.registry", "_users_key"),  # cryptography takes a while
+    ("daemon.runner.__main__", "main"),  # after only the parts of packages that it needs
+    ("daemon.runner.devices", "main"),
     ("daemon.cli.mcp_servers", "_connect"),  # an extra
     ("daemon.cli.mcp_servers", "_transport"),
 }

@@ -64,12 +64,17 @@ async def _read_bytes(request: web.Request, max_bytes: int | None) -> bytes:
     except web.HTTPRequestEntityTooLarge:
         data = None
     except web.RequestPayloadError as error:
-        reason = str(error).partition("message:")[2].strip() or str(error)
-        raise BadRequest(f"the request body cannot be read: {reason}") from error
+        raise unreadable(error) from error
     if data is None or len(data) > limit:
         size = f"{limit >> 20} MiB" if limit >> 20 else f"{limit >> 10} KiB"
         raise TooLarge(f"the request body is too large: at most {size} are read")
     return data
+
+
+def unreadable(error: web.RequestPayloadError) -> BadRequest:
+    """What a client is told whose body is cut off, badly encoded, or too slow."""
+    reason = str(error).partition("message:")[2].strip() or str(error)
+    return BadRequest(f"the request body cannot be read: {reason}")
 
 
 def _parse(body: str) -> object:

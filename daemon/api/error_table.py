@@ -19,6 +19,8 @@ from ..errors import (
     OutriderError,
     TemplateFailed,
     TooLarge,
+    TooManyRequests,
+    Unauthorized,
     Unsupported,
 )
 
@@ -32,13 +34,20 @@ STATUSES_FOR_RETRIES: Mapping[type[Exception], int] = {
     InvalidName: 400,
     Unsupported: 400,
     TemplateFailed: 400,
+    Unauthorized: 401,
     CloudDisabled: 403,
     NotFound: 404,
     TooLarge: 413,
     DoesNotFit: 400,
+    TooManyRequests: 429,
     Busy: 503,
     OutriderError: 500,
     ModelError: 500,
+}
+
+HEADERS: Mapping[int, Mapping[str, str]] = {  # of error answers, by HTTP status
+    401: {"WWW-Authenticate": 'Bearer realm="Outrider"'},  # RFC 6750 3
+    429: {"Retry-After": "1"},  # seconds
 }
 
 log = logging.getLogger(__name__)

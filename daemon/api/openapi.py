@@ -63,6 +63,10 @@ ERRORS: Json = {  # the bodies of CONTRACT 0, 2.1 and 3
         },
     },
 }
+KEYS: Json = {  # how a request carries an API key
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+}
 OPTION_KINDS = {  # JSON types by the first word of an annotation
     "int": {"type": "integer"},
     "float": {"type": "number"},
@@ -169,7 +173,8 @@ def describe_api() -> Json:
             "description": "Local language models behind the APIs of Ollama, OpenAI and Anthropic.",
         },
         "paths": paths,
-        "components": {"schemas": _schemas()},
+        "components": {"schemas": _schemas(), "securitySchemes": KEYS},
+        "security": [{}, *({name: []} for name in KEYS)],  # {}: a daemon that has no keys
     }
 
 

@@ -13,10 +13,10 @@ from aiohttp import web
 from ..protocol import Done
 from ..snapshot import RequestState
 from .guard import Handler
+from .request_log import CLIENT_LEFT
 
 MAX_RECENT = 50  # ended requests that are kept
 MAX_RUNNING = 20  # running ones that are shown
-CLIENT_LEFT = 499  # nginx's status for a request whose client closed the connection
 METHODS = frozenset({"POST", "DELETE"})  # GET only reads
 NOT_LISTED = frozenset({"/api/show", "/api/doctor"})  # they read, too, and some clients ask often
 FAILED = "failed"  # the ending of an answer that was to have text, and ended without a reason

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
+from functools import partial
 
 from aiohttp import web
 
 from ..config import Settings
 from ..metrics import Metrics
 from ..options import Options
+from ..protocol import Ready
+from ..runners.correction_store import CorrectionStore, observe
 from ..runners.machine import Machine
 from ..runners.model_info import ModelIndex, ModelInfo
-from ..runners.plan import plan_embedding, plan_load, word_wish
+from ..runners.plan import LoadPlan, plan_embedding, plan_load, word_wish
 from ..runners.pool import RunnerPool, RunnerSpec
 from ..runners.wording import LoadRequest
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +28,8 @@ class AppState:
     model_index: ModelIndex
     pool: RunnerPool
     metrics: Metrics
-    machine: Machine
+    machine: Machine  # without its live figures, which the pool reads before a load
+    corrections: CorrectionStore
 
     def runner_spec(
         self, info: ModelInfo, options: Options, *, embedding: bool = False
@@ -36,7 +43,15 @@ class AppState:
             info.model.digest,
             wish,
             lambda machine: make_plan(info, options, self.settings, machine),
+            partial(self._learn, info),
         )
+
+    def _learn(self, info: ModelInfo, plan: LoadPlan, ready: Ready) -> None:
+        """Keep what a load has taken, beside what was predicted."""
+        if seen := observe(plan, ready):
+            hardware = (self.machine.processor, plan.gpus)
+            self.corrections.add(info.header.architecture, hardware, seen)
+            log.info("%s: memory predicted %+.1f %% off", info.model.name.short, 100 * seen.error)
 
 
 APP_STATE = web.AppKey("state", AppState)

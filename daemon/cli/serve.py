@@ -31,6 +31,12 @@ from .progress import follow
 @click.option("--draft", metavar="FILE", help="A drafter's GGUF, for models without one.")
 @click.option("--priority", help="background: other programs go first.  [default: normal]")
 @click.option("--origins", help="Further web origins that may call, separated by commas.")
+@click.option("--api-key-file", metavar="FILE", help="API keys that requests need, one a line.")
+@click.option("--key-parallel", type=int, help="Requests that an API key may run at a time.")
+@click.option(
+    "--insecure-listen", is_flag=True, default=None, help="Let others in without an API key."
+)
+@click.option("--log-format", help="text or json.")
 @click.option("--go-template", help="Go templates first: true or false. [default: the better one]")
 @click.option("--debug", is_flag=True, default=None, help="Log more.")
 @click.option("--pull", metavar="MODEL", help="Fetch this model first if it is missing.")

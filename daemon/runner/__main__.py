@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import faulthandler
 import logging
+import os
 import socket
 import sys
 
-from .worker import FrontConnection, Worker
+from ..log_lines import configure_log
+from .package_parts import import_parts
+
+ON = ("1", "t", "T", "TRUE", "true", "True")  # as the front reads a flag (CONTRACT 4)
 
 
 def main() -> None:
     """The only argument is the descriptor of the socket."""
     faulthandler.enable()
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    level = logging.DEBUG if os.environ.get("OUTRIDER_DEBUG", "0") in ON else logging.INFO
+    configure_log(level, with_time=False)
+    import_parts()
+    from .worker import FrontConnection, Worker
+
     with socket.socket(fileno=int(sys.argv[1])) as connection:
         Worker(FrontConnection(connection)).run()
 

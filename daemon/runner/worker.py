@@ -179,6 +179,8 @@ class Worker:
         render = RenderPool(PREPARING_THREADS)
         loaded = load_model(load, report)
         texts = TextWorker(loaded, load, send, render)
+        if load.adapters or load.draft:
+            loaded.context.allocate()
         return texts, make_ready(loaded.measure(), texts.drafters, texts.refusal)
 
     def _receive(self) -> None:

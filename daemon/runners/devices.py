@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import sys
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 
@@ -19,8 +22,9 @@ from .machine import Gpu, Machine, read_available, read_machine
 
 PROBE = "outrider.daemon.runner.devices"  # prints JSON with an array `gpus`, each a `Gpu`
 PROBE_TIMEOUT_S = 30.0  # a cold start of a CUDA driver takes seconds
+FRESH_S = 10.0  # so long after the start the first answer serves the first load
 
-ReadGpus = Callable[[], Awaitable[tuple[Gpu, ...]]]
+ReadGpus = Callable[[], Coroutine[Any, Any, tuple[Gpu, ...]]]
 ReadMachine = Callable[[], Awaitable[Machine]]
 """The machine as it is now."""
 
@@ -37,30 +41,40 @@ class MachineReader:
     """Reads the machine; what does not change is read once."""
 
     def __init__(self, machine: Machine, read_gpus: ReadGpus) -> None:
-        """`machine`: with the GPUs of the first answer."""
-        self.machine = machine
+        """Starts to look for GPUs, which nobody waits for before the first load."""
+        self.machine = machine  # without GPUs until the first `read`
         self._read_gpus = read_gpus
+        self._first = asyncio.create_task(read_gpus())
+        self._fresh_until_s = time.monotonic() + FRESH_S
 
     @classmethod
     async def start(
         cls, read_gpus: ReadGpus | None = None, *, limit_bytes: int = 0
     ) -> MachineReader:
-        """A reader that knows which GPUs there are.
+        """A reader of this machine.
 
         `limit_bytes`: of the host, for all models together; 0: what plans leave to other programs.
         """
-        read_gpus = read_gpus or probe_gpus
-        gpus, machine = await asyncio.gather(read_gpus(), asyncio.to_thread(read_machine))
-        return cls(replace(limit_memory(machine, limit_bytes), gpus=gpus), read_gpus)
+        machine = limit_memory(await asyncio.to_thread(read_machine), limit_bytes)
+        return cls(machine, read_gpus or probe_gpus)
 
     async def read(self) -> Machine:
         """The machine with the memory that is free now.
 
         GPUs keep their last figures where they cannot be read.
         """
-        gpus = self.machine.gpus and (await self._read_gpus() or self.machine.gpus)
+        first = await asyncio.shield(self._first)
+        gpus = self.machine.gpus or first
+        if first and time.monotonic() > self._fresh_until_s:
+            gpus = await self._read_gpus() or gpus
+        self._fresh_until_s = -math.inf
         self.machine = replace(self.machine, available_bytes=read_available(), gpus=gpus)
         return self.machine
+
+    async def close(self) -> None:
+        """End a probe that has not answered yet."""
+        self._first.cancel()
+        await asyncio.wait([self._first])
 
 
 def limit_memory(machine: Machine, limit_bytes: int) -> Machine:

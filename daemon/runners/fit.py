@@ -96,11 +96,19 @@ def fit(problem: FitProblem) -> Choice | None:
         if found and _is_modest(found, problem.wish):
             return found
         first = others[0]
-    steps = ladder(problem, first)
-    step = bisect_left(
-        steps, True, key=lambda each: _fits_gpus(problem, problem.cheapest(each, first.main_gpu))
-    )
-    return _best_at(problem, steps[step], first.main_gpu) if step < len(steps) else None
+    cheapest = cheapest_of(problem, first)
+    return _best_at(problem, cheapest.placement, first.main_gpu)
+
+
+def cheapest_of(problem: FitProblem, layout: Layout) -> Choice:
+    """All but layers is given up, and of these no more than the GPUs lack room for."""
+    steps = ladder(problem, layout)
+
+    def fits(place: Placement) -> bool:
+        return _fits_gpus(problem, problem.cheapest(place, layout.main_gpu))
+
+    step = min(bisect_left(steps, True, key=fits), len(steps) - 1)
+    return problem.cheapest(steps[step], layout.main_gpu)
 
 
 def layouts(wish: Wish, budget: Budget) -> tuple[Layout, ...]:

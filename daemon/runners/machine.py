@@ -53,6 +53,11 @@ class Machine:
         gpus = tuple(replace(gpu, free_bytes=gpu.total_bytes) for gpu in self.gpus)
         return replace(self, available_bytes=None, gpus=gpus)
 
+    def with_less(self, share: float) -> Machine:
+        """The machine with this share of its free memory in use."""
+        taken = {gpu.name: -int(share * gpu.free_bytes) for gpu in self.gpus}
+        return self.after_freeing({HOST: -int(share * self.free_bytes), **taken})
+
     def after_freeing(self, device_bytes: Mapping[str, int]) -> Machine:
         """The machine when these bytes are free too, or are taken if they are negative; the keys
         are names of devices."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import msgspec
 
@@ -97,7 +97,7 @@ def _plan(request: LoadRequest, estimate: Estimate) -> LoadPlan:
         _wish_of(request),
         budget_of(machine, gpu_overhead_bytes=settings.gpu_overhead_bytes),
         _count_layers(request.info.header),
-        partial(_need, request, estimate),
+        cache(partial(_need, request, estimate)),  # a search looks at some choices again
         maps_weights(request),
     )
     choice = fit(problem)

@@ -31,6 +31,7 @@ NO_MEMORY = (
     *("out of memory", "failed to allocate", "unable to allocate", "bad_alloc"),
     *("cudamalloc failed", "llama_decode returned -2", "unable to create a context"),
 )
+SECOND_TRY_DIVISOR = 10  # a second plan leaves one part in so many of the free memory
 QUEUE_FULL = "server busy, please try again.  maximum pending requests exceeded"
 
 log = logging.getLogger(__name__)
@@ -89,10 +90,15 @@ class LoadedModel:
 
     @property
     def device_bytes(self) -> Mapping[str, int]:
-        """What it takes on each device: as measured, or as planned where nothing is measured."""
-        measured = {device.device: device for device in self.runner.ready.devices}
+        """What it takes on each device: as measured, or as planned where nothing is measured.
+
+        A runner may know no more than what is on the host and what is not.
+        """
+        ready = self.runner.ready
         planned = {name: part.total_bytes for name, part in self.plan.by_device().items()}
-        return planned | {name: device.total_bytes for name, device in measured.items()}
+        if not ready.devices and ready.size_bytes:
+            return planned | {HOST: ready.size_bytes - ready.size_vram_bytes}
+        return planned | {device.device: device.total_bytes for device in ready.devices}
 
     @property
     def mapped_bytes(self) -> int:
@@ -314,12 +320,13 @@ class RunnerPool:
             return loaded
 
     async def _load_model(self, spec: RunnerSpec) -> LoadedModel:
-        await self._refuse_hopeless(spec)
+        machine = await self._read_machine()
+        await _refuse_hopeless(spec, machine)
         if old := self._loaded_models.get(spec.key):
             await self._dismiss(old)
-        plan = await self._make_room(spec)
+        plan = await self._make_room(spec, None if old else machine)
         start_s = time.monotonic()
-        runner, plan = await self._start_alone_if_need_be(spec, plan)
+        runner, plan = await self._start_planned(spec, plan)
         took_s = time.monotonic() - start_s
         self.counters.loaded(spec.name, took_s)
         log.info("loaded %s in %.2f s", spec.name, took_s)
@@ -330,49 +337,68 @@ class RunnerPool:
         spec.learn(plan, runner.ready)
         return loaded
 
-    async def _refuse_hopeless(self, spec: RunnerSpec) -> None:
-        """Raises DoesNotFit for what an idle machine has no room for; nothing is unloaded then."""
-        machine = await self._read_machine()
-        await _compute(spec, lambda: spec.plan(machine.when_idle()))
-
-    async def _make_room(self, spec: RunnerSpec) -> LoadPlan:
+    async def _make_room(self, spec: RunnerSpec, machine: Machine | None = None) -> LoadPlan:
         """A plan for which there is room; others are unloaded as far as that makes it better.
 
-        Raises DoesNotFit if there is none even when nothing else is loaded.
+        `machine`: as it is now, if that is known. Raises DoesNotFit if there is no room even when
+        nothing else is loaded.
         """
         while True:
-            await self._await_leaving()
+            if await self._await_leaving() or machine is None:
+                machine = await self._read_machine()
             others = eviction_order(self._loaded_models.values())
             if len(others) < self._limits.max_loaded:
-                machine = machine_beside(await self._read_machine(), others)
-                if plan := await _compute(spec, partial(_plan_beside, spec, machine, others)):
+                decide = partial(_plan_beside, spec, machine_beside(machine, others), others)
+                if plan := await _compute(spec, decide):
                     return plan
             self.counters.evicted(others[0].spec.name, is_busy=others[0].users > 0)
             await self._dismiss(others[0])
+            machine = None
 
-    async def _await_leaving(self) -> None:
-        """Wait for models that are unloaded or have died: their memory is about to be free."""
-        for loaded in list(self._loaded_models.values()):
-            if not loaded.runner.is_alive or (loaded.is_leaving and not loaded.users):
-                await self._dismiss(loaded)
+    async def _await_leaving(self) -> bool:
+        """Wait for models that are unloaded or have died, whose memory is about to be free.
 
-    async def _start_alone_if_need_be(
-        self, spec: RunnerSpec, plan: LoadPlan
-    ) -> tuple[Runner, LoadPlan]:
-        """A new runner. Where memory is short for it, all others go, and it gets a second try."""
+        Returns whether there were any.
+        """
+        leaving = [
+            loaded
+            for loaded in self._loaded_models.values()
+            if not loaded.runner.is_alive or (loaded.is_leaving and not loaded.users)
+        ]
+        for loaded in leaving:
+            await self._dismiss(loaded)
+        return bool(leaving)
+
+    async def _start_planned(self, spec: RunnerSpec, plan: LoadPlan) -> tuple[Runner, LoadPlan]:
+        """A new runner; where memory is short for it in spite of the plan, it gets a second try."""
         self._log_plan(spec, plan)
         try:
             return await self._start(plan.load), plan
         except LoadFailed as error:
-            others = list(self._loaded_models.values())
-            if not others or not is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
-            log.warning("%s; %d other models are unloaded for it", error, len(others))
-        for other in others:
-            await self._dismiss(other)
-        plan = await self._make_room(spec)
+            plan = await self._plan_again(spec, plan, error)
         self._log_plan(spec, plan)
         return await self._start(plan.load), plan
+
+    async def _plan_again(self, spec: RunnerSpec, failed: LoadPlan, error: LoadFailed) -> LoadPlan:
+        """A plan after all others are unloaded, or, if there are none, for less memory.
+
+        Raises `error` if that is the same plan.
+        """
+        others = list(self._loaded_models.values())
+        if others:
+            log.warning("%s; %d other models are unloaded for it", error, len(others))
+            for other in others:
+                await self._dismiss(other)
+            return await self._make_room(spec)
+        smaller = (await self._read_machine()).with_less(1 / SECOND_TRY_DIVISOR)
+        with contextlib.suppress(DoesNotFit):
+            plan = await _compute(spec, lambda: spec.plan(smaller))
+            if plan.load != failed.load:
+                log.warning("%s; it is planned again for less memory", error)
+                return plan
+        raise error
 
     def _log_plan(self, spec: RunnerSpec, plan: LoadPlan) -> None:
         """One line: what was planned, and what was given up."""
@@ -423,6 +449,11 @@ class RunnerPool:
 async def _compute(spec: RunnerSpec, decide: Callable[[], T]) -> T:
     """The decision, taken in a thread where a plan is computed, which takes tens of ms."""
     return await asyncio.to_thread(decide) if spec.make_plan else decide()
+
+
+async def _refuse_hopeless(spec: RunnerSpec, machine: Machine) -> None:
+    """Raises DoesNotFit for what an idle machine has no room for; nothing is unloaded then."""
+    await _compute(spec, lambda: spec.plan(machine.when_idle()))
 
 
 def _plan_beside(spec: RunnerSpec, machine: Machine, others: list[LoadedModel]) -> LoadPlan | None:

@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from typing import Self
 
 import msgspec
@@ -21,6 +21,7 @@ import msgspec
 from .. import protocol
 from ..errors import LoadFailed, OutriderError, RunnerDied, revive
 from ..protocol import Delta, Embed, Embedded, Failed, Load, Ready, Stats, Step, Submit, ToFront
+from .stderr_lines import stderr_lines
 
 STALLED = "timed out waiting for llama-server to start - {}"  # CONTRACT 5.3
 EXIT_S = 1.0  # seconds that a runner gets to end by itself; it takes milliseconds
@@ -43,7 +44,9 @@ RUNNER_ENV = {
 # them to one core, where each barrier costs a whole spin: 32 instead of 85 tokens/s (SmolLM2 135M,
 # 2 cores, one busy neighbour).
 BINDING_ENV = {"OMP_PROC_BIND": "true"}
+SECRETS = ("OUTRIDER_API_KEY", "OLLAMA_API_KEY", "HF_TOKEN")  # not for who parses models' files
 LEVELS = {"ERROR": logging.ERROR, "WARNING": logging.WARNING}  # how a logged line begins
+INFO = "INFO "  # how a logged line begins that says nothing of a death
 FATAL = "Fatal Python error"  # how faulthandler begins
 
 log = logging.getLogger(__name__)
@@ -66,6 +69,12 @@ class ResponseQueue:
         if isinstance(item, OutriderError):
             raise item
         return item
+
+
+def runner_environment(binding: Mapping[str, str]) -> dict[str, str]:
+    """The variables of a runner's process; those that the user has set win."""
+    inherited = {name: value for name, value in os.environ.items() if name not in SECRETS}
+    return {**RUNNER_ENV, **binding, **inherited}
 
 
 class RunnerProcess:
@@ -122,7 +131,7 @@ class RunnerProcess:
                     # of its own would also be a scheduling group of its own on Linux (autogroup),
                     # in which a neighbour at nice 19 gets as much time as the runner.
                     process_group=0,
-                    env={**RUNNER_ENV, **binding, **os.environ},  # the user's variables win
+                    env=runner_environment(binding),
                 )
             except BaseException:
                 writer.close()
@@ -290,9 +299,9 @@ class RunnerProcess:
     async def _keep_stderr(self) -> None:
         """Log the stderr of the runner, and keep its end, which may say why the runner died."""
         assert self._process.stderr
-        while line := await self._process.stderr.readline():
-            text = line.decode("utf-8", "replace").rstrip()
+        async for text in stderr_lines(self._process.stderr):
             level = LEVELS.get(text.partition(" ")[0], logging.DEBUG)
             log.log(level, "runner %d: %s", self.pid, text)
-            if not (self._stderr and self._stderr[-1].startswith(FATAL)):  # then comes its stack
+            after_fatal = self._stderr and self._stderr[-1].startswith(FATAL)  # comes its stack
+            if not (after_fatal or text.startswith(INFO)):
                 self._stderr.append(text)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ...quant.memory import CELL_STEP, MemoryEstimate
 from .budget import Budget, Excess
-from .fit import Choice, FitProblem, Layout, fit, ladder, layouts
+from .fit import Choice, FitProblem, Layout, cheapest_of, fit, ladder, layouts
 
 HALF = "an automatic context takes at most half of the memory that is left on the host"
 SMALLER = "no context of it fits; a smaller quantisation would"
@@ -54,14 +54,13 @@ def summary_of(problem: FitProblem, choice: Choice, need: MemoryEstimate) -> str
 
 def refusal_of(problem: FitProblem, name: str) -> str:
     """Why no choice fits, and the nearest that would."""
-    layout = layouts(problem.wish, problem.budget)[-1]
-    cheapest = problem.cheapest(ladder(problem, layout)[-1], layout.main_gpu)
-    wanted, room, device = "more", "less", "the GPUs"
-    if excess := problem.excess(cheapest):
-        wanted, room = _distinct(excess.need_bytes, excess.room_bytes)
-        device = excess.device
-    needs = f"{name} needs at least {wanted} with num_ctx {cheapest.num_ctx} on {device}"
-    return f"{needs}, which has room for {room}; {_nearest(problem)}"
+    cheapest = cheapest_of(problem, layouts(problem.wish, problem.budget)[-1])
+    excess, total_bytes = problem.excess(cheapest), problem.need_of(cheapest).total_bytes
+    assert excess, "a refusal is for what does not fit"
+    wanted, room = _distinct(excess.need_bytes, excess.room_bytes)
+    needs = f"{name} needs at least {wanted} with num_ctx {cheapest.num_ctx} on {excess.device}"
+    beside = f" (of {gib(total_bytes)} in all)" if total_bytes > excess.need_bytes else ""
+    return f"{needs}{beside}, which has room for {room}; {_nearest(problem)}"
 
 
 def gib(num_bytes: int, digits: int = 1) -> str:

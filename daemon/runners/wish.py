@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ...quant.gguf import Header
 from ..config import Settings
@@ -27,7 +27,7 @@ class Drafter:
 
     path: str = ""  # of its weights; "": none of its own
     mtp: bool = False  # the head in the model's own weights
-    header: Header | None = None  # of its weights
+    header: Header | None = field(default=None, compare=False)  # of its weights
 
     def __bool__(self) -> bool:
         return bool(self.path) or self.mtp

@@ -31,6 +31,7 @@ THREADS_PER_CORE = 2  # at most; more threads than a core runs at once only wait
 HOST_CACHE_DIVISOR = 16  # the host cache may take one part of the memory in so many
 READ_DIVISOR = 6  # weights up to one part of the memory in so many are read instead of mapped
 TEXTS_PER_BATCH = 32  # sequences of an embedding context; for encoders they cost no memory
+MAX_RELEASED = 16  # sequences for released prefixes, as the runner makes them (llama/context.py)
 MAX_SNAPSHOTS = 4  # states of a sequence that drafts can be rolled back to (GUIDE 4.4)
 
 Estimate = Callable[[ModelHeaders, ContextShape, Placement], MemoryEstimate]
@@ -96,20 +97,25 @@ def need_of(request: LoadRequest, choice: Choice, estimate: Estimate) -> MemoryE
     cells, slots, batch = _rows(request, choice)
     header, embedding = request.info.header, request.embedding
     drafts = not embedding and request.settings.speculation != 0
-    released = -(-slots // 2) if has_states(header) and not embedding else 0
+    released = -(-slots // 2) if has_states(header) else min(slots * 2, MAX_RELEASED)
     shape = ContextShape(
         cells,
-        slots + released,  # as the runner makes its context (llama/context.py, num_seqs)
+        slots + (0 if embedding else released),
         batch,
         choice.kv_type,
         min(MAX_SNAPSHOTS, batch - 2) if drafts else 0,
+        slots=slots,
+        outputs=max(slots, batch) if embedding else 0,
+        is_flash=request.settings.flash_attention is not False,
     )
     return estimate(headers_of(request.info, choice.drafter), shape, choice.placement)
 
 
 def headers_of(info: ModelInfo, drafter: Drafter) -> ModelHeaders:
     """The headers of the files that are loaded. Projectors are not used yet."""
-    return ModelHeaders(info.header, drafter.header, adapter_bytes=info.adapter_bytes)
+    return ModelHeaders(
+        info.header, drafter.header, adapter_bytes=info.adapter_bytes, mtp=drafter.mtp
+    )
 
 
 def maps_weights(request: LoadRequest) -> bool:

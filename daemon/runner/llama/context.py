@@ -182,6 +182,17 @@ class KVContext(LogitsContext):
         if lib.llama_state_seq_set_data_ext(*args) != len(state):
             raise DecodeFailed(f"the state of sequence {seq} cannot be restored")
 
+    def allocate(self) -> None:
+        """Decode a row of an empty sequence: buffers that adapters or layer inputs have changed are
+        made anew now, and not within the first request (GUIDE 10.4). Raises LoadFailed."""
+        batch = Batch(1)
+        batch.add(0, 0, [0], outputs=1)
+        try:
+            self.decode(batch)
+        except DecodeFailed as error:
+            raise LoadFailed(f"there is no memory to decode with: {error}") from error
+        self.clear(0)
+
     def num_cached(self, seq: int) -> int:
         """Evaluated tokens of a sequence; to be read again after an abort (GUIDE 10.2)."""
         return int(lib.llama_memory_seq_pos_max(self._memory, seq)) + 1

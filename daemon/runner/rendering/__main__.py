@@ -13,6 +13,7 @@ import sys
 import msgspec
 
 from ...errors import BadRequest, OutriderError, RunnerError
+from ...log_lines import configure_log
 from ...protocol import FrameReader
 from .local import LocalRenderer
 from .messages import RenderReply, RenderRequest, encode
@@ -32,7 +33,7 @@ log = logging.getLogger("outrider.runner")
 
 def main() -> None:
     """Serve until the runner closes the pipe."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    configure_log(logging.INFO, with_time=False)
     _limit_memory()
     _end_with_runner()
     signal.signal(signal.SIGALRM, signal.SIG_DFL)

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from outrider.daemon.api import live, recent
 from outrider.daemon.api.diagnosis import DOCTOR, Doctor
 from outrider.daemon.api.live import FEED, LiveFeed
+from outrider.daemon.api.request_log import CLIENT_LEFT
 from outrider.daemon.diagnosis.facts import Finding
 from outrider.daemon.protocol import (
     Delta,
@@ -160,7 +161,7 @@ async def test_a_running_request_is_shown_until_its_client_leaves(front: Front) 
     await front.runners.cancelled.wait()
     body = await snapshot(front)
     assert body["running"] == []
-    assert body["recent"][0]["status"] == recent.CLIENT_LEFT
+    assert body["recent"][0]["status"] == CLIENT_LEFT
 
 
 async def test_the_number_of_kept_requests_is_bounded(front: Front) -> None:

@@ -230,4 +230,8 @@ def test_a_model_whose_weights_do_not_fit_may_be_mapped() -> None:
     assert "use_mmap" in text
     mapped = replace(asked, maps_weights=True)
     assert found(mapped).num_ctx == 131072
-    assert "use_mmap" not in refusal_of(problem(4, host_gib=2), "big")
+    beside = refusal_of(problem(4, host_gib=2), "big")
+    assert beside.startswith(
+        "big needs at least 8.1 GiB with num_ctx 4096 on CPU (of 11.1 GiB in all)"
+    )
+    assert "use_mmap" not in beside

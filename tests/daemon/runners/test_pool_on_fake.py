@@ -11,7 +11,7 @@ from typing import cast
 import msgspec
 import pytest
 from fake_runner import FakeRunner, FakeRunners
-from outrider.daemon.errors import DoesNotFit
+from outrider.daemon.errors import DoesNotFit, LoadFailed
 from outrider.daemon.protocol import DeviceBytes, Load, Ready
 from outrider.daemon.runners.machine import Gpu, Machine
 from outrider.daemon.runners.plan import LoadPlan
@@ -264,6 +264,26 @@ async def test_an_automatic_context_is_served_by_any_comfortable_one() -> None:
     assert contexts(pool) == {"a": 5000}
     await use(pool, fitted("a", least_ctx=6000, most_ctx=6000))
     assert contexts(pool) == {"a": 6000}
+    await pool.close()
+
+
+async def test_a_load_that_lacks_memory_is_planned_again_for_less() -> None:
+    gpu = MadeUpGpu(150_000)
+    tried: list[int] = []
+
+    async def start(load: Load) -> FakeRunner:
+        tried.append(load.num_ctx)
+        if load.num_ctx > 40_000:
+            raise LoadFailed("cudaMalloc failed: out of memory")
+        return await gpu.start(load)
+
+    pool = RunnerPool(start, PoolLimits(3), keep_alive_s=300, read_machine=gpu.read)
+    await use(pool, fitted("a"))
+    assert tried == [50_000, 35_000]
+    tried.clear()
+    with pytest.raises(LoadFailed, match="out of memory"):
+        await use(pool, fitted("b", least_ctx=50_000, most_ctx=50_000))
+    assert tried == [50_000], "a second plan would be the same, or does not fit"
     await pool.close()
 
 

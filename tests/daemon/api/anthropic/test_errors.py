@@ -18,6 +18,8 @@ STATUSES: dict[type[Exception], tuple[int, str]] = {
     errors.OutriderError: (500, API),
     errors.ConfigError: (500, API),
     errors.BadRequest: (400, INVALID),
+    errors.Unauthorized: (401, "authentication_error"),
+    errors.TooManyRequests: (429, "rate_limit_error"),
     errors.NotFound: (404, "not_found_error"),
     errors.CloudDisabled: (403, "permission_error"),
     errors.TooLarge: (413, "request_too_large"),
