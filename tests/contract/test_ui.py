@@ -74,7 +74,10 @@ class Tab:
         self.page.on("console", self._note)
         self.page.on("request", lambda request: self.requested.append(request.url))
         self.page.goto(f"{daemon.url}/ui")
+
+    def wait_until_live(self) -> Tab:
         self.page.locator("#connection.live").wait_for()
+        return self
 
     def _note(self, message: Any) -> None:
         if message.type == "error":
@@ -95,7 +98,7 @@ class Tab:
 
 @NEEDS_BROWSER
 def test_a_model_is_tried_and_its_figures_appear(served: Daemon, browser: Any, shots: Path) -> None:
-    tab = Tab(browser, served, viewport=DESK)
+    tab = Tab(browser, served, viewport=DESK).wait_until_live()
     tab.page.locator("#models-empty").wait_for()
     tab.page.locator("#trial-model").select_option(f"{TALKER}:latest")
     tab.page.locator("#trial-prompt").fill("<b>hello</b>")
@@ -117,7 +120,7 @@ def test_a_model_is_tried_and_its_figures_appear(served: Daemon, browser: Any, s
 def test_a_phone_in_the_dark_needs_no_scrolling_to_the_side(
     served: Daemon, browser: Any, shots: Path
 ) -> None:
-    tab = Tab(browser, served, viewport=PHONE, color_scheme="dark")
+    tab = Tab(browser, served, viewport=PHONE, color_scheme="dark").wait_until_live()
     served.post("/api/generate", {"model": TALKER})
     tab.wait_for_text("#models h3", f"{TALKER}:latest")
     assert tab.page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
@@ -132,7 +135,7 @@ def test_a_model_is_deleted_after_a_question_which_escape_answers_with_no(
     served: Daemon, browser: Any
 ) -> None:
     assert served.post("/api/copy", {"source": TALKER, "destination": "other"})[0] == 200
-    tab = Tab(browser, served, viewport=DESK)
+    tab = Tab(browser, served, viewport=DESK).wait_until_live()
     delete = tab.page.get_by_role("button", name="Delete other:latest")
     delete.focus()
     tab.page.keyboard.press("Enter")
@@ -152,7 +155,7 @@ def test_a_model_is_deleted_after_a_question_which_escape_answers_with_no(
 
 @NEEDS_BROWSER
 def test_a_pull_that_fails_says_why(served: Daemon, browser: Any) -> None:
-    tab = Tab(browser, served, viewport=DESK)
+    tab = Tab(browser, served, viewport=DESK).wait_until_live()
     tab.page.locator("#pull-name").fill("https://127.0.0.1:9/nobody/there")
     tab.page.locator("#pull-name").press("Enter")
     tab.wait_for_text("#pull-status", "https://127.0.0.1:9/nobody/there: ")
@@ -162,7 +165,7 @@ def test_a_pull_that_fails_says_why(served: Daemon, browser: Any) -> None:
 
 @NEEDS_BROWSER
 def test_every_control_is_reached_by_the_keyboard_and_seen(served: Daemon, browser: Any) -> None:
-    tab = Tab(browser, served, viewport=DESK)
+    tab = Tab(browser, served, viewport=DESK).wait_until_live()
     seen, outlines = [], []
     for _ in range(60):
         tab.page.keyboard.press("Tab")
@@ -178,35 +181,28 @@ def test_every_control_is_reached_by_the_keyboard_and_seen(served: Daemon, brows
 
 
 @NEEDS_BROWSER
-def test_a_key_is_asked_for_and_kept_for_this_tab(served: Daemon, browser: Any) -> None:
-    tab = Tab(browser, served, viewport=DESK)
-
-    def answer(route: Any) -> None:
-        if route.request.headers.get("authorization") == "Bearer secret":
-            route.continue_()
-        else:
-            route.fulfill(status=401, json={"error": "unauthorized"})
-
-    tab.page.route("**/api/**", answer)
-    tab.page.reload()
-    tab.page.locator("#key").fill("wrong")
-    tab.page.keyboard.press("Enter")
-    tab.wait_for_text("#key-text", "does not know this key")
-    tab.page.locator("#key").fill("secret")
-    tab.page.keyboard.press("Enter")
-    tab.page.locator("#connection.live").wait_for()
-    tab.page.locator("#store li").first.wait_for()
-    tab.page.reload()
-    tab.page.locator("#connection.live").wait_for()
-    assert all("401" in error for error in tab.errors)
-    assert len(tab.errors) == 2, "one before any key, one with the wrong one"
-    tab.errors.clear()
-    tab.close(served)
+def test_a_key_is_asked_for_and_kept_for_this_tab(browser: Any, tmp_path: Path) -> None:
+    root = tmp_path / "models"
+    with start_daemon(root, tmp_path, env={"OUTRIDER_API_KEY": "tester:secret"}) as locked:
+        tab = Tab(browser, locked, viewport=DESK)
+        for key in ("wrong", "secret"):
+            tab.page.locator("#key").fill(key)
+            tab.page.keyboard.press("Enter")
+            if key == "wrong":
+                tab.wait_for_text("#key-text", "does not know this key")
+        tab.wait_until_live()
+        tab.page.locator("#store-empty").wait_for()
+        tab.page.reload()
+        tab.wait_until_live()
+        assert len(tab.errors) == 2, "one before any key, one with the wrong one"
+        assert all("401" in error for error in tab.errors)
+        tab.errors.clear()
+        tab.close(locked)
 
 
 @NEEDS_BROWSER
 def test_a_page_that_is_closed_lets_the_daemon_rest(served: Daemon, browser: Any) -> None:
-    tab = Tab(browser, served, viewport=DESK)
+    tab = Tab(browser, served, viewport=DESK).wait_until_live()
     tab.close(served)
     front = psutil.Process(served.process.pid)
     time.sleep(SETTLE_S)

@@ -7,8 +7,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from front import Front
+from front import Front, start_front
 from outrider.daemon.api import ui
+from pydantic import SecretStr
 
 pytestmark = pytest.mark.unit
 
@@ -74,6 +75,16 @@ async def test_every_file_is_served_under_the_policy(front: Front) -> None:
 )
 async def test_nothing_else_is_served(front: Front, path: str) -> None:
     assert (await front.send("GET", path))[0] == 404
+
+
+async def test_the_page_needs_no_key_and_its_data_do(header_store: Path) -> None:
+    async with start_front(header_store, api_key=SecretStr("tester:secret")) as locked:
+        for path in sorted(ui.UI_PATHS):
+            assert (await locked.send("GET", path))[0] == 200, path
+        for path in ("/api/live", "/api/snapshot", "/api/tags", "/ui/nothing.js"):
+            assert (await locked.send("GET", path))[0] == 401, path
+        assert (await locked.send("POST", "/api/doctor"))[0] == 401
+        assert (await locked.send("POST", "/ui"))[0] == 401
 
 
 async def test_a_trailing_slash_leads_to_the_page(front: Front) -> None:
