@@ -76,5 +76,5 @@ function changeCost(part, speculation) {
 
 function short(value) {
   if (value >= 1000) return `${+(value / 1000).toFixed(1)}k`;
-  return String(+value.toFixed(value < 10 ? 1 : 0));
+  return String(+value.toPrecision(value < 100 ? 2 : 3));
 }

@@ -41,14 +41,14 @@ function showPanes() {
   setClass(byId("trial-panes"), "single", !both);
 }
 
-function body(draftTokens) {
+function body(changes) {
   return {
     model: byId("trial-model").value,
     messages: [{ role: "user", content: byId("trial-prompt").value }],
     options: {
       num_predict: Number(byId("trial-tokens").value) || 200,
       temperature: Number(byId("trial-temperature").value) || 0,
-      seed: 1, ...draftTokens,
+      seed: 1, ...changes,
     },
   };
 }
@@ -62,6 +62,7 @@ async function run() {
   for (const name of ["on", "off"]) { byId(`pane-${name}-text`).replaceChildren(); setText(byId(`pane-${name}-figures`), "–"); }
   try {
     setText(byId("trial-status"), `${model} answers; a model that is not loaded yet takes a moment.`);
+    if (byId("trial-compare").checked) await warmUp(running.signal);
     const on = await answer("on", {}, running.signal);
     if (!byId("trial-compare").checked) setText(byId("trial-status"), "Done.");
     else {
@@ -82,11 +83,17 @@ function setBusy(isBusy) {
   if (!isBusy && document.activeElement === document.body) byId("trial-run").focus();
 }
 
+// A first token, so that neither of two answers pays for the load and the prompt of the other.
+async function warmUp(signal) {
+  const first = body({ num_predict: 1, draft_num_predict: 0 });
+  for await (const part of stream("api/chat", first, signal)) if (part.done) return;
+}
+
 // Text is shown once for each frame of the screen, whatever the speed of the stream.
 async function answer(name, options, signal) {
   const box = byId(`pane-${name}-text`), figures = byId(`pane-${name}-figures`);
   const start = performance.now();
-  const result = { text: "", rate: null };
+  const result = { text: "", rate: null, drafted: 0 };
   let first = null, pending = [], isAwaited = false;
   const show = () => {
     isAwaited = false;
@@ -103,6 +110,7 @@ async function answer(name, options, signal) {
     if (!isAwaited) { isAwaited = true; requestAnimationFrame(show); }
     if (part.done) {
       result.rate = part.eval_duration ? part.eval_count / (part.eval_duration / 1e9) : null;
+      result.drafted = part.speculation?.drafted ?? 0;
       setText(figures, figuresOf(part, first, result.rate));
     }
   }
@@ -126,5 +134,6 @@ function figuresOf(part, first, rate) {
 function verdict(on, off) {
   if (!on.rate || !off.rate) return "Done.";
   const same = on.text === off.text ? "The texts are the same." : `The texts differ; outrider verify ${byId("trial-model").value} tells where and why.`;
+  if (!on.drafted) return `Nothing was drafted, so the speeds are those of plain decoding. ${same}`;
   return `With speculation ${format.gain(on.rate / off.rate)} tokens/s. ${same}`;
 }

@@ -107,7 +107,7 @@ def test_a_model_is_tried_and_its_figures_appear(served: Daemon, browser: Any, s
     assert tab.text("#pane-on-text") == HELLO == tab.text("#pane-off-text")
     assert "no drafts" in tab.text("#pane-off-figures")
     tab.wait_for_text("#models h3", f"{TALKER}:latest")
-    tab.page.locator("#requests tr").nth(1).wait_for()
+    tab.page.locator("#requests tr").nth(2).wait_for()
     assert "POST /api/chat" in tab.text("#requests tr:first-child")
     assert "weights" in tab.text("#models .legend >> nth=0")
     tab.page.screenshot(path=shots / "light.png", full_page=True)
@@ -183,9 +183,9 @@ def test_every_control_is_reached_by_the_keyboard_and_seen(served: Daemon, brows
 @NEEDS_BROWSER
 def test_a_key_is_asked_for_and_kept_for_this_tab(browser: Any, tmp_path: Path) -> None:
     root = tmp_path / "models"
-    with start_daemon(root, tmp_path, env={"OUTRIDER_API_KEY": "tester:secret"}) as locked:
+    with start_daemon(root, tmp_path, env={"OUTRIDER_API_KEY": "tester:the-secret"}) as locked:
         tab = Tab(browser, locked, viewport=DESK)
-        for key in ("wrong", "secret"):
+        for key in ("wrong", "the-secret"):
             tab.page.locator("#key").fill(key)
             tab.page.keyboard.press("Enter")
             if key == "wrong":

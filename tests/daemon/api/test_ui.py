@@ -78,7 +78,7 @@ async def test_nothing_else_is_served(front: Front, path: str) -> None:
 
 
 async def test_the_page_needs_no_key_and_its_data_do(header_store: Path) -> None:
-    async with start_front(header_store, api_key=SecretStr("tester:secret")) as locked:
+    async with start_front(header_store, api_key=SecretStr("tester:the-secret")) as locked:
         for path in sorted(ui.UI_PATHS):
             assert (await locked.send("GET", path))[0] == 200, path
         for path in ("/api/live", "/api/snapshot", "/api/tags", "/ui/nothing.js"):
