@@ -216,6 +216,9 @@ def test_being_looked_at_costs_little(served: Daemon, measurements: list[str]) -
     body = {"model": TALKER, "messages": [{"role": "user", "content": "hi"}], "stream": False}
     for _ in range(50):
         assert served.post("/api/chat", body)[0] == 200
+    (model,) = served.get("/api/snapshot")[1]["models"]
+    assert model["decoded_tokens"] >= 50
+    assert model["speculation"]["verify_costs"], "what a runner has measured stays known"
     connection = http.client.HTTPConnection(urlsplit(served.url).netloc)
     connection.request("GET", "/api/live")
     answer = connection.getresponse()
