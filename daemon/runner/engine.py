@@ -25,7 +25,7 @@ from .stream import Stream
 # Nanoseconds between two flushes of text: a message for each token costs the front and the steps.
 FLUSH_NS = 25_000_000
 DETAIL_NS = 1_000_000_000
-"""Nanoseconds between two details of speculation while there is work; making one takes up to 0.3 ms."""
+"""Nanoseconds between two details of speculation while there is work; each takes up to 0.3 ms."""
 
 
 @dataclass(frozen=True, slots=True)
