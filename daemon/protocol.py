@@ -208,6 +208,29 @@ class Delta(msgspec.Struct, frozen=True):
     started: Started | None = None  # in the first delta only
 
 
+class DrafterCounts(msgspec.Struct, frozen=True):
+    """The drafts of one drafter since the runner started, by the depth of their tokens."""
+
+    name: str
+    verified: tuple[int, ...]  # draft tokens at this depth before which all were accepted
+    accepted: tuple[int, ...]  # those of them that were accepted
+
+
+class RowCost(msgspec.Struct, frozen=True):
+    """What a decode of so many rows takes on this machine, measured."""
+
+    rows: int
+    seconds: float
+
+
+class SpeculationDetail(msgspec.Struct, frozen=True):
+    """What speculation knows and does; sent at most once a second, and when a runner falls idle."""
+
+    drafters: tuple[DrafterCounts, ...] = ()
+    verify_costs: tuple[RowCost, ...] = ()  # of the target
+    draft_costs: tuple[RowCost, ...] = ()  # of the drafter with weights
+
+
 class Stats(msgspec.Struct):
     """Counters since the runner started, and gauges of its slots and cells."""
 
@@ -228,6 +251,7 @@ class Stats(msgspec.Struct):
     slots_busy: int = 0
     waiting: int = 0
     cells_used: int = 0
+    detail: SpeculationDetail | None = None  # None: the last one that was sent still holds
 
 
 class Step(msgspec.Struct, frozen=True, tag=True):

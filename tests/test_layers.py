@@ -62,6 +62,7 @@ LAYERS = {
     "daemon.runner.worker": "runner process",
     "daemon.runners": "runners",
     "daemon.metrics": "metrics",
+    "daemon.snapshot": "snapshot",
     "daemon.diagnosis": "diagnosis",
     "daemon.api": "api",
     "daemon.api.ollama": "ollama",
@@ -128,11 +129,13 @@ MAY_IMPORT = {
     # The front starts `python -m outrider.daemon.runner`, and never imports it.
     "runners": {*BASE, "runners", "chat", "quant", "models", "config", "options", "log"},
     "metrics": {"runners", "protocol"},
+    "snapshot": {"runners", "protocol"},
     # Started for a command, so it asks a child process of its own what llama.cpp has.
     "diagnosis": {"errors", "diagnosis", "runners"},
     "api": {
         *BASE,
-        *("api", "chat", "runners", "metrics", "config", "duration", "options", "models", "log"),
+        *("api", "chat", "runners", "metrics", "snapshot", "diagnosis"),
+        *("config", "duration", "options", "models", "log"),
     },
     "ollama": {
         *BASE,

@@ -17,6 +17,7 @@ from ..chat.format import ChatFormat
 from ..options import Options
 from ..protocol import Done, Logprob, Submit
 from ..runners.model_info import ModelInfo
+from .recent import current_record
 from .state import AppState
 
 ID_LETTERS = string.ascii_lowercase + string.digits  # of a call's id (CONTRACT 1.3)
@@ -111,7 +112,9 @@ async def complete(state: AppState, completion: Completion) -> Events:
 
     Raises Busy, LoadFailed, BadRequest, InvalidFormat and RunnerError.
     """
-    spec = state.runner_spec(completion.info, completion.options)
+    spec, record = state.runner_spec(completion.info, completion.options), current_record()
+    record.model = spec.name
+    record.expects_text = completion.prompt is not None and not completion.render_only
     async with state.pool.lease(spec, completion.keep_alive_s) as runner:
         load_ns = time.monotonic_ns() - completion.start_ns
         yield Loaded(load_ns, state.pool.warnings(runner))
@@ -132,8 +135,10 @@ async def complete(state: AppState, completion: Completion) -> Events:
                 calls = tuple(number(call) for call in delta.tool_calls)
                 output = Output(delta.text, delta.thinking, calls, delta.logprobs)
                 if output != NOTHING:
+                    record.note_text()
                     yield output
                 if delta.done:
+                    record.done = delta.done
                     state.metrics.count(spec.name, delta.done)
                     total_ns = time.monotonic_ns() - completion.start_ns
                     yield Finished(delta.done, load_ns, total_ns)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ..options import Options
 from ..protocol import Embed
 from ..runners.model_info import ModelInfo
+from .recent import current_record
 from .state import AppState
 
 
@@ -61,7 +62,8 @@ async def embed(state: AppState, request: EmbeddingTexts) -> EmbeddingResult:
     start_ns = time.monotonic_ns()
     options = Options.merge(request.info.model.params, request.options)
     spec = state.runner_spec(request.info, options, embedding=True)
-    texts = request.texts
+    texts, record = request.texts, current_record()
+    record.model = spec.name
     async with state.pool.lease(spec, request.keep_alive_s) as runner:
         load_ns, warnings = time.monotonic_ns() - start_ns, state.pool.warnings(runner)
         if not texts:
@@ -70,5 +72,6 @@ async def embed(state: AppState, request: EmbeddingTexts) -> EmbeddingResult:
         asked = max(options.num_ctx, 0) or state.settings.context_length
         num_ctx = min(asked, spec.load.num_ctx)  # 0: all that is loaded
         embedded = await runner.embed(Embed(0, texts, num_ctx, request.truncate))
+    record.prompt_tokens = embedded.prompt_tokens
     vectors, width = embedded.vectors, embedded.width
     return EmbeddingResult(vectors, width, embedded.prompt_tokens, load_ns, warnings)

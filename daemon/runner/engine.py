@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from ..errors import DecodeFailed
-from ..protocol import Cancel, Delta, Load, Stats, Step, ToFront
+from ..protocol import Cancel, Delta, Load, SpeculationDetail, Stats, Step, ToFront
 from .batch import Batch
 from .faults import failed
 from .kv.prefix_cache import PrefixCache, TrimMode
@@ -25,6 +25,8 @@ from .threads.control import FixedThreads, StepThreads
 
 # Nanoseconds between two flushes of text: a message for each token costs the front and the steps.
 FLUSH_NS = 25_000_000
+DETAIL_NS = 1_000_000_000
+"""Nanoseconds between two details of speculation while there is work; each takes up to 0.3 ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ class Engine:
         self._streams: dict[int, Stream] = {}
         self._prefilling: frozenset[int] = frozenset()
         self._flush_due_ns = 0
+        self._detail_due_ns = 0
         self._stats = Stats()
 
     def submit(self, sequence: Sequence) -> None:
@@ -274,7 +277,16 @@ class Engine:
         stats.speculated_ns, stats.plain_ns = int(total.took_s * 1e9), int(total.plain_s * 1e9)
         stats.expected_ns = int(forecasts.expected_s * 1e9)
         stats.misjudged_ns = int(forecasts.error_s * 1e9)
+        stats.detail = self._detail()
         return stats
+
+    def _detail(self) -> SpeculationDetail | None:
+        """What the page shows of speculation, if it is due."""
+        now_ns = time.perf_counter_ns()
+        if not self._speculation.names or (self._scheduler and now_ns < self._detail_due_ns):
+            return None
+        self._detail_due_ns = now_ns + DETAIL_NS
+        return self._speculation.detail()
 
 
 def trim_mode_of(model: LanguageModel) -> TrimMode:

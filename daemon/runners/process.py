@@ -243,7 +243,7 @@ class RunnerProcess:
         cause = ""
         async for message in self._messages():
             if isinstance(message, Step):
-                self.stats = message.stats or self.stats
+                self._keep_stats(message.stats)
                 for delta in message.deltas:
                     self._put(delta.id, delta)
             elif isinstance(message, Embedded):
@@ -261,6 +261,13 @@ class RunnerProcess:
             self._stderr.append(cause)
         log.error("runner %d ended with status %s: %s", self.pid, code, self._last_lines() or "-")
         self._fail_all()
+
+    def _keep_stats(self, stats: Stats | None) -> None:
+        """The newest statistics, with the newest detail that was sent."""
+        if stats is None:
+            return
+        stats.detail = stats.detail or self.stats.detail
+        self.stats = stats
 
     def _put(self, request_id: int, item: Delta | Embedded | OutriderError) -> None:
         if inbox := self._inboxes.get(request_id):

@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
 
-from ...protocol import MAX_DRAFTS, SpeculationReport
+from ...protocol import MAX_DRAFTS, SpeculationDetail, SpeculationReport
 from ..stream import Stream
 from .budget import RegretBudget
 from .drafters.drafter import Drafter
 from .profile import SpeculationProfile
 from .round import DraftRound, StreamDraft
-from .stats import ForecastStats, SpeculationStats
+from .stats import DraftOutcomes, ForecastStats, SpeculationStats
 
 CONFIDENCE_INTERVAL = 4
 """Tokens between two measurements of the target's confidence, each a pass over a vocabulary row."""
@@ -42,6 +42,7 @@ class SpeculationController:
         self.refusal = refusal
         self.total = SpeculationStats()  # of all streams
         self.forecasts = ForecastStats()
+        self.outcomes = DraftOutcomes()
         self.names = tuple(drafter.name for drafter in drafters)  # for metrics and `ps`
         self.profile = profile
         self._drafters = drafters
@@ -186,6 +187,11 @@ class SpeculationController:
         stats = self._stats.pop(id_, None)
         return stats.report() if stats and stats.drafter else None
 
+    def detail(self) -> SpeculationDetail:
+        """What has been measured, and what became of the drafts."""
+        verify, draft = self.profile.verify, self.profile.draft
+        return SpeculationDetail(self.outcomes.by_depth(), verify.measured(), draft.measured())
+
     def _start_draft(self, stream: Stream) -> StreamDraft:
         """An empty draft; its length is limited by the context, num_predict and the options."""
         seq = stream.sequence
@@ -201,6 +207,8 @@ class SpeculationController:
             self._budget.credit(accepted * self.profile.verify.steady_s(streams) / streams)
         stats = self._stats.setdefault(entry.stream.sequence.id, SpeculationStats())
         stats.drafter = entry.drafter or stats.drafter
+        if entry.length:
+            self.outcomes.add(entry.drafter, length=entry.length, accepted=accepted)
         for each in (stats, self.total):
             each.add(
                 drafted=entry.length,

@@ -306,6 +306,11 @@ def test_drafts_are_accepted_and_rejected_and_change_no_text(
     assert 0 < stats.accepted_tokens < stats.drafted_tokens
     assert sum(report.accepted for report in reports if report) == stats.accepted_tokens
     assert stats.steps < stats.decoded_tokens
+    assert stats.detail, "an engine that falls idle reports what it has measured"
+    (counts,) = stats.detail.drafters
+    assert sum(counts.verified) >= sum(counts.accepted) == stats.accepted_tokens
+    assert counts.verified[0] == stats.drafts
+    assert [cost.rows for cost in stats.detail.verify_costs][:1] == [1]
 
 
 def test_no_more_is_drafted_than_outputs_and_rows_allow() -> None:
