@@ -47,6 +47,8 @@ class Load(msgspec.Struct, frozen=True, tag=True):
     speculation: int | None = None  # draft tokens per step; None: as many as pay; 0: none
     profile: str = ""  # path of the speculation profile; "": it is not kept
     host_cache_bytes: int = 0  # host memory for evicted prefixes
+    host_bytes: int = 0  # memory of the host that is expected to suffice; 0: unknown
+    confined: bool = True  # without the rights that a runner does not need
     embedding: bool = False  # vectors instead of text; `slots`: texts of one decode
     flash_attention: bool | None = None  # None: llama.cpp chooses
 

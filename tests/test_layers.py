@@ -44,6 +44,8 @@ LAYERS = {
     "daemon.runner.stream": "sequence",
     "daemon.runner.repetition": "sequence",
     "daemon.runner.rendering": "rendering",
+    "daemon.runner.sandbox": "sandbox",
+    "daemon.runner.connection": "runner process",
     "daemon.runner.batch": "seam",
     "daemon.runner.llama": "llama",
     "daemon.runner.llama.interface": "seam",
@@ -85,7 +87,8 @@ MAY_IMPORT = {
     "sequence": {*BASE, "sequence", "chat", "kv", "sampling", "seam"},
     "speculation": {*BASE, "speculation", "sequence", "kv", "sampling", "seam"},
     "loading": {*BASE, "loading", "speculation", "sequence", "kv", "sampling", "seam", "llama"},
-    "rendering": {*BASE, "rendering", "chat"},
+    "rendering": {*BASE, "rendering", "chat", "sandbox"},
+    "sandbox": {*BASE, "sandbox"},
     "runner": {
         *BASE,
         "runner",
@@ -102,6 +105,7 @@ MAY_IMPORT = {
         *(
             "runner process",
             "rendering",
+            "sandbox",
             "chat",
             "runner",
             "loading",
@@ -116,7 +120,7 @@ MAY_IMPORT = {
     "runners": {*BASE, "runners", "chat", "quant", "models", "config", "options"},
     "metrics": {"runners", "protocol"},
     # Started for a command, so it asks a child process of its own what llama.cpp has.
-    "diagnosis": {"errors", "diagnosis", "runners"},
+    "diagnosis": {"errors", "diagnosis", "runners", "sandbox"},
     "api": {*BASE, "api", "chat", "runners", "metrics", "config", "duration", "options", "models"},
     "ollama": {
         *BASE,
@@ -182,6 +186,7 @@ NEEDS_NO_LLAMA = (  # modules that run on any implementation of the seam
     *("speculation.drafters.head", "speculation.drafters.assistant", "llama.interface"),
 )
 LAZY_FUNCTIONS = {
+    ("daemon.runner.__main__", "_serve"),  # no thread before the process is confined
     ("daemon.cli.serve", "serve"),  # the other commands start without the server
     ("daemon.cli.quantize", "_lines"),  # numpy takes a while, too
     ("daemon.cli.entry", "_is_debugging"),  # the help starts without the settings

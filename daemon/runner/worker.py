@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
-
-import msgspec
+from collections.abc import Callable, Sequence
 
 from ..chat.parse.json_call import JsonCallParser
 from ..errors import BadRequest, LoadFailed
@@ -19,16 +16,14 @@ from ..protocol import (
     Done,
     Embed,
     Failed,
-    FrameReader,
     Load,
     Loading,
     Ready,
     Step,
     Submit,
     ToFront,
-    ToRunner,
-    encode,
 )
+from .connection import FrontConnection
 from .constraint_plan import plan_constraint
 from .embedding_worker import EmbeddingWorker
 from .engine import Engine
@@ -43,33 +38,13 @@ from .rendering.messages import Render
 from .rendering.process import RenderPool
 from .request_log import logged
 from .sampling.grammar_compiler import GrammarCompiler
+from .sandbox.limits import relax_after_load
 from .speculation.calibration import prepare_speculation
 from .speculation.profile_store import ProfileWriter
 
 Send = Callable[[ToFront], None]
 
 log = logging.getLogger("outrider.runner")
-
-
-class FrontConnection:
-    """The socket to the front; any thread writes, one reads."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self._socket = connection
-        self._lock = threading.Lock()
-
-    def send(self, message: ToFront) -> None:
-        frame = encode(message)
-        with self._lock:
-            self._socket.sendall(frame)
-
-    def messages(self) -> Iterator[ToRunner]:
-        """Messages until the front closes the socket."""
-        frames = FrameReader()
-        decoder = msgspec.msgpack.Decoder(ToRunner)
-        while data := self._socket.recv(1 << 18):
-            for body in frames.feed(data):
-                yield decoder.decode(body)
 
 
 class TextWorker:
@@ -141,20 +116,18 @@ class Worker:
 
     def __init__(self, front: FrontConnection) -> None:
         self._front = front
-        self._messages = front.messages()
 
-    def run(self) -> None:
+    def run(self, load: Load) -> None:
         """Load, then decode until the front is gone.
 
         A failed load or step fails every request, then the process ends.
         """
-        load = next(self._messages)
-        assert isinstance(load, Load)
         if load.background:
             yield_to_others()
         threading.Thread(target=self._receive, name="input", daemon=True).start()
         try:
             self._worker, ready = self._start(load)
+            relax_after_load()
             self._front.send(ready)
             while True:
                 self._worker.turn()
@@ -176,7 +149,7 @@ class Worker:
             encoder = load_context(EmbeddingContext, load, report)
             worker = EmbeddingWorker(encoder.model, encoder.context, load, send)
             return worker, make_ready(encoder.measure())
-        render = RenderPool(PREPARING_THREADS)
+        render = RenderPool(PREPARING_THREADS, confined=load.confined)
         loaded = load_model(load, report)
         texts = TextWorker(loaded, load, send, render)
         return texts, make_ready(loaded.measure(), texts.drafters, texts.refusal)
@@ -188,7 +161,7 @@ class Worker:
         """
         code = 1
         try:
-            for message in self._messages:
+            for message in self._front.messages():
                 if isinstance(message, Submit | Embed):
                     self._submit(message)
                 elif isinstance(message, Cancel):

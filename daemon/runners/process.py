@@ -44,6 +44,7 @@ RUNNER_ENV = {
 # 2 cores, one busy neighbour).
 BINDING_ENV = {"OMP_PROC_BIND": "true"}
 LEVELS = {"ERROR": logging.ERROR, "WARNING": logging.WARNING}  # how a logged line begins
+INFO, OF_REQUEST = "INFO ", "INFO request "  # of these lines only the second kind may say why
 FATAL = "Fatal Python error"  # how faulthandler begins
 
 log = logging.getLogger(__name__)
@@ -275,10 +276,12 @@ class RunnerProcess:
         return await self._process.wait()
 
     def _last_lines(self) -> str:
-        """The last line of stderr; after a fatal error also the one before, which may say why."""
+        """The last line of stderr; after a fatal error also the one before, if it may say why."""
         lines = list(self._stderr)
         is_fatal = bool(lines) and lines[-1].startswith(FATAL)
-        return "; ".join(lines[-2:] if is_fatal else lines[-1:])
+        before = lines[-2] if is_fatal and len(lines) > 1 else INFO
+        says_why = before.startswith(OF_REQUEST) or not before.startswith(INFO)
+        return "; ".join(lines[-2:] if says_why else lines[-1:])
 
     async def _keep_stderr(self) -> None:
         """Log the stderr of the runner, and keep its end, which may say why the runner died."""
