@@ -2,7 +2,8 @@
 
 A frame is a 4-byte little-endian length and one msgpack-encoded message. The first frame to a
 runner is `Load`; it answers `Loading` until `Ready` or `Failed`. After that the front sends
-`Submit` and `Cancel`, the runner at most one `Step` for each step of its engine. Every submitted
+`Submit` and `Cancel`, the runner at most one `Step` for each step of its engine; `Working` tells
+the front of a request that was received, and of steps that take long. Every submitted
 id ends with exactly one `Delta` that has `done`, or one `Failed`. A runner that was loaded for
 embeddings gets `Embed` instead of `Submit`; such an id ends with one `Embedded` or `Failed`.
 """
@@ -231,6 +232,13 @@ class Stats(msgspec.Struct):
     cells_used: int = 0
 
 
+class Working(msgspec.Struct, frozen=True, tag=True):
+    """Something begins that sends nothing before its end: a sign of progress."""
+
+    expected_s: float | None = None  # seconds that it should take; None: nobody knows
+    id: int | None = None  # of the request that is received and prepared; None: it is a step
+
+
 class Step(msgspec.Struct, frozen=True, tag=True):
     """One step of the engine: what it added to its sequences."""
 
@@ -256,7 +264,7 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
 
 
 ToRunner = Load | Submit | Embed | Cancel
-ToFront = Loading | Ready | Step | Embedded | Failed
+ToFront = Loading | Ready | Working | Step | Embedded | Failed
 
 
 def encode(message: ToRunner | ToFront) -> bytes:

@@ -22,6 +22,7 @@ from ..protocol import (
     Step,
     Submit,
     ToFront,
+    Working,
 )
 from .connection import FrontConnection
 from .constraint_plan import plan_constraint
@@ -36,7 +37,7 @@ from .preparation import PREPARING_THREADS, PreparationQueue
 from .priority import yield_to_others
 from .rendering.messages import Render
 from .rendering.process import RenderPool
-from .request_log import logged
+from .request_log import expected_preparation_s, logged
 from .sampling.grammar_compiler import GrammarCompiler
 from .sandbox.limits import relax_after_load
 from .speculation.calibration import prepare_speculation
@@ -177,6 +178,7 @@ class Worker:
 
     def _submit(self, request: Submit | Embed) -> None:
         """Receive one request; its fault is its own."""
+        self._front.send(Working(expected_preparation_s(request), request.id))
         try:
             self._worker.submit(request)
         except BaseException as fault:

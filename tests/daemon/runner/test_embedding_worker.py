@@ -16,7 +16,17 @@ from harness import load_spec, text_request
 from native import Native, embedding
 from numpy.typing import NDArray
 from outrider.daemon.errors import BadRequest, LoadFailed
-from outrider.daemon.protocol import Cancel, Embed, Embedded, Failed, Load, Stats, Step, ToFront
+from outrider.daemon.protocol import (
+    Cancel,
+    Embed,
+    Embedded,
+    Failed,
+    Load,
+    Stats,
+    Step,
+    ToFront,
+    Working,
+)
 from outrider.daemon.runner.embedding_worker import (
     CANNOT_CUT,
     NO_ROOM,
@@ -84,6 +94,8 @@ def open_bench(load: Load) -> Iterator[Bench]:
             return
         if isinstance(message, Failed):
             failed.append(message)
+            return
+        if isinstance(message, Working):
             return
         assert isinstance(message, Embedded), message
         said.append(message)

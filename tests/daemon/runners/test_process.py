@@ -21,6 +21,7 @@ from outrider.daemon.chat.conversation import Conversation, Message
 from outrider.daemon.errors import BadRequest, LoadFailed, RunnerDied, TemplateFailed
 from outrider.daemon.protocol import Delta, Embed, Load, Submit
 from outrider.daemon.runners.process import DIED, RunnerProcess
+from outrider.daemon.runners.watchdog import Patience
 from tiny import write_llama
 from tiny_bert import write_bert
 
@@ -50,9 +51,9 @@ def gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @asynccontextmanager
-async def started(load: Load) -> AsyncIterator[RunnerProcess]:
+async def started(load: Load, patience: Patience | None = None) -> AsyncIterator[RunnerProcess]:
     """A child that is gone when the block is left."""
-    runner = await RunnerProcess.start(load)
+    runner = await RunnerProcess.start(load, patience=patience)
     try:
         yield runner
     finally:
@@ -255,6 +256,90 @@ async def test_a_runner_amid_its_load_ends_in_time(tmp_path: Path) -> None:
     assert time.monotonic() - start_s < STOP_S
     assert all(is_gone(pid) for pid in started_now)
     assert children() == before
+
+
+HASTY = Patience(least_s=1.0, factor=10.0, unknown_s=60.0, look_s=0.1)
+HUNG = "gave no sign of progress for 1 s and was ended"
+
+
+async def test_a_runner_that_is_stopped_amid_a_stream_is_ended(gguf: Path) -> None:
+    async with started(spacious(gguf), HASTY) as runner:
+        waiting = asyncio.create_task(collect(runner, text_request(0, "endless", ENDLESS)))
+        await asyncio.sleep(0.3)  # its template may take longer than a step
+        start_s = time.monotonic()
+        with pytest.raises(RunnerDied, match=f"^{DIED}: .*{HUNG}"):
+            await kill(runner, signal.SIGSTOP)
+        assert time.monotonic() - start_s < 5.0
+        with pytest.raises(RunnerDied, match=HUNG):
+            await waiting
+        assert not runner.is_alive
+
+
+async def test_a_runner_that_was_stopped_while_idle_is_ended_at_the_next_request(
+    gguf: Path,
+) -> None:
+    async with started(load_spec(gguf), HASTY) as runner:
+        assert await text_of(runner, text_request(0, "before", 3))
+        os.kill(runner.pid, signal.SIGSTOP)
+        await asyncio.sleep(1.5)
+        assert runner.is_alive
+        assert runner.silent_s == runner.overdue_s == 0.0
+        with pytest.raises(RunnerDied, match=HUNG):
+            await collect(runner, text_request(0, "next", 3))
+
+
+async def test_a_stop_of_less_than_the_bound_is_nothing(gguf: Path) -> None:
+    async with (
+        started(spacious(gguf), HASTY) as runner,
+        aclosing(runner.submit(text_request(0, "endless", ENDLESS))) as deltas,
+    ):
+        await anext(deltas)
+        os.kill(runner.pid, signal.SIGSTOP)
+        await asyncio.sleep(0.4)
+        os.kill(runner.pid, signal.SIGCONT)
+        for _ in range(10):
+            await anext(deltas)
+
+
+async def test_a_long_step_is_no_hang(gguf: Path) -> None:
+    """One step of 16,384 rows, several times as long as a runner may be silent without a word."""
+    hasty = Patience(least_s=0.05, factor=10.0, unknown_s=60.0, look_s=0.02)
+    long = msgspec.structs.replace(text_request(0, "many words " * 1400, 1))
+    async with started(spacious(gguf, batch=16384), hasty) as runner:
+        last = (await collect(runner, long))[-1]
+        assert last.done
+        assert last.done.prompt_ns > 2 * hasty.least_s * 1e9
+        assert await text_of(runner, long)
+
+
+async def test_a_runner_that_is_stopped_amid_its_load_is_given_up(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "slow.gguf")
+    before = children()
+    load = load_spec(tmp_path / "slow.gguf")
+    start = asyncio.create_task(RunnerProcess.start(load, stall_s=HANG_S, patience=HASTY))
+    while not (started_now := children() - before):  # noqa: ASYNC110 - another process
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.5)
+    assert not start.done()
+    for pid in started_now:
+        os.kill(pid, signal.SIGSTOP)
+    with pytest.raises(LoadFailed, match="the process was stopped by a signal"):
+        await start
+    assert all(is_gone(pid) for pid in started_now)
+
+
+async def test_a_front_that_stood_still_blames_nobody(gguf: Path) -> None:
+    """As in a container that is paused: the runner was, too."""
+    async with (
+        started(spacious(gguf), HASTY) as runner,
+        aclosing(runner.submit(text_request(0, "endless", ENDLESS))) as deltas,
+    ):
+        await anext(deltas)
+        os.kill(runner.pid, signal.SIGSTOP)
+        time.sleep(3.0)  # noqa: ASYNC251 - the front stands still
+        os.kill(runner.pid, signal.SIGCONT)
+        for _ in range(10):
+            await anext(deltas)
 
 
 async def test_a_cancelled_stop_goes_on(gguf: Path) -> None:
