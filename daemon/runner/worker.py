@@ -28,7 +28,7 @@ from .connection import FrontConnection
 from .constraint_plan import plan_constraint
 from .embedding_worker import EmbeddingWorker
 from .engine import Engine
-from .faults import failed
+from .faults import failed, shortened
 from .grammar_queue import GrammarQueue
 from .input_processor import InputProcessor
 from .llama.context import EmbeddingContext, TextContext
@@ -135,7 +135,7 @@ class Worker:
         except BrokenPipeError:
             log.info("the front is gone")
         except BaseException as error:
-            self._front.send(Failed(None, type(error).__name__, str(error)))
+            self._front.send(Failed(None, type(error).__name__, shortened(str(error))))
             if not isinstance(error, LoadFailed):
                 raise
 

@@ -41,6 +41,7 @@ EXIT_S = 1.0  # seconds that a runner gets to end by itself; it takes millisecon
 # Seconds that a killed runner gets to be gone. One that waits for a driver or a disk that does not
 # answer stays for as long as that takes; nobody waits for it.
 KILL_S = 10.0
+LINE_BYTES = 4096  # of a line of a runner's stderr; texts of a model's header may be longer
 LATE_S = 2.0  # a look at the clock that comes so much too late: the front stood still itself
 HUNG = "the runner gave no sign of progress for {:.0f} s and was ended"
 STOPPED = "the process was stopped by a signal"
@@ -143,7 +144,6 @@ class RunnerProcess:
                     pass_fds=[theirs.fileno()],
                     stdin=asyncio.subprocess.DEVNULL,
                     stderr=asyncio.subprocess.PIPE,
-                    limit=1 << 20,
                     # A group of its own: Ctrl-C in a terminal reaches the front alone. A session
                     # of its own would also be a scheduling group of its own on Linux (autogroup),
                     # in which a neighbour at nice 19 gets as much time as the runner.
@@ -380,12 +380,25 @@ class RunnerProcess:
     async def _keep_stderr(self) -> None:
         """Log the stderr of the runner, and keep its end, which may say why the runner died."""
         assert self._process.stderr
-        while line := await self._process.stderr.readline():
+        async for line in _lines(self._process.stderr):
             text = line.decode("utf-8", "replace").rstrip()
             level = LEVELS.get(text.partition(" ")[0], logging.DEBUG)
             log.log(level, "runner %d: %s", self.pid, text)
             if not (self._stderr and self._stderr[-1].startswith(FATAL)):  # then comes its stack
                 self._stderr.append(text)
+
+
+async def _lines(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    """Lines, without what one has beyond LINE_BYTES: all is read, or the runner would wait."""
+    line = b""
+    while data := await reader.read(1 << 16):
+        *ends, start = data.split(b"\n")
+        for end in ends:
+            yield (line + end)[:LINE_BYTES]
+            line = b""
+        line = (line + start)[:LINE_BYTES]
+    if line:
+        yield line
 
 
 def _is_stopped(pid: int) -> bool:
