@@ -102,6 +102,11 @@ class EmbeddingWorker:
         if cancel.id in self._evaluating:
             self._context.abort()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether `turn` would wait for a request."""
+        return not self._jobs
+
     def turn(self) -> None:
         """Receive (wait if there is nothing to evaluate), then evaluate one batch."""
         self._receive()

@@ -24,6 +24,7 @@ from ..protocol import (
     ToFront,
     Working,
 )
+from .allocator import MemoryReturn
 from .connection import FrontConnection
 from .constraint_plan import plan_constraint
 from .embedding_worker import EmbeddingWorker
@@ -37,7 +38,7 @@ from .preparation import PREPARING_THREADS, PreparationQueue
 from .priority import yield_to_others
 from .rendering.messages import Render
 from .rendering.process import RenderPool
-from .request_log import expected_preparation_s, logged
+from .request_log import expected_preparation_s, logged, num_characters
 from .sampling.grammar_compiler import GrammarCompiler
 from .sandbox.limits import relax_after_load
 from .speculation.calibration import prepare_speculation
@@ -69,9 +70,14 @@ class TextWorker:
         self._profile_writer = ProfileWriter(speculation.profile, path)
         self._send = send
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether `turn` would wait for a request."""
+        return self._engine.is_idle
+
     def turn(self) -> None:
         """Make one step, or wait for a request."""
-        if self._engine.is_idle:
+        if self.is_idle:
             self._profile_writer.save()
         self._engine.turn()
 
@@ -117,6 +123,7 @@ class Worker:
 
     def __init__(self, front: FrontConnection) -> None:
         self._front = front
+        self._memory = MemoryReturn()
 
     def run(self, load: Load) -> None:
         """Load, then decode until the front is gone.
@@ -131,6 +138,8 @@ class Worker:
             relax_after_load()
             self._front.send(ready)
             while True:
+                if self._worker.is_idle:
+                    self._memory.give_back()
                 self._worker.turn()
         except BrokenPipeError:
             log.info("the front is gone")
@@ -179,6 +188,7 @@ class Worker:
     def _submit(self, request: Submit | Embed) -> None:
         """Receive one request; its fault is its own."""
         self._front.send(Working(expected_preparation_s(request), request.id))
+        self._memory.note(num_characters(request))
         try:
             self._worker.submit(request)
         except BaseException as fault:

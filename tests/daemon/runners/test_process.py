@@ -29,15 +29,21 @@ pytestmark = pytest.mark.model
 
 ENDLESS = 1 << 20
 HANG_S = 60.0  # far above what any of this takes
+ORPHAN_S = 5.0  # after which nothing of a killed front is left
 STOP_S = 2.5  # in which a runner ends, whatever it does
 
 PARENT = """
 import asyncio, pathlib, sys
 from outrider.daemon.runners.process import RunnerProcess
-from outrider.daemon.protocol import Load
+from outrider.daemon.chat.conversation import Conversation, Message
+from outrider.daemon.protocol import Limits, Load, Submit
+
+CHAT = Submit(0, Conversation((Message("user", "x"),)), limits=Limits(num_predict=1))
 
 async def main():
     child = await RunnerProcess.start(Load(sys.argv[1], num_ctx=64, cells=256, slots=1, batch=32))
+    async for _ in child.submit(CHAT):  # so that the rendering process is up
+        pass
     print(child.pid, flush=True)
     await asyncio.sleep(3600)
 
@@ -301,6 +307,22 @@ async def test_a_stop_of_less_than_the_bound_is_nothing(gguf: Path) -> None:
             await anext(deltas)
 
 
+async def test_long_prompts_leave_no_more_memory_each_time(
+    gguf: Path, measurements: list[str]
+) -> None:
+    long = text_request(0, "ab cd " * 600_000, 2)
+    async with started(load_spec(gguf)) as runner:
+        sizes_mib = [await memory_after(runner, long) for _ in range(8)]
+    measurements.append(f"runner after prompts of 3.6 MB, in MiB: {sizes_mib}")
+    assert sizes_mib[-1] < max(sizes_mib[:3]) + 40
+
+
+async def memory_after(runner: RunnerProcess, request: Submit) -> int:
+    await collect(runner, request)
+    await asyncio.sleep(0.1)  # what it gives back
+    return int(psutil.Process(runner.pid).memory_info().rss) >> 20
+
+
 async def test_a_long_step_is_no_hang(gguf: Path) -> None:
     """One step of 16,384 rows, several times as long as a runner may be silent without a word."""
     hasty = Patience(least_s=0.05, factor=10.0, unknown_s=60.0, look_s=0.02)
@@ -385,16 +407,22 @@ async def test_a_start_that_is_cancelled_leaves_no_process(gguf: Path, delay_s: 
     assert children() == before
 
 
-def test_a_runner_does_not_outlive_its_front(gguf: Path) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a stopped runner stays")
+@pytest.mark.parametrize("number", [signal.SIGCONT, signal.SIGSTOP])
+def test_no_process_outlives_the_front(gguf: Path, number: signal.Signals) -> None:
+    """Neither a runner nor its rendering process, stopped or not."""
     command = [sys.executable, "-c", PARENT, str(gguf)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as front:
         assert front.stdout
         pid = int(front.stdout.readline())
-        assert not is_gone(pid)
+        family = [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+        assert len(family) == 2
+        for each in family:
+            os.kill(each, number)
         front.kill()
-    deadline_s = time.monotonic() + HANG_S
-    while not is_gone(pid):
-        assert time.monotonic() < deadline_s, "the runner lives on without its front"
+    deadline_s = time.monotonic() + ORPHAN_S
+    while not all(map(is_gone, family)):
+        assert time.monotonic() < deadline_s, "a process lives on without the front"
         time.sleep(0.01)
 
 
