@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import platform
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from ...protocol import Load
 from .landlock import READ, PathRule, read_abi, restrict
 from .limits import limit_resources
 from .paths import python_rules, runner_rules
-from .privileges import give_up_privileges
+from .privileges import drop_capabilities, refuse_new_privileges
 from .seccomp import Program, can_filter, install, renderer_filter, runner_filter
 
 # What a rendering process reads beside Python: nothing of other processes, nor of devices.
@@ -41,14 +43,18 @@ def confine_renderer() -> None:
 
 
 def _confine(rules: Sequence[PathRule], program: Program) -> None:
+    """Each step by itself: that one is refused, by a container for instance, ends no other."""
     abi = read_abi()
-    if not (abi or program):
-        return
-    try:
-        give_up_privileges()
-        if abi:
-            restrict(rules, abi)
-        if program:
-            install(program)
-    except OSError as error:
-        log.warning("this process keeps rights that it does not need: %s", error)
+    steps: list[tuple[str, Callable[[], None]]] = []
+    if sys.platform == "linux":
+        steps.append(("new privileges", refuse_new_privileges))
+        steps.append(("capabilities", drop_capabilities))
+    if abi:
+        steps.append(("files and processes", partial(restrict, rules, abi)))
+    if program:
+        steps.append(("system calls", partial(install, program)))
+    for what, step in steps:
+        try:
+            step()
+        except OSError as error:
+            log.warning("rights that are not needed stay, of %s: %s", what, error)

@@ -32,15 +32,20 @@ def end_with_parent() -> None:
         _check(ctypes.CDLL(None, use_errno=True).prctl(SET_DEATH_SIGNAL, int(signal.SIGKILL)))
 
 
-def give_up_privileges() -> None:
-    """No program that is started gets more rights, and root's are gone but for KEPT (Linux).
-
-    Raises OSError.
-    """
+def refuse_new_privileges() -> None:
+    """No program that is started gets more rights than this process (Linux). Raises OSError."""
     libc = ctypes.CDLL(None, use_errno=True)
     _check(libc.prctl(SET_NO_NEW_PRIVILEGES, 1, 0, 0, 0))
+
+
+def drop_capabilities() -> None:
+    """Root's rights are gone but for KEPT; nothing happens if there are no others. Raises OSError,
+    as under a service manager that forbids capset(2)."""
+    libc = ctypes.CDLL(None, use_errno=True)
     header, words = _CapabilityHeader(CAPABILITY_VERSION, 0), (_CapabilityWords * 2)()
     _check(libc.capget(ctypes.byref(header), words))
+    if not (words[0].permitted & ~KEPT or words[1].permitted or words[0].inheritable):
+        return
     words[0].effective &= KEPT
     words[0].permitted &= KEPT
     words[0].inheritable = 0

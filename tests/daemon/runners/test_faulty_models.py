@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -132,3 +133,26 @@ async def test_an_absurd_header_costs_its_own_load(
     measurements.append(f"{next(iter(extra))}: {took_s:.1f} s, {outcome[:60]}")
     assert took_s < 20
     assert len(outcome) < 2200
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no such bound elsewhere")
+async def test_a_load_that_takes_far_more_than_planned_is_refused(tmp_path: Path) -> None:
+    gguf = write_llama(tmp_path / "t.gguf", seed=1)
+    plain = load_spec(gguf, cells=1 << 24)  # 8 GiB of cache
+    with pytest.raises(LoadFailed, match="unable to create a context"):
+        await RunnerProcess.start(msgspec.structs.replace(plain, host_bytes=50 << 20))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="runners keep their rights elsewhere")
+async def test_unconfined_runners_do_the_same_work(tmp_path: Path) -> None:
+    gguf = write_llama(tmp_path / "t.gguf", seed=1)
+    for confined in (True, False):
+        async with started(load_spec(gguf, confined=confined)) as runner:
+            assert "".join(each.text for each in await collect(runner, REQUESTS["greedy"]))
+            assert set(filtered(runner.pid)) == {confined}
+
+
+def filtered(pid: int) -> list[bool]:
+    """Of each thread: whether its system calls are filtered."""
+    threads = Path(f"/proc/{pid}/task").glob("*/status")
+    return ["Seccomp:\t2" in each.read_text() for each in threads]
