@@ -2,7 +2,8 @@
 
 A frame is a 4-byte little-endian length and one msgpack-encoded message. The first frame to a
 runner is `Load`; it answers `Loading` until `Ready` or `Failed`. After that the front sends
-`Submit` and `Cancel`, the runner at most one `Step` for each step of its engine. Every submitted
+`Submit` and `Cancel`, the runner at most one `Step` for each step of its engine; `Working` tells
+the front of a request that was received, and of steps that take long. Every submitted
 id ends with exactly one `Delta` that has `done`, or one `Failed`. A runner that was loaded for
 embeddings gets `Embed` instead of `Submit`; such an id ends with one `Embedded` or `Failed`.
 """
@@ -48,6 +49,8 @@ class Load(msgspec.Struct, frozen=True, tag=True):
     speculation: int | None = None  # draft tokens per step; None: as many as pay; 0: none
     profile: str = ""  # path of the speculation profile; "": it is not kept
     host_cache_bytes: int = 0  # host memory for evicted prefixes
+    host_bytes: int = 0  # memory of the host that is expected to suffice; 0: unknown
+    confined: bool = True  # without the rights that a runner does not need
     embedding: bool = False  # vectors instead of text; `slots`: texts of one decode
     flash_attention: bool | None = None  # None: llama.cpp chooses
 
@@ -254,6 +257,13 @@ class Stats(msgspec.Struct):
     detail: SpeculationDetail | None = None  # None: the last one that was sent still holds
 
 
+class Working(msgspec.Struct, frozen=True, tag=True):
+    """Something begins that sends nothing before its end: a sign of progress."""
+
+    expected_s: float | None = None  # seconds that it should take; None: nobody knows
+    id: int | None = None  # of the request that is received and prepared; None: it is a step
+
+
 class Step(msgspec.Struct, frozen=True, tag=True):
     """One step of the engine: what it added to its sequences."""
 
@@ -279,7 +289,7 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
 
 
 ToRunner = Load | Submit | Embed | Cancel
-ToFront = Loading | Ready | Step | Embedded | Failed
+ToFront = Loading | Ready | Working | Step | Embedded | Failed
 
 
 def encode(message: ToRunner | ToFront) -> bytes:

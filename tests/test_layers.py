@@ -49,6 +49,8 @@ LAYERS = {
     "daemon.runner.stream": "sequence",
     "daemon.runner.repetition": "sequence",
     "daemon.runner.rendering": "rendering",
+    "daemon.runner.sandbox": "sandbox",
+    "daemon.runner.connection": "runner process",
     "daemon.runner.batch": "seam",
     "daemon.runner.llama": "llama",
     "daemon.runner.llama.interface": "seam",
@@ -96,7 +98,8 @@ MAY_IMPORT = {
     "speculation": {*BASE, "speculation", "sequence", "kv", "sampling", "seam"},
     "threads": {"threads", "speculation"},  # costs are measured by the number of threads
     "loading": {*BASE, "loading", "speculation", "sequence", "kv", "sampling", "seam", "llama"},
-    "rendering": {*BASE, "rendering", "chat", "log"},
+    "rendering": {*BASE, "rendering", "chat", "log", "sandbox"},
+    "sandbox": {*BASE, "sandbox"},
     "runner": {
         *BASE,
         "runner",
@@ -115,6 +118,7 @@ MAY_IMPORT = {
             "log",
             "runner process",
             "rendering",
+            "sandbox",
             "chat",
             "runner",
             "loading",
@@ -131,7 +135,7 @@ MAY_IMPORT = {
     "metrics": {"runners", "protocol"},
     "snapshot": {"runners", "protocol"},
     # Started for a command, so it asks a child process of its own what llama.cpp has.
-    "diagnosis": {"errors", "diagnosis", "runners"},
+    "diagnosis": {"errors", "diagnosis", "runners", "sandbox"},
     "api": {
         *BASE,
         *("api", "chat", "runners", "metrics", "snapshot", "diagnosis"),
@@ -213,6 +217,7 @@ NEEDS_NO_LLAMA = (  # modules that run on any implementation of the seam
     *("speculation.drafters.head", "speculation.drafters.assistant", "llama.interface"),
 )
 LAZY_FUNCTIONS = {
+    ("daemon.runner.__main__", "_serve"),  # no thread before the process is confined
     ("daemon.cli.serve", "serve"),  # the other commands start without the server
     ("daemon.cli.quantize", "_lines"),  # numpy takes a while, too
     ("daemon.cli.entry", "_is_debugging"),  # the help starts without the settings

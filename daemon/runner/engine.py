@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from ..errors import DecodeFailed
-from ..protocol import Cancel, Delta, Load, SpeculationDetail, Stats, Step, ToFront
+from ..protocol import Cancel, Delta, Load, SpeculationDetail, Stats, Step, ToFront, Working
 from .batch import Batch
 from .faults import failed
+from .forecast import PREPARED_S, StepAnnouncer
 from .kv.prefix_cache import PrefixCache, TrimMode
 from .llama.interface import ABORTED, NO_CELLS, LanguageModel, TargetDecoder
 from .prefill_budget import max_prompt_rows
@@ -73,6 +74,7 @@ class Engine:
         self._flush_due_ns = 0
         self._detail_due_ns = 0
         self._stats = Stats()
+        self._announcer = StepAnnouncer()
 
     def submit(self, sequence: Sequence) -> None:
         """Queue a sequence; callable from any thread."""
@@ -98,6 +100,7 @@ class Engine:
         self._receive()
         if self._scheduler and (deltas := self.step()):
             self._send(Step(tuple(deltas), self._count()))
+            self._announcer.note_message(time.monotonic())
 
     def step(self) -> list[Delta]:
         """Decode one batch; what it added to its sequences."""
@@ -105,6 +108,8 @@ class Engine:
         chunks = self._scheduler.next_batch(partial(max_prompt_rows, self._speculation.profile))
         if not chunks:
             return self._make_room()
+        rows = sum(chunk.count for chunk in chunks)
+        self._announce(rows)
         self._threads.prepare(is_prompt=any(not c.sequence.is_decoding for c in chunks))
         slices = self._fill(chunks, self._draft(chunks))
         decode_ns = time.perf_counter_ns()
@@ -121,8 +126,17 @@ class Engine:
             self._flush_due_ns = start_ns + FLUSH_NS
         sampled = [each for each in slices if each.samples]
         deltas = [delta for each in sampled if (delta := self._advance(each, is_flush))]
-        self._stats.step_ns += time.perf_counter_ns() - start_ns
+        step_ns = time.perf_counter_ns() - start_ns
+        self._stats.step_ns += step_ns
+        self._announcer.observe(rows, step_ns / 1e9)
         return deltas
+
+    def _announce(self, rows: int) -> None:
+        """Tell the front of a step with so many rows, beside drafts, if it may take long."""
+        now_s = time.monotonic()
+        if self._announcer.is_due(rows, now_s):
+            self._send(Working(self._announcer.expected_s(rows)))
+            self._announcer.note_message(now_s)
 
     def _receive(self) -> None:
         """Receive sequences and cancels; wait only when there is nothing to decode."""
@@ -141,6 +155,7 @@ class Engine:
         except BaseException as fault:
             self._send(failed(sequence.id, fault))
             return
+        self._send(Working(PREPARED_S, sequence.id))
         self._streams[sequence.id] = stream
         self._scheduler.add(sequence)
 

@@ -25,7 +25,10 @@ from .runner import Runner, StartRunner
 
 AUTO_MAX_LOADED = 3  # models; OLLAMA_MAX_LOADED_MODELS' default (CONTRACT 4)
 # Fields of a Load that follow from others or from the memory that was free; see `can_serve`.
-FOLLOWING = ("num_ctx", "batch", "cells", "slots", "profile", "tensor_split", "host_experts")
+FOLLOWING = (
+    *("num_ctx", "batch", "cells", "slots", "profile", "tensor_split", "host_experts"),
+    "host_bytes",
+)
 # How llama.cpp and its backends say that memory is short, in lower case (CONTRACT 5.3).
 NO_MEMORY = (
     *("out of memory", "failed to allocate", "unable to allocate", "bad_alloc"),

@@ -15,7 +15,7 @@ import psutil
 
 from ...errors import BadRequest, revive
 from ...protocol import FrameReader
-from .messages import RenderReply, RenderRequest, encode
+from .messages import UNCONFINED, RenderReply, RenderRequest, encode
 
 # Seconds that a template may take. The time of a conversation of 100,000 words is 0.1 s (measured).
 RENDER_TIMEOUT_S = 2.0
@@ -25,6 +25,7 @@ MIN_CPU_S = 1.0  # seconds of a core
 POLL_S = 0.1  # seconds between two looks at the clock
 START_TIMEOUT_S = 60.0  # for the interpreter and its imports: 0.3 s on an idle machine
 READ_BYTES = 1 << 16
+MODULE = "outrider.daemon.runner.rendering"
 TOO_SLOW = "the model's chat template does not come to an end: it was stopped after {:g} s"
 DIED = "the model's chat template ended the process that renders it; it may need too much memory"
 
@@ -43,9 +44,10 @@ def is_overdue(took_s: float, cpu_s: float, timeout_s: float) -> bool:
 class RenderProcess:
     """One child that renders; to be used by one thread at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, confined: bool = True) -> None:
+        """Not `confined`: it keeps the rights that it does not need."""
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "outrider.daemon.runner.rendering"],
+            [sys.executable, "-m", MODULE, *(() if confined else (UNCONFINED,))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
@@ -125,11 +127,12 @@ class RenderProcess:
 class RenderPool:
     """A `Render`: a template that hangs delays no request that another child can render."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, *, confined: bool = True) -> None:
         """`size`: children at most; the first one starts now, beside the load of the weights."""
+        self._confined = confined
         self._free = threading.Semaphore(size)
         self._lock = threading.Lock()
-        self._idle = [RenderProcess()]
+        self._idle = [RenderProcess(confined=confined)]
 
     def __call__(self, request: RenderRequest, /) -> str:
         with self._free:
@@ -154,4 +157,4 @@ class RenderPool:
                 process = self._idle.pop()
                 if process.is_alive:
                     return process
-        return RenderProcess()
+        return RenderProcess(confined=self._confined)
