@@ -21,7 +21,7 @@ pytestmark = [
 ]
 
 HOST_BYTES = 100 << 20
-MAX_START_S = 0.02  # a quarter of this on an idle core
+MAX_START_S = 0.05  # 2 ms on an idle core
 REFUSALS = {"EPERM", "EACCES"}
 # Bounds, and calls that are answered as by a kernel without them.
 OTHER_REFUSALS = {
