@@ -50,7 +50,7 @@ from .api.systemone.decide import systemone
 from .api.warning_header import warning_header
 from .config import Settings
 from .errors import ConfigError
-from .metrics import Metrics
+from .metrics.exporter import Metrics
 from .runners.correction_store import CorrectionStore
 from .runners.devices import MachineReader
 from .runners.machine import Machine
@@ -212,7 +212,9 @@ async def running(settings: Settings, listening: Sequence[socket.socket]) -> Asy
         max_field_size=HEADER_BYTES,
         max_line_size=HEADER_BYTES,
     )
+    metrics = app[APP_STATE].metrics
     await runner.setup()
+    metrics.connections = runner.table
     try:
         await _listen(runner, settings, listening)
         host, port = runner.addresses[0][:2]

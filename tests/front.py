@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
@@ -13,6 +14,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from fake_runner import FakeRunners
+from outrider.daemon.api.state import APP_STATE, AppState
 from outrider.daemon.app import build_app
 from outrider.daemon.config import Settings
 from outrider.daemon.runners.machine import Machine
@@ -43,6 +45,20 @@ class Front:
     @property
     def url(self) -> str:
         return str(self.client.make_url("/")).rstrip("/")
+
+    @property
+    def state(self) -> AppState:
+        """What its handlers use."""
+        assert self.client.app
+        return self.client.app[APP_STATE]
+
+    async def wait_until_unloaded(self) -> None:
+        """Until no model is loaded; the pool ends runners in tasks of its own."""
+        for _ in range(1000):
+            if not self.pool.loaded_models:
+                return
+            await asyncio.sleep(0)
+        raise TimeoutError
 
     async def send(self, method: str, path: str, body: object = None) -> tuple[int, str]:
         """Status and body of one request; bytes are sent as they are, the rest as JSON."""

@@ -123,7 +123,7 @@ MAY_IMPORT = {
     },
     # The front starts `python -m outrider.daemon.runner`, and never imports it.
     "runners": {*BASE, "runners", "chat", "quant", "models", "config", "options", "log"},
-    "metrics": {"runners", "protocol"},
+    "metrics": {"metrics", "runners", "protocol"},
     # Started for a command, so it asks a child process of its own what llama.cpp has.
     "diagnosis": {"errors", "diagnosis", "runners"},
     "api": {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...protocol import SpeculationReport
+from ...protocol import DrafterStats, SpeculationReport
 
 
 @dataclass(slots=True)
@@ -25,6 +25,17 @@ class SpeculationStats:
         self.num_drafts += drafted > 0
         self.took_s += took_s
         self.plain_s += plain_s
+
+    def of_drafter(self) -> DrafterStats:
+        """The same for the wire."""
+        return DrafterStats(
+            name=self.drafter,
+            drafts=self.num_drafts,
+            drafted=self.drafted,
+            accepted=self.accepted,
+            took_ns=int(self.took_s * 1e9),
+            plain_ns=int(self.plain_s * 1e9),
+        )
 
     def report(self) -> SpeculationReport:
         return SpeculationReport(

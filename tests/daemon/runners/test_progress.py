@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 from fake_runner import FakeRunner, FakeRunners
+from front import MACHINE
 from outrider.daemon.protocol import Load
 from outrider.daemon.runners.pool import LoadedModel, RunnerSpec
 from outrider.daemon.runners.progress import find_stuck
@@ -27,7 +28,8 @@ class SilentRunner(FakeRunner):
 
 
 def loaded(name: str, runner: FakeRunner) -> LoadedModel:
-    return LoadedModel(RunnerSpec(name, "", LOAD), runner, 1.0)
+    spec = RunnerSpec(name, "", LOAD)
+    return LoadedModel(spec, spec.plan(MACHINE), runner, 1.0)
 
 
 def test_only_long_silence_over_work_counts() -> None:
