@@ -61,6 +61,7 @@ LAYERS = {
     "daemon.runner.worker": "runner process",
     "daemon.runners": "runners",
     "daemon.metrics": "metrics",
+    "daemon.metrics.dashboard": "dashboard",
     "daemon.diagnosis": "diagnosis",
     "daemon.api": "api",
     "daemon.api.ollama": "ollama",
@@ -123,6 +124,7 @@ MAY_IMPORT = {
     },
     # The front starts `python -m outrider.daemon.runner`, and never imports it.
     "runners": {*BASE, "runners", "chat", "quant", "models", "config", "options", "log"},
+    "dashboard": set(),
     "metrics": {"metrics", "runners", "protocol"},
     # Started for a command, so it asks a child process of its own what llama.cpp has.
     "diagnosis": {"errors", "diagnosis", "runners"},
@@ -180,7 +182,7 @@ MAY_IMPORT = {
     "service": {"service", "config", "errors"},
     "cli": {
         *("cli", "errors", "config", "options", "models", "quant"),
-        *("service", "serving", "diagnosis"),
+        *("service", "serving", "diagnosis", "dashboard"),
     },
 }
 MAY_USE = {
