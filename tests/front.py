@@ -14,11 +14,13 @@ from typing import Any
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from fake_runner import FakeRunners
+from outrider.daemon.api.request_log import TRACER
 from outrider.daemon.api.state import APP_STATE, AppState
 from outrider.daemon.app import build_app
 from outrider.daemon.config import Settings
 from outrider.daemon.runners.machine import Machine
 from outrider.daemon.runners.pool import PoolLimits, RunnerPool
+from outrider.daemon.tracing.tracer import RequestTracer
 from outrider.models.store import Store
 from tiny import CHATML, named, write_gguf
 from weights import import_gguf
@@ -102,7 +104,9 @@ def fill_store(root: Path, folder: Path) -> Path:
 
 
 @asynccontextmanager
-async def start_front(root: Path, **changes: object) -> AsyncIterator[Front]:
+async def start_front(
+    root: Path, *, tracer: RequestTracer | None = None, **changes: object
+) -> AsyncIterator[Front]:
     """A front over this store; `changes` replace settings."""
     settings = Settings.load().model_copy(update={"models": root, "cache_home": root, **changes})
     runners, store = FakeRunners(), Store(root)
@@ -113,6 +117,8 @@ async def start_front(root: Path, **changes: object) -> AsyncIterator[Front]:
         read_machine=read_made_up,
     )
     app = build_app(settings, store, pool, MACHINE)
+    if tracer:
+        app[TRACER] = tracer
     try:
         async with TestClient(TestServer(app)) as client:
             yield Front(client, runners, pool, store)

@@ -61,6 +61,7 @@ LAYERS = {
     "daemon.runner.worker": "runner process",
     "daemon.runners": "runners",
     "daemon.metrics": "metrics",
+    "daemon.tracing": "tracing",
     "daemon.metrics.dashboard": "dashboard",
     "daemon.diagnosis": "diagnosis",
     "daemon.api": "api",
@@ -125,12 +126,24 @@ MAY_IMPORT = {
     # The front starts `python -m outrider.daemon.runner`, and never imports it.
     "runners": {*BASE, "runners", "chat", "quant", "models", "config", "options", "log"},
     "dashboard": set(),
+    "tracing": {"tracing", "log"},
     "metrics": {"metrics", "runners", "protocol"},
     # Started for a command, so it asks a child process of its own what llama.cpp has.
     "diagnosis": {"errors", "diagnosis", "runners"},
     "api": {
         *BASE,
-        *("api", "chat", "runners", "metrics", "config", "duration", "options", "models", "log"),
+        *(
+            "api",
+            "chat",
+            "runners",
+            "metrics",
+            "tracing",
+            "config",
+            "duration",
+            "options",
+            "models",
+            "log",
+        ),
     },
     "ollama": {
         *BASE,
@@ -160,6 +173,7 @@ MAY_IMPORT = {
         "systemone",
         "runners",
         "metrics",
+        "tracing",
         "quant",
         "models",
         "errors",
@@ -220,6 +234,7 @@ LAZY_FUNCTIONS = {
     ("daemon.runner.__main__", "main"),  # after only the parts of packages that it needs
     ("daemon.runner.devices", "main"),
     ("daemon.cli.mcp_servers", "_connect"),  # an extra
+    ("daemon.tracing.opening", "open_tracer"),  # an extra
     ("daemon.cli.mcp_servers", "_transport"),
 }
 

@@ -13,9 +13,12 @@ from aiohttp.web_protocol import RequestPayloadError
 
 from ..metrics.request_metrics import RequestMetrics
 from ..request_note import RequestNote, current_note, open_note
+from ..tracing.tracer import RequestTracer, TracedRequest
 from .state import APP_STATE
 
 CLIENT_LEFT = 499  # nginx's status for a request whose client closed the connection
+
+TRACER = web.AppKey("tracer", RequestTracer)  # absent if no request is traced
 
 log = logging.getLogger("outrider")
 
@@ -44,12 +47,27 @@ async def note_request(
         requests.num_running -= 1
         requests.answer(route_of(request), request.method, (status, note.key_name), took_s)
         _tell(request, note, status, took_s)
+        if tracer := request.app.get(TRACER):
+            tracer.record(_traced(request, note, status, took_s))
 
 
 def route_of(request: web.Request) -> str:
     """The path as the daemon's table of routes has it, such as `/v1/models/{id}`; or ""."""
     resource = request.match_info.route.resource
     return resource.canonical if resource else ""
+
+
+def _traced(request: web.Request, note: RequestNote, status: int, took_s: float) -> TracedRequest:
+    return TracedRequest(
+        method=request.method,
+        route=route_of(request),
+        path=request.path,
+        status=status,
+        took_s=took_s,
+        server=request.host,
+        headers=request.headers,
+        note=note,
+    )
 
 
 def _tell(request: web.Request, note: RequestNote, status: int, took_s: float) -> None:
