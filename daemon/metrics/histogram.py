@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from functools import cache
 from itertools import accumulate
 
 from prometheus_client.utils import floatToGoString
@@ -21,7 +22,7 @@ class DurationHistogram:
 
     __slots__ = ("_bounds_s", "_counts", "total_s")
 
-    def __init__(self, bounds_s: Sequence[float] = WAIT_BOUNDS_S) -> None:
+    def __init__(self, bounds_s: tuple[float, ...] = WAIT_BOUNDS_S) -> None:
         self._bounds_s = bounds_s
         self._counts = [0] * (len(bounds_s) + 1)
         self.total_s = 0.0
@@ -37,7 +38,11 @@ class DurationHistogram:
         return cumulate(self._bounds_s, self._counts)
 
 
-def cumulate(bounds_s: Sequence[float], counts: Sequence[int]) -> list[tuple[str, float]]:
+def cumulate(bounds_s: tuple[float, ...], counts: Sequence[int]) -> list[tuple[str, float]]:
     """Upper bound as text, and the number of durations up to it; the last bound is +Inf."""
-    bounds = [*map(floatToGoString, bounds_s), "+Inf"]
-    return list(zip(bounds, map(float, accumulate(counts)), strict=True))
+    return list(zip(_names_of(bounds_s), map(float, accumulate(counts)), strict=True))
+
+
+@cache
+def _names_of(bounds_s: tuple[float, ...]) -> tuple[str, ...]:
+    return (*map(floatToGoString, bounds_s), "+Inf")

@@ -39,9 +39,14 @@ KEY = {"Authorization": "Bearer secret-phone"}
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("metrics")
+    return fill_store(folder / "store", folder)
+
+
 @pytest.fixture
-async def front(tmp_path: Path) -> AsyncIterator[Front]:
-    store = fill_store(tmp_path / "store", tmp_path)
+async def front(store: Path) -> AsyncIterator[Front]:
     async with start_front(store, api_key=SecretStr("phone:secret-phone")) as running:
         running.runners.stats = STATS
         running.runners.ready = Ready(

@@ -15,7 +15,7 @@ from outrider.daemon.protocol import Delta, Done
 
 pytestmark = pytest.mark.unit
 
-SDK = "opentelemetry-sdk is not installed: pip install 'outrider[otel]'"
+SDK = "OpenTelemetry is not installed: pip install 'outrider[otel]'"
 PARENT = "4bf92f3577b34da6a3ce929d0e0e4736"
 HEADERS = {"traceparent": f"00-{PARENT}-00f067aa0ba902b7-01"}
 BODY = json.dumps({"model": "chat", "messages": [{"role": "user", "content": "hm"}]}).encode()
@@ -32,6 +32,7 @@ DONE = Done(
 
 @pytest.fixture
 def exporter() -> Any:
+    pytest.importorskip("opentelemetry.exporter.otlp.proto.http.trace_exporter", reason=SDK)
     memory = pytest.importorskip(
         "opentelemetry.sdk.trace.export.in_memory_span_exporter", reason=SDK
     )
