@@ -1,5 +1,5 @@
-# Targets: run, check, test, test-unit, test-clients, test-systemd, bench, bench-gpu, bench-rpc, record, clean.
-# Each does the set-up it needs.
+# Targets: run, check, test, test-unit, test-clients, test-systemd, bench, bench-memory, bench-gpu,
+# bench-rpc, record, clean. Each does the set-up it needs.
 VENV   ?= .venv
 PYTHON ?= python3.11
 PORT   ?= 11434
@@ -15,7 +15,7 @@ SETTINGS := HOST MODELS KEEP_ALIVE NUM_PARALLEL CONTEXT_LENGTH MAX_LOADED_MODELS
 # `make run NUM_PARALLEL=8` means OUTRIDER_NUM_PARALLEL=8 for the daemon.
 $(foreach s,$(SETTINGS),$(if $(filter command line,$(origin $(s))),$(eval export OUTRIDER_$(s) := $($(s)))))
 
-.PHONY: run test test-unit test-clients test-systemd bench record bench-gpu bench-rpc check types clean
+.PHONY: run test test-unit test-clients test-systemd bench bench-memory record bench-gpu bench-rpc check types clean
 
 run: $(VENV)/.installed
 	@$(BIN)/outrider serve $(if $(filter command line,$(origin PORT)),--port $(PORT)) --pull $(MODEL)
@@ -44,6 +44,10 @@ test-clients:
 
 bench: $(VENV)/.installed-bench
 	@PYTHONPATH=tests $(BIN)/python -m bench $(ARGS)
+
+# Sizes computed from headers beside those of llama.cpp.
+bench-memory: $(VENV)/.installed-bench
+	@PYTHONPATH=tests $(BIN)/python -m bench.memory
 
 record: $(VENV)/.installed-bench
 	@PYTHONPATH=tests $(BIN)/python -m bench.record

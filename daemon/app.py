@@ -20,6 +20,7 @@ from ..models.sources.reference import RemoteReference
 from ..models.sources.registry import Network
 from ..models.sources.resumable import sweep_downloads
 from ..models.store import Store
+from .api import ui
 from .api.anthropic import completions as anthropic
 from .api.anthropic.errors import ERRORS as ANTHROPIC_ERRORS
 from .api.authentication import AUTHENTICATOR, Authenticator, build_authentication
@@ -30,10 +31,12 @@ from .api.connections import (
     fit_to_descriptors,
     watch_connection,
 )
+from .api.diagnosis import DOCTOR, build_doctor, doctor
 from .api.drain import Drain
 from .api.error_table import HEADERS, ErrorTable
 from .api.guard import Handler, Origins, build_guard, cross_origin
 from .api.json_response import json_response
+from .api.live import FEED, build_feed, live, snapshot
 from .api.ollama import account, blobs, completions, create, embed, library, transfers
 from .api.ollama.errors import ERRORS as OLLAMA_ERRORS
 from .api.openai import chat as openai_chat
@@ -45,6 +48,7 @@ from .api.openai.errors import ERRORS as OPENAI_ERRORS
 from .api.openapi import openapi
 from .api.paths import tidy_target
 from .api.plan import plan
+from .api.recent import RECENT, RecentRequests
 from .api.request_log import CLIENT_LEFT, TRACER, note_request, request_headers
 from .api.state import APP_STATE, AppState
 from .api.streaming import Lines
@@ -87,8 +91,9 @@ def build_app(
     origins = Origins(settings.origins)
     guard = build_guard(origins, check_host=settings.is_loopback)
     authenticator, drain = Authenticator(settings.read_keys(), settings.key_parallel), Drain()
+    recent = RecentRequests()
     middlewares = (
-        *(watch_connection, note_request, guard, tidy_path, answer_errors),
+        *(watch_connection, note_request, guard, tidy_path, recent.note, answer_errors),
         *(build_authentication(authenticator), drain.count),
     )
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=middlewares)
@@ -97,6 +102,14 @@ def build_app(
     app[transfers.NETWORK] = Network()
     corrections = CorrectionStore.of(settings.cache_home)
     app[APP_STATE] = AppState(settings, model_index, pool, Metrics(pool), machine, corrections)
+    outrider_version = package_version("outrider")
+    app[RECENT], app[DOCTOR] = recent, build_doctor(settings)
+    app[FEED] = build_feed(app, outrider_version)
+    app.router.add_get("/ui", ui.page)
+    app.router.add_get("/ui/{name}", ui.file)
+    app.router.add_get("/api/snapshot", snapshot)
+    app.router.add_get("/api/live", live)
+    app.router.add_post("/api/doctor", doctor)
     app.router.add_get("/", library.root)
     app.router.add_get("/metrics", library.metrics)
     app.router.add_get("/openapi.json", openapi)
@@ -132,7 +145,6 @@ def build_app(
     app.router.add_post("/v1/messages", anthropic.messages)
     app.router.add_post("/v1/messages/count_tokens", anthropic.count_tokens)
     app.router.add_post("/v1/systemone", systemone)
-    outrider_version = package_version("outrider")
 
     async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
         response.headers["Outrider-Version"] = outrider_version

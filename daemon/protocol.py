@@ -45,6 +45,7 @@ class Load(msgspec.Struct, frozen=True, tag=True):
     places: str = "cores"  # where threads are bound, as OMP_PLACES
     background: bool = False  # let other programs go first
     threads: int = 0  # 0: one for each physical core
+    adapts_threads: bool = False  # fewer threads may decode beside busy processes
     kv_type: str = "f16"  # ggml's name of the type of the KV cache
     adapters: tuple[str, ...] = ()  # paths of LoRA files over the weights
     draft: str = ""  # path of a drafter's weights; "" if there are none
@@ -223,6 +224,29 @@ class DrafterStats(msgspec.Struct, frozen=True):
     plain_ns: int  # time of the same tokens with plain decoding, estimated
 
 
+class DrafterCounts(msgspec.Struct, frozen=True):
+    """The drafts of one drafter since the runner started, by the depth of their tokens."""
+
+    name: str
+    verified: tuple[int, ...]  # draft tokens at this depth before which all were accepted
+    accepted: tuple[int, ...]  # those of them that were accepted
+
+
+class RowCost(msgspec.Struct, frozen=True):
+    """What a decode of so many rows takes on this machine, measured."""
+
+    rows: int
+    seconds: float
+
+
+class SpeculationDetail(msgspec.Struct, frozen=True):
+    """What speculation knows and does; sent at most once a second, and when a runner falls idle."""
+
+    drafters: tuple[DrafterCounts, ...] = ()
+    verify_costs: tuple[RowCost, ...] = ()  # of the target
+    draft_costs: tuple[RowCost, ...] = ()  # of the drafter with weights
+
+
 class Stats(msgspec.Struct):
     """Counters since the runner started, and gauges of its slots and cells."""
 
@@ -246,6 +270,7 @@ class Stats(msgspec.Struct):
     gap_counts: tuple[int, ...] = ()  # tokens after the first, by TOKEN_GAP_BOUNDS_S
     gap_ns: int = 0  # between the first and the newest token, of all streams
     drafters: tuple[DrafterStats, ...] = ()
+    detail: SpeculationDetail | None = None  # None: the last one that was sent still holds
 
 
 class Step(msgspec.Struct, frozen=True, tag=True):

@@ -53,6 +53,7 @@ LAYERS = {
     "daemon.runner.llama": "llama",
     "daemon.runner.llama.interface": "seam",
     "daemon.runner.speculation": "speculation",
+    "daemon.runner.threads": "threads",
     "daemon.runner.speculation.calibration": "loading",
     "daemon.runner.speculation.drafter_loading": "loading",
     "daemon.runner.__main__": "runner process",
@@ -63,6 +64,7 @@ LAYERS = {
     "daemon.metrics": "metrics",
     "daemon.tracing": "tracing",
     "daemon.metrics.dashboard": "dashboard",
+    "daemon.snapshot": "snapshot",
     "daemon.diagnosis": "diagnosis",
     "daemon.api": "api",
     "daemon.api.ollama": "ollama",
@@ -94,6 +96,7 @@ MAY_IMPORT = {
     "llama": {*BASE, "llama", "seam", "quant"},  # quant: headers are repaired while loading
     "sequence": {*BASE, "sequence", "chat", "kv", "sampling", "seam"},
     "speculation": {*BASE, "speculation", "sequence", "kv", "sampling", "seam"},
+    "threads": {"threads", "speculation"},  # costs are measured by the number of threads
     "loading": {*BASE, "loading", "speculation", "sequence", "kv", "sampling", "seam", "llama"},
     "rendering": {*BASE, "rendering", "chat", "log"},
     "runner": {
@@ -106,6 +109,7 @@ MAY_IMPORT = {
         "seam",
         "sequence",
         "speculation",
+        "threads",
     },
     "runner process": {
         *BASE,
@@ -119,6 +123,7 @@ MAY_IMPORT = {
             "speculation",
             "sequence",
             "sampling",
+            "threads",
             "llama",
             "seam",
         ),
@@ -128,22 +133,13 @@ MAY_IMPORT = {
     "dashboard": set(),
     "tracing": {"tracing", "log"},
     "metrics": {"metrics", "runners", "protocol"},
+    "snapshot": {"runners", "protocol"},
     # Started for a command, so it asks a child process of its own what llama.cpp has.
     "diagnosis": {"errors", "diagnosis", "runners"},
     "api": {
         *BASE,
-        *(
-            "api",
-            "chat",
-            "runners",
-            "metrics",
-            "tracing",
-            "config",
-            "duration",
-            "options",
-            "models",
-            "log",
-        ),
+        *("api", "chat", "runners", "metrics", "tracing", "snapshot", "diagnosis"),
+        *("config", "duration", "options", "models", "log"),
     },
     "ollama": {
         *BASE,

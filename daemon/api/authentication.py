@@ -12,9 +12,11 @@ from ..api_keys import KeyRing
 from ..errors import TooManyRequests, Unauthorized
 from ..request_note import current_note
 from .guard import Handler
+from .ui import UI_PATHS
 
-# Clients look there whether a daemon is up, before they have a key; both tell versions alone.
-OPEN_PATHS = {"/", "/api/version"}
+# Clients look there whether a daemon is up, before they have a key; both tell versions alone. The
+# files of the page hold no secret, and ask for a key.
+OPEN_PATHS = {"/", "/api/version", *UI_PATHS}
 READING = {"GET", "HEAD"}  # methods that run nothing, and so do not count against a key's bound
 NO_KEY = "an API key is needed: send it as 'Authorization: Bearer KEY' or as 'x-api-key: KEY'"
 WRONG_KEY = "the API key is not one of this daemon's"

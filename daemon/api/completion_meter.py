@@ -11,6 +11,7 @@ from ..errors import RenderingKilled
 from ..metrics.request_metrics import CANCEL, ERROR, RequestMetrics
 from ..protocol import Done
 from ..request_note import Ending, current_note
+from .recent import current_record
 
 NS = 1e-9  # seconds
 
@@ -24,7 +25,8 @@ class CompletionMeter:
         """`start_ns`: of `time.monotonic_ns`, when the request arrived. What makes no text, such as
         a mere load, is counted only where its template had to be stopped."""
         self._requests = metrics.of(model)
-        self._note = current_note()
+        self._note, self._record = current_note(), current_record()
+        self._record.model, self._record.expects_text = model, makes_text
         self._start_ns = start_ns
         self._loaded_ns = start_ns
         self._makes_text = makes_text
@@ -44,6 +46,7 @@ class CompletionMeter:
         """There is output; only the first time counts."""
         if self._has_output:
             return
+        self._record.note_text()
         self._has_output = True
         first_s = (time.monotonic_ns() - self._start_ns) * NS
         self._requests.first_s.observe(first_s)
@@ -54,6 +57,7 @@ class CompletionMeter:
         """The text is complete; nanoseconds since the request arrived."""
         end_ns = time.monotonic_ns()
         took_ns = end_ns - self._start_ns
+        self._record.done = done
         self._makes_text = False  # so it is counted
         self._requests.finish(done, took_ns * NS)
         if self._note:

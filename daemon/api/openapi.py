@@ -25,11 +25,15 @@ from .systemone import wire as systemone
 
 Json = dict[str, object]
 
-JSON, TEXT = "application/json", "text/plain"
+JSON, TEXT, HTML = "application/json", "text/plain", "text/html"
 NDJSON, SSE = "application/x-ndjson", "text/event-stream"
 BYTES = "application/octet-stream"
 SCHEMAS = "#/components/schemas/"
 STRING: Json = {"type": "string"}
+OWN_PATHS = (
+    *("/v1/systemone", "/metrics", "/openapi.json", "/api/plan"),
+    *("/api/snapshot", "/api/live", "/api/doctor"),
+)
 NATIVE, OPENAI, ANTHROPIC = "OllamaError", "OpenAIError", "AnthropicError"
 ERRORS: Json = {  # the bodies of CONTRACT 0, 2.1 and 3
     NATIVE: {"type": "object", "required": ["error"], "properties": {"error": STRING}},
@@ -85,6 +89,11 @@ ROUTES = (
     RouteFacts("GET /", "Whether the daemon is there", answers=(TEXT,)),
     RouteFacts("GET /metrics", "Counters for Prometheus", answers=(TEXT,)),
     RouteFacts("GET /openapi.json", "This document"),
+    RouteFacts("GET /ui", "The page that shows what the daemon does", answers=(HTML,)),
+    RouteFacts("GET /ui/{name}", "A file of that page", answers=(BYTES,)),
+    RouteFacts("GET /api/snapshot", "What the daemon is doing"),
+    RouteFacts("GET /api/live", "The same, once a second", answers=(SSE,)),
+    RouteFacts("POST /api/doctor", "What is wrong with the machine"),
     RouteFacts("GET /api/version", "The version of Ollama's API"),
     RouteFacts("GET /api/status", "Whether a cloud is used"),
     RouteFacts("GET /api/tags", "The models on disk"),
@@ -232,7 +241,7 @@ def _identifier(route: str) -> str:
 def _dialect(path: str) -> str:
     if path.startswith("/v1/messages"):
         return "Anthropic"
-    if path in ("/v1/systemone", "/metrics", "/openapi.json", "/api/plan"):
+    if path in OWN_PATHS or path.startswith("/ui"):
         return "Outrider"
     return "OpenAI" if path.startswith("/v1/") else "Ollama"
 

@@ -5,6 +5,7 @@ Nothing is loaded, and of the weights only the headers are read. Not in Ollama.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -75,7 +76,8 @@ async def _describe(state: AppState, info: ModelInfo, body: PlanRequest) -> Line
     options = Options.merge(info.model.params, body.options)
     info = _with_drafter(state, info, body.draft)
     make_plan = plan_load if info.can("completion") else plan_embedding
-    made = make_plan(info, options, settings, machine)
+    estimate = state.corrections.estimate(info.header.architecture, machine)
+    made = await asyncio.to_thread(make_plan, info, options, settings, machine, estimate=estimate)
     return describe_plan(made, info, machine)
 
 

@@ -42,15 +42,19 @@ class AppState:
             info.model.name.short,
             info.model.digest,
             wish,
-            lambda machine: make_plan(info, options, self.settings, machine),
+            lambda machine: make_plan(
+                *(info, options, self.settings, machine),
+                estimate=self.corrections.estimate(info.header.architecture, machine),
+            ),
             partial(self._learn, info),
         )
 
     def _learn(self, info: ModelInfo, plan: LoadPlan, ready: Ready) -> None:
         """Keep what a load has taken, beside what was predicted."""
         if seen := observe(plan, ready):
-            hardware = (self.machine.processor, plan.gpus)
-            self.corrections.add(info.header.architecture, hardware, seen)
+            self.corrections.add(
+                info.header.architecture, (self.machine.processor, plan.gpus), seen
+            )
             log.info("%s: memory predicted %+.1f %% off", info.model.name.short, 100 * seen.error)
 
 

@@ -36,6 +36,7 @@ COMMANDS: Mapping[str, CommandEntry] = {
     "signout": CommandEntry("account_commands", "sign_out", "Sign out.", "logout"),
     "list": CommandEntry("list_commands", "list_stored", "List the models in the store.", "ls"),
     "ps": CommandEntry("list_commands", "list_loaded", "List the models in memory."),
+    "top": CommandEntry("top", "top", "Show what the daemon is doing, each second."),
     "doctor": CommandEntry("doctor", "doctor", "Show what is wrong with this machine's set-up."),
     "plan": CommandEntry("plan_command", "plan", "Show what MODEL would take in memory."),
     "quantize": CommandEntry("quantize", "quantize", "Quantise a GGUF file."),

@@ -16,6 +16,7 @@ PARTS = {  # field of a device: its row
     "projector_bytes": "projector",
     "adapter_bytes": "adapters",
     "overhead_bytes": "overhead",
+    "growth_bytes": "growth",
 }
 OTHER_MACHINE = "Planned for GPUs of {}, beside this machine's own memory for the CPU."
 NO_GPU = "Planned for the CPU alone, with this machine's own memory."

@@ -29,7 +29,7 @@ from ..service.layout import (
     NAME,
     STATE,
     SYSTEM,
-    Layout,
+    ServiceLayout,
     ServicePlan,
     mac_layout,
     user_layout,
@@ -56,7 +56,7 @@ class ServiceScope:
     """Whose service it is, and where its files are."""
 
     is_system: bool
-    layout: Layout
+    layout: ServiceLayout
     is_mac: bool
 
     @classmethod

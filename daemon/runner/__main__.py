@@ -10,6 +10,7 @@ import sys
 
 from ..log_lines import configure_log
 from .package_parts import import_parts
+from .threads.neighbours import permitted_cpus
 
 ON = ("1", "t", "T", "TRUE", "true", "True")  # as the front reads a flag (CONTRACT 4)
 
@@ -19,11 +20,12 @@ def main() -> None:
     faulthandler.enable()
     level = logging.DEBUG if os.environ.get("OUTRIDER_DEBUG", "0") in ON else logging.INFO
     configure_log(level, with_time=False)
+    cpus = permitted_cpus()  # before OpenMP binds this thread to one of them
     import_parts()
     from .worker import FrontConnection, Worker
 
     with socket.socket(fileno=int(sys.argv[1])) as connection:
-        Worker(FrontConnection(connection)).run()
+        Worker(FrontConnection(connection), cpus).run()
 
 
 if __name__ == "__main__":

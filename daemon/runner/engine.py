@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from ..errors import DecodeFailed
-from ..protocol import Cancel, Delta, Load, Stats, Step, ToFront
+from ..protocol import Cancel, Delta, Load, SpeculationDetail, Stats, Step, ToFront
 from .batch import Batch
 from .faults import failed
 from .kv.prefix_cache import PrefixCache, TrimMode
@@ -21,10 +21,13 @@ from .sequence import Sequence
 from .speculation.accept import accept
 from .speculation.controller import SpeculationController
 from .stream import Stream
+from .threads.control import FixedThreads, StepThreads
 from .token_gaps import TokenGaps
 
 # Nanoseconds between two flushes of text: a message for each token costs the front and the steps.
 FLUSH_NS = 25_000_000
+DETAIL_NS = 1_000_000_000
+"""Nanoseconds between two details of speculation while there is work; each takes up to 0.3 ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,7 @@ class Engine:
         load: Load,
         send: Callable[[ToFront], None],
         speculation: SpeculationController,
+        threads: StepThreads | None = None,
     ) -> None:
         self._model = model
         self._context = context
@@ -63,10 +67,12 @@ class Engine:
         )
         self._scheduler = Scheduler(self._cache, slots=load.slots, rows=load.batch)
         self._speculation = speculation
+        self._threads = threads or FixedThreads()
         self._inbox: queue.SimpleQueue[Sequence | Cancel] = queue.SimpleQueue()
         self._streams: dict[int, Stream] = {}
         self._prefilling: frozenset[int] = frozenset()
         self._flush_due_ns = 0
+        self._detail_due_ns = 0
         self._stats = Stats()
         self._gaps = TokenGaps()
 
@@ -101,6 +107,7 @@ class Engine:
         chunks = self._scheduler.next_batch(partial(max_prompt_rows, self._speculation.profile))
         if not chunks:
             return self._make_room()
+        self._threads.prepare(is_prompt=any(not c.sequence.is_decoding for c in chunks))
         slices = self._fill(chunks, self._draft(chunks))
         decode_ns = time.perf_counter_ns()
         rc = self._context.decode(self._batch)
@@ -188,6 +195,7 @@ class Engine:
                 self._speculation.observe_prompt(each.stream, rows)
         count, took_s = self._batch.count, took_ns / 1e9
         self._speculation.observe_step(rows=count, prompt_rows=prompt_rows, took_s=took_s)
+        self._threads.observe(rows=count, took_s=took_s)
         self._stats.steps += 1
         self._stats.decode_ns += took_ns
         self._stats.prompt_tokens += prompt_rows
@@ -275,7 +283,16 @@ class Engine:
         stats.misjudged_ns = int(forecasts.error_s * 1e9)
         stats.gap_counts, stats.gap_ns = tuple(self._gaps.counts), self._gaps.total_ns
         stats.drafters = self._speculation.drafter_stats()
+        stats.detail = self._detail()
         return stats
+
+    def _detail(self) -> SpeculationDetail | None:
+        """What the page shows of speculation, if it is due."""
+        now_ns = time.perf_counter_ns()
+        if not self._speculation.names or (self._scheduler and now_ns < self._detail_due_ns):
+            return None
+        self._detail_due_ns = now_ns + DETAIL_NS
+        return self._speculation.detail()
 
 
 def trim_mode_of(model: LanguageModel) -> TrimMode:

@@ -44,7 +44,10 @@ from .rendering.process import RenderPool
 from .request_log import logged
 from .sampling.grammar_compiler import GrammarCompiler
 from .speculation.calibration import prepare_speculation
+from .speculation.controller import SpeculationController
 from .speculation.profile_store import ProfileWriter
+from .threads.binding import ThreadBinding
+from .threads.control import FixedThreads, StepThreads, ThreadControl
 
 Send = Callable[[ToFront], None]
 
@@ -76,12 +79,18 @@ class TextWorker:
     """Serves text: requests become sequences, and the engine decodes them."""
 
     def __init__(
-        self, loaded: LoadedContext[TextContext], load: Load, send: Send, render: Render
+        self,
+        loaded: LoadedContext[TextContext],
+        load: Load,
+        send: Send,
+        render: Render,
+        binding: ThreadBinding,
     ) -> None:
         self._input = InputProcessor(loaded.model, load.num_ctx, render)
         speculation = prepare_speculation(loaded, load)
         self.drafters, self.refusal = speculation.names, speculation.refusal
-        self._engine = Engine(loaded.model, loaded.context, load, send, speculation)
+        threads = _threads_of(loaded, load, speculation, binding)
+        self._engine = Engine(loaded.model, loaded.context, load, send, speculation, threads)
         self._compiler = GrammarCompiler(loaded.model)
         self._grammars = GrammarQueue(
             self._compiler, self._engine.submit, lambda id_, fault: send(failed(id_, fault))
@@ -139,8 +148,10 @@ class TextWorker:
 class Worker:
     """Two threads: the main one decodes, the other receives requests."""
 
-    def __init__(self, front: FrontConnection) -> None:
+    def __init__(self, front: FrontConnection, cpus: frozenset[int] = frozenset()) -> None:
+        """`cpus`: those of the process before OpenMP was loaded; empty: not known."""
         self._front = front
+        self._binding = ThreadBinding(cpus)
         self._messages = front.messages()
 
     def run(self) -> None:
@@ -152,6 +163,7 @@ class Worker:
         assert isinstance(load, Load)
         if load.background:
             yield_to_others()
+        self._binding.free_all()  # threads and processes inherit it
         threading.Thread(target=self._receive, name="input", daemon=True).start()
         try:
             self._worker, ready = self._start(load)
@@ -173,12 +185,14 @@ class Worker:
             send(Loading(fraction))
 
         if load.embedding:
+            self._binding.bind_decoding()
             encoder = load_context(EmbeddingContext, load, report)
             worker = EmbeddingWorker(encoder.model, encoder.context, load, send)
             return worker, make_ready(encoder.measure())
         render = RenderPool(PREPARING_THREADS)
+        self._binding.bind_decoding()
         loaded = load_model(load, report)
-        texts = TextWorker(loaded, load, send, render)
+        texts = TextWorker(loaded, load, send, render, self._binding)
         if load.adapters or load.draft:
             loaded.context.allocate()
         return texts, make_ready(loaded.measure(), texts.drafters, texts.refusal)
@@ -210,6 +224,23 @@ class Worker:
             self._worker.submit(request)
         except BaseException as fault:
             self._front.send(failed(request.id, fault))
+
+
+def _threads_of(
+    loaded: LoadedContext[TextContext],
+    load: Load,
+    speculation: SpeculationController,
+    binding: ThreadBinding,
+) -> StepThreads:
+    """Who decides the number of threads: fixed if the user has said it, or a GPU decodes."""
+    if not load.adapts_threads or load.threads < 2 or loaded.model.is_on_gpu:
+        return FixedThreads()
+
+    def apply(threads: int) -> None:
+        loaded.context.set_threads(threads)
+        speculation.set_threads(threads)
+
+    return ThreadControl(load.threads, apply, speculation.profile, binding)
 
 
 def make_ready(

@@ -53,9 +53,9 @@ class Budget:
             (room, part.total_bytes) for room, part in zip(self.gpus, need.gpus, strict=False)
         ]
         found = [
-            Excess(room.device, wanted, room.room_bytes)
-            for room, wanted in pairs
-            if wanted > room.room_bytes
+            Excess(room.device, needed, room.room_bytes)
+            for room, needed in pairs
+            if needed > room.room_bytes
         ]
         return max(found, key=lambda each: each.need_bytes - each.room_bytes, default=None)
 

@@ -11,12 +11,24 @@ import hashlib
 import logging
 import os
 import tempfile
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
+from ...quant.memory import (
+    ContextShape,
+    MemoryEstimate,
+    ModelHeaders,
+    PartBytes,
+    Placement,
+    estimate_memory,
+)
+from ...quant.memory_correction import UNCORRECTED, MemoryCorrection, correct, learn
 from ..protocol import DeviceBytes, Ready
+from .machine import HOST, Machine
 from .plan import LoadPlan
+from .wording import Estimate
 
 MAX_OBSERVATIONS = 16  # loads in a file; the oldest goes first
 # The parts that llama.cpp reports; a prediction has more, which no load can measure.
@@ -60,6 +72,12 @@ class CorrectionStore:
             self._known[path] = _read(path)
         return self._known[path]
 
+    def estimate(self, architecture: str, machine: Machine) -> Estimate:
+        """The prediction of sizes, corrected by what loads of this architecture have taken."""
+        gpus = tuple(gpu.name for gpu in machine.gpus)
+        seen = self.find(architecture, (machine.processor, gpus))
+        return corrected_estimate(learn_corrections(seen), gpus) if seen else estimate_memory
+
     def add(self, architecture: str, hardware: object, observation: Observation) -> None:
         """Keep one more load; two daemons at a time lose one of theirs at most."""
         path = self._path(architecture, hardware)
@@ -84,9 +102,38 @@ def observe(plan: LoadPlan, ready: Ready) -> Observation | None:
     names = {device.device: device.is_gpu for device in ready.devices}
     predicted = [
         DeviceBytes(name, names.get(name, True), **{part: getattr(found, part) for part in PARTS})
-        for name, found in plan.by_device().items()
+        for name, found in plan.predicted().items()
     ]
     return Observation(tuple(predicted), ready.devices)
+
+
+def learn_corrections(observations: Iterable[Observation]) -> dict[str, MemoryCorrection]:
+    """What the loads have taught of each device, by its name; the oldest load comes first."""
+    records: dict[str, MemoryCorrection] = {}
+    for observation in observations:
+        measured = {device.device: device for device in observation.measured}
+        for predicted in observation.predicted:
+            if found := measured.get(predicted.device):
+                record = records.get(predicted.device, UNCORRECTED)
+                parts = _part_bytes(predicted), _part_bytes(found)
+                records[predicted.device] = learn(record, *parts)
+    return records
+
+
+def corrected_estimate(records: Mapping[str, MemoryCorrection], gpus: Sequence[str]) -> Estimate:
+    """The prediction with these corrections. `gpus`: the names of the machine's GPUs."""
+    host, *others = (records.get(name, UNCORRECTED) for name in (HOST, *gpus))
+
+    def estimate(
+        model: ModelHeaders, context: ContextShape, placement: Placement
+    ) -> MemoryEstimate:
+        return correct(estimate_memory(model, context, placement), host, others)
+
+    return estimate
+
+
+def _part_bytes(device: DeviceBytes) -> PartBytes:
+    return PartBytes(**{part: getattr(device, part) for part in PARTS})
 
 
 def _read(path: Path) -> tuple[Observation, ...]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from ...quant.memory import CELL_STEP, MemoryEstimate, Placement
 from .budget import Budget, Excess, host_bytes
-from .wish import Drafter, Wish
+from .wish import DrafterFiles, Wish
 
 COMFORTABLE_CTX = 16384  # tokens; a model is not unloaded for the sake of a longer context
 HUNDREDTHS = 2  # digits of the share of a GPU
@@ -23,18 +23,18 @@ ON_HOST = Placement()
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class LoadChoice:
     """What a plan decides."""
 
     num_ctx: int
     kv_type: str
     slots: int
-    drafter: Drafter
+    drafter: DrafterFiles
     placement: Placement = ON_HOST
     main_gpu: int | None = None
 
 
-NeedOf = Callable[[Choice], MemoryEstimate]
+NeedOf = Callable[[LoadChoice], MemoryEstimate]
 """What a choice takes on each device."""
 
 
@@ -64,27 +64,27 @@ class FitProblem:
     need_of: NeedOf
     maps_weights: bool = False  # the host may drop the weights and read them again, at a price
 
-    def excess(self, choice: Choice) -> Excess | None:
+    def excess(self, choice: LoadChoice) -> Excess | None:
         """The device that lacks most for it; None: it fits."""
         need = self.need_of(choice)
         return self.budget.excess(need, mapped_bytes=self._mapped_bytes(need))
 
-    def host_need(self, choice: Choice) -> int:
+    def host_need(self, choice: LoadChoice) -> int:
         """Bytes that it takes of the host for good."""
         need = self.need_of(choice)
         return host_bytes(need, self.budget) - self._mapped_bytes(need)
 
-    def cheapest(self, placement: Placement, main_gpu: int | None) -> Choice:
+    def cheapest(self, placement: Placement, main_gpu: int | None) -> LoadChoice:
         """Everything is given up but layers."""
         wish = self.wish
         last = wish.kv_types[-1], wish.slots[-1], wish.drafters[-1]
-        return Choice(wish.least_ctx, *last, placement, main_gpu)
+        return LoadChoice(wish.least_ctx, *last, placement, main_gpu)
 
     def _mapped_bytes(self, need: MemoryEstimate) -> int:
         return need.host.weights_bytes if self.maps_weights else 0
 
 
-def fit(problem: FitProblem) -> Choice | None:
+def fit(problem: FitProblem) -> LoadChoice | None:
     """The best choice that fits; None: none does.
 
     One GPU is enough if nothing but context has to be given up there, and that stays comfortable.
@@ -100,7 +100,7 @@ def fit(problem: FitProblem) -> Choice | None:
     return _best_at(problem, cheapest.placement, first.main_gpu)
 
 
-def cheapest_of(problem: FitProblem, layout: Layout) -> Choice:
+def cheapest_of(problem: FitProblem, layout: Layout) -> LoadChoice:
     """All but layers is given up, and of these no more than the GPUs lack room for."""
     steps = ladder(problem, layout)
 
@@ -145,19 +145,19 @@ def is_comfortable(num_ctx: int, best_ctx: int) -> bool:
     return num_ctx >= min(COMFORTABLE_CTX, best_ctx // 2)
 
 
-def _is_modest(choice: Choice, wish: Wish) -> bool:
+def _is_modest(choice: LoadChoice, wish: Wish) -> bool:
     """Whether nothing but context is given up, and that is comfortable."""
     best = wish.kv_types[0], wish.slots[0], wish.drafters[0]
     kept = (choice.kv_type, choice.slots, choice.drafter) == best
     return kept and choice.num_ctx >= min(COMFORTABLE_CTX, wish.most_ctx)
 
 
-def _fits_gpus(problem: FitProblem, choice: Choice) -> bool:
+def _fits_gpus(problem: FitProblem, choice: LoadChoice) -> bool:
     parts = zip(problem.budget.gpus, problem.need_of(choice).gpus, strict=False)
     return all(part.total_bytes <= room.room_bytes for room, part in parts)
 
 
-def _best_at(problem: FitProblem, placement: Placement, main_gpu: int | None) -> Choice | None:
+def _best_at(problem: FitProblem, placement: Placement, main_gpu: int | None) -> LoadChoice | None:
     """The best choice with this placement."""
     least = problem.cheapest(placement, main_gpu)
     if problem.excess(least):
@@ -166,7 +166,7 @@ def _best_at(problem: FitProblem, placement: Placement, main_gpu: int | None) ->
     return _stretch(problem, next(each for each in candidates if not problem.excess(each)))
 
 
-def _with_least_context(wish: Wish, least: Choice) -> Iterator[Choice]:
+def _with_least_context(wish: Wish, least: LoadChoice) -> Iterator[LoadChoice]:
     """All choices with the least context and one placement, the best first."""
     for drafter in wish.drafters:
         for slots in wish.slots:
@@ -174,7 +174,7 @@ def _with_least_context(wish: Wish, least: Choice) -> Iterator[Choice]:
                 yield replace(least, drafter=drafter, slots=slots, kv_type=kv_type)
 
 
-def _stretch(problem: FitProblem, least: Choice) -> Choice:
+def _stretch(problem: FitProblem, least: LoadChoice) -> LoadChoice:
     """The choice with the longest context.
 
     On the host an automatic context takes at most half of what is left beside the least one: the

@@ -17,7 +17,7 @@ from .pool import LoadedModel
 HOST = "CPU"  # llama.cpp's name of the host
 PARTS = (  # fields of a row; those of PartBytes, of which DeviceBytes has some
     *("weights_bytes", "cache_bytes", "compute_bytes", "adapter_bytes"),
-    *("drafter_bytes", "projector_bytes", "overhead_bytes"),
+    *("drafter_bytes", "projector_bytes", "overhead_bytes", "growth_bytes"),
 )
 
 Row = dict[str, object]  # of one device

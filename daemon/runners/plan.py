@@ -14,7 +14,7 @@ from ..errors import DoesNotFit
 from ..options import Options
 from ..protocol import Load
 from .budget import budget_of
-from .fit import Choice, FitProblem, LayerCount, fit, is_comfortable
+from .fit import FitProblem, LayerCount, LoadChoice, fit, is_comfortable
 from .machine import HOST, Machine
 from .model_info import ModelInfo
 from .sentences import concessions_of, placement_warning, refusal_of, summary_of
@@ -38,10 +38,19 @@ class LoadPlan:
     """Slots, context, cache, devices and memory in one line."""
     gpus: tuple[str, ...] = ()
     """The names of the GPUs in `need`."""
+    uncorrected: MemoryEstimate | None = None
+    """`need` without what earlier loads have taught; None: they have taught nothing."""
 
     def by_device(self) -> dict[str, PartBytes]:
         """What is expected on each device, by its name."""
-        return {HOST: self.need.host, **dict(zip(self.gpus, self.need.gpus, strict=False))}
+        return self._named(self.need)
+
+    def predicted(self) -> dict[str, PartBytes]:
+        """What the headers alone say of each device, by its name."""
+        return self._named(self.uncorrected or self.need)
+
+    def _named(self, need: MemoryEstimate) -> dict[str, PartBytes]:
+        return {HOST: need.host, **dict(zip(self.gpus, need.gpus, strict=False))}
 
 
 def plan_load(
@@ -75,7 +84,7 @@ def word_wish(request: LoadRequest) -> Load:
     with endless memory. Takes no estimate: every request is worded, and few need a load.
     """
     wish = _wish_of(request)
-    choice = Choice(wish.least_ctx, wish.kv_types[0], min(wish.slots), wish.drafters[0])
+    choice = LoadChoice(wish.least_ctx, wish.kv_types[0], min(wish.slots), wish.drafters[0])
     load = word_load(request, choice)
     asked = request.options
     return msgspec.structs.replace(load, gpu_layers=asked.num_gpu, main_gpu=asked.main_gpu)
@@ -111,6 +120,7 @@ def _plan(request: LoadRequest, estimate: Estimate) -> LoadPlan:
         (warning,) if warning else (),
         summary_of(problem, choice, need),
         tuple(gpu.name for gpu in machine.gpus),
+        None if estimate is estimate_memory else need_of(request, choice, estimate_memory),
     )
 
 
@@ -118,7 +128,7 @@ def _wish_of(request: LoadRequest) -> Wish:
     return wish_of(request.info, request.options, request.settings, embedding=request.embedding)
 
 
-def _need(request: LoadRequest, estimate: Estimate, choice: Choice) -> MemoryEstimate:
+def _need(request: LoadRequest, estimate: Estimate, choice: LoadChoice) -> MemoryEstimate:
     return need_of(request, choice, estimate)
 
 

@@ -220,15 +220,15 @@ class RunnerPool:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     @property
+    def num_queued(self) -> int:
+        """Requests that wait for a load."""
+        return self._num_queued
+
+    @property
     def loaded_models(self) -> list[LoadedModel]:
         """Loaded models, the one that stays longest first."""
         alive = (model for model in self._loaded_models.values() if model.runner.is_alive)
         return sorted(alive, key=lambda model: -model.expires_in_s)
-
-    @property
-    def num_queued(self) -> int:
-        """Requests that wait for a load."""
-        return self._num_queued
 
     @property
     def stats_by_model(self) -> dict[str, Stats]:

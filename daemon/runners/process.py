@@ -46,7 +46,8 @@ RUNNER_ENV = {
 BINDING_ENV = {"OMP_PROC_BIND": "true"}
 SECRETS = ("OUTRIDER_API_KEY", "OLLAMA_API_KEY", "HF_TOKEN")  # not for who parses models' files
 LEVELS = {"ERROR": logging.ERROR, "WARNING": logging.WARNING}  # how a logged line begins
-INFO = "INFO "  # how a logged line begins that says nothing of a death
+# How a logged line begins that says nothing of a death, unless it names the last long request.
+INFO, REQUEST = "INFO ", "INFO request "
 FATAL = "Fatal Python error"  # how faulthandler begins
 
 log = logging.getLogger(__name__)
@@ -242,7 +243,7 @@ class RunnerProcess:
         cause = ""
         async for message in self._messages():
             if isinstance(message, Step):
-                self.stats = message.stats or self.stats
+                self._keep_stats(message.stats)
                 for delta in message.deltas:
                     self._put(delta.id, delta)
             elif isinstance(message, Embedded):
@@ -260,6 +261,13 @@ class RunnerProcess:
             self._stderr.append(cause)
         log.error("runner %d ended with status %s: %s", self.pid, code, self._last_lines() or "-")
         self._fail_all()
+
+    def _keep_stats(self, stats: Stats | None) -> None:
+        """The newest statistics, with the newest detail that was sent."""
+        if stats is None:
+            return
+        stats.detail = stats.detail or self.stats.detail
+        self.stats = stats
 
     def _put(self, request_id: int, item: Delta | Embedded | OutriderError) -> None:
         if inbox := self._inboxes.get(request_id):
@@ -296,5 +304,6 @@ class RunnerProcess:
             level = LEVELS.get(text.partition(" ")[0], logging.DEBUG)
             log.log(level, "runner %d: %s", self.pid, text)
             after_fatal = self._stderr and self._stderr[-1].startswith(FATAL)  # comes its stack
-            if not (after_fatal or text.startswith(INFO)):
+            is_telling = text.startswith(REQUEST) or not text.startswith(INFO)
+            if is_telling and not after_fatal:
                 self._stderr.append(text)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ...quant.memory import CELL_STEP, MemoryEstimate
 from .budget import Budget, Excess
-from .fit import Choice, FitProblem, Layout, cheapest_of, fit, ladder, layouts
+from .fit import FitProblem, Layout, LoadChoice, cheapest_of, fit, ladder, layouts
 
 HALF = "an automatic context takes at most half of the memory that is left on the host"
 SMALLER = "no context of it fits; a smaller quantisation would"
@@ -17,12 +17,12 @@ MAPPED = (
 )
 
 
-def concessions_of(problem: FitProblem, choice: Choice) -> tuple[str, ...]:
+def concessions_of(problem: FitProblem, choice: LoadChoice) -> tuple[str, ...]:
     """What the choice gives up of the wish, in the stated order, a sentence each."""
     return tuple(_concessions(problem, choice))
 
 
-def placement_warning(problem: FitProblem, choice: Choice) -> str:
+def placement_warning(problem: FitProblem, choice: LoadChoice) -> str:
     """Which layers are on the CPU beside a GPU, and why; "": none are."""
     place, layers = choice.placement, problem.layers
     if not problem.budget.gpus or (place.gpu_layers >= layers.total and not place.host_experts):
@@ -39,7 +39,7 @@ def placement_warning(problem: FitProblem, choice: Choice) -> str:
     return f"{what}: {_why(problem, problem.cheapest(fuller, choice.main_gpu))}"
 
 
-def summary_of(problem: FitProblem, choice: Choice, need: MemoryEstimate) -> str:
+def summary_of(problem: FitProblem, choice: LoadChoice, need: MemoryEstimate) -> str:
     """How a model is loaded, in one line: slots, context, cache, devices, memory."""
     parts = [
         _count(choice.slots, "slot"),
@@ -57,8 +57,8 @@ def refusal_of(problem: FitProblem, name: str) -> str:
     cheapest = cheapest_of(problem, layouts(problem.wish, problem.budget)[-1])
     excess, total_bytes = problem.excess(cheapest), problem.need_of(cheapest).total_bytes
     assert excess, "a refusal is for what does not fit"
-    wanted, room = _distinct(excess.need_bytes, excess.room_bytes)
-    needs = f"{name} needs at least {wanted} with num_ctx {cheapest.num_ctx} on {excess.device}"
+    needed, room = _distinct(excess.need_bytes, excess.room_bytes)
+    needs = f"{name} needs at least {needed} with num_ctx {cheapest.num_ctx} on {excess.device}"
     beside = f" (of {gib(total_bytes)} in all)" if total_bytes > excess.need_bytes else ""
     return f"{needs}{beside}, which has room for {room}; {_nearest(problem)}"
 
@@ -70,7 +70,7 @@ def gib(num_bytes: int, digits: int = 1) -> str:
     return f"{num_bytes / (1 << 30):.{digits}f} GiB"
 
 
-def _concessions(problem: FitProblem, choice: Choice) -> Iterator[str]:
+def _concessions(problem: FitProblem, choice: LoadChoice) -> Iterator[str]:
     wish = problem.wish
     if choice.num_ctx < wish.most_ctx:
         longer = replace(choice, num_ctx=choice.num_ctx + CELL_STEP)
@@ -95,7 +95,7 @@ def _concessions(problem: FitProblem, choice: Choice) -> Iterator[str]:
         yield warning
 
 
-def _why(problem: FitProblem, fuller: Choice) -> str:
+def _why(problem: FitProblem, fuller: LoadChoice) -> str:
     """Why a choice that gives up less is not taken."""
     excess = problem.excess(fuller)
     return _lack(excess) if excess else HALF
@@ -112,7 +112,7 @@ def _distinct(more: int, less: int) -> tuple[str, str]:
     return next((pair for pair in pairs if pair[0] != pair[1]), (f"{more:,} B", f"{less:,} B"))
 
 
-def _where(problem: FitProblem, choice: Choice) -> str:
+def _where(problem: FitProblem, choice: LoadChoice) -> str:
     place, total = choice.placement, problem.layers.total
     used = [
         room.device for room, share in zip(problem.budget.gpus, place.split, strict=False) if share
@@ -141,7 +141,7 @@ def _nearest(problem: FitProblem) -> str:
     return SMALLER
 
 
-def _differences(problem: FitProblem, choice: Choice) -> str:
+def _differences(problem: FitProblem, choice: LoadChoice) -> str:
     """What a user sets for this choice."""
     wish = problem.wish
     words = [f"num_ctx {choice.num_ctx}"]

@@ -22,7 +22,7 @@ LAST_POOLING = 3  # LLAMA_POOLING_TYPE_LAST: the last token's row is the vector 
 
 
 @dataclass(frozen=True, slots=True)
-class Drafter:
+class DrafterFiles:
     """What drafts, beside the search for repetitions, which needs no memory of a device."""
 
     path: str = ""  # of its weights; "": none of its own
@@ -33,7 +33,7 @@ class Drafter:
         return bool(self.path) or self.mtp
 
 
-NO_DRAFTER = Drafter()
+NO_DRAFTER = DrafterFiles()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Wish:
     is_auto_ctx: bool
     kv_types: tuple[str, ...]
     slots: tuple[int, ...]
-    drafters: tuple[Drafter, ...]
+    drafters: tuple[DrafterFiles, ...]
     gpu_layers: int | None = None  # the output counts as one more; None: as many as fit
     main_gpu: int | None = None  # None: the one with the most free memory
     spreads: bool = False  # over all GPUs, even if one of them suffices
@@ -107,15 +107,15 @@ def _auto_contexts(info: ModelInfo, embedding: bool) -> tuple[int, int]:
     return min(LEAST_AUTO_CTX, own), own
 
 
-def _drafters(info: ModelInfo, settings: Settings) -> tuple[Drafter, ...]:
+def _drafters(info: ModelInfo, settings: Settings) -> tuple[DrafterFiles, ...]:
     """A drafter that the settings name is never given up."""
     path = info.model.draft_path or settings.draft or info.adjacent_drafter
     if path:
-        drafter = Drafter(str(path), header=info.drafter)
+        drafter = DrafterFiles(str(path), header=info.drafter)
         is_kept = path == settings.draft
         return (drafter,) if is_kept else (drafter, NO_DRAFTER)
     if info.header.has_mtp and settings.speculation != 0:
-        return Drafter(mtp=True), NO_DRAFTER
+        return DrafterFiles(mtp=True), NO_DRAFTER
     return (NO_DRAFTER,)
 
 

@@ -20,10 +20,10 @@ from ...quant.memory import (
 from ..config import Settings
 from ..options import Options
 from ..protocol import Load
-from .fit import Choice
+from .fit import LoadChoice
 from .machine import Machine
 from .model_info import ModelInfo
-from .wish import Drafter, evaluates_whole
+from .wish import DrafterFiles, evaluates_whole
 
 SHARED_CELLS = 32768  # KV cells up to which every slot has a whole context of its own
 MIN_BATCH = 32  # rows
@@ -49,7 +49,7 @@ class LoadRequest:
     embedding: bool = False
 
 
-def word_load(request: LoadRequest, choice: Choice) -> Load:
+def word_load(request: LoadRequest, choice: LoadChoice) -> Load:
     """The message that loads a model by this choice.
 
     Every slot has a whole context as long as all of them need no more than SHARED_CELLS; with a
@@ -81,6 +81,7 @@ def word_load(request: LoadRequest, choice: Choice) -> Load:
         speculation=settings.speculation,
         host_cache_bytes=machine.memory_bytes // HOST_CACHE_DIVISOR,
         threads=threads,
+        adapts_threads=options.num_thread <= 0,
         # Fewer threads would share the first cores.
         bind_threads=threads == machine.physical_cores and machine.places != "",
         places=machine.places,
@@ -92,7 +93,7 @@ def word_load(request: LoadRequest, choice: Choice) -> Load:
     return msgspec.structs.replace(load, profile=str(profile))
 
 
-def need_of(request: LoadRequest, choice: Choice, estimate: Estimate) -> MemoryEstimate:
+def need_of(request: LoadRequest, choice: LoadChoice, estimate: Estimate) -> MemoryEstimate:
     """What the choice takes."""
     cells, slots, batch = _rows(request, choice)
     header, embedding = request.info.header, request.embedding
@@ -111,7 +112,7 @@ def need_of(request: LoadRequest, choice: Choice, estimate: Estimate) -> MemoryE
     return estimate(headers_of(request.info, choice.drafter), shape, choice.placement)
 
 
-def headers_of(info: ModelInfo, drafter: Drafter) -> ModelHeaders:
+def headers_of(info: ModelInfo, drafter: DrafterFiles) -> ModelHeaders:
     """The headers of the files that are loaded. Projectors are not used yet."""
     return ModelHeaders(
         info.header, drafter.header, adapter_bytes=info.adapter_bytes, mtp=drafter.mtp
@@ -123,7 +124,7 @@ def maps_weights(request: LoadRequest) -> bool:
     return request.options.use_mmap is True and not request.machine.gpus
 
 
-def _rows(request: LoadRequest, choice: Choice) -> tuple[int, int, int]:
+def _rows(request: LoadRequest, choice: LoadChoice) -> tuple[int, int, int]:
     """KV cells, sequences, and rows of a batch.
 
     No text of an embedding model leaves anything in the cache. An encoder evaluates a text as a

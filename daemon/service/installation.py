@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..environment_file import merge_environment
 from .launchd_plist import render_plist
-from .layout import LABEL, NAME, Layout, ServicePlan
+from .layout import LABEL, NAME, ServiceLayout, ServicePlan
 from .systemd_unit import render_service, render_socket, render_sysusers
 
 PUBLIC, SECRET, GROUP_SECRET = 0o644, 0o600, 0o640  # modes; settings may hold keys
@@ -60,7 +60,7 @@ class Found:
     settings_text: str = ""
 
 
-def plan_systemd(plan: ServicePlan, layout: Layout, found: Found) -> list[Step]:
+def plan_systemd(plan: ServicePlan, layout: ServiceLayout, found: Found) -> list[Step]:
     """The steps that install a service under systemd, or bring an installed one up to date."""
     control = systemctl(plan.is_system)
     assert layout.settings
@@ -89,7 +89,7 @@ def journal(is_system: bool, *options: str) -> tuple[str, ...]:
     return ("journalctl", unit, f"{NAME}.service", "--output=cat", "--no-pager", *options)
 
 
-def _user_steps(plan: ServicePlan, layout: Layout) -> list[Step]:
+def _user_steps(plan: ServicePlan, layout: ServiceLayout) -> list[Step]:
     if not (plan.is_system and layout.sysusers):
         return []
     create = ("systemd-sysusers", str(layout.sysusers))
@@ -100,7 +100,7 @@ def _user_steps(plan: ServicePlan, layout: Layout) -> list[Step]:
 
 
 def _drop_socket(
-    plan: ServicePlan, layout: Layout, found: Found, control: tuple[str, ...]
+    plan: ServicePlan, layout: ServiceLayout, found: Found, control: tuple[str, ...]
 ) -> list[Step]:
     """An earlier installation had a socket, and this one has none."""
     if plan.has_socket or not found.has_socket or not layout.socket:
@@ -127,7 +127,7 @@ def _start_steps(plan: ServicePlan, found: Found, control: tuple[str, ...]) -> l
     return [*steps, CommandStep(restart, f"Outrider serves on {plan.address}", log=log)]
 
 
-def plan_systemd_removal(layout: Layout, *, is_system: bool, has_socket: bool) -> list[Step]:
+def plan_systemd_removal(layout: ServiceLayout, *, is_system: bool, has_socket: bool) -> list[Step]:
     """The steps that remove a service; models and settings stay."""
     control = systemctl(is_system)
     units = [*([f"{NAME}.socket"] if has_socket else []), f"{NAME}.service"]
@@ -142,7 +142,7 @@ def plan_systemd_removal(layout: Layout, *, is_system: bool, has_socket: bool) -
     ]
 
 
-def plan_launchd(plan: ServicePlan, layout: Layout, domain: str) -> list[Step]:
+def plan_launchd(plan: ServicePlan, layout: ServiceLayout, domain: str) -> list[Step]:
     """The steps that install a service under launchd; `domain`: "system" or "gui/<uid>"."""
     target, path = f"{domain}/{LABEL}", str(layout.unit)
     return [
@@ -157,7 +157,7 @@ def plan_launchd(plan: ServicePlan, layout: Layout, domain: str) -> list[Step]:
     ]
 
 
-def plan_launchd_removal(layout: Layout, domain: str) -> list[Step]:
+def plan_launchd_removal(layout: ServiceLayout, domain: str) -> list[Step]:
     """The steps that remove a service from launchd."""
     off = ("launchctl", "bootout", f"{domain}/{LABEL}")
     return [

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import plistlib
 
-from .layout import LABEL, Layout, ServicePlan
+from .layout import LABEL, ServiceLayout, ServicePlan
 
 RESTART_S = 10  # between two starts; launchd's own default
 STOP_MARGIN_S = 30  # beyond the time to drain, after which launchd kills
 MAX_FILES = 8192  # descriptors; launchd's default of 256 is few for many clients
 
 
-def render_plist(plan: ServicePlan, layout: Layout) -> str:
+def render_plist(plan: ServicePlan, layout: ServiceLayout) -> str:
     """The property list as XML: started at login (of a user) or boot, and again when it fails."""
     exit_s = STOP_MARGIN_S + (int(plan.drain_s) if plan.drain_s < float("inf") else 3600)
     content = {

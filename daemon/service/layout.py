@@ -14,7 +14,7 @@ DEFAULT_ADDRESS = "127.0.0.1:11434"
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class ServiceLayout:
     """The files of a service; a path that is None is not needed."""
 
     unit: Path  # the service's unit, or launchd's property list
@@ -24,7 +24,7 @@ class Layout:
     log: Path | None = None  # where there is no journal
 
 
-SYSTEM = Layout(
+SYSTEM = ServiceLayout(
     unit=Path("/etc/systemd/system/outrider.service"),
     settings=Path("/etc/outrider.env"),
     socket=Path("/etc/systemd/system/outrider.socket"),
@@ -32,24 +32,24 @@ SYSTEM = Layout(
 )
 
 
-def user_layout(config_home: Path) -> Layout:
+def user_layout(config_home: Path) -> ServiceLayout:
     """The files of a user's service under systemd; `config_home` is ~/.config."""
     units = config_home / "systemd/user"
-    return Layout(
+    return ServiceLayout(
         unit=units / "outrider.service",
         settings=config_home / "outrider/outrider.env",
         socket=units / "outrider.socket",
     )
 
 
-def mac_layout(home: Path, *, system: bool) -> Layout:
+def mac_layout(home: Path, *, system: bool) -> ServiceLayout:
     """The files of an agent of a user, or of a daemon of the machine, under launchd.
 
     launchd reads no file of settings: they stand in the property list.
     """
     root, logs = (Path("/"), Path("/var/log")) if system else (home, home / "Library/Logs")
     kind = "LaunchDaemons" if system else "LaunchAgents"
-    return Layout(
+    return ServiceLayout(
         unit=root / "Library" / kind / f"{LABEL}.plist", settings=None, log=logs / f"{NAME}.log"
     )
 

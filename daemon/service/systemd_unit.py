@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from .layout import CACHE, NAME, STATE, Layout, ServicePlan
+from .layout import CACHE, NAME, STATE, ServiceLayout, ServicePlan
 
 Section = Sequence[str]
 HEAD = (
@@ -63,7 +63,7 @@ PRIVILEGED = (
 )
 
 
-def render_service(plan: ServicePlan, layout: Layout) -> str:
+def render_service(plan: ServicePlan, layout: ServiceLayout) -> str:
     """The text of outrider.service."""
     return HEAD + _join(
         ("Unit", _unit(plan)),
@@ -114,7 +114,7 @@ def _process(plan: ServicePlan) -> Section:
     )
 
 
-def _settings(plan: ServicePlan, layout: Layout) -> Section:
+def _settings(plan: ServicePlan, layout: ServiceLayout) -> Section:
     assert layout.settings
     system = (
         f"Environment=HOME={STATE} XDG_CACHE_HOME={CACHE}",

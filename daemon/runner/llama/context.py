@@ -94,6 +94,10 @@ class LlamaContext:
         """Make the running decode return ABORTED; callable from another thread (GUIDE 10.3)."""
         self._abort[0] = b"\x01"
 
+    def set_threads(self, threads: int) -> None:
+        """CPU threads of the next decodes, of one row or many (GUIDE 1.4)."""
+        lib.llama_set_n_threads(self.handle, threads, threads)
+
     def disarm(self) -> None:
         """Take an abort back."""
         self._abort[0] = b"\x00"

@@ -50,6 +50,8 @@ TESTED = {
     *("POST /api/experimental/web_fetch", "GET /api/experimental/model-recommendations"),
     *("HEAD /api/experimental/model-recommendations", "POST /v1/systemone"),
     *("GET /openapi.json", "HEAD /openapi.json", "POST /api/plan"),
+    *("GET /ui", "HEAD /ui", "GET /ui/{name}", "HEAD /ui/{name}", "GET /api/snapshot"),
+    *("HEAD /api/snapshot", "GET /api/live", "HEAD /api/live", "POST /api/doctor"),
 }
 
 

@@ -12,7 +12,10 @@ from weights import import_gguf
 
 pytestmark = pytest.mark.unit
 
-PARTS = ("weights", "cache", "compute", "adapter", "drafter", "projector", "overhead")
+PARTS = (
+    *("weights", "cache", "compute", "adapter", "drafter", "projector", "overhead"),
+    "growth",
+)
 
 
 @pytest.fixture(scope="module")

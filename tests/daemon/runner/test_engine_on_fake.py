@@ -311,6 +311,11 @@ def test_drafts_are_accepted_and_rejected_and_change_no_text(
     assert drafter.accepted == stats.accepted_tokens
     assert 0 < drafter.took_ns <= stats.speculated_ns
     assert sum(stats.gap_counts) == stats.decoded_tokens - len(asked)
+    assert stats.detail, "an engine that falls idle reports what it has measured"
+    (counts,) = stats.detail.drafters
+    assert sum(counts.verified) >= sum(counts.accepted) == stats.accepted_tokens
+    assert counts.verified[0] == stats.drafts
+    assert [cost.rows for cost in stats.detail.verify_costs][:1] == [1]
 
 
 def test_no_more_is_drafted_than_outputs_and_rows_allow() -> None:

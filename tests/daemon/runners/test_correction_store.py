@@ -10,10 +10,21 @@ from outrider.daemon.runners.correction_store import (
     MAX_OBSERVATIONS,
     CorrectionStore,
     Observation,
+    corrected_estimate,
+    learn_corrections,
     observe,
 )
 from outrider.daemon.runners.plan import LoadPlan
-from outrider.quant.memory import MemoryEstimate, PartBytes
+from outrider.quant.gguf import read_header
+from outrider.quant.memory import (
+    ContextShape,
+    MemoryEstimate,
+    ModelHeaders,
+    PartBytes,
+    Placement,
+    estimate_memory,
+)
+from tiny import write_llama
 
 pytestmark = pytest.mark.unit
 
@@ -89,3 +100,26 @@ def test_an_observation_compares_the_parts_that_are_measured() -> None:
     assert [device.total_bytes for device in found.predicted] == [15, 80]
     assert found.error == pytest.approx(-0.05)
     assert observe(plan, Ready(100, 90)) is None
+
+
+def test_what_loads_have_taken_corrects_the_next_prediction(tmp_path: Path) -> None:
+    model = ModelHeaders(read_header(write_llama(tmp_path / "tiny.gguf")))
+    context, placement = ContextShape(4096, 12, 128, "f16"), Placement()
+    plain = estimate_memory(model, context, placement).host
+    need = MemoryEstimate(plain)
+    measured = DeviceBytes(
+        "CPU",
+        False,
+        weights_bytes=plain.weights_bytes,
+        cache_bytes=plain.cache_bytes,
+        compute_bytes=plain.compute_bytes * 3 // 2,
+    )
+    plan = LoadPlan(LOAD, need)
+    loads = [observe(plan, Ready(1, 0, devices=(measured,)))] * 16
+    records = learn_corrections(load for load in loads if load)
+    found = corrected_estimate(records, ())(model, context, placement).host
+    assert found.compute_bytes == pytest.approx(1.5 * plain.compute_bytes, rel=0.02)
+    assert found.weights_bytes == plain.weights_bytes
+    corrected = LoadPlan(LOAD, MemoryEstimate(found), uncorrected=need)
+    again = observe(corrected, Ready(1, 0, devices=(measured,)))
+    assert again == loads[0], "a corrected prediction would be learned again and again"

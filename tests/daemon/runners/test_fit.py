@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from outrider.daemon.runners.budget import Budget, Room
-from outrider.daemon.runners.fit import Choice, FitProblem, LayerCount, fit
+from outrider.daemon.runners.fit import FitProblem, LayerCount, LoadChoice, fit
 from outrider.daemon.runners.sentences import (
     HALF,
     concessions_of,
@@ -14,19 +14,19 @@ from outrider.daemon.runners.sentences import (
     refusal_of,
     summary_of,
 )
-from outrider.daemon.runners.wish import NO_DRAFTER, Drafter, Wish
+from outrider.daemon.runners.wish import NO_DRAFTER, DrafterFiles, Wish
 from outrider.quant.memory import MemoryEstimate, PartBytes, Placement
 
 pytestmark = pytest.mark.unit
 
 GIB = 1 << 30
 LAYERS = 10
-DRAFTER = Drafter("/drafter.gguf")
+DRAFTER = DrafterFiles("/drafter.gguf")
 KV_BYTES = {"f16": 2.0, "q8_0": 1.0625, "q4_0": 0.5625}  # of an element
 WISH = Wish(4096, 131072, True, ("f16", "q8_0", "q4_0"), (4, 2, 1), (DRAFTER, NO_DRAFTER))
 
 
-def need_of(choice: Choice) -> MemoryEstimate:
+def need_of(choice: LoadChoice) -> MemoryEstimate:
     """A model of ten layers and an output, 1 GiB each, half of a layer experts.
 
     A token of the context of each slot takes 32 KiB at two bytes per element, and each slot a
@@ -60,7 +60,7 @@ def problem(
     return FitProblem(wish, budget, LayerCount(LAYERS + 1, has_experts), need_of)
 
 
-def found(asked: FitProblem) -> Choice:
+def found(asked: FitProblem) -> LoadChoice:
     choice = fit(asked)
     assert choice
     return choice

@@ -320,10 +320,10 @@ async def test_each_load_is_told_in_one_line(caplog: pytest.LogCaptureFixture) -
 
 
 async def test_a_load_teaches_what_was_taken() -> None:
-    learned: list[tuple[LoadPlan, Ready]] = []
-    spec = RunnerSpec("a", "", LOAD, learn=lambda plan, ready: learned.append((plan, ready)))
+    recorded: list[tuple[LoadPlan, Ready]] = []
+    spec = RunnerSpec("a", "", LOAD, learn=lambda plan, ready: recorded.append((plan, ready)))
     gpu = MadeUpGpu(900_000)
     pool = pool_on(gpu)
     await use(pool, spec, spec)
-    assert learned == [(spec.plan(await gpu.read()), gpu.runners.ready)]
+    assert recorded == [(spec.plan(await gpu.read()), gpu.runners.ready)]
     await pool.close()

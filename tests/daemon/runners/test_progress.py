@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import pytest
 from fake_runner import FakeRunner, FakeRunners
-from front import MACHINE
 from outrider.daemon.protocol import Load
+from outrider.daemon.runners.plan import LoadPlan
 from outrider.daemon.runners.pool import LoadedModel, RunnerSpec
 from outrider.daemon.runners.progress import find_stuck
+from outrider.quant.memory import MemoryEstimate, PartBytes
 
 pytestmark = pytest.mark.unit
 
@@ -28,8 +29,8 @@ class SilentRunner(FakeRunner):
 
 
 def loaded(name: str, runner: FakeRunner) -> LoadedModel:
-    spec = RunnerSpec(name, "", LOAD)
-    return LoadedModel(spec, spec.plan(MACHINE), runner, 1.0)
+    plan = LoadPlan(LOAD, MemoryEstimate(PartBytes()))
+    return LoadedModel(RunnerSpec(name, "", LOAD, lambda _: plan), plan, runner, 1.0)
 
 
 def test_only_long_silence_over_work_counts() -> None:

@@ -123,6 +123,10 @@ class Drafter(Protocol):
     def forget(self, sequence: Sequence) -> None:
         """The sequence has ended."""
 
+    def set_threads(self, threads: int) -> None:
+        """CPU threads of the next decodes."""
+        return
+
     def close(self) -> None:
         """Free the drafter's context, if any; must come before the target is freed."""
         return
