@@ -64,6 +64,7 @@ LAYERS = {
     "daemon.metrics": "metrics",
     "daemon.tracing": "tracing",
     "daemon.metrics.dashboard": "dashboard",
+    "daemon.metrics.panels": "dashboard",
     "daemon.snapshot": "snapshot",
     "daemon.diagnosis": "diagnosis",
     "daemon.api": "api",
@@ -130,7 +131,7 @@ MAY_IMPORT = {
     },
     # The front starts `python -m outrider.daemon.runner`, and never imports it.
     "runners": {*BASE, "runners", "chat", "quant", "models", "config", "options", "log"},
-    "dashboard": set(),
+    "dashboard": {"dashboard"},
     "tracing": {"tracing", "log"},
     "metrics": {"metrics", "runners", "protocol"},
     "snapshot": {"runners", "protocol"},

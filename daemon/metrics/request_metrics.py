@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from http import HTTPMethod
 
@@ -59,6 +58,3 @@ class RequestMetrics:
         route, method = route or UNMATCHED, method if method in METHODS else OTHER
         self.answers[route, method, str(status), key_name] += 1
         self.route_s.setdefault(route, DurationHistogram()).observe(took_s)
-
-
-ModelValue = Callable[[ModelRequests], float]
