@@ -22,6 +22,11 @@ LENGTH = struct.Struct("<I")
 MAX_FRAME_BYTES = 1 << 30  # a longer frame is taken for a broken stream
 MAX_DRAFTS = 48  # draft tokens for one stream in one step, by any drafter
 MAX_MODEL_DRAFTS = 16  # the same, by a drafter with weights
+# Upper bounds of the histogram of the time per token, seconds; one bucket more has no bound.
+TOKEN_GAP_BOUNDS_S = (
+    *(0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5),
+    *(1.0, 2.5, 10.0, 60.0),
+)
 
 
 class Load(msgspec.Struct, frozen=True, tag=True):
@@ -211,6 +216,17 @@ class Delta(msgspec.Struct, frozen=True):
     started: Started | None = None  # in the first delta only
 
 
+class DrafterStats(msgspec.Struct, frozen=True):
+    """What the drafts of one drafter did since the runner started."""
+
+    name: str
+    drafts: int  # of one stream in one step
+    drafted: int  # draft tokens
+    accepted: int  # draft tokens
+    took_ns: int  # time of the streams in steps with such a draft
+    plain_ns: int  # time of the same tokens with plain decoding, estimated
+
+
 class DrafterCounts(msgspec.Struct, frozen=True):
     """The drafts of one drafter since the runner started, by the depth of their tokens."""
 
@@ -254,6 +270,9 @@ class Stats(msgspec.Struct):
     slots_busy: int = 0
     waiting: int = 0
     cells_used: int = 0
+    gap_counts: tuple[int, ...] = ()  # tokens after the first, by TOKEN_GAP_BOUNDS_S
+    gap_ns: int = 0  # between the first and the newest token, of all streams
+    drafters: tuple[DrafterStats, ...] = ()
     detail: SpeculationDetail | None = None  # None: the last one that was sent still holds
 
 

@@ -64,6 +64,9 @@ LAYERS = {
     "daemon.runner.worker": "runner process",
     "daemon.runners": "runners",
     "daemon.metrics": "metrics",
+    "daemon.tracing": "tracing",
+    "daemon.metrics.dashboard": "dashboard",
+    "daemon.metrics.panels": "dashboard",
     "daemon.snapshot": "snapshot",
     "daemon.diagnosis": "diagnosis",
     "daemon.api": "api",
@@ -132,13 +135,15 @@ MAY_IMPORT = {
     },
     # The front starts `python -m outrider.daemon.runner`, and never imports it.
     "runners": {*BASE, "runners", "chat", "quant", "models", "config", "options", "log"},
-    "metrics": {"runners", "protocol"},
+    "dashboard": {"dashboard"},
+    "tracing": {"tracing", "log"},
+    "metrics": {"metrics", "runners", "protocol"},
     "snapshot": {"runners", "protocol"},
     # Started for a command, so it asks a child process of its own what llama.cpp has.
     "diagnosis": {"errors", "diagnosis", "runners", "sandbox"},
     "api": {
         *BASE,
-        *("api", "chat", "runners", "metrics", "snapshot", "diagnosis"),
+        *("api", "chat", "runners", "metrics", "tracing", "snapshot", "diagnosis"),
         *("config", "duration", "options", "models", "log"),
     },
     "ollama": {
@@ -169,6 +174,7 @@ MAY_IMPORT = {
         "systemone",
         "runners",
         "metrics",
+        "tracing",
         "quant",
         "models",
         "errors",
@@ -191,7 +197,7 @@ MAY_IMPORT = {
     "service": {"service", "config", "errors"},
     "cli": {
         *("cli", "errors", "config", "options", "models", "quant"),
-        *("service", "serving", "diagnosis"),
+        *("service", "serving", "diagnosis", "dashboard"),
     },
 }
 MAY_USE = {
@@ -230,6 +236,7 @@ LAZY_FUNCTIONS = {
     ("daemon.runner.__main__", "main"),  # after only the parts of packages that it needs
     ("daemon.runner.devices", "main"),
     ("daemon.cli.mcp_servers", "_connect"),  # an extra
+    ("daemon.tracing.opening", "open_tracer"),  # an extra
     ("daemon.cli.mcp_servers", "_transport"),
 }
 

@@ -23,6 +23,7 @@ from .speculation.accept import accept
 from .speculation.controller import SpeculationController
 from .stream import Stream
 from .threads.control import FixedThreads, StepThreads
+from .token_gaps import TokenGaps
 
 # Nanoseconds between two flushes of text: a message for each token costs the front and the steps.
 FLUSH_NS = 25_000_000
@@ -75,6 +76,7 @@ class Engine:
         self._detail_due_ns = 0
         self._stats = Stats()
         self._announcer = StepAnnouncer()
+        self._gaps = TokenGaps()
 
     def submit(self, sequence: Sequence) -> None:
         """Queue a sequence; callable from any thread."""
@@ -225,6 +227,7 @@ class Engine:
         result = accept(stream, drafts, lambda i: self._context.logits(last + i))
         accepted = result.accepted
         self._stats.decoded_tokens += accepted + 1
+        self._gaps.add(seq.id, accepted + 1, time.monotonic_ns())
         if drafts:
             assert seq.kv_seq
             self._cache.extend(seq.kv_seq, drafts[:accepted])
@@ -250,6 +253,7 @@ class Engine:
         seq = stream.sequence
         report = self._speculation.finish(stream, accepted=accepted)
         del self._streams[seq.id]
+        self._gaps.forget(seq.id)
         self._scheduler.remove(seq)
         self._stats.cached_tokens += seq.num_reused
         try:
@@ -292,6 +296,8 @@ class Engine:
         stats.speculated_ns, stats.plain_ns = int(total.took_s * 1e9), int(total.plain_s * 1e9)
         stats.expected_ns = int(forecasts.expected_s * 1e9)
         stats.misjudged_ns = int(forecasts.error_s * 1e9)
+        stats.gap_counts, stats.gap_ns = tuple(self._gaps.counts), self._gaps.total_ns
+        stats.drafters = self._speculation.drafter_stats()
         stats.detail = self._detail()
         return stats
 

@@ -13,7 +13,7 @@ import time
 import msgspec
 import psutil
 
-from ...errors import BadRequest, revive
+from ...errors import RenderingKilled, revive
 from ...protocol import FrameReader
 from .messages import UNCONFINED, RenderReply, RenderRequest, encode
 
@@ -60,7 +60,7 @@ class RenderProcess:
         return self._process.poll() is None
 
     def render(self, request: RenderRequest) -> str:
-        """The prompt. Raises BadRequest and TemplateFailed; a child that failed is gone."""
+        """The prompt. Raises RenderingKilled and TemplateFailed; a child that failed is gone."""
         try:
             if not self._has_started:
                 self._read(
@@ -94,7 +94,7 @@ class RenderProcess:
             raise self._death() from None
 
     def _read(self, timeout_s: float) -> bytes:
-        """The body of the reply. Raises BadRequest after the timeout; later on a busy machine."""
+        """The body of the reply. Raises RenderingKilled after the timeout, later on a busy one."""
         assert self._process.stdout
         out = self._process.stdout.fileno()
         start_s, start_cpu_s = time.monotonic(), self._cpu_s()
@@ -109,7 +109,7 @@ class RenderProcess:
             took_s, cpu_s = time.monotonic() - start_s, self._cpu_s() - start_cpu_s
             if is_overdue(took_s, cpu_s, timeout_s):
                 log.warning("a chat template was stopped after %.1f s", took_s)
-                raise BadRequest(TOO_SLOW.format(timeout_s))
+                raise RenderingKilled(TOO_SLOW.format(timeout_s))
 
     def _cpu_s(self) -> float:
         """Seconds of a core that the child has used."""
@@ -119,9 +119,9 @@ class RenderProcess:
             return 0.0
         return float(times.user + times.system)
 
-    def _death(self) -> BadRequest:
+    def _death(self) -> RenderingKilled:
         log.warning("the process that renders templates ended with %d", self._process.wait())
-        return BadRequest(DIED)
+        return RenderingKilled(DIED)
 
 
 class RenderPool:
