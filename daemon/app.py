@@ -21,7 +21,7 @@ from ..models.store import Store
 from .api.anthropic import completions as anthropic
 from .api.anthropic.errors import ERRORS as ANTHROPIC_ERRORS
 from .api.authentication import AUTHENTICATOR, Authenticator, build_authentication
-from .api.body import unreadable
+from .api.body import MAX_READING, READING, unreadable
 from .api.connections import (
     ConnectionLimits,
     LimitedRunner,
@@ -89,6 +89,7 @@ def build_app(
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=middlewares)
     model_index = ModelIndex(store, prefers_go=settings.go_template, draft=settings.draft)
     app[DRAIN], app[ORIGINS], app[AUTHENTICATOR] = drain, origins, authenticator
+    app[READING] = asyncio.Semaphore(MAX_READING)
     app[transfers.NETWORK] = Network()
     app[APP_STATE] = AppState(settings, model_index, pool, Metrics(pool), machine)
     app.router.add_get("/", library.root)
