@@ -198,8 +198,10 @@ async def running(settings: Settings, listening: Sequence[socket.socket]) -> Asy
     await _prune(store)
     reader = await MachineReader.start(limit_bytes=settings.memory_limit_bytes)
     max_loaded = settings.max_loaded_models or AUTO_MAX_LOADED
-    limits = PoolLimits(max_loaded, settings.max_queue)
-    start = partial(RunnerProcess.start, stall_s=settings.load_timeout_s)
+    limits = PoolLimits(max_loaded, settings.max_queue, settings.queue_timeout_s)
+    start = partial(
+        RunnerProcess.start, stall_s=settings.load_timeout_s, queue_s=settings.queue_timeout_s
+    )
     pool = RunnerPool(start, limits, keep_alive_s=settings.keep_alive_s, read_machine=reader.read)
     app = build_app(settings, store, pool, reader.machine)
     runner = LimitedRunner(
@@ -245,6 +247,7 @@ def connection_limits(settings: Settings) -> ConnectionLimits:
         max_per_client=settings.max_client_connections,
         idle_s=settings.idle_timeout_s,
         header_s=settings.header_timeout_s,
+        send_s=settings.send_timeout_s,
     )
 
 

@@ -14,6 +14,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from functools import partial
 from typing import Self
 
 import msgspec
@@ -21,7 +22,9 @@ import msgspec
 from .. import protocol
 from ..errors import LoadFailed, OutriderError, RunnerDied, revive
 from ..protocol import Delta, Embed, Embedded, Failed, Load, Ready, Stats, Step, Submit, ToFront
+from .response_queue import ResponseQueue
 from .stderr_lines import stderr_lines
+from .turnstile import Turn, Turnstile
 
 STALLED = "timed out waiting for llama-server to start - {}"  # CONTRACT 5.3
 EXIT_S = 1.0  # seconds that a runner gets to end by itself; it takes milliseconds
@@ -44,6 +47,8 @@ RUNNER_ENV = {
 # them to one core, where each barrier costs a whole spin: 32 instead of 85 tokens/s (SmolLM2 135M,
 # 2 cores, one busy neighbour).
 BINDING_ENV = {"OMP_PROC_BIND": "true"}
+# Requests that a runner gets for each of its slots: it prepares the next ones while it decodes.
+REQUESTS_PER_SLOT = 2
 SECRETS = ("OUTRIDER_API_KEY", "OLLAMA_API_KEY", "HF_TOKEN")  # not for who parses models' files
 LEVELS = {"ERROR": logging.ERROR, "WARNING": logging.WARNING}  # how a logged line begins
 FATAL = "Fatal Python error"  # how faulthandler begins
@@ -51,29 +56,17 @@ FATAL = "Fatal Python error"  # how faulthandler begins
 log = logging.getLogger(__name__)
 
 
-class ResponseQueue:
-    """The messages of the runner about one request."""
-
-    def __init__(self) -> None:
-        self._queue: asyncio.Queue[Delta | Embedded | OutriderError] = asyncio.Queue()
-        self.is_finished = False
-
-    def put(self, item: Delta | Embedded | OutriderError) -> None:
-        self._queue.put_nowait(item)
-
-    async def get(self) -> Delta | Embedded:
-        """The next answer. Raises the error that the runner has sent instead."""
-        item = await self._queue.get()
-        self.is_finished = not isinstance(item, Delta) or item.done is not None
-        if isinstance(item, OutriderError):
-            raise item
-        return item
-
-
 def runner_environment(binding: Mapping[str, str]) -> dict[str, str]:
     """The variables of a runner's process; those that the user has set win."""
     inherited = {name: value for name, value in os.environ.items() if name not in SECRETS}
     return {**RUNNER_ENV, **binding, **inherited}
+
+
+async def _deltas(inbox: ResponseQueue) -> AsyncGenerator[Delta, None]:
+    while not inbox.is_finished:
+        delta = await inbox.get()
+        assert isinstance(delta, Delta)
+        yield delta
 
 
 class RunnerProcess:
@@ -84,10 +77,12 @@ class RunnerProcess:
         process: asyncio.subprocess.Process,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
+        turnstile: Turnstile,
     ) -> None:
         self._process = process
         self._reader = reader
         self._writer = writer
+        self._turnstile = turnstile
         self._ids = itertools.count(1)
         self._inboxes: dict[int, ResponseQueue] = {}
         self._stderr: deque[str] = deque(maxlen=20)
@@ -99,12 +94,15 @@ class RunnerProcess:
         self._heard_s = 0.0  # when it got work, or sent something
 
     @classmethod
-    async def start(cls, load: Load, *, stall_s: float = math.inf) -> Self:
-        """A runner with its model loaded; `stall_s`: how long that may go without progress.
+    async def start(
+        cls, load: Load, *, stall_s: float = math.inf, queue_s: float = math.inf
+    ) -> Self:
+        """A runner with its model loaded; `stall_s`: how long that may go without progress;
+        `queue_s`: how long a request may wait for a slot.
 
         Raises LoadFailed; leaves no process behind then.
         """
-        child = await cls._spawn(load)
+        child = await cls._spawn(load, Turnstile(REQUESTS_PER_SLOT * load.slots, queue_s))
         try:
             await child._load(load, stall_s)
         except BaseException:
@@ -114,7 +112,7 @@ class RunnerProcess:
         return child
 
     @classmethod
-    async def _spawn(cls, load: Load) -> Self:
+    async def _spawn(cls, load: Load, turnstile: Turnstile) -> Self:
         binding = {**BINDING_ENV, "OMP_PLACES": load.places} if load.bind_threads else {}
         ours, theirs = socket.socketpair()
         with theirs:
@@ -135,7 +133,7 @@ class RunnerProcess:
             except BaseException:
                 writer.close()
                 raise
-        return cls(process, reader, writer)
+        return cls(process, reader, writer, turnstile)
 
     @property
     def pid(self) -> int:
@@ -144,32 +142,34 @@ class RunnerProcess:
     @property
     def silent_s(self) -> float:
         """As in the protocol `ReportsProgress`."""
-        return time.monotonic() - self._heard_s if self._inboxes else 0.0
+        has_work = any(not inbox.is_held for inbox in self._inboxes.values())
+        return time.monotonic() - self._heard_s if has_work else 0.0
 
     async def submit(self, request: Submit) -> AsyncGenerator[Delta, None]:
         """As in the protocol `Runner`."""
-        with self._ask(request) as inbox:
-            while not inbox.is_finished:
-                delta = await inbox.get()
-                assert isinstance(delta, Delta)
-                yield delta
+        async with self._turnstile.turn() as turn:
+            with self._ask(request, turn) as inbox:
+                async for delta in _deltas(inbox):
+                    yield delta
 
     async def embed(self, request: Embed) -> Embedded:
         """As in the protocol `Runner`."""
-        with self._ask(request) as inbox:
-            embedded = await inbox.get()
-            assert isinstance(embedded, Embedded)
-            return embedded
+        async with self._turnstile.turn() as turn:
+            with self._ask(request, turn) as inbox:
+                embedded = await inbox.get()
+                assert isinstance(embedded, Embedded)
+                return embedded
 
     @contextlib.contextmanager
-    def _ask(self, request: Submit | Embed) -> Iterator[ResponseQueue]:
+    def _ask(self, request: Submit | Embed, turn: Turn) -> Iterator[ResponseQueue]:
         """Send a request under a fresh id; leaving the block before its end cancels it."""
         if not self.is_alive:
             raise self._died()
         request = msgspec.structs.replace(request, id=next(self._ids))
         if not self._inboxes:
             self._heard_s = time.monotonic()
-        inbox = self._inboxes[request.id] = ResponseQueue()
+        hold = partial(self._hold, request.id, turn)
+        inbox = self._inboxes[request.id] = ResponseQueue(hold)
         try:
             self._write(protocol.encode(request))
             yield inbox
@@ -177,6 +177,13 @@ class RunnerProcess:
             del self._inboxes[request.id]
             if not inbox.is_finished:
                 self._write(protocol.encode(protocol.Cancel(request.id)))
+
+    def _hold(self, request_id: int, turn: Turn, is_held: bool) -> None:
+        """Pause a stream whose client is slow, or let it go on. Others have its slot meanwhile."""
+        if not is_held and not any(not inbox.is_held for inbox in self._inboxes.values()):
+            self._heard_s = time.monotonic()
+        turn.step_aside() if is_held else turn.come_back()
+        self._write(protocol.encode(protocol.Hold(request_id, is_held)))
 
     async def stop(self) -> None:
         """End the process: politely by closing its socket, then by force.
