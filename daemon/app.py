@@ -24,7 +24,7 @@ from .api import ui
 from .api.anthropic import completions as anthropic
 from .api.anthropic.errors import ERRORS as ANTHROPIC_ERRORS
 from .api.authentication import AUTHENTICATOR, Authenticator, build_authentication
-from .api.body import unreadable
+from .api.body import MAX_READING, READING, unreadable
 from .api.connections import (
     ConnectionLimits,
     LimitedRunner,
@@ -99,6 +99,7 @@ def build_app(
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=middlewares)
     model_index = ModelIndex(store, prefers_go=settings.go_template, draft=settings.draft)
     app[DRAIN], app[ORIGINS], app[AUTHENTICATOR] = drain, origins, authenticator
+    app[READING] = asyncio.Semaphore(MAX_READING)
     app[transfers.NETWORK] = Network()
     corrections = CorrectionStore.of(settings.cache_home)
     app[APP_STATE] = AppState(settings, model_index, pool, Metrics(pool), machine, corrections)
@@ -215,8 +216,10 @@ async def running(settings: Settings, listening: Sequence[socket.socket]) -> Asy
     await _prune(store)
     reader = await MachineReader.start(limit_bytes=settings.memory_limit_bytes)
     max_loaded = settings.max_loaded_models or AUTO_MAX_LOADED
-    limits = PoolLimits(max_loaded, settings.max_queue)
-    start = partial(RunnerProcess.start, stall_s=settings.load_timeout_s)
+    limits = PoolLimits(max_loaded, settings.max_queue, settings.queue_timeout_s)
+    start = partial(
+        RunnerProcess.start, stall_s=settings.load_timeout_s, queue_s=settings.queue_timeout_s
+    )
     pool = RunnerPool(start, limits, keep_alive_s=settings.keep_alive_s, read_machine=reader.read)
     app = build_app(settings, store, pool, reader.machine)
     runner = LimitedRunner(
@@ -264,6 +267,7 @@ def connection_limits(settings: Settings) -> ConnectionLimits:
         max_per_client=settings.max_client_connections,
         idle_s=settings.idle_timeout_s,
         header_s=settings.header_timeout_s,
+        send_s=settings.send_timeout_s,
     )
 
 

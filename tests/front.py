@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import re
 from collections.abc import AsyncIterator
@@ -64,7 +65,8 @@ class Front:
 
     async def send(self, method: str, path: str, body: object = None) -> tuple[int, str]:
         """Status and body of one request; bytes are sent as they are, the rest as JSON."""
-        data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        text = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        data = None if text is None else io.BytesIO(text)
         async with self.client.request(method, path, data=data) as answer:
             return answer.status, await answer.text()
 

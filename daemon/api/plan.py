@@ -22,10 +22,11 @@ from ..runners.machine import Gpu, Machine
 from ..runners.memory_table import describe_plan
 from ..runners.model_info import ModelInfo
 from ..runners.plan import plan_embedding, plan_load
-from .body import JsonObject, WireModel, read
+from .body import read
 from .json_response import json_response
 from .state import APP_STATE, AppState
 from .streaming import Line
+from .wire_model import JsonObject, WireModel
 
 OFF = "off"  # as a drafter: none
 FLASH_NEEDED = "kv_cache_type {} needs flash attention, which FLASH_ATTENTION turns off"

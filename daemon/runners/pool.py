@@ -23,12 +23,13 @@ from .plan import LoadPlan, gives_up_little
 from .pool_counters import PoolCounters
 from .runner import Runner, StartRunner
 from .stats_sum import add_stats
+from .turnstile import WAITED_TOO_LONG
 
 AUTO_MAX_LOADED = 3  # models; OLLAMA_MAX_LOADED_MODELS' default (CONTRACT 4)
 # Fields of a Load that follow from others or from the memory that was free; see `can_serve`.
 FOLLOWING = (
     *("num_ctx", "batch", "cells", "slots", "profile", "tensor_split", "host_experts"),
-    "host_bytes",
+    *("host_bytes", "adapts_threads"),
 )
 # How llama.cpp and its backends say that memory is short, in lower case (CONTRACT 5.3).
 NO_MEMORY = (
@@ -126,6 +127,16 @@ class LoadedModel:
         planned, refusal = self.plan.warnings, self.runner.ready.refusal
         return (*planned, refusal) if refusal else planned
 
+    @property
+    def num_waiting(self) -> int:
+        """Requests without a slot."""
+        return max(0, self.users - self.load.slots)
+
+    @property
+    def has_no_slot(self) -> bool:
+        """Whether one more request would have to wait."""
+        return self.users >= self.load.slots
+
     def claim(self) -> None:
         """Take a lease; the model does not expire meanwhile."""
         self.users += 1
@@ -172,7 +183,8 @@ class PoolLimits:
     """How many models may be loaded and wait."""
 
     max_loaded: int = AUTO_MAX_LOADED  # models
-    max_queue: int = 512  # requests that wait for a load; OLLAMA_MAX_QUEUE (CONTRACT 4)
+    max_queue: int = 512  # requests that wait for a load or a slot; OLLAMA_MAX_QUEUE (CONTRACT 4)
+    queue_s: float = math.inf  # for which a request may wait until its load begins
 
 
 def eviction_order(loaded_models: Iterable[LoadedModel]) -> list[LoadedModel]:
@@ -260,6 +272,8 @@ class RunnerPool:
         idle (CONTRACT 5.3). Raises Busy and LoadFailed.
         """
         if loaded := self._find(spec):
+            if loaded.has_no_slot:
+                self._check_queue()
             loaded.claim()
         else:
             loaded = await self._queue(spec)
@@ -309,24 +323,51 @@ class RunnerPool:
         return loaded if can_serve(loaded.load, spec.load, loaded.spec.load) else None
 
     async def _queue(self, spec: RunnerSpec) -> LoadedModel:
-        """Load in a task of its own, which goes on when the client disconnects."""
-        if self._num_queued >= self._limits.max_queue:
-            raise Busy(QUEUE_FULL)
+        """Load in a task of its own. Once it has begun, it goes on when the client disconnects."""
+        self._check_queue()
         self._num_queued += 1
-        task = self._spawn(self._load(spec))
+        begun = asyncio.Event()
+        task = self._spawn(self._load(spec, begun))
+        timer = self._give_up_later(task, begun)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
+            if timer and not begun.is_set() and task.cancelled():
+                raise Busy(WAITED_TOO_LONG.format(self._limits.queue_s)) from None
+            if not begun.is_set():
+                task.cancel()
             task.add_done_callback(self._abandon)
             raise
         finally:
             self._num_queued -= 1
+            if timer:
+                timer.cancel()
 
-    async def _load(self, spec: RunnerSpec) -> LoadedModel:
+    def _check_queue(self) -> None:
+        """Raises Busy for a request that would wait behind too many others."""
+        models = self._loaded_models.values()
+        num_waiting = self._num_queued + sum(model.num_waiting for model in models)
+        if num_waiting >= self._limits.max_queue:
+            raise Busy(QUEUE_FULL)
+
+    def _give_up_later(
+        self, task: asyncio.Task[LoadedModel], begun: asyncio.Event
+    ) -> asyncio.TimerHandle | None:
+        """End a load that has not begun when its time is over."""
+        if not math.isfinite(self._limits.queue_s):
+            return None
+
+        def give_up() -> None:
+            if not begun.is_set():
+                task.cancel()
+
+        return asyncio.get_running_loop().call_later(self._limits.queue_s, give_up)
+
+    async def _load(self, spec: RunnerSpec, begun: asyncio.Event) -> LoadedModel:
         """A loaded model with a lease for the caller. The lock is fair: nobody waits for ever."""
         async with self._loading:
             try:
-                loaded = self._find(spec) or await self._load_model(spec)
+                loaded = self._find(spec) or await self._load_model(spec, begun)
             except DoesNotFit:
                 self.counters.refused(spec.name)
                 raise
@@ -336,12 +377,13 @@ class RunnerPool:
             loaded.claim()
             return loaded
 
-    async def _load_model(self, spec: RunnerSpec) -> LoadedModel:
+    async def _load_model(self, spec: RunnerSpec, begun: asyncio.Event) -> LoadedModel:
         machine = await self._read_machine()
         await _refuse_hopeless(spec, machine)
         if old := self._loaded_models.get(spec.key):
             await self._dismiss(old)
         plan = await self._make_room(spec, None if old else machine)
+        begun.set()
         start_s = time.monotonic()
         runner, plan = await self._start_planned(spec, plan)
         took_s = time.monotonic() - start_s
@@ -449,7 +491,11 @@ class RunnerPool:
     async def _dismiss(self, loaded: LoadedModel) -> None:
         """Wait until a model has no leases, then end its runner."""
         loaded.is_leaving = True
-        await loaded.idle.wait()
+        try:
+            await loaded.idle.wait()
+        except asyncio.CancelledError:
+            loaded.is_leaving = False
+            raise
         loaded.stop_clock()
         if not loaded.is_ended:
             loaded.is_ended = True
