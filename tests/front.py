@@ -14,7 +14,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from fake_runner import FakeRunners
-from outrider.daemon.app import build_app
+from outrider.daemon.app import build_app, open_store
 from outrider.daemon.config import Settings
 from outrider.daemon.runners.machine import Machine
 from outrider.daemon.runners.pool import PoolLimits, RunnerPool
@@ -91,7 +91,7 @@ def fill_store(root: Path, folder: Path) -> Path:
 async def start_front(root: Path, **changes: object) -> AsyncIterator[Front]:
     """A front over this store; `changes` replace settings."""
     settings = Settings.load().model_copy(update={"models": root, "cache_home": root, **changes})
-    runners, store = FakeRunners(), Store(root)
+    runners, store = FakeRunners(), open_store(settings)
     pool = RunnerPool(
         runners.start,
         PoolLimits(),
