@@ -9,6 +9,7 @@ import os
 import socket
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version as package_version
@@ -69,6 +70,7 @@ from .tracing.opening import open_tracer
 MAX_BODY_BYTES = 64 << 20  # of a request
 HEADER_BYTES = 1 << 16  # of one header or the request line: cookies of all local ports pile up
 TRACER_CLOSE_S = 1.0  # for the last spans to reach their collector
+MAX_THREADS = 64  # of the front; they are started as they are needed
 SHUTDOWN_S = 2.0  # for which requests may go on after the time to drain (api/drain.py)
 ERROR_TABLES: Mapping[str, ErrorTable] = {  # by prefix of the path
     "": OLLAMA_ERRORS,
@@ -210,9 +212,11 @@ async def running(settings: Settings, listening: Sequence[socket.socket]) -> Asy
     Raises ConfigError if the address is taken, does not exist, or is open to others without a key.
     """
     settings.check_exposure([settings.host])
+    # Uploads and creations may hold a thread each: a list of models does not wait for them.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(MAX_THREADS, "front"))
     for sentence in settings.listening_warnings:
         log.warning("%s", sentence)
-    store = Store(settings.models, prunes=not settings.no_prune)
+    store = open_store(settings)
     await _prune(store)
     reader = await MachineReader.start(limit_bytes=settings.memory_limit_bytes)
     max_loaded = settings.max_loaded_models or AUTO_MAX_LOADED
@@ -258,6 +262,12 @@ async def _listen(
             f"cannot listen on {settings.host or '*'}:{settings.port}: {error.strerror}; "
             "is another daemon running? choose another address with --host or --port"
         ) from error
+
+
+def open_store(settings: Settings) -> Store:
+    """The models, as the settings say."""
+    prunes, max_bytes = not settings.no_prune, settings.max_stored_bytes
+    return Store(settings.models, prunes=prunes, max_bytes=max_bytes)
 
 
 def connection_limits(settings: Settings) -> ConnectionLimits:

@@ -233,6 +233,12 @@ class Settings(BaseModel):
         "20s",
         "how long the headers of a request may take; 0 or negative: for ever",
     )
+    max_stored_bytes: ByteSize = _setting(
+        "MAX_STORED",
+        "0",
+        "what the files of all models may take: bytes, or a size such as `200GB`; 0: the disk",
+        ge=0,
+    )
     no_prune: Flag = _setting("NOPRUNE", "false", "whether files stay that no model needs any more")
     drain_timeout_s: Duration = _setting(
         "DRAIN_TIMEOUT",

@@ -17,7 +17,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from fake_runner import FakeRunners
 from outrider.daemon.api.request_log import TRACER
 from outrider.daemon.api.state import APP_STATE, AppState
-from outrider.daemon.app import build_app
+from outrider.daemon.app import build_app, open_store
 from outrider.daemon.config import Settings
 from outrider.daemon.runners.machine import Machine
 from outrider.daemon.runners.pool import PoolLimits, RunnerPool
@@ -111,7 +111,7 @@ async def start_front(
 ) -> AsyncIterator[Front]:
     """A front over this store; `changes` replace settings."""
     settings = Settings.load().model_copy(update={"models": root, "cache_home": root, **changes})
-    runners, store = FakeRunners(), Store(root)
+    runners, store = FakeRunners(), open_store(settings)
     pool = RunnerPool(
         runners.start,
         PoolLimits(),

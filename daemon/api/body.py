@@ -13,7 +13,7 @@ import re
 from typing import NoReturn, TypeVar
 
 import msgspec
-from aiohttp import web
+from aiohttp import hdrs, web
 from pydantic import ValidationError
 
 from ..errors import BadRequest, TooLarge
@@ -28,6 +28,7 @@ BLANKS = b" \t\r\n"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 INLINE_BYTES = 8 << 10  # of a body that is read at once: a thread costs more than its parsing
+MAX_DECODED_BYTES = 20 << 20  # of a compressed body (CONTRACT 2.6)
 LENIENT_BYTES = 4 << 20  # of a body that the slower parser may read
 MAX_READING = 2  # threads that read bodies: a third one would keep the loop from the lock
 # Bounds on a body. A context of half a million tokens fits, and a conversation of 4,000 messages
@@ -80,16 +81,24 @@ def _read(body: bytes, kind: type[R], if_empty: str) -> R:
 
 async def _read_bytes(request: web.Request, max_bytes: int | None) -> bytes:
     limit = request.client_max_size if max_bytes is None else max_bytes
+    is_encoded = hdrs.CONTENT_ENCODING in request.headers
+    limit = min(limit, MAX_DECODED_BYTES) if is_encoded else limit
+    data = bytearray()
     try:
-        data = await request.read()
-    except web.HTTPRequestEntityTooLarge:
-        data = None
+        async for chunk in request.content.iter_any():
+            data += chunk
+            if len(data) > limit:
+                break
     except web.RequestPayloadError as error:
         raise unreadable(error) from error
-    if data is None or len(data) > limit:
+    if len(data) > limit:
+        if is_encoded and request.protocol:
+            # aiohttp would read the rest before it closes the connection, and decompress it, which
+            # holds up everybody. Some clients see a closed connection instead of the answer.
+            request.protocol.force_close()
         size = f"{limit >> 20} MiB" if limit >> 20 else f"{limit >> 10} KiB"
         raise TooLarge(f"the request body is too large: at most {size} are read")
-    return data
+    return bytes(data)
 
 
 def unreadable(error: web.RequestPayloadError) -> BadRequest:

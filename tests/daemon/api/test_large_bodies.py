@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
+import io
 import json
 import time
 from collections.abc import AsyncIterator
 
 import pytest
+from aiohttp import ClientConnectionError
 from fake_runner import DONE
 from front import Front
 from outrider.daemon.api.body import INLINE_BYTES, LENIENT_BYTES
@@ -150,3 +153,18 @@ async def test_four_large_bodies_at_a_time(front: Front) -> None:
         answers = await asyncio.gather(*(front.send("POST", "/api/chat", body) for _ in range(4)))
     assert {status for status, _ in answers} == {400}
     assert max(late_s) < MAX_LATE_S
+
+
+async def test_a_compressed_body_is_not_unpacked_without_a_bound(front: Front) -> None:
+    """The rest of it is not even read, so that a client may see a closed connection."""
+    packed = gzip.compress(b'{"model":"chat","prompt":"' + b"a" * 200 * MB + b'"}', 1)
+    headers = {"Content-Encoding": "gzip"}
+    status = 413
+    async with loop_watched() as late_s:
+        with contextlib.suppress(ClientConnectionError):
+            data = io.BytesIO(packed)
+            async with front.client.post("/api/generate", data=data, headers=headers) as answer:
+                status = answer.status
+    assert status == 413
+    assert max(late_s) < MAX_LATE_S
+    assert (await front.get("/api/version"))[0] == 200
