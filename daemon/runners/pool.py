@@ -37,6 +37,9 @@ NO_MEMORY = (
     *("cudamalloc failed", "llama_decode returned -2", "unable to create a context"),
 )
 SECOND_TRY_DIVISOR = 10  # a second plan leaves one part in so many of the free memory
+# Memory of a device that all models together may give back beside what is measured of them: the
+# context of a GPU's driver, the interpreters of runners.
+UNMEASURED_BYTES = 1 << 30
 QUEUE_FULL = "server busy, please try again.  maximum pending requests exceeded"
 
 log = logging.getLogger(__name__)
@@ -379,7 +382,7 @@ class RunnerPool:
 
     async def _load_model(self, spec: RunnerSpec, begun: asyncio.Event) -> LoadedModel:
         machine = await self._read_machine()
-        await _refuse_hopeless(spec, machine)
+        await self._refuse_hopeless(spec, machine)
         if old := self._loaded_models.get(spec.key):
             await self._dismiss(old)
         plan = await self._make_room(spec, None if old else machine)
@@ -395,6 +398,14 @@ class RunnerPool:
         self._loaded_models[spec.key] = loaded
         spec.learn(plan, runner.ready)
         return loaded
+
+    async def _refuse_hopeless(self, spec: RunnerSpec, machine: Machine) -> None:
+        """Raises DoesNotFit for what has no room even without other models, of which none is
+        unloaded then; what other programs use is not free."""
+        if models := list(self._loaded_models.values()):
+            empty = machine_without(machine_beside(machine, models), models)
+            more = dict.fromkeys((HOST, *(gpu.name for gpu in empty.gpus)), UNMEASURED_BYTES)
+            await _compute(spec, partial(_refuse, spec, empty, empty.after_freeing(more)))
 
     async def _make_room(self, spec: RunnerSpec, machine: Machine | None = None) -> LoadPlan:
         """A plan for which there is room; others are unloaded as far as that makes it better.
@@ -518,9 +529,13 @@ async def _compute(spec: RunnerSpec, decide: Callable[[], T]) -> T:
     return await asyncio.to_thread(decide) if spec.make_plan else decide()
 
 
-async def _refuse_hopeless(spec: RunnerSpec, machine: Machine) -> None:
-    """Raises DoesNotFit for what an idle machine has no room for; nothing is unloaded then."""
-    await _compute(spec, lambda: spec.plan(machine.when_idle()))
+def _refuse(spec: RunnerSpec, machine: Machine, best: Machine) -> None:
+    """Raises DoesNotFit, with the numbers of `machine`, for what has no room on `best`."""
+    try:
+        spec.plan(best)
+    except DoesNotFit:
+        spec.plan(machine)
+        raise
 
 
 def _plan_beside(spec: RunnerSpec, machine: Machine, others: list[LoadedModel]) -> LoadPlan | None:

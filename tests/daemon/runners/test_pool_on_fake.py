@@ -223,7 +223,19 @@ async def test_what_can_never_fit_is_refused_and_unloads_nobody() -> None:
     await pool.close()
 
 
-async def test_what_other_programs_leave_no_room_for_is_refused_when_all_are_gone() -> None:
+async def test_what_other_programs_leave_no_room_for_is_refused_and_unloads_nobody() -> None:
+    gpu = MadeUpGpu(8 << 30)
+    pool = pool_on(gpu)
+    await use(pool, fitted("a"))
+    gpu.taken["another program"] = 4 << 30
+    with pytest.raises(DoesNotFit):
+        await use(pool, fitted("b", least_ctx=6 << 30, most_ctx=6 << 30))
+    assert set(contexts(pool)) == {"a"}
+    await pool.close()
+
+
+async def test_what_does_not_fit_by_a_little_is_refused_when_all_are_gone() -> None:
+    """A model may give back more than what is measured of it."""
     gpu = MadeUpGpu(300_000)
     pool = pool_on(gpu)
     await use(pool, fitted("a"))
