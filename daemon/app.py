@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import socket
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -47,14 +49,14 @@ from .api.openapi import openapi
 from .api.paths import tidy_target
 from .api.plan import plan
 from .api.recent import RECENT, RecentRequests
-from .api.request_log import CLIENT_LEFT, note_request, request_headers
+from .api.request_log import CLIENT_LEFT, TRACER, note_request, request_headers
 from .api.state import APP_STATE, AppState
 from .api.streaming import Lines
 from .api.systemone.decide import systemone
 from .api.warning_header import warning_header
 from .config import Settings
 from .errors import ConfigError
-from .metrics import Metrics
+from .metrics.exporter import Metrics
 from .runners.correction_store import CorrectionStore
 from .runners.devices import MachineReader
 from .runners.machine import Machine
@@ -62,9 +64,11 @@ from .runners.model_info import ModelIndex
 from .runners.pool import AUTO_MAX_LOADED, PoolLimits, RunnerPool
 from .runners.process import RunnerProcess
 from .sockets import BACKLOG
+from .tracing.opening import open_tracer
 
 MAX_BODY_BYTES = 64 << 20  # of a request
 HEADER_BYTES = 1 << 16  # of one header or the request line: cookies of all local ports pile up
+TRACER_CLOSE_S = 1.0  # for the last spans to reach their collector
 SHUTDOWN_S = 2.0  # for which requests may go on after the time to drain (api/drain.py)
 ERROR_TABLES: Mapping[str, ErrorTable] = {  # by prefix of the path
     "": OLLAMA_ERRORS,
@@ -224,16 +228,17 @@ async def running(settings: Settings, listening: Sequence[socket.socket]) -> Asy
         max_field_size=HEADER_BYTES,
         max_line_size=HEADER_BYTES,
     )
-    await runner.setup()
-    try:
-        await _listen(runner, settings, listening)
-        host, port = runner.addresses[0][:2]
-        url = settings.model_copy(update={"port_override": port}).listening_url
-        yield Front(url, f"[{host}]:{port}" if ":" in host else f"{host}:{port}", app, pool)
-    finally:
-        await runner.cleanup()
-        await pool.close()
-        await reader.close()
+    async with _observed(app, runner):
+        await runner.setup()
+        try:
+            await _listen(runner, settings, listening)
+            host, port = runner.addresses[0][:2]
+            url = settings.model_copy(update={"port_override": port}).listening_url
+            yield Front(url, f"[{host}]:{port}" if ":" in host else f"{host}:{port}", app, pool)
+        finally:
+            await runner.cleanup()
+            await pool.close()
+            await reader.close()
 
 
 async def _listen(
@@ -260,6 +265,22 @@ def connection_limits(settings: Settings) -> ConnectionLimits:
         idle_s=settings.idle_timeout_s,
         header_s=settings.header_timeout_s,
     )
+
+
+@contextlib.asynccontextmanager
+async def _observed(app: web.Application, runner: LimitedRunner) -> AsyncIterator[None]:
+    """While the block lasts log lines and connections are counted, and requests are traced if the
+    environment names a collector. The last spans are sent unless it takes too long."""
+    metrics, tracer = app[APP_STATE].metrics, open_tracer(os.environ)
+    metrics.connections = runner.table
+    if tracer:
+        app[TRACER] = tracer
+    with metrics.log_counter.attached():
+        yield
+    if tracer:
+        thread = threading.Thread(target=tracer.close, daemon=True)
+        thread.start()
+        await asyncio.to_thread(thread.join, TRACER_CLOSE_S)
 
 
 async def _prune(store: Store) -> None:

@@ -100,6 +100,7 @@ Flag = Annotated[bool, BeforeValidator(_flag)]
 MaybeFlag = Annotated[bool | None, BeforeValidator(_flag)]
 Duration = Annotated[float, BeforeValidator(_duration)]
 KVType = Annotated[Literal["f32", "f16", "q8_0", "q4_0"], BeforeValidator(_kv_name)]
+Sandbox = Annotated[Literal["on", "off"], BeforeValidator(_lower)]
 Priority = Annotated[Literal["background", "normal"], BeforeValidator(_lower)]
 ByteSize = Annotated[int, BeforeValidator(_byte_size)]
 DraftLength = Annotated[int | None, BeforeValidator(_draft_length)]
@@ -227,6 +228,11 @@ class Settings(BaseModel):
     )
     settings_file: Path | None = _setting(
         "SETTINGS_FILE", None, "file of such variables that is read again at SIGHUP"
+    )
+    sandbox: Sandbox = _setting(
+        "SANDBOX",
+        "on",
+        "`on`, or `off`: runners keep all rights, to find out whether a driver of a GPU needs them",
     )
     debug: Flag = _setting("DEBUG", "false", "whether more is logged")
     log_format: LogFormat = _setting(

@@ -3,6 +3,7 @@
 OutriderError
 ├── ConfigError                  a setting that cannot be used
 ├── BadRequest                   a request that cannot be served as it is
+│   └── RenderingKilled          its template took too much time or memory
 ├── Unauthorized                 a request without an API key of this daemon
 ├── TooManyRequests              more requests at a time than an API key may run
 ├── NotFound                     a model that is not in the store
@@ -35,6 +36,10 @@ class ConfigError(OutriderError):
 
 class BadRequest(OutriderError):
     """The request is invalid; a retry fails in the same way."""
+
+
+class RenderingKilled(BadRequest):
+    """The process that rendered the prompt was stopped, or ended: of time or memory too much."""
 
 
 class Unauthorized(OutriderError):
@@ -98,7 +103,7 @@ class DecodeFailed(RunnerError):
 
 
 REVIVED = (
-    *(BadRequest, InvalidFormat, InvalidSchema),
+    *(BadRequest, RenderingKilled, InvalidFormat, InvalidSchema),
     *(TemplateFailed, LoadFailed, DecodeFailed),
 )
 

@@ -16,7 +16,7 @@ from .api.authentication import AUTHENTICATOR
 from .api.request_log import BadRequestFilter
 from .app import DRAIN, ORIGINS, SHUTDOWN_S, Follow, Front, ensure, running
 from .config import Settings
-from .diagnosis.survey import find_unused_gpus
+from .diagnosis.survey import find_sandbox_gaps, find_unused_gpus
 from .errors import ConfigError
 from .heartbeat import beat, describe
 from .log_lines import configure_log
@@ -45,6 +45,7 @@ async def serve(load: Callable[[], Settings], pull: str | None, follow: Follow) 
         log.warning("%s", sentence)
     for unused in find_unused_gpus(os.environ):
         log.warning("%s; %s", unused.text, unused.remedy)
+    _tell_of_sandbox(settings)
     stop, hurry = _catch_stops()
     manager = ServiceManager.find(os.environ, os.getpid())
     listening = take_sockets(os.environ, os.getpid())
@@ -61,6 +62,15 @@ async def serve(load: Callable[[], Settings], pull: str | None, follow: Follow) 
         async with _beating(front, manager):
             await stop.wait()
         await _drain(front, listening, settings, manager, hurry)
+
+
+def _tell_of_sandbox(settings: Settings) -> None:
+    """What runners may do that they need not."""
+    if settings.sandbox == "off":
+        log.warning("runners keep all rights, as SANDBOX=off asks for")
+        return
+    for gap in find_sandbox_gaps():
+        log.warning("%s; %s", gap.text, gap.remedy)
 
 
 def _catch_stops() -> tuple[asyncio.Event, asyncio.Event]:

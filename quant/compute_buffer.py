@@ -12,7 +12,7 @@ from typing import Final
 
 from .gguf import Header
 from .graph_blocks import attend, feed_forward, mix_experts, scan_deltas, scan_states
-from .graph_buffer import HOST, GraphTensor
+from .graph_buffer import HOST, Graph, GraphTensor
 from .graph_builder import F32, GraphBuilder, GraphShape, LayerWeights
 from .kv_cache import (
     ContextShape,
@@ -25,6 +25,7 @@ from .kv_cache import (
 from .layers import num_head_layers, num_layers, number, vocabulary_size
 from .placement import Placement, device_of_layer, largest_host_matrix
 
+PIPELINE_COPIES: Final = 4  # of what one device sends to another (GGML_SCHED_MAX_COPIES)
 OFFLOADED_ROWS: Final = 32  # from so many rows on, a GPU computes what lies on the host
 
 # Architectures whose last layer computes every row, since a drafter may read them (GUIDE 2.2).
@@ -37,9 +38,11 @@ def compute_by_device(
     header: Header, context: ContextShape, placement: Placement
 ) -> Mapping[int, int]:
     """Bytes of the compute buffer of each device that has one."""
-    build, embd = GraphBuilder(header, graph_shape(header, context)), header.embedding_length or 0
+    graph = Graph(num_copies=PIPELINE_COPIES if _has_pipeline(header, placement) else 1)
+    build = GraphBuilder(header, graph_shape(header, context), graph)
+    embd = header.embedding_length or 0
     build.graph.expand(build.input("rows", embd * build.shape.rows * F32))
-    current = build.rows(embd, build.input("tokens", build.shape.rows * F32))
+    current = build.looked_up(embd)
     build.graph.expand(current)
     layers = num_layers(header)
     build.device = device_of_layer(placement, layers, 0)
@@ -60,6 +63,12 @@ def compute_by_device(
     else:  # an encoder has no logits
         build.graph.expand(current)
     return _with_offload(header, context, placement, build.graph.buffer_bytes())
+
+
+def _has_pipeline(header: Header, placement: Placement) -> bool:
+    """Several GPUs that have all layers compute parts of a prompt at the same time."""
+    is_whole = placement.gpu_layers > num_layers(header) and not placement.host_experts
+    return is_whole and sum(share > 0 for share in placement.split) > 1
 
 
 def graph_shape(header: Header, context: ContextShape) -> GraphShape:
@@ -175,8 +184,9 @@ def _per_layer_rows(build: GraphBuilder, current: GraphTensor) -> GraphTensor | 
         return None
     device, build.device = build.device, HOST  # they are looked up where their matrix lies
     found = build.rows(width, build.input("tokens of layers", build.shape.rows * F32))
-    found = build.rows(width, found)
-    build.graph.expand(found)
     build.device = device
+    is_copied = device != HOST  # a copy is scaled in its place, a view of the host's own is not
+    found = build.in_place(found) if is_copied else build.rows(width, found)
+    build.graph.expand(found)
     projected = build.rows(width, build.rows(width, current))
     return build.rows(width, build.in_place(projected, found))

@@ -11,7 +11,7 @@ from typing import Final
 
 from .compute_buffer import add_layer, compute_by_device, layer_weights
 from .gguf import Header
-from .graph_buffer import GraphTensor
+from .graph_buffer import HOST, GraphTensor
 from .graph_builder import F32, GraphBuilder, GraphShape
 from .kv_cache import (
     ContextShape,
@@ -35,36 +35,54 @@ TAPPED_LAYERS: Final = 3  # layers of the target that an EAGLE-3 head reads
 
 @dataclass(frozen=True, slots=True)
 class DrafterBytes:
-    """What a drafter takes. The output buffers lie on the host, the rest beside the target; of
-    the weights, a GPU has its own and the host the embeddings."""
+    """What a drafter takes, on the host and on the device that has it. The output buffers lie on
+    the host."""
 
-    weights: Mapping[int, int]  # by device, if the first GPU has the drafter
+    device: int
+    weights: Mapping[int, int]
     cache: int
-    compute: int
+    compute: Mapping[int, int]
     output: int
     growth: int = 0  # by which the drafter makes output buffers grow in use, its target's too
 
+    def on(self, device: int) -> int:
+        """What lies on this device after the load."""
+        found = self.weights.get(device, 0) + self.compute.get(device, 0)
+        cache = self.cache if device == self.device else 0
+        return found + cache + (self.output if device == HOST else 0)
 
-def drafter_sizes(drafter: Header | None, target: Header, context: ContextShape) -> DrafterBytes:
+
+@dataclass(frozen=True, slots=True)
+class DrafterPlace:
+    """What a drafter is loaded beside."""
+
+    target: Header
+    context: ContextShape  # of the target
+    device: int = HOST
+
+
+def drafter_sizes(drafter: Header | None, place: DrafterPlace) -> DrafterBytes:
     """The sizes of a drafter, or without one of the target's own NextN head."""
     if drafter is None:
-        return _head_sizes(target, context)
+        return _head_sizes(place)
     if drafter.architecture == ASSISTANT:
-        return _assistant_sizes(drafter, target, context)
+        return _assistant_sizes(drafter, place)
     if drafter.architecture == EAGLE:
-        return _eagle_sizes(drafter, target, context)
-    return _model_sizes(drafter, target, context)
+        return _eagle_sizes(drafter, place)
+    return _model_sizes(drafter, place)
 
 
-def _assistant_sizes(drafter: Header, target: Header, context: ContextShape) -> DrafterBytes:
+def _assistant_sizes(drafter: Header, place: DrafterPlace) -> DrafterBytes:
     """It attends to its target's cache, and has none (GUIDE 2.1)."""
+    target, context = place.target, place.context
     sequences = context.sequences
     rows = -(-max(sequences, ASSISTANT_ROWS) // sequences) * sequences
     shape = replace(_draft_shape(context, rows), window_cells=window_cells(target, context))
-    build, width = GraphBuilder(drafter, shape), number(drafter, "embedding_length_out")
+    build = GraphBuilder(drafter, shape, device=place.device)
+    width = number(drafter, "embedding_length_out")
     embd, vocab = drafter.embedding_length or 0, vocabulary_size(drafter)
     hidden = build.input("hidden", rows * width * F32)
-    token = build.in_place(build.rows(width, build.input("tokens", rows * F32)))
+    token = build.in_place(build.looked_up(width))
     current = build.rows(embd, build.rows(2 * width, token, hidden))
     blocks, layers = layer_weights(drafter), num_layers(drafter)
     for layer in range(layers):
@@ -74,16 +92,19 @@ def _assistant_sizes(drafter: Header, target: Header, context: ContextShape) -> 
     build.finish(normed, embd, vocab)
     build.graph.expand(_output(build.made(sequences * width * F32, normed)))
     kept = 2 * sequences * width * F32  # a hidden row of each output, of target and drafter
-    return DrafterBytes(_weights(drafter), 0, _total(build), sequences * vocab * F32, kept)
+    weights, compute = _weights(drafter, place), build.graph.buffer_bytes()
+    return DrafterBytes(place.device, weights, 0, compute, sequences * vocab * F32, kept)
 
 
-def _head_sizes(target: Header, context: ContextShape) -> DrafterBytes:
+def _head_sizes(place: DrafterPlace) -> DrafterBytes:
     """A layer behind the target's last, with a cache of its own (GUIDE 2.3)."""
+    target, context = place.target, place.context
     slots, layer = num_slots(target, context), num_layers(target) - num_head_layers(target)
     own = _draft_context(context, slots)
-    build, embd = GraphBuilder(target, _draft_shape(own, own.ubatch)), target.embedding_length or 0
+    build = GraphBuilder(target, _draft_shape(own, own.ubatch), device=place.device)
+    embd = target.embedding_length or 0
     hidden = build.in_place(build.input("hidden", embd * build.shape.rows * F32))
-    token = build.in_place(build.rows(embd, build.input("tokens", build.shape.rows * F32)))
+    token = build.in_place(build.looked_up(embd))
     build.graph.expand(hidden)
     current = build.rows(embd, build.rows(2 * embd, token, hidden))
     current = add_layer(build, layer, layer_weights(target).get(layer, {}), current)
@@ -92,37 +113,42 @@ def _head_sizes(target: Header, context: ContextShape) -> DrafterBytes:
     of_head = (t.size_bytes for t in target.tensors if layer_number(t) >= layer)
     cache, kept = layer_bytes(target, layer, own), (own.ubatch + context.ubatch) * embd * F32
     output = slots * vocabulary_size(target) * F32
-    return DrafterBytes({0: sum(of_head)}, cache, _total(build), output, kept)
+    weights, compute = {place.device: sum(of_head)}, build.graph.buffer_bytes()
+    return DrafterBytes(place.device, weights, cache, compute, output, kept)
 
 
-def _eagle_sizes(drafter: Header, target: Header, context: ContextShape) -> DrafterBytes:
+def _eagle_sizes(drafter: Header, place: DrafterPlace) -> DrafterBytes:
     """A layer that reads inputs of the target's layers; all rows have logits (GUIDE 2.4)."""
+    target, context = place.target, place.context
     slots, embd = num_slots(target, context), drafter.embedding_length or 0
     own = _draft_context(context, slots)
     vocab = vocabulary_size(drafter) or vocabulary_size(target)
-    build = GraphBuilder(drafter, _draft_shape(own, own.ubatch))
+    build = GraphBuilder(drafter, _draft_shape(own, own.ubatch), device=place.device)
     hidden = build.input("hidden", embd * build.shape.rows * F32)
-    token = build.in_place(build.rows(embd, build.input("tokens", build.shape.rows * F32)))
+    token = build.in_place(build.looked_up(embd))
     both = build.rows(2 * embd, token, build.in_place(hidden))
     blocks = layer_weights(drafter).get(0, {})
     current = _output(add_layer(build, 0, blocks, hidden, mixed_from=both))
     build.finish(build.in_place(current), embd, vocab)
     tapped = TAPPED_LAYERS * context.ubatch * (target.embedding_length or 0) * F32
     kept = own.ubatch * embd * F32 + tapped
-    cache = layer_bytes(drafter, 0, own)
-    return DrafterBytes(_weights(drafter), cache, _total(build), slots * vocab * F32, kept)
+    weights, cache = _weights(drafter, place), layer_bytes(drafter, 0, own)
+    compute = build.graph.buffer_bytes()
+    return DrafterBytes(place.device, weights, cache, compute, slots * vocab * F32, kept)
 
 
-def _model_sizes(drafter: Header, target: Header, context: ContextShape) -> DrafterBytes:
+def _model_sizes(drafter: Header, place: DrafterPlace) -> DrafterBytes:
     """An ordinary model with a cache of its own (GUIDE 2.6)."""
-    slots = num_slots(target, context)
-    own = replace(_draft_context(context, slots), outputs=0)
+    slots = num_slots(place.target, place.context)
+    own = replace(_draft_context(place.context, slots), outputs=0)
     own = replace(own, sequences=slots + released_sequences(drafter, slots))
-    compute = sum(compute_by_device(drafter, own, Placement()).values())
+    placed = _placement(drafter, place)
+    compute = _moved(compute_by_device(drafter, own, placed), place)
     row = vocabulary_size(drafter) * F32
     growth = (num_outputs(drafter, own) - own.sequences) * row
     output = own.sequences * row
-    return DrafterBytes(_weights(drafter), cache_bytes(drafter, own), compute, output, growth)
+    weights = _weights(drafter, place)
+    return DrafterBytes(place.device, weights, cache_bytes(drafter, own), compute, output, growth)
 
 
 def _draft_context(context: ContextShape, slots: int) -> ContextShape:
@@ -149,9 +175,15 @@ def _output(tensor: GraphTensor) -> GraphTensor:
     return tensor
 
 
-def _total(build: GraphBuilder) -> int:
-    return sum(build.graph.buffer_bytes().values())
+def _weights(drafter: Header, place: DrafterPlace) -> Mapping[int, int]:
+    return _moved(weights_by_device(drafter, _placement(drafter, place)), place)
 
 
-def _weights(header: Header) -> Mapping[int, int]:
-    return weights_by_device(header, Placement(num_layers(header) + 1))
+def _placement(drafter: Header, place: DrafterPlace) -> Placement:
+    """All of it on one device."""
+    return Placement(0 if place.device == HOST else num_layers(drafter) + 1)
+
+
+def _moved(sizes: Mapping[int, int], place: DrafterPlace) -> Mapping[int, int]:
+    """Sizes on the host and the first GPU, the latter on the drafter's device."""
+    return {HOST if device == HOST else place.device: size for device, size in sizes.items()}

@@ -30,10 +30,12 @@ class GraphTensor:
 class Graph:
     """Tensors in the order in which ggml computes them."""
 
+    num_copies: int = 1  # of inputs, and of what one device reads from another
     leaves: list[GraphTensor] = field(default_factory=list)
     nodes: list[GraphTensor] = field(default_factory=list)
     _seen: set[int] = field(default_factory=set)
     _copies: dict[tuple[int, int], GraphTensor] = field(default_factory=dict)
+    _start: int = 0  # where the tensors of the present device begin
 
     def expand(self, tensor: GraphTensor) -> None:
         """Add a tensor after all that it is computed from, the first parent first."""
@@ -42,16 +44,25 @@ class Graph:
         self._seen.add(id(tensor))
         for parent in tensor.parents:
             self.expand(parent)
+        if not tensor.parents:
+            tensor.size_bytes *= self.num_copies
+            self.leaves.append(tensor)
+            return
+        if self.nodes and self.nodes[-1].device != tensor.device:
+            self._start = len(self.nodes)
         tensor.parents = tuple(self._on_device(parent, tensor.device) for parent in tensor.parents)
-        (self.nodes if tensor.parents else self.leaves).append(tensor)
+        self.nodes.append(tensor)
 
     def _on_device(self, tensor: GraphTensor, device: int) -> GraphTensor:
+        """A tensor, or its copy, which is made before all that follows on this device."""
         if tensor.device == device:
             return tensor
         key = id(tensor), device
         if key not in self._copies:
-            copy = self._copies[key] = GraphTensor(tensor.size_bytes, (tensor,), device=device)
-            self.nodes.append(copy)
+            size_bytes = tensor.size_bytes * (self.num_copies if tensor.parents else 1)
+            copy = self._copies[key] = GraphTensor(size_bytes, (tensor,), device=device)
+            self.nodes.insert(self._start, copy)
+            self._start += 1
         return self._copies[key]
 
     def buffer_bytes(self) -> dict[int, int]:

@@ -62,6 +62,11 @@ class GraphBuilder:
             self._inputs[name] = GraphTensor(size_bytes)
         return self._inputs[name]
 
+    def looked_up(self, width: int) -> GraphTensor:
+        """The embeddings of the tokens, on the host, where their matrix lies."""
+        tokens = self.input("tokens", self.shape.rows * F32)
+        return GraphTensor(width * self.shape.rows * F32, (tokens,))
+
     def positions(self) -> GraphTensor:
         """M-RoPE has four numbers for each row, others have one."""
         is_multiple = f"{self.header.architecture}.rope.dimension_sections" in self.header.values

@@ -7,11 +7,11 @@ what the process takes besides on the host is not counted.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from .compute_buffer import compute_by_device
-from .draft_memory import DrafterBytes, drafter_sizes
+from .draft_memory import DrafterBytes, DrafterPlace, drafter_sizes
 from .gguf import Header
 from .graph_buffer import HOST
 from .graph_builder import F32
@@ -24,7 +24,7 @@ from .kv_cache import (
     has_states,
     num_outputs,
 )
-from .layers import num_layers, vocabulary_size
+from .layers import num_layers, number, vocabulary_size
 from .placement import Placement, device_of_layer, weights_by_device
 
 __all__ = [
@@ -93,90 +93,72 @@ def estimate_memory(
 ) -> MemoryEstimate:
     """The memory of a model with one context, and of its drafter with another."""
     header = model.target
-    parts = _TargetParts(
+    parts = _LoadParts(
         weights_by_device(header, placement, with_head=False),
         cache_by_device(header, context, placement),
         compute_by_device(header, context, placement),
+        _drafter_of(model, context, placement),
     )
-    drafter = _drafter_of(model, context)
     devices = range(placement.num_gpus)
     return MemoryEstimate(
-        _host_part(model, context, placement, parts, drafter),
-        tuple(_gpu_part(model, placement, parts, drafter, device) for device in devices),
+        _host_part(model, context, placement, parts),
+        tuple(_gpu_part(model, parts, device) for device in devices),
     )
 
 
 @dataclass(frozen=True, slots=True)
-class _TargetParts:
-    """Bytes of the target by device."""
+class _LoadParts:
+    """Bytes by device, of a target and, if there is one, its drafter."""
 
     weights: Mapping[int, int]
     cache: Mapping[int, int]
     compute: Mapping[int, int]
+    drafter: DrafterBytes | None
+
+    def on(self, device: int, model: ModelHeaders) -> PartBytes:
+        """What each part takes of this device."""
+        return PartBytes(
+            self.weights.get(device, 0),
+            self.cache.get(device, 0),
+            self.compute.get(device, 0),
+            _share(model.adapter_bytes, self.weights, device),
+            self.drafter.on(device) if self.drafter else 0,
+        )
 
 
-def _drafter_of(model: ModelHeaders, context: ContextShape) -> DrafterBytes:
+def _drafter_of(
+    model: ModelHeaders, context: ContextShape, placement: Placement
+) -> DrafterBytes | None:
+    """It lies beside the last keys and values of its target, which an assistant reads."""
     if model.drafter is None and not model.mtp:
-        return DrafterBytes({}, 0, 0, 0)
-    return drafter_sizes(model.drafter, model.target, context)
+        return None
+    target, layers = model.target, num_layers(model.target)
+    last = layers - number(target, "attention.shared_kv_layers") - 1
+    device = device_of_layer(placement, layers, last)
+    return drafter_sizes(model.drafter, DrafterPlace(target, context, device))
 
 
 def _host_part(
-    model: ModelHeaders,
-    context: ContextShape,
-    placement: Placement,
-    parts: _TargetParts,
-    drafter: DrafterBytes,
+    model: ModelHeaders, context: ContextShape, placement: Placement, parts: _LoadParts
 ) -> PartBytes:
     """The host has the output buffers in any case."""
-    row = vocabulary_size(model.target) * F32
+    row, part = vocabulary_size(model.target) * F32, parts.on(HOST, model)
     output = context.sequences * row
-    growth = num_outputs(model.target, context) * row - output
-    on_host = drafter.output + _drafter_bytes(model, placement, drafter, HOST)
-    return PartBytes(
-        parts.weights.get(HOST, 0),
-        parts.cache.get(HOST, 0),
-        parts.compute.get(HOST, 0) + output,
-        _share(model.adapter_bytes, parts.weights, HOST),
-        on_host,
-        0 if placement.num_gpus else _projector_bytes(model),
-        growth_bytes=max(growth, 0) + drafter.growth,
+    growth = max(num_outputs(model.target, context) * row - output, 0)
+    return replace(
+        part,
+        compute_bytes=part.compute_bytes + output,
+        projector_bytes=0 if placement.num_gpus else _projector_bytes(model),
+        growth_bytes=growth + (parts.drafter.growth if parts.drafter else 0),
     )
 
 
-def _gpu_part(
-    model: ModelHeaders,
-    placement: Placement,
-    parts: _TargetParts,
-    drafter: DrafterBytes,
-    device: int,
-) -> PartBytes:
-    return PartBytes(
-        parts.weights.get(device, 0),
-        parts.cache.get(device, 0),
-        parts.compute.get(device, 0),
-        _share(model.adapter_bytes, parts.weights, device),
-        _drafter_bytes(model, placement, drafter, device),
-        _projector_bytes(model) if device == 0 else 0,
-        CUDA_CONTEXT_BYTES,
+def _gpu_part(model: ModelHeaders, parts: _LoadParts, device: int) -> PartBytes:
+    return replace(
+        parts.on(device, model),
+        projector_bytes=_projector_bytes(model) if device == 0 else 0,
+        overhead_bytes=CUDA_CONTEXT_BYTES,
     )
-
-
-def _drafter_bytes(
-    model: ModelHeaders, placement: Placement, drafter: DrafterBytes, device: int
-) -> int:
-    """A drafter lies beside the last layer of its target, whose keys an assistant reads."""
-    layers = num_layers(model.target)
-    own = device_of_layer(placement, layers, layers - 1)
-    if device != own:
-        return drafter.weights.get(HOST, 0) if device == HOST else 0
-    weights = _on_host(model, drafter) if own == HOST else drafter.weights.get(0, 0)
-    return weights + drafter.cache + drafter.compute
-
-
-def _on_host(model: ModelHeaders, drafter: DrafterBytes) -> int:
-    """A drafter's weights where no GPU has it: each tensor once."""
-    return weights_bytes(model.drafter) if model.drafter else sum(drafter.weights.values())
 
 
 def _share(size_bytes: int, weights: Mapping[int, int], device: int) -> int:

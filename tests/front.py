@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
@@ -13,10 +14,13 @@ from typing import Any
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from fake_runner import FakeRunners
+from outrider.daemon.api.request_log import TRACER
+from outrider.daemon.api.state import APP_STATE, AppState
 from outrider.daemon.app import build_app
 from outrider.daemon.config import Settings
 from outrider.daemon.runners.machine import Machine
 from outrider.daemon.runners.pool import PoolLimits, RunnerPool
+from outrider.daemon.tracing.tracer import RequestTracer
 from outrider.models.store import Store
 from tiny import CHATML, named, write_gguf
 from weights import import_gguf
@@ -43,6 +47,20 @@ class Front:
     @property
     def url(self) -> str:
         return str(self.client.make_url("/")).rstrip("/")
+
+    @property
+    def state(self) -> AppState:
+        """What its handlers use."""
+        assert self.client.app
+        return self.client.app[APP_STATE]
+
+    async def wait_until_unloaded(self) -> None:
+        """Until no model is loaded; the pool ends runners in tasks of its own."""
+        for _ in range(1000):
+            if not self.pool.loaded_models:
+                return
+            await asyncio.sleep(0)
+        raise TimeoutError
 
     async def send(self, method: str, path: str, body: object = None) -> tuple[int, str]:
         """Status and body of one request; bytes are sent as they are, the rest as JSON."""
@@ -86,7 +104,9 @@ def fill_store(root: Path, folder: Path) -> Path:
 
 
 @asynccontextmanager
-async def start_front(root: Path, **changes: object) -> AsyncIterator[Front]:
+async def start_front(
+    root: Path, *, tracer: RequestTracer | None = None, **changes: object
+) -> AsyncIterator[Front]:
     """A front over this store; `changes` replace settings."""
     settings = Settings.load().model_copy(update={"models": root, "cache_home": root, **changes})
     runners, store = FakeRunners(), Store(root)
@@ -97,6 +117,8 @@ async def start_front(root: Path, **changes: object) -> AsyncIterator[Front]:
         read_machine=read_made_up,
     )
     app = build_app(settings, store, pool, MACHINE)
+    if tracer:
+        app[TRACER] = tracer
     try:
         async with TestClient(TestServer(app)) as client:
             yield Front(client, runners, pool, store)

@@ -25,6 +25,7 @@ from outrider.daemon.protocol import (
     Step,
     Submit,
     ToFront,
+    Working,
 )
 from outrider.daemon.runner.constraint_plan import plan_constraint
 from outrider.daemon.runner.engine import Engine
@@ -156,6 +157,8 @@ def drive(
     def collect(message: ToFront) -> None:
         if isinstance(message, Failed):
             failed[message.id] = message
+            return
+        if isinstance(message, Working):
             return
         assert isinstance(message, Step), message
         deltas.extend(message.deltas)

@@ -49,6 +49,8 @@ LAYERS = {
     "daemon.runner.stream": "sequence",
     "daemon.runner.repetition": "sequence",
     "daemon.runner.rendering": "rendering",
+    "daemon.runner.sandbox": "sandbox",
+    "daemon.runner.connection": "runner process",
     "daemon.runner.batch": "seam",
     "daemon.runner.llama": "llama",
     "daemon.runner.llama.interface": "seam",
@@ -62,6 +64,9 @@ LAYERS = {
     "daemon.runner.worker": "runner process",
     "daemon.runners": "runners",
     "daemon.metrics": "metrics",
+    "daemon.tracing": "tracing",
+    "daemon.metrics.dashboard": "dashboard",
+    "daemon.metrics.panels": "dashboard",
     "daemon.snapshot": "snapshot",
     "daemon.diagnosis": "diagnosis",
     "daemon.api": "api",
@@ -96,7 +101,8 @@ MAY_IMPORT = {
     "speculation": {*BASE, "speculation", "sequence", "kv", "sampling", "seam"},
     "threads": {"threads", "speculation"},  # costs are measured by the number of threads
     "loading": {*BASE, "loading", "speculation", "sequence", "kv", "sampling", "seam", "llama"},
-    "rendering": {*BASE, "rendering", "chat", "log"},
+    "rendering": {*BASE, "rendering", "chat", "log", "sandbox"},
+    "sandbox": {*BASE, "sandbox"},
     "runner": {
         *BASE,
         "runner",
@@ -115,6 +121,7 @@ MAY_IMPORT = {
             "log",
             "runner process",
             "rendering",
+            "sandbox",
             "chat",
             "runner",
             "loading",
@@ -128,13 +135,15 @@ MAY_IMPORT = {
     },
     # The front starts `python -m outrider.daemon.runner`, and never imports it.
     "runners": {*BASE, "runners", "chat", "quant", "models", "config", "options", "log"},
-    "metrics": {"runners", "protocol"},
+    "dashboard": {"dashboard"},
+    "tracing": {"tracing", "log"},
+    "metrics": {"metrics", "runners", "protocol"},
     "snapshot": {"runners", "protocol"},
     # Started for a command, so it asks a child process of its own what llama.cpp has.
-    "diagnosis": {"errors", "diagnosis", "runners"},
+    "diagnosis": {"errors", "diagnosis", "runners", "sandbox"},
     "api": {
         *BASE,
-        *("api", "chat", "runners", "metrics", "snapshot", "diagnosis"),
+        *("api", "chat", "runners", "metrics", "tracing", "snapshot", "diagnosis"),
         *("config", "duration", "options", "models", "log"),
     },
     "ollama": {
@@ -165,6 +174,7 @@ MAY_IMPORT = {
         "systemone",
         "runners",
         "metrics",
+        "tracing",
         "quant",
         "models",
         "errors",
@@ -187,7 +197,7 @@ MAY_IMPORT = {
     "service": {"service", "config", "errors"},
     "cli": {
         *("cli", "errors", "config", "options", "models", "quant"),
-        *("service", "serving", "diagnosis"),
+        *("service", "serving", "diagnosis", "dashboard"),
     },
 }
 MAY_USE = {
@@ -213,6 +223,7 @@ NEEDS_NO_LLAMA = (  # modules that run on any implementation of the seam
     *("speculation.drafters.head", "speculation.drafters.assistant", "llama.interface"),
 )
 LAZY_FUNCTIONS = {
+    ("daemon.runner.__main__", "_serve"),  # no thread before the process is confined
     ("daemon.cli.serve", "serve"),  # the other commands start without the server
     ("daemon.cli.quantize", "_lines"),  # numpy takes a while, too
     ("daemon.cli.entry", "_is_debugging"),  # the help starts without the settings
@@ -225,6 +236,7 @@ LAZY_FUNCTIONS = {
     ("daemon.runner.__main__", "main"),  # after only the parts of packages that it needs
     ("daemon.runner.devices", "main"),
     ("daemon.cli.mcp_servers", "_connect"),  # an extra
+    ("daemon.tracing.opening", "open_tracer"),  # an extra
     ("daemon.cli.mcp_servers", "_transport"),
 }
 

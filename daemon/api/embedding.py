@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from ..options import Options
 from ..protocol import Embed
+from ..request_note import current_note
 from ..runners.model_info import ModelInfo
 from .recent import current_record
 from .state import AppState
@@ -62,8 +63,10 @@ async def embed(state: AppState, request: EmbeddingTexts) -> EmbeddingResult:
     start_ns = time.monotonic_ns()
     options = Options.merge(request.info.model.params, request.options)
     spec = state.runner_spec(request.info, options, embedding=True)
-    texts, record = request.texts, current_record()
+    texts, note, record = request.texts, current_note(), current_record()
     record.model = spec.name
+    if note:
+        note.model = spec.name
     async with state.pool.lease(spec, request.keep_alive_s) as runner:
         load_ns, warnings = time.monotonic_ns() - start_ns, state.pool.warnings(runner)
         if not texts:
@@ -73,5 +76,7 @@ async def embed(state: AppState, request: EmbeddingTexts) -> EmbeddingResult:
         num_ctx = min(asked, spec.load.num_ctx)  # 0: all that is loaded
         embedded = await runner.embed(Embed(0, texts, num_ctx, request.truncate))
     record.prompt_tokens = embedded.prompt_tokens
+    if note:
+        note.add_tokens(embedded.prompt_tokens, 0, 0)
     vectors, width = embedded.vectors, embedded.width
     return EmbeddingResult(vectors, width, embedded.prompt_tokens, load_ns, warnings)

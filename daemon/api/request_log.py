@@ -11,9 +11,14 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestPayloadError
 
+from ..metrics.request_metrics import RequestMetrics
 from ..request_note import RequestNote, current_note, open_note
+from ..tracing.tracer import RequestTracer, TracedRequest
+from .state import APP_STATE
 
 CLIENT_LEFT = 499  # nginx's status for a request whose client closed the connection
+
+TRACER = web.AppKey("tracer", RequestTracer)  # absent if no request is traced
 
 log = logging.getLogger("outrider")
 
@@ -22,11 +27,14 @@ log = logging.getLogger("outrider")
 async def note_request(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Gives the request an id, and logs one line when it ends."""
+    """Gives the request an id; logs one line when it ends, and counts it."""
     start_s, status = time.monotonic(), CLIENT_LEFT  # of a handler that is cancelled
     note = open_note(request.headers.get("X-Request-Id", ""))
     if task := asyncio.current_task():  # of aiohttp, for this request: it ends with the answer
         task.add_done_callback(lambda _: note.close())
+    state = request.app.get(APP_STATE)
+    requests = state.metrics.requests if state else RequestMetrics()
+    requests.num_running += 1
     try:
         response = await handler(request)
         status = response.status
@@ -35,13 +43,42 @@ async def note_request(
         status = answer.status
         raise
     finally:
-        _tell(request, note, status, time.monotonic() - start_s)
+        took_s = time.monotonic() - start_s
+        requests.num_running -= 1
+        requests.answer(route_of(request), request.method, (status, note.key_name), took_s)
+        _tell(request, note, status, took_s)
+        if tracer := request.app.get(TRACER):
+            tracer.record(_traced(request, note, status, took_s))
+
+
+def route_of(request: web.Request) -> str:
+    """The path as the daemon's table of routes has it, such as `/v1/models/{id}`; or ""."""
+    resource = request.match_info.route.resource
+    return resource.canonical if resource else ""
+
+
+def _traced(request: web.Request, note: RequestNote, status: int, took_s: float) -> TracedRequest:
+    return TracedRequest(
+        method=request.method,
+        route=route_of(request),
+        path=request.path,
+        status=status,
+        took_s=took_s,
+        server=request.host,
+        headers=request.headers,
+        note=note,
+    )
 
 
 def _tell(request: web.Request, note: RequestNote, status: int, took_s: float) -> None:
     key = f" key={note.key_name}" if note.key_name else ""
-    fields = {"method": request.method, "path": request.path[:200], "status": status}
-    extra = {"fields": fields | {"seconds": round(took_s, 6)}}
+    fields: dict[str, object] = {
+        "method": request.method,
+        "path": request.path[:200],
+        "status": status,
+    }
+    fields |= {"route": route_of(request), "seconds": round(took_s, 6)}
+    extra = {"fields": fields | note.usage}
     log.info("%s %s %d %.3f s%s", request.method, request.path, status, took_s, key, extra=extra)
 
 

@@ -9,7 +9,7 @@ from functools import partial
 from aiohttp import web
 
 from ..config import Settings
-from ..metrics import Metrics
+from ..metrics.exporter import Metrics
 from ..options import Options
 from ..protocol import Ready
 from ..runners.correction_store import CorrectionStore, observe

@@ -49,6 +49,7 @@ COMMANDS: Mapping[str, CommandEntry] = {
         "speculation_commands", "bench", "Measure the speed with and without drafts."
     ),
     "service": CommandEntry("service", "service", "Run the daemon as a service."),
+    "grafana": CommandEntry("grafana", "grafana", "Print a Grafana dashboard for the metrics."),
     "completion": CommandEntry(
         "completion", "completion", "Print the shell's code that completes commands."
     ),

@@ -9,7 +9,11 @@ import socket
 import sys
 
 from ..log_lines import configure_log
+from ..protocol import Load
+from .connection import FrontConnection
 from .package_parts import import_parts
+from .sandbox.confinement import confine_runner
+from .sandbox.privileges import end_with_parent
 from .threads.neighbours import permitted_cpus
 
 ON = ("1", "t", "T", "TRUE", "true", "True")  # as the front reads a flag (CONTRACT 4)
@@ -17,15 +21,25 @@ ON = ("1", "t", "T", "TRUE", "true", "True")  # as the front reads a flag (CONTR
 
 def main() -> None:
     """The only argument is the descriptor of the socket."""
+    end_with_parent()
     faulthandler.enable()
     level = logging.DEBUG if os.environ.get("OUTRIDER_DEBUG", "0") in ON else logging.INFO
     configure_log(level, with_time=False)
+    with socket.socket(fileno=int(sys.argv[1])) as connection:
+        front = FrontConnection(connection)
+        if load := front.receive_load():
+            if load.confined:
+                confine_runner(load)
+            _serve(front, load)
+
+
+def _serve(front: FrontConnection, load: Load) -> None:
+    """Imported only now: numpy starts a thread, which a sandbox of later would not confine."""
     cpus = permitted_cpus()  # before OpenMP binds this thread to one of them
     import_parts()
-    from .worker import FrontConnection, Worker
+    from .worker import Worker
 
-    with socket.socket(fileno=int(sys.argv[1])) as connection:
-        Worker(FrontConnection(connection), cpus).run()
+    Worker(front, cpus).run(load)
 
 
 if __name__ == "__main__":

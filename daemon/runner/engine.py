@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from ..errors import DecodeFailed
-from ..protocol import Cancel, Delta, Load, SpeculationDetail, Stats, Step, ToFront
+from ..protocol import Cancel, Delta, Load, SpeculationDetail, Stats, Step, ToFront, Working
 from .batch import Batch
 from .faults import failed
+from .forecast import PREPARED_S, StepAnnouncer
 from .kv.prefix_cache import PrefixCache, TrimMode
 from .llama.interface import ABORTED, NO_CELLS, LanguageModel, TargetDecoder
 from .prefill_budget import max_prompt_rows
@@ -22,6 +23,7 @@ from .speculation.accept import accept
 from .speculation.controller import SpeculationController
 from .stream import Stream
 from .threads.control import FixedThreads, StepThreads
+from .token_gaps import TokenGaps
 
 # Nanoseconds between two flushes of text: a message for each token costs the front and the steps.
 FLUSH_NS = 25_000_000
@@ -73,6 +75,8 @@ class Engine:
         self._flush_due_ns = 0
         self._detail_due_ns = 0
         self._stats = Stats()
+        self._announcer = StepAnnouncer()
+        self._gaps = TokenGaps()
 
     def submit(self, sequence: Sequence) -> None:
         """Queue a sequence; callable from any thread."""
@@ -98,6 +102,7 @@ class Engine:
         self._receive()
         if self._scheduler and (deltas := self.step()):
             self._send(Step(tuple(deltas), self._count()))
+            self._announcer.note_message(time.monotonic())
 
     def step(self) -> list[Delta]:
         """Decode one batch; what it added to its sequences."""
@@ -105,6 +110,8 @@ class Engine:
         chunks = self._scheduler.next_batch(partial(max_prompt_rows, self._speculation.profile))
         if not chunks:
             return self._make_room()
+        rows = sum(chunk.count for chunk in chunks)
+        self._announce(rows)
         self._threads.prepare(is_prompt=any(not c.sequence.is_decoding for c in chunks))
         slices = self._fill(chunks, self._draft(chunks))
         decode_ns = time.perf_counter_ns()
@@ -121,8 +128,17 @@ class Engine:
             self._flush_due_ns = start_ns + FLUSH_NS
         sampled = [each for each in slices if each.samples]
         deltas = [delta for each in sampled if (delta := self._advance(each, is_flush))]
-        self._stats.step_ns += time.perf_counter_ns() - start_ns
+        step_ns = time.perf_counter_ns() - start_ns
+        self._stats.step_ns += step_ns
+        self._announcer.observe(rows, step_ns / 1e9)
         return deltas
+
+    def _announce(self, rows: int) -> None:
+        """Tell the front of a step with so many rows, beside drafts, if it may take long."""
+        now_s = time.monotonic()
+        if self._announcer.is_due(rows, now_s):
+            self._send(Working(self._announcer.expected_s(rows)))
+            self._announcer.note_message(now_s)
 
     def _receive(self) -> None:
         """Receive sequences and cancels; wait only when there is nothing to decode."""
@@ -141,6 +157,7 @@ class Engine:
         except BaseException as fault:
             self._send(failed(sequence.id, fault))
             return
+        self._send(Working(PREPARED_S, sequence.id))
         self._streams[sequence.id] = stream
         self._scheduler.add(sequence)
 
@@ -210,6 +227,7 @@ class Engine:
         result = accept(stream, drafts, lambda i: self._context.logits(last + i))
         accepted = result.accepted
         self._stats.decoded_tokens += accepted + 1
+        self._gaps.add(seq.id, accepted + 1, time.monotonic_ns())
         if drafts:
             assert seq.kv_seq
             self._cache.extend(seq.kv_seq, drafts[:accepted])
@@ -235,6 +253,7 @@ class Engine:
         seq = stream.sequence
         report = self._speculation.finish(stream, accepted=accepted)
         del self._streams[seq.id]
+        self._gaps.forget(seq.id)
         self._scheduler.remove(seq)
         self._stats.cached_tokens += seq.num_reused
         try:
@@ -277,6 +296,8 @@ class Engine:
         stats.speculated_ns, stats.plain_ns = int(total.took_s * 1e9), int(total.plain_s * 1e9)
         stats.expected_ns = int(forecasts.expected_s * 1e9)
         stats.misjudged_ns = int(forecasts.error_s * 1e9)
+        stats.gap_counts, stats.gap_ns = tuple(self._gaps.counts), self._gaps.total_ns
+        stats.drafters = self._speculation.drafter_stats()
         stats.detail = self._detail()
         return stats
 

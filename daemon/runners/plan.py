@@ -94,7 +94,15 @@ def gives_up_little(plan: LoadPlan, best: LoadPlan) -> bool:
     """Whether a plan is as good as the best one, but for a shorter context that is comfortable."""
     same = {
         name: getattr(best.load, name)
-        for name in ("num_ctx", "cells", "batch", "main_gpu", "tensor_split", "profile")
+        for name in (
+            "num_ctx",
+            "cells",
+            "batch",
+            "main_gpu",
+            "tensor_split",
+            "profile",
+            "host_bytes",
+        )
     }
     is_same = msgspec.structs.replace(plan.load, **same) == best.load
     return is_same and is_comfortable(plan.load.num_ctx, best.load.num_ctx)
@@ -113,8 +121,10 @@ def _plan(request: LoadRequest, estimate: Estimate) -> LoadPlan:
     if choice is None:
         raise DoesNotFit(refusal_of(problem, request.info.model.name.short))
     need, warning = problem.need_of(choice), placement_warning(problem, choice)
+    # Drivers of GPUs take memory of the host that no plan knows.
+    host_bytes = 0 if machine.gpus else need.host.total_bytes
     return LoadPlan(
-        word_load(request, choice),
+        msgspec.structs.replace(word_load(request, choice), host_bytes=host_bytes),
         need,
         concessions_of(problem, choice),
         (warning,) if warning else (),

@@ -16,16 +16,20 @@ import msgspec
 
 from ...quant.memory import MemoryEstimate, PartBytes
 from ..errors import Busy, DoesNotFit, LoadFailed, RunnerError
-from ..protocol import Load, Ready
+from ..protocol import Load, Ready, Stats
 from .devices import ReadMachine, read_host
 from .machine import HOST, Machine
 from .plan import LoadPlan, gives_up_little
 from .pool_counters import PoolCounters
 from .runner import Runner, StartRunner
+from .stats_sum import add_stats
 
 AUTO_MAX_LOADED = 3  # models; OLLAMA_MAX_LOADED_MODELS' default (CONTRACT 4)
 # Fields of a Load that follow from others or from the memory that was free; see `can_serve`.
-FOLLOWING = ("num_ctx", "batch", "cells", "slots", "profile", "tensor_split", "host_experts")
+FOLLOWING = (
+    *("num_ctx", "batch", "cells", "slots", "profile", "tensor_split", "host_experts"),
+    "host_bytes",
+)
 # How llama.cpp and its backends say that memory is short, in lower case (CONTRACT 5.3).
 NO_MEMORY = (
     *("out of memory", "failed to allocate", "unable to allocate", "bad_alloc"),
@@ -81,6 +85,7 @@ class LoadedModel:
     idle: asyncio.Event = field(default_factory=asyncio.Event)
     idle_since_s: float = 0.0
     is_leaving: bool = False
+    is_ended: bool = False  # its runner was told to stop, or has died
     timer: asyncio.TimerHandle | None = None
 
     @property
@@ -228,6 +233,15 @@ class RunnerPool:
         alive = (model for model in self._loaded_models.values() if model.runner.is_alive)
         return sorted(alive, key=lambda model: -model.expires_in_s)
 
+    @property
+    def stats_by_model(self) -> dict[str, Stats]:
+        """The sums of all runners of a model since the daemon started, those that are gone too."""
+        sums = dict(self.counters.past)
+        for loaded in self._loaded_models.values():
+            name = loaded.spec.name
+            sums[name] = add_stats(sums.get(name), loaded.runner.stats)
+        return sums
+
     def warnings(self, runner: Runner) -> tuple[str, ...]:
         """What clients of this runner are told; nothing of one that is gone."""
         models = self._loaded_models.values()
@@ -314,7 +328,10 @@ class RunnerPool:
             try:
                 loaded = self._find(spec) or await self._load_model(spec)
             except DoesNotFit:
-                self.counters.refusals[spec.name] += 1
+                self.counters.refused(spec.name)
+                raise
+            except LoadFailed:
+                self.counters.failed(spec.name)
                 raise
             loaded.claim()
             return loaded
@@ -434,9 +451,13 @@ class RunnerPool:
         loaded.is_leaving = True
         await loaded.idle.wait()
         loaded.stop_clock()
+        if not loaded.is_ended:
+            loaded.is_ended = True
+            self.counters.ended(loaded.spec.name, has_died=not loaded.runner.is_alive)
         await loaded.runner.stop()
         if self._loaded_models.get(loaded.spec.key) is loaded:
             del self._loaded_models[loaded.spec.key]
+            self.counters.keep(loaded.spec.name, loaded.runner.stats)
             log.info("unloaded %s", loaded.spec.name)
 
     def _spawn(self, work: Coroutine[object, object, T]) -> asyncio.Task[T]:

@@ -17,14 +17,34 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from typing import Self
 
 import msgspec
+import psutil
 
 from .. import protocol
 from ..errors import LoadFailed, OutriderError, RunnerDied, revive
-from ..protocol import Delta, Embed, Embedded, Failed, Load, Ready, Stats, Step, Submit, ToFront
+from ..protocol import (
+    Delta,
+    Embed,
+    Embedded,
+    Failed,
+    Load,
+    Ready,
+    Stats,
+    Step,
+    Submit,
+    ToFront,
+    Working,
+)
 from .stderr_lines import stderr_lines
+from .watchdog import Patience, ProgressWatch
 
 STALLED = "timed out waiting for llama-server to start - {}"  # CONTRACT 5.3
 EXIT_S = 1.0  # seconds that a runner gets to end by itself; it takes milliseconds
+# Seconds that a killed runner gets to be gone. One that waits for a driver or a disk that does not
+# answer stays for as long as that takes; nobody waits for it.
+KILL_S = 10.0
+LATE_S = 2.0  # a look at the clock that comes so much too late: the front stood still itself
+HUNG = "the runner gave no sign of progress for {:.0f} s and was ended"
+STOPPED = "the process was stopped by a signal"
 DIED = (  # CONTRACT 1.4
     "model runner has unexpectedly stopped, this may be due to resource limitations or an "
     "internal error, check ollama server logs for details"
@@ -46,8 +66,7 @@ RUNNER_ENV = {
 BINDING_ENV = {"OMP_PROC_BIND": "true"}
 SECRETS = ("OUTRIDER_API_KEY", "OLLAMA_API_KEY", "HF_TOKEN")  # not for who parses models' files
 LEVELS = {"ERROR": logging.ERROR, "WARNING": logging.WARNING}  # how a logged line begins
-# How a logged line begins that says nothing of a death, unless it names the last long request.
-INFO, REQUEST = "INFO ", "INFO request "
+INFO, OF_REQUEST = "INFO ", "INFO request "  # of these lines only the second kind may say why
 FATAL = "Fatal Python error"  # how faulthandler begins
 
 log = logging.getLogger(__name__)
@@ -86,6 +105,7 @@ class RunnerProcess:
         process: asyncio.subprocess.Process,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
+        patience: Patience,
     ) -> None:
         self._process = process
         self._reader = reader
@@ -98,15 +118,19 @@ class RunnerProcess:
         self.ready = Ready(0, 0)
         self.stats = Stats()
         self.is_alive = True
-        self._heard_s = 0.0  # when it got work, or sent something
+        self._watch = ProgressWatch(patience)
+        self._look_timer: asyncio.TimerHandle | None = None
 
     @classmethod
-    async def start(cls, load: Load, *, stall_s: float = math.inf) -> Self:
+    async def start(
+        cls, load: Load, *, stall_s: float = math.inf, patience: Patience | None = None
+    ) -> Self:
         """A runner with its model loaded; `stall_s`: how long that may go without progress.
+        `patience`: how long the runner may be silent over its work.
 
         Raises LoadFailed; leaves no process behind then.
         """
-        child = await cls._spawn(load)
+        child = await cls._spawn(load, patience or Patience())
         try:
             await child._load(load, stall_s)
         except BaseException:
@@ -116,7 +140,7 @@ class RunnerProcess:
         return child
 
     @classmethod
-    async def _spawn(cls, load: Load) -> Self:
+    async def _spawn(cls, load: Load, patience: Patience) -> Self:
         binding = {**BINDING_ENV, "OMP_PLACES": load.places} if load.bind_threads else {}
         ours, theirs = socket.socketpair()
         with theirs:
@@ -127,7 +151,6 @@ class RunnerProcess:
                     pass_fds=[theirs.fileno()],
                     stdin=asyncio.subprocess.DEVNULL,
                     stderr=asyncio.subprocess.PIPE,
-                    limit=1 << 20,
                     # A group of its own: Ctrl-C in a terminal reaches the front alone. A session
                     # of its own would also be a scheduling group of its own on Linux (autogroup),
                     # in which a neighbour at nice 19 gets as much time as the runner.
@@ -137,7 +160,7 @@ class RunnerProcess:
             except BaseException:
                 writer.close()
                 raise
-        return cls(process, reader, writer)
+        return cls(process, reader, writer, patience)
 
     @property
     def pid(self) -> int:
@@ -146,7 +169,12 @@ class RunnerProcess:
     @property
     def silent_s(self) -> float:
         """As in the protocol `ReportsProgress`."""
-        return time.monotonic() - self._heard_s if self._inboxes else 0.0
+        return self._watch.silent_s(time.monotonic())
+
+    @property
+    def overdue_s(self) -> float:
+        """As in the protocol `ReportsProgress`."""
+        return self._watch.overdue_s(time.monotonic())
 
     async def submit(self, request: Submit) -> AsyncGenerator[Delta, None]:
         """As in the protocol `Runner`."""
@@ -169,14 +197,14 @@ class RunnerProcess:
         if not self.is_alive:
             raise self._died()
         request = msgspec.structs.replace(request, id=next(self._ids))
-        if not self._inboxes:
-            self._heard_s = time.monotonic()
+        self._watch_over(request.id)
         inbox = self._inboxes[request.id] = ResponseQueue()
         try:
             self._write(protocol.encode(request))
             yield inbox
         finally:
             del self._inboxes[request.id]
+            self._cease_to_watch(request.id)
             if not inbox.is_finished:
                 self._write(protocol.encode(protocol.Cancel(request.id)))
 
@@ -196,8 +224,46 @@ class RunnerProcess:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._process.wait(), EXIT_S)
         self._kill_group()
-        await self._process.wait()
-        await asyncio.gather(*self._tasks)
+        try:
+            await asyncio.wait_for(self._process.wait(), KILL_S)
+        except TimeoutError:
+            log.error("runner %d was killed and is not gone: its system hangs", self.pid)
+            for task in self._tasks:
+                task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._fail_all()
+
+    def _watch_over(self, request_id: int) -> None:
+        """Look at the clock from time to time while there is work, and never without."""
+        self._watch.begin(request_id, time.monotonic())
+        if self._look_timer is None:
+            self._look_again()
+
+    def _cease_to_watch(self, request_id: int) -> None:
+        self._watch.end(request_id)
+        if self._look_timer and not self._watch.has_work:
+            self._look_timer.cancel()
+            self._look_timer = None
+
+    def _look_again(self) -> None:
+        look_s = self._watch.patience.look_s
+        loop = asyncio.get_running_loop()
+        self._look_timer = loop.call_later(look_s, self._look, time.monotonic() + look_s)
+
+    def _look(self, planned_s: float) -> None:
+        """End the runner if it hangs. While the front itself stood still, in a container that was
+        paused for instance, the runner did so, too."""
+        now_s = time.monotonic()
+        if now_s > planned_s + LATE_S:
+            self._watch.forgive(now_s - planned_s)
+        if not self._watch.overdue_s(now_s):
+            self._look_again()
+            return
+        self._look_timer = None
+        self._stderr.append(HUNG.format(self._watch.silent_s(now_s)))
+        log.error("runner %d: %s", self.pid, self._last_lines())
+        self.is_alive = False
+        self._kill_group()
         self._fail_all()
 
     def _kill_group(self) -> None:
@@ -215,10 +281,10 @@ class RunnerProcess:
         messages = self._messages()
         while True:
             try:
-                limit_s = stall_s if math.isfinite(stall_s) else None
-                message = await asyncio.wait_for(anext(messages), limit_s)
-            except TimeoutError:
-                raise LoadFailed(STALLED.format(self._last_lines() or "no progress")) from None
+                message = await self._next_while_loading(messages, stall_s)
+            except TimeoutError as stall:
+                reason = str(stall) or self._last_lines() or "no progress"
+                raise LoadFailed(STALLED.format(reason)) from None
             except StopAsyncIteration:
                 raise await self._died_loading() from None
             if isinstance(message, Failed):
@@ -228,14 +294,37 @@ class RunnerProcess:
                 return
             assert isinstance(message, protocol.Loading)
 
+    async def _next_while_loading(
+        self, messages: AsyncIterator[ToFront], stall_s: float
+    ) -> ToFront:
+        """The next message. Raises TimeoutError after `stall_s` without one, and much earlier if
+        the process was stopped, at two looks in a row."""
+        patience, was_stopped = self._watch.patience, False
+        until_s = time.monotonic() + stall_s
+        coming = asyncio.ensure_future(anext(messages))
+        try:
+            while True:
+                left_s = until_s - time.monotonic()
+                await asyncio.wait({coming}, timeout=max(0.0, min(left_s, patience.look_s)))
+                if coming.done():
+                    return coming.result()
+                is_stopped = _is_stopped(self.pid)
+                if is_stopped and was_stopped:
+                    raise TimeoutError(STOPPED)
+                if time.monotonic() >= until_s:
+                    raise TimeoutError
+                was_stopped = is_stopped
+        finally:
+            coming.cancel()
+
     async def _messages(self) -> AsyncIterator[ToFront]:
         """The messages of the runner, until its socket closes."""
         frames = protocol.FrameReader()
         decoder: msgspec.msgpack.Decoder[ToFront] = msgspec.msgpack.Decoder(ToFront)
         with contextlib.suppress(ConnectionError):
             while data := await self._reader.read(1 << 18):
-                self._heard_s = time.monotonic()
                 for body in frames.feed(data):
+                    self._watch.hear(time.monotonic())
                     yield decoder.decode(body)
 
     async def _deliver(self) -> None:
@@ -245,7 +334,10 @@ class RunnerProcess:
             if isinstance(message, Step):
                 self._keep_stats(message.stats)
                 for delta in message.deltas:
+                    self._watch.hear_answer(delta.id)
                     self._put(delta.id, delta)
+            elif isinstance(message, Working):
+                self._watch.hear_of_work(message, time.monotonic())
             elif isinstance(message, Embedded):
                 self._put(message.id, message)
             elif isinstance(message, Failed):
@@ -292,10 +384,12 @@ class RunnerProcess:
         return await self._process.wait()
 
     def _last_lines(self) -> str:
-        """The last line of stderr; after a fatal error also the one before, which may say why."""
+        """The last line of stderr; after a fatal error also the one before, if it may say why."""
         lines = list(self._stderr)
         is_fatal = bool(lines) and lines[-1].startswith(FATAL)
-        return "; ".join(lines[-2:] if is_fatal else lines[-1:])
+        before = lines[-2] if is_fatal and len(lines) > 1 else INFO
+        says_why = before.startswith(OF_REQUEST) or not before.startswith(INFO)
+        return "; ".join(lines[-2:] if says_why else lines[-1:])
 
     async def _keep_stderr(self) -> None:
         """Log the stderr of the runner, and keep its end, which may say why the runner died."""
@@ -304,6 +398,13 @@ class RunnerProcess:
             level = LEVELS.get(text.partition(" ")[0], logging.DEBUG)
             log.log(level, "runner %d: %s", self.pid, text)
             after_fatal = self._stderr and self._stderr[-1].startswith(FATAL)  # comes its stack
-            is_telling = text.startswith(REQUEST) or not text.startswith(INFO)
+            is_telling = text.startswith(OF_REQUEST) or not text.startswith(INFO)
             if is_telling and not after_fatal:
                 self._stderr.append(text)
+
+
+def _is_stopped(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+    except psutil.Error:
+        return False

@@ -7,25 +7,30 @@ from typing import Protocol, runtime_checkable
 
 from .pool import LoadedModel
 
-# The front ends a runner that hangs long before this; a step of a large model on a slow processor
-# takes seconds, a large batch of embeddings a few minutes.
-STUCK_S = 600.0
+# Seconds. The front ends a runner as soon as it is overdue; if one is still there after so long,
+# the front has failed, too.
+STUCK_S = 60.0
 
 
 @runtime_checkable
 class ReportsProgress(Protocol):
-    """A runner that tells how long it has been silent."""
+    """A runner that tells whether it makes progress."""
 
     @property
     def silent_s(self) -> float:
         """Seconds for which the runner has had work and sent nothing; 0 without work."""
         ...
 
+    @property
+    def overdue_s(self) -> float:
+        """Seconds beyond all that its work may take (watchdog.py); 0: it is in time."""
+        ...
+
 
 def find_stuck(loaded_models: Iterable[LoadedModel], limit_s: float = STUCK_S) -> list[str]:
-    """The names of the models whose runners have been silent over their work for too long."""
+    """The names of the models whose runners should have been ended long ago."""
     return [
         loaded.spec.name
         for loaded in loaded_models
-        if isinstance(loaded.runner, ReportsProgress) and loaded.runner.silent_s > limit_s
+        if isinstance(loaded.runner, ReportsProgress) and loaded.runner.overdue_s > limit_s
     ]

@@ -87,6 +87,7 @@ def word_load(request: LoadRequest, choice: LoadChoice) -> Load:
         places=machine.places,
         background=settings.priority == "background",
         flash_attention=settings.flash_attention,
+        confined=settings.sandbox == "on",
         embedding=request.embedding,
     )
     profile = _profile_path(load, settings.cache_home, machine)

@@ -31,6 +31,7 @@ from outrider.daemon.protocol import (
     Submit,
     ToFront,
     ToRunner,
+    Working,
     encode,
 )
 
@@ -73,6 +74,8 @@ STATS = Stats(*range(1, 10))
 SCORED = Done("length", 4, eval_tokens=1, scores=(-0.25, -math.inf))
 TO_FRONT: list[ToFront] = [
     Loading(0.25),
+    Working(2.5),
+    Working(None, 7),
     Ready(2**40, 0),
     Step(()),
     Step(

@@ -66,6 +66,15 @@ def test_the_parts_of_a_split_model_add_up() -> None:
     assert all(gpu.compute_bytes > 0 for gpu in split.gpus)
 
 
+def test_several_gpus_keep_copies_of_what_they_read() -> None:
+    alone = estimate_memory(ModelHeaders(MOE), CONTEXT, Placement(ALL)).gpus[0]
+    first, second = estimate_memory(ModelHeaders(MOE), CONTEXT, Placement(ALL, (1.0, 1.0))).gpus
+    mask_bytes = 2 * 512 * 8192
+    assert first.compute_bytes > alone.compute_bytes - 64 * 262_144 * 4 + 3 * mask_bytes
+    apart = estimate_memory(ModelHeaders(MOE), CONTEXT, Placement(ALL, (1.0, 1.0), host_experts=1))
+    assert apart.gpus[1].compute_bytes < second.compute_bytes
+
+
 def test_a_drafter_lies_where_the_last_layer_of_its_target_lies() -> None:
     model = ModelHeaders(MOE, assistant_header("26B-A4B"))
     embeddings = next(t.size_bytes for t in assistant_header("26B-A4B").tensors)

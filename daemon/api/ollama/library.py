@@ -52,7 +52,7 @@ async def version(_request: web.Request) -> web.Response:
 
 async def metrics(request: web.Request) -> web.Response:
     """GET /metrics"""
-    body, content_type = request.app[APP_STATE].metrics.render()
+    body, content_type = await request.app[APP_STATE].metrics.render()
     return web.Response(body=body, headers={"Content-Type": content_type})
 
 

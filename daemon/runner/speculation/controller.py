@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
 
-from ...protocol import MAX_DRAFTS, SpeculationDetail, SpeculationReport
+from ...protocol import MAX_DRAFTS, DrafterStats, SpeculationDetail, SpeculationReport
 from ..stream import Stream
 from .budget import RegretBudget
 from .drafters.drafter import Drafter
@@ -41,6 +41,7 @@ class SpeculationController:
         """
         self.refusal = refusal
         self.total = SpeculationStats()  # of all streams
+        self._by_drafter: dict[str, SpeculationStats] = {}  # steps with a draft of each
         self.forecasts = ForecastStats()
         self.outcomes = DraftOutcomes()
         self.names = tuple(drafter.name for drafter in drafters)  # for metrics and `ps`
@@ -187,6 +188,10 @@ class SpeculationController:
         stats = self._stats.pop(id_, None)
         return stats.report() if stats and stats.drafter else None
 
+    def drafter_stats(self) -> tuple[DrafterStats, ...]:
+        """What the drafts of each drafter did so far."""
+        return tuple(stats.of_drafter() for stats in self._by_drafter.values())
+
     def detail(self) -> SpeculationDetail:
         """What has been measured, and what became of the drafts."""
         verify, draft = self.profile.verify, self.profile.draft
@@ -207,9 +212,12 @@ class SpeculationController:
             self._budget.credit(accepted * self.profile.verify.steady_s(streams) / streams)
         stats = self._stats.setdefault(entry.stream.sequence.id, SpeculationStats())
         stats.drafter = entry.drafter or stats.drafter
+        counted = [stats, self.total]
         if entry.length:
             self.outcomes.add(entry.drafter, length=entry.length, accepted=accepted)
-        for each in (stats, self.total):
+            new = SpeculationStats(entry.drafter)
+            counted.append(self._by_drafter.setdefault(entry.drafter, new))
+        for each in counted:
             each.add(
                 drafted=entry.length,
                 accepted=accepted,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from ...protocol import DrafterCounts, SpeculationReport
+from ...protocol import DrafterCounts, DrafterStats, SpeculationReport
 
 
 @dataclass(slots=True)
@@ -26,6 +26,17 @@ class SpeculationStats:
         self.num_drafts += drafted > 0
         self.took_s += took_s
         self.plain_s += plain_s
+
+    def of_drafter(self) -> DrafterStats:
+        """The same for the wire."""
+        return DrafterStats(
+            name=self.drafter,
+            drafts=self.num_drafts,
+            drafted=self.drafted,
+            accepted=self.accepted,
+            took_ns=int(self.took_s * 1e9),
+            plain_ns=int(self.plain_s * 1e9),
+        )
 
     def report(self) -> SpeculationReport:
         return SpeculationReport(

@@ -86,8 +86,9 @@ class ThreadChooser:
             self._mean, self._trial = MeanStep(), None
         if not self.has_neighbour and others >= BUSY_CORES:
             self.has_neighbour, self._next_trial_s = True, now_s
+            self._mean = MeanStep()  # steps before it do not count
         is_due = self.has_neighbour and now_s >= self._next_trial_s
-        if self._trial is None and is_due and self._mean.took_s >= MIN_TRIAL_S / 2:
+        if self._trial is None and is_due and self._mean.took_s >= MIN_TRIAL_S:
             self._trial = ThreadTrial(self._candidate(others), MeanStep())
         return self._trial.threads if self._trial else self.threads
 
@@ -104,12 +105,15 @@ class ThreadChooser:
             self._judge(trial, now_s)
 
     def _candidate(self, others: float) -> int:
-        """Another count than the present one, in turns a lower and a higher one."""
-        fewer = max(1, min(self.threads - 1, self._most - round(others)))
-        more = min(self._most, self.threads + 1)
-        if self.threads == self._most or (self._tries_fewer and fewer < self.threads):
-            return fewer
-        return more
+        """Another count than the present one, in turns a lower and a higher one.
+
+        While all cores decode, each neighbour shares one, and gets about half of it.
+        """
+        if self.threads == self._most:
+            return max(1, min(self._most - 1, self._most - round(2 * others)))
+        if self._tries_fewer and self.threads > 1:
+            return self.threads - 1
+        return self.threads + 1
 
     def _judge(self, trial: ThreadTrial, now_s: float) -> None:
         self._trial, self._tries_fewer = None, not self._tries_fewer

@@ -10,13 +10,18 @@ from collections.abc import Iterator
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
+from fake_runner import DONE
 from front import Front
 from outrider.daemon.api.guard import Handler
 from outrider.daemon.api.request_log import BadRequestFilter, note_request
-from outrider.daemon.log_lines import TextFormatter
+from outrider.daemon.errors import RunnerDied
+from outrider.daemon.log_lines import JsonFormatter, TextFormatter
+from outrider.daemon.protocol import Delta
 from outrider.daemon.request_note import RequestNote, current_note
 
 pytestmark = pytest.mark.unit
+
+CHAT = {"model": "chat", "messages": [{"role": "user", "content": "hm"}]}
 
 
 class LogLines(logging.Handler):
@@ -32,6 +37,18 @@ class LogLines(logging.Handler):
         self.lines += self.format(record).splitlines()
         if "a bad request" in self.lines[-1]:
             self.has_bad_request.set()
+
+
+class JsonLines(logging.Handler):
+    """The lines that a log of JSON would have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(JsonFormatter())
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(self.format(record))
 
 
 @pytest.fixture
@@ -134,6 +151,51 @@ async def test_a_bad_request_gets_400_and_a_line_without_a_traceback(
     assert line.startswith("INFO a bad request from ")
     assert line.endswith(reason)
     assert not [line for line in handler.lines if "Traceback" in line]
+
+
+async def json_line(front: Front, path: str, body: object) -> dict[str, object]:
+    """The line of a request in a log of JSON."""
+    handler = JsonLines()
+    logger = logging.getLogger("outrider")
+    logger.addHandler(handler)
+    try:
+        await front.send("POST", path, body)
+    finally:
+        logger.removeHandler(handler)
+    found: dict[str, object] = json.loads(handler.lines[-1])
+    return found
+
+
+@pytest.mark.usefixtures("handler")  # with the log's level
+async def test_a_json_line_tells_what_a_text_took(front: Front) -> None:
+    front.runners.scripts.append((Delta(1, "yes"), Delta(1, done=DONE)))
+    line = await json_line(front, "/api/chat", CHAT)
+    assert str(line["request_id"]).startswith("req_")
+    assert 0 < float(str(line["first_output_seconds"])) < float(str(line["seconds"])) < 5
+    expected = {
+        "method": "POST",
+        "route": "/api/chat",
+        "status": 200,
+        "model": "chat:latest",
+        "prompt_tokens": 5,
+        "cached_tokens": 2,
+        "output_tokens": 4,
+        "done_reason": "stop",
+    }
+    assert {name: line[name] for name in expected} == expected
+
+
+@pytest.mark.usefixtures("handler")
+async def test_a_json_line_of_an_embedding_and_of_an_error(front: Front) -> None:
+    front.runners.vectors = [[3.0, 4.0, 0.0, 0.0]]
+    line = await json_line(front, "/api/embed", {"model": "vectors", "input": "hm"})
+    assert (line["model"], line["prompt_tokens"], line["output_tokens"]) == ("vectors:latest", 3, 0)
+    front.runners.scripts.append((RunnerDied("gone"),))
+    line = await json_line(front, "/api/chat", CHAT | {"stream": False})
+    assert (line["status"], line["model"], line["done_reason"]) == (500, "chat:latest", "error")
+    assert "output_tokens" not in line
+    line = await json_line(front, "/nothing", {})
+    assert (line["route"], line["path"], line["status"]) == ("", "/nothing", 404)
 
 
 async def test_tasks_that_outlive_a_request_lose_its_id() -> None:

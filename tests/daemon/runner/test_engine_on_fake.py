@@ -306,6 +306,11 @@ def test_drafts_are_accepted_and_rejected_and_change_no_text(
     assert 0 < stats.accepted_tokens < stats.drafted_tokens
     assert sum(report.accepted for report in reports if report) == stats.accepted_tokens
     assert stats.steps < stats.decoded_tokens
+    (drafter,) = stats.drafters
+    assert (drafter.drafts, drafter.drafted) == (stats.drafts, stats.drafted_tokens)
+    assert drafter.accepted == stats.accepted_tokens
+    assert 0 < drafter.took_ns <= stats.speculated_ns
+    assert sum(stats.gap_counts) == stats.decoded_tokens - len(asked)
     assert stats.detail, "an engine that falls idle reports what it has measured"
     (counts,) = stats.detail.drafters
     assert sum(counts.verified) >= sum(counts.accepted) == stats.accepted_tokens

@@ -211,7 +211,8 @@ def test_the_other_load_options_reach_the_runner(info: ModelInfo) -> None:
 
 
 @pytest.mark.parametrize(
-    ("num_thread", "is_bound"), [(0, True), (6, True), (3, False), (9, False), (-1, True)]
+    ("num_thread", "is_bound"),
+    [(0, True), (6, True), (3, False), (9, False), (-1, True), (100_000, False)],
 )
 def test_threads_are_bound_where_there_is_one_for_each_core(
     info: ModelInfo, num_thread: int, is_bound: bool

@@ -19,13 +19,14 @@ LOAD = Load("/m", 512, cells=512, slots=1, batch=1, threads=1)
 
 @dataclass
 class SilentRunner(FakeRunner):
-    """A runner that tells how long it has been silent."""
+    """A runner that tells how long it is overdue."""
 
     silent_s: float
+    overdue_s: float
 
-    def __init__(self, silent_s: float) -> None:
+    def __init__(self, overdue_s: float) -> None:
         super().__init__(LOAD, FakeRunners())
-        self.silent_s = silent_s
+        self.silent_s, self.overdue_s = overdue_s + 30.0, overdue_s
 
 
 def loaded(name: str, runner: FakeRunner) -> LoadedModel:
@@ -33,7 +34,7 @@ def loaded(name: str, runner: FakeRunner) -> LoadedModel:
     return LoadedModel(RunnerSpec(name, "", LOAD, lambda _: plan), plan, runner, 1.0)
 
 
-def test_only_long_silence_over_work_counts() -> None:
+def test_only_runners_that_are_long_overdue_count() -> None:
     models = [
         loaded("quick", SilentRunner(0.0)),
         loaded("slow", SilentRunner(9.0)),

@@ -18,6 +18,7 @@ STATUSES: dict[type[Exception], tuple[int, str]] = {
     errors.OutriderError: (500, API),
     errors.ConfigError: (500, API),
     errors.BadRequest: (400, INVALID),
+    errors.RenderingKilled: (400, INVALID),
     errors.Unauthorized: (401, "authentication_error"),
     errors.TooManyRequests: (429, "rate_limit_error"),
     errors.NotFound: (404, "not_found_error"),

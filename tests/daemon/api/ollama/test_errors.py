@@ -25,6 +25,7 @@ STATUSES: dict[type[Exception], int] = {
     errors.OutriderError: 500,
     errors.ConfigError: 500,
     errors.BadRequest: 400,
+    errors.RenderingKilled: 400,
     errors.Unauthorized: 401,
     errors.TooManyRequests: 429,
     errors.NotFound: 404,

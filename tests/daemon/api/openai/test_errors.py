@@ -13,6 +13,7 @@ pytestmark = pytest.mark.unit
 
 STATUSES: dict[type[Exception], tuple[int, str]] = {
     errors.BadRequest: (400, "invalid_request_error"),
+    errors.RenderingKilled: (400, "invalid_request_error"),
     errors.InvalidFormat: (400, "invalid_request_error"),
     errors.Unsupported: (400, "invalid_request_error"),
     InvalidName: (400, "invalid_request_error"),
