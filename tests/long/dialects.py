@@ -92,32 +92,32 @@ DIALECTS = (
     Dialect(
         "/v1/chat/completions",
         lambda model, text, n: {
-            **{"model": model, "messages": _chat(text), "stream": True},
-            **{"max_tokens": n, "temperature": 0},
+            "model": model, "messages": _chat(text), "stream": True,
+            "max_tokens": n, "temperature": 0,
         },
         _openai,
     ),
     Dialect(
         "/v1/completions",
         lambda model, text, n: {
-            **{"model": model, "prompt": text, "stream": True},
-            **{"max_tokens": n, "temperature": 0},
+            "model": model, "prompt": text, "stream": True,
+            "max_tokens": n, "temperature": 0,
         },
         _openai,
     ),
     Dialect(
         "/v1/responses",
         lambda model, text, n: {
-            **{"model": model, "input": text, "stream": True},
-            **{"max_output_tokens": n, "temperature": 0},
+            "model": model, "input": text, "stream": True,
+            "max_output_tokens": n, "temperature": 0,
         },
         _events,
     ),
     Dialect(
         "/v1/messages",
         lambda model, text, n: {
-            **{"model": model, "messages": _chat(text), "stream": True},
-            **{"max_tokens": n, "temperature": 0},
+            "model": model, "messages": _chat(text), "stream": True,
+            "max_tokens": n, "temperature": 0,
         },
         _events,
     ),

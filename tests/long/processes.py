@@ -21,12 +21,12 @@ def new_mark() -> str:
 
 def marked(mark: str) -> list[psutil.Process]:
     """The processes, living ones alone, that carry the mark in their environment."""
-    wanted = f"{MARK}={mark}".encode()
+    entry = f"{MARK}={mark}".encode()
     found = []
     for process in psutil.process_iter():
         try:
             environment = Path(f"/proc/{process.pid}/environ").read_bytes()
-            if wanted in environment.split(b"\0") and process.pid != os.getpid():
+            if entry in environment.split(b"\0") and process.pid != os.getpid():
                 found.append(process)
         except (OSError, psutil.Error):
             continue

@@ -1,4 +1,4 @@
-"""After SIGKILL of the daemon no process of it is alive: no runner, no rendering child, no probe."""
+"""After SIGKILL of the daemon no process of it is alive: no runner, no renderer, no probe."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def start(root: Path, folder: Path, mark: str) -> tuple[subprocess.Popen[str], P
             [sys.executable, "-m", "outrider.daemon", "serve", "--port", "0"],
             env={
                 **os.environ,
-                **{MARK: mark, "OUTRIDER_MODELS": str(root), "XDG_CACHE_HOME": str(folder)},
+                MARK: mark, "OUTRIDER_MODELS": str(root), "XDG_CACHE_HOME": str(folder),
                 "OUTRIDER_NUM_PARALLEL": str(STREAMS),
             },
             stdout=out,
