@@ -1,5 +1,5 @@
-# Targets: run, check, test, test-unit, test-clients, test-systemd, bench, bench-memory, bench-gpu,
-# bench-rpc, record, clean. Each does the set-up it needs.
+# Targets: run, check, test, test-unit, test-clients, test-systemd, test-long, bench, bench-memory,
+# bench-gpu, bench-rpc, record, clean. Each does the set-up it needs.
 VENV   ?= .venv
 PYTHON ?= python3.11
 PORT   ?= 11434
@@ -15,14 +15,14 @@ SETTINGS := HOST MODELS KEEP_ALIVE NUM_PARALLEL CONTEXT_LENGTH MAX_LOADED_MODELS
 # `make run NUM_PARALLEL=8` means OUTRIDER_NUM_PARALLEL=8 for the daemon.
 $(foreach s,$(SETTINGS),$(if $(filter command line,$(origin $(s))),$(eval export OUTRIDER_$(s) := $($(s)))))
 
-.PHONY: run test test-unit test-clients test-systemd bench bench-memory record bench-gpu bench-rpc check types clean
+.PHONY: run test test-unit test-clients test-systemd test-long bench bench-memory record bench-gpu bench-rpc check types clean
 
 run: $(VENV)/.installed
 	@$(BIN)/outrider serve $(if $(filter command line,$(origin PORT)),--port $(PORT)) --pull $(MODEL)
 
-# All tiers but clients (tests/README.md); `make test ARGS="-m sim"` runs one of them.
+# All tiers but clients and long (tests/README.md); `make test ARGS="-m sim"` runs one of them.
 test: $(VENV)/.installed-test
-	@$(BIN)/python -m pytest -m "not clients" $(ARGS)
+	@$(BIN)/python -m pytest -m "not clients and not long" $(ARGS)
 
 # Without weights, daemons and simulations: seconds.
 test-unit: $(VENV)/.installed-test
@@ -31,6 +31,12 @@ test-unit: $(VENV)/.installed-test
 # The service in a real systemd, booted in namespaces: root on Linux, 40 seconds. A part of `make test`.
 test-systemd: $(VENV)/.installed-test
 	@$(BIN)/python -m pytest tests/contract/test_systemd.py tests/systemd $(ARGS)
+
+# Kills, random requests, damaged files, load: about 20 minutes; OUTRIDER_LONG=full takes hours, with
+# the sizes of a release. tests/long/sizes.py has the settings.
+test-long: export OUTRIDER_KILLS ?= $(if $(filter full,$(OUTRIDER_LONG)),200,20)
+test-long: $(VENV)/.installed-test
+	@$(BIN)/python -m pytest tests/long tests/contract/test_kills.py $(ARGS)
 
 # Frameworks of others, in a venv of their own; those in JavaScript where npm is there.
 # The frameworks leave sockets open when they end, of which pytest would make errors.
