@@ -57,9 +57,7 @@ def watching(daemon: Daemon, findings: FileFindings) -> Iterator[None]:
         while not stop.wait(WATCH_S):
             with contextlib.suppress(psutil.Error):
                 for child in psutil.Process(daemon.process.pid).children(recursive=True):
-                    findings.largest_bytes = max(
-                        findings.largest_bytes, child.memory_info().rss
-                    )
+                    findings.largest_bytes = max(findings.largest_bytes, child.memory_info().rss)
 
     thread = threading.Thread(target=watch)
     thread.start()
@@ -135,8 +133,11 @@ def try_file(daemon: Daemon, store: Store, number: int, damaged: Damaged, path: 
             daemon,
             "/api/chat",
             {
-                **{"model": name, "messages": [message], "stream": False},
-                **{"options": OPTIONS, "keep_alive": 0},
+                "model": name,
+                "messages": [message],
+                "stream": False,
+                "options": OPTIONS,
+                "keep_alive": 0,
             },
         )
     faults += [f"request: {fault}" for fault in judge(*asked, in_request=True)]
