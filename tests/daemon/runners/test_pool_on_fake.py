@@ -14,17 +14,10 @@ import pytest
 from fake_runner import FakeRunner, FakeRunners
 from outrider.daemon.errors import Busy, DoesNotFit, LoadFailed
 from outrider.daemon.protocol import DeviceBytes, Load, Ready
+from outrider.daemon.runners.loaded_model import LoadedModel, RunnerSpec, can_serve, eviction_order
 from outrider.daemon.runners.machine import Gpu, Machine
 from outrider.daemon.runners.plan import LoadPlan
-from outrider.daemon.runners.pool import (
-    QUEUE_FULL,
-    LoadedModel,
-    PoolLimits,
-    RunnerPool,
-    RunnerSpec,
-    can_serve,
-    eviction_order,
-)
+from outrider.daemon.runners.pool import QUEUE_FULL, PoolLimits, RunnerPool
 from outrider.daemon.runners.runner import Runner
 from outrider.quant.memory import MemoryEstimate, PartBytes
 
