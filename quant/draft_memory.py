@@ -62,7 +62,7 @@ def _assistant_sizes(drafter: Header, target: Header, context: ContextShape) -> 
     rows = -(-max(sequences, ASSISTANT_ROWS) // sequences) * sequences
     shape = replace(_draft_shape(context, rows), window_cells=window_cells(target, context))
     build, width = GraphBuilder(drafter, shape), number(drafter, "embedding_length_out")
-    embd, vocab = drafter.embedding_length or 0, vocabulary_size(drafter)
+    embd, vocab = number(drafter, "embedding_length"), vocabulary_size(drafter)
     hidden = build.input("hidden", rows * width * F32)
     token = build.in_place(build.rows(width, build.input("tokens", rows * F32)))
     current = build.rows(embd, build.rows(2 * width, token, hidden))
@@ -81,7 +81,8 @@ def _head_sizes(target: Header, context: ContextShape) -> DrafterBytes:
     """A layer behind the target's last, with a cache of its own (GUIDE 2.3)."""
     slots, layer = num_slots(target, context), num_layers(target) - num_head_layers(target)
     own = _draft_context(context, slots)
-    build, embd = GraphBuilder(target, _draft_shape(own, own.ubatch)), target.embedding_length or 0
+    build = GraphBuilder(target, _draft_shape(own, own.ubatch))
+    embd = number(target, "embedding_length")
     hidden = build.in_place(build.input("hidden", embd * build.shape.rows * F32))
     token = build.in_place(build.rows(embd, build.input("tokens", build.shape.rows * F32)))
     build.graph.expand(hidden)
@@ -97,7 +98,7 @@ def _head_sizes(target: Header, context: ContextShape) -> DrafterBytes:
 
 def _eagle_sizes(drafter: Header, target: Header, context: ContextShape) -> DrafterBytes:
     """A layer that reads inputs of the target's layers; all rows have logits (GUIDE 2.4)."""
-    slots, embd = num_slots(target, context), drafter.embedding_length or 0
+    slots, embd = num_slots(target, context), number(drafter, "embedding_length")
     own = _draft_context(context, slots)
     vocab = vocabulary_size(drafter) or vocabulary_size(target)
     build = GraphBuilder(drafter, _draft_shape(own, own.ubatch))
@@ -107,7 +108,7 @@ def _eagle_sizes(drafter: Header, target: Header, context: ContextShape) -> Draf
     blocks = layer_weights(drafter).get(0, {})
     current = _output(add_layer(build, 0, blocks, hidden, mixed_from=both))
     build.finish(build.in_place(current), embd, vocab)
-    tapped = TAPPED_LAYERS * context.ubatch * (target.embedding_length or 0) * F32
+    tapped = TAPPED_LAYERS * context.ubatch * number(target, "embedding_length") * F32
     kept = own.ubatch * embd * F32 + tapped
     cache = layer_bytes(drafter, 0, own)
     return DrafterBytes(_weights(drafter), cache, _total(build), slots * vocab * F32, kept)

@@ -6,9 +6,9 @@ what the process takes besides on the host is not counted.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from .compute_buffer import compute_by_device
 from .draft_memory import DrafterBytes, drafter_sizes
@@ -41,9 +41,12 @@ __all__ = [
     "weights_bytes",
 ]
 
+T = TypeVar("T")
+
 CUDA_CONTEXT_BYTES: Final = 320 << 20
 """What a process takes of a GPU before it allocates anything (300 to 500 MiB were measured)."""
 ON_HOST: Final = Placement()
+NO_DRAFTER: Final = DrafterBytes({}, 0, 0, 0)
 PROJECTOR_FACTOR: Final = 1.4  # of a projector's file: with the buffers of its own graph
 
 
@@ -91,14 +94,18 @@ class MemoryEstimate:
 def estimate_memory(
     model: ModelHeaders, context: ContextShape, placement: Placement = ON_HOST
 ) -> MemoryEstimate:
-    """The memory of a model with one context, and of its drafter with another."""
+    """The memory of a model with one context, and of its drafter with another.
+
+    Buffers whose graph the header does not describe count as nothing: llama.cpp says whether it
+    can load such a file.
+    """
     header = model.target
     parts = _TargetParts(
         weights_by_device(header, placement, with_head=False),
         cache_by_device(header, context, placement),
-        compute_by_device(header, context, placement),
+        _described(lambda: compute_by_device(header, context, placement), {}),
     )
-    drafter = _drafter_of(model, context)
+    drafter = _described(lambda: _drafter_of(model, context), NO_DRAFTER)
     devices = range(placement.num_gpus)
     return MemoryEstimate(
         _host_part(model, context, placement, parts, drafter),
@@ -115,9 +122,17 @@ class _TargetParts:
     compute: Mapping[int, int]
 
 
+def _described(size: Callable[[], T], unknown: T) -> T:
+    """A size, or `unknown` where names or shapes of tensors are not those of any known block."""
+    try:
+        return size()
+    except (LookupError, ValueError, RecursionError):
+        return unknown
+
+
 def _drafter_of(model: ModelHeaders, context: ContextShape) -> DrafterBytes:
     if model.drafter is None and not model.mtp:
-        return DrafterBytes({}, 0, 0, 0)
+        return NO_DRAFTER
     return drafter_sizes(model.drafter, model.target, context)
 
 
