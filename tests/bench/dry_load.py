@@ -18,7 +18,10 @@ from outrider.daemon.protocol import Load
 from outrider.daemon.runner.llama.adapter import load_adapters
 from outrider.daemon.runner.llama.context import TextContext
 from outrider.daemon.runner.llama.loading import LoadedContext
-from outrider.daemon.runner.llama.model import LlamaLog, LlamaModel
+from outrider.daemon.runner.llama.log import LlamaLog
+from outrider.daemon.runner.llama.memory_check import MemoryCheck
+from outrider.daemon.runner.llama.model import LlamaModel
+from outrider.daemon.runner.llama.placement import place_target
 from outrider.daemon.runner.speculation.drafter_loading import load_drafter
 
 from .failure import BenchFailed
@@ -72,8 +75,8 @@ class _BufferLog(LlamaLog):
         self.owner, self.buffers = "target", list[Buffer]()
         super().__init__()
 
-    def _read(self, level: int, text: bytes, user: object) -> None:
-        super()._read(level, text, user)
+    def read(self, level: int, text: bytes) -> None:
+        super().read(level, text)
         line = text.decode("utf-8", "replace")
         for device, part, mib in BUFFER.findall(line):
             self.buffers.append(Buffer(self.owner, device, part, int(float(mib) * MIB)))
@@ -110,14 +113,16 @@ def _report(load: Load) -> DryReport:
 def _load(load: Load) -> list[Buffer]:
     """As the runner loads it, with its drafter."""
     log = _BufferLog()
+    log.listen()
     lib.llama_backend_init()
-    model = LlamaModel(load.model, load, log)
+    placement = place_target(load)
+    model = LlamaModel(load.model, load, log, placement)
     adapters = load_adapters(model, load, log)
     context = TextContext(model, load)
     adapters.apply(context)
     if load.draft or load.mtp:
         log.owner = "drafter"
-        load_drafter(LoadedContext(model, context, log), load)
+        load_drafter(LoadedContext(model, context, log, MemoryCheck(placement)), load)
     return log.buffers
 
 
