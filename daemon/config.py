@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -28,6 +29,7 @@ from .log_lines import LogFormat
 from .origin_pattern import OriginPattern
 from .protocol import MAX_DRAFTS
 
+LEAST_MEMORY_BYTES = 1 << 20  # of a limit for all models
 FALSE = {"", "0", "f", "false"}  # in lower case
 KV_NAMES = {"fp16": "f16", "fp32": "f32"}  # other spellings of the types of the KV cache
 OURS, OLLAMAS = "OUTRIDER_", "OLLAMA_"  # prefixes of variables; the first one wins
@@ -97,6 +99,13 @@ def _byte_size(value: object) -> object:
     return parse_bytes(value) if isinstance(value, str) else value
 
 
+def _model_memory(size: int) -> int:
+    """Fewer bytes are a size whose unit was forgotten."""
+    if 0 < size < LEAST_MEMORY_BYTES:
+        raise ValueError(f"{size} bytes hold no model; write a size such as 16GiB")
+    return size
+
+
 Flag = Annotated[bool, BeforeValidator(_flag)]
 MaybeFlag = Annotated[bool | None, BeforeValidator(_flag)]
 Duration = Annotated[float, BeforeValidator(_duration)]
@@ -138,7 +147,7 @@ class Settings(BaseModel):
         le=64,
     )
     max_loaded_models: int = _setting("MAX_LOADED_MODELS", 0, "loaded models at a time; 0: 3", ge=0)
-    memory_limit_bytes: ByteSize = _setting(
+    memory_limit_bytes: Annotated[ByteSize, AfterValidator(_model_memory)] = _setting(
         "MEMORY_LIMIT",
         "0",
         "host memory that all models together may take: bytes, or a size such as `16GiB`; 0: nine "

@@ -81,6 +81,8 @@ class RunnerPool:
         self._loaded_models: dict[PoolKey, LoadedModel] = {}
         self._loading = asyncio.Lock()
         self._num_queued = 0
+        self._starting = ""  # path of the model that a runner is being started for
+        self._is_unwanted = False  # whether that model was unloaded meanwhile
         self.counters = PoolCounters()
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -144,7 +146,9 @@ class RunnerPool:
         self._limits = replace(self._limits, max_queue=max_queue)
 
     async def unload(self, model: str) -> None:
-        """Let a model (by blob path) go when its requests are done; a no-op if it is not loaded."""
+        """Let a model (by blob path) go when its requests are done, those included for which it is
+        being loaded; a no-op if it is not loaded."""
+        self._is_unwanted |= model == self._starting
         for loaded in self._loaded_models.values():
             if loaded.load.model == model:
                 loaded.keep_alive_s = 0.0
@@ -235,11 +239,15 @@ class RunnerPool:
         plan = await self._make_room(spec, None if old else machine)
         begun.set()
         start_s = time.monotonic()
-        runner, plan = await self._start_planned(spec, plan)
+        self._starting, self._is_unwanted = spec.load.model, False
+        try:
+            runner, plan = await self._start_planned(spec, plan)
+        finally:
+            self._starting = ""
         took_s = time.monotonic() - start_s
         self.counters.loaded(spec.name, took_s)
         log.info("loaded %s in %.2f s", spec.name, took_s)
-        loaded = LoadedModel(spec, plan, runner, self._keep_alive_s)
+        loaded = LoadedModel(spec, plan, runner, 0.0 if self._is_unwanted else self._keep_alive_s)
         for sentence in loaded.warnings:
             log.warning("%s: %s", spec.name, sentence)
         self._loaded_models[spec.key] = loaded

@@ -13,7 +13,7 @@ from .wish import LEAST_AUTO_CTX
 
 CTX_PARTS = 16  # a context in a refusal is found in steps of one part of the asked one in so many
 HALF = "an automatic context takes at most half of the memory that is left on the host"
-SMALLER = "no context of it fits; a smaller quantisation would"
+SMALLER = "no context of it fits; a smaller model or quantisation may"
 MAPPED = (
     "with the option use_mmap true its weights may stay on the disk in part, and each token waits "
     "for them"

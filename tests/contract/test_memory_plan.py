@@ -118,7 +118,9 @@ def test_metrics_count_loads_and_their_time(planner: Daemon) -> None:
     load(planner)
     text = planner.get("/metrics")[1]["text"]
     assert re.search(r'^outrider_loads_total{model="oak:latest"} [1-9]', text, re.MULTILINE)
-    assert re.search(r'^outrider_load_seconds_total{model="oak:latest"} 0\.\d', text, re.MULTILINE)
+    took = re.search(r'^outrider_load_seconds_total{model="oak:latest"} (\S+)', text, re.MULTILINE)
+    assert took
+    assert 0 < float(took[1]) < HANG_S
     row = load(planner)
     parts = re.findall(r'^outrider_memory_bytes{.*model="oak:latest".*} (\S+)$', text, re.MULTILINE)
     assert sum(map(float, parts)) == row["size"]

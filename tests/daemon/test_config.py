@@ -465,3 +465,12 @@ def test_the_daemon_tells_the_url_that_it_serves(host: str, url: str, told: str)
     assert [told in sentence for sentence in settings.listening_warnings] == (
         [True] if told else []
     )
+
+
+def test_a_memory_limit_without_its_unit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OUTRIDER_MEMORY_LIMIT", "16")
+    with pytest.raises(ConfigError, match=r"OUTRIDER_MEMORY_LIMIT.*16 bytes hold no model"):
+        Settings.load()
+    for text, size in {"0": 0, "16GiB": 16 << 30, "1048576": 1 << 20}.items():
+        monkeypatch.setenv("OUTRIDER_MEMORY_LIMIT", text)
+        assert Settings.load().memory_limit_bytes == size

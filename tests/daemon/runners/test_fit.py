@@ -247,7 +247,7 @@ def test_a_model_whose_weights_do_not_fit_may_be_mapped() -> None:
     asked = problem(host_gib=10)
     assert fit(asked) is None
     text = refusal_of(asked, "big")
-    assert "no context of it fits; a smaller quantisation would, and with the option" in text
+    assert "no context of it fits; a smaller model or quantisation may, and with the option" in text
     assert "use_mmap" in text
     mapped = replace(asked, maps_weights=True)
     assert found(mapped).num_ctx == 131072

@@ -241,6 +241,27 @@ async def test_what_does_not_fit_by_a_little_is_refused_when_all_are_gone() -> N
     await pool.close()
 
 
+async def test_a_model_that_is_unloaded_while_it_loads_goes_after_its_request() -> None:
+    gpu, starts, may_start = MadeUpGpu(300_000), asyncio.Event(), asyncio.Event()
+
+    async def start(load: Load) -> FakeRunner:
+        starts.set()
+        await may_start.wait()
+        return await gpu.start(load)
+
+    pool = RunnerPool(start, PoolLimits(), keep_alive_s=300, read_machine=gpu.read)
+    first = asyncio.create_task(use(pool, fitted("a")))
+    await starts.wait()
+    await pool.unload("/b.gguf")
+    await pool.unload("/a.gguf")
+    may_start.set()
+    await first
+    await until(lambda: not contexts(pool))
+    await use(pool, fitted("a"))
+    assert set(contexts(pool)) == {"a"}, "the next load is another one"
+    await pool.close()
+
+
 async def test_a_hung_load_does_not_block_a_loaded_model() -> None:
     gpu = MadeUpGpu(900_000)
     gpu.hung = {"/b.gguf"}
