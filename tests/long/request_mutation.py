@@ -102,7 +102,8 @@ def _chat(draw: random.Random) -> Json:
 def _embed(draw: random.Random) -> Json:
     inputs = draw.choice(("hello", ["a", "b"], [], "", ["x"] * 20))
     return {
-        **{"model": draw.choice(("bert", "bert", "tiny")), "input": inputs},
+        "model": draw.choice(("bert", "bert", "tiny")),
+        "input": inputs,
         **draw.choice(({}, {"dimensions": 8}, {"truncate": False}, {"keep_alive": "5m"})),
     }
 
@@ -147,7 +148,8 @@ def _openai_text(draw: random.Random) -> Json:
 
 def _openai_embeddings(draw: random.Random) -> Json:
     return {
-        **{"model": "bert", "input": draw.choice(("a", ["a", "b"]))},
+        "model": "bert",
+        "input": draw.choice(("a", ["a", "b"])),
         "encoding_format": draw.choice(("float", "base64")),
     }
 
@@ -218,8 +220,11 @@ ROUTES = (
         "POST",
         "/api/create",
         lambda d: {
-            **{"model": "new/made", "from": "tiny", "stream": d.random() < 0.5},
-            **{"system": "be", "parameters": {"temperature": 1, "stop": ["x"]}},
+            "model": "new/made",
+            "from": "tiny",
+            "stream": d.random() < 0.5,
+            "system": "be",
+            "parameters": {"temperature": 1, "stop": ["x"]},
             **d.choice(({}, {"template": "{{ .Prompt }}"}, {"license": ["MIT"]}, {"files": {}})),
             **d.choice(({}, {"messages": [{"role": "user", "content": "x"}]}, {"quantize": ""})),
         },
@@ -258,7 +263,17 @@ STRINGS: Sequence[str] = (
     *("a/b/c/d/e", "a:b:c", ":", "/", "\\", "hf.co/x/y", "x:cloud", "tiny:local", "TINY"),
     *("{{ 9 ** 9 }}", "{% for", "{{ .Prompt }", "<|im_start|>", "<|im_end|>", "<think>"),
     *("<tool_call>", "(?<=x)", "[[[[", "a" * 300, "é" * 300, "x" * 70_000, "\U0001f600" * 2_000),
-    *("data:image/png;base64,", "low", "json", "enabled", "function", "tool", "system", "5m", "-1ns"),
+    *(
+        "data:image/png;base64,",
+        "low",
+        "json",
+        "enabled",
+        "function",
+        "tool",
+        "system",
+        "5m",
+        "-1ns",
+    ),
 )
 NUMBERS: Sequence[Json] = (
     *(0, -0.0, 1, -1, 2, 3.5, 1e-300, 1e300, 127, 255, 256, 65_535, 65_536),
@@ -266,7 +281,18 @@ NUMBERS: Sequence[Json] = (
 )
 # Options that load the model again: rare, as each takes a second.
 LOADING = ("num_ctx", "num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread", "num_keep")
-RAW_VALUES = ("NaN", "Infinity", "-Infinity", "1e999", "-1e999", "1" * 600, "0x10", "01", "1.", ".5")
+RAW_VALUES = (
+    "NaN",
+    "Infinity",
+    "-Infinity",
+    "1e999",
+    "-1e999",
+    "1" * 600,
+    "0x10",
+    "01",
+    "1.",
+    ".5",
+)
 RAW_VALUES += ("'a'", "undefined", "\\", '"\\ud800"', '"\\u00"', "[" * 5_000, '{"a":' * 3_000)
 HOLE = "\uf8ff"  # stands in a body for a raw value
 
@@ -396,13 +422,17 @@ def _cut(route: Route, headers: dict[str, str], body: bytes, draw: random.Random
     return RawRequest(data[: draw.randrange(len(data))], is_complete=False)
 
 
-def _odd_path(route: Route, headers: dict[str, str], body: bytes, draw: random.Random) -> RawRequest:
+def _odd_path(
+    route: Route, headers: dict[str, str], body: bytes, draw: random.Random
+) -> RawRequest:
     ends = ("%0a", "%0d%0a", "/", "//", "/..", "/%2e%2e/", "?a=%ff", "%ff", "%00", "#x", ";x", "%")
     path = route.path + draw.choice((*ends, "/" * 500, "%5c", "?" + "a=b&" * 900))
     return RawRequest(_join(f"{route.method} {path} HTTP/1.1", headers, body))
 
 
-def _odd_line(route: Route, headers: dict[str, str], body: bytes, draw: random.Random) -> RawRequest:
+def _odd_line(
+    route: Route, headers: dict[str, str], body: bytes, draw: random.Random
+) -> RawRequest:
     path = route.path
     lines = (f"{route.method.lower()} {path} HTTP/1.1", f"BREW {path} HTTP/1.1", f"GET {path}")
     lines += (f"{route.method} {path} HTTP/9.9", f"{route.method}  {path} HTTP/1.1", "\0\0\0\0")
@@ -422,7 +452,11 @@ def _odd_header(
             *(("Content-Encoding", "zstd"), ("Content-Encoding", "deflate"), ("Host", "[::1")),
             *(("Content-Encoding", "br"), ("Expect", "100-continue"), ("Expect", "nonsense")),
             *(("Origin", "http://evil.com"), ("Origin", "null"), ("X-Request-Id", "\x1b[2J" * 50)),
-            *(("Content-Type", "\xff"), ("Accept-Encoding", "gzip"), ("Cookie", "a=" + "b" * 9_000)),
+            *(
+                ("Content-Type", "\xff"),
+                ("Accept-Encoding", "gzip"),
+                ("Cookie", "a=" + "b" * 9_000),
+            ),
             *(("A b", "c"), ("", "x"), ("Range", "bytes=0-"), ("Upgrade", "websocket")),
             *(("X" * 70_000, "c"), ("X-Y", "z" * 70_000), ("Authorization", "Bearer \xff")),
         )

@@ -47,7 +47,9 @@ def start(root: Path, folder: Path, mark: str) -> tuple[subprocess.Popen[str], P
             [sys.executable, "-m", "outrider.daemon", "serve", "--port", "0"],
             env={
                 **os.environ,
-                MARK: mark, "OUTRIDER_MODELS": str(root), "XDG_CACHE_HOME": str(folder),
+                MARK: mark,
+                "OUTRIDER_MODELS": str(root),
+                "XDG_CACHE_HOME": str(folder),
                 "OUTRIDER_NUM_PARALLEL": str(STREAMS),
             },
             stdout=out,

@@ -59,8 +59,11 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
     import_scripted(root, tmp_path)
     nowhere = "http://127.0.0.1:9"  # requests find no network but their own port
     env = {
-        **{"OUTRIDER_CONTEXT_LENGTH": "512", "OUTRIDER_MAX_LOADED_MODELS": "6"},
-        **{"PIP_NO_INDEX": "1", "HTTP_PROXY": nowhere, "HTTPS_PROXY": nowhere},
+        "OUTRIDER_CONTEXT_LENGTH": "512",
+        "OUTRIDER_MAX_LOADED_MODELS": "6",
+        "PIP_NO_INDEX": "1",
+        "HTTP_PROXY": nowhere,
+        "HTTPS_PROXY": nowhere,
     }
     shutil.copytree(root, tmp_path / "kept")
     with start_daemon(root, tmp_path, env=env) as running:
@@ -165,7 +168,9 @@ def test_random_requests(daemon: Daemon, tmp_path: Path, measurements: list[str]
         assert daemon.process.poll() is None, daemon.log.read_text()[-3000:]
         shutil.copytree(tmp_path / "kept", tmp_path / "models", dirs_exist_ok=True)
     assert daemon.get("/api/tags")[0] == 200
-    assert daemon.post("/api/generate", {"model": "talker", "prompt": "x", "stream": False})[0] == 200
+    assert (
+        daemon.post("/api/generate", {"model": "talker", "prompt": "x", "stream": False})[0] == 200
+    )
     died = daemon.log.read_text(errors="replace").count("ended with status")
     measurements.append(
         f"{SIZES.requests} random requests: statuses {dict(sorted(findings.statuses.items()))}, "
