@@ -51,7 +51,8 @@ def daemon_on(
             ["unshare", "--mount", "sh", "-ec", f"{mounts}\nexec {serve}"],
             env={
                 **{name: value for name, value in os.environ.items() if "OUTRIDER_" not in name},
-                "OUTRIDER_MODELS": str(root), "XDG_CACHE_HOME": str(folder / "cache"),
+                "OUTRIDER_MODELS": str(root),
+                "XDG_CACHE_HOME": str(folder / "cache"),
                 **(env or {}),
             },
             stdout=out,
