@@ -66,8 +66,8 @@ def _panel(panel: SeriesPanel, top: float) -> str:
         )
     for number, (name, line) in enumerate(panel.lines.items()):
         colour = COLOURS[number % len(COLOURS)]
-        drawn = " ".join(place(x, y) for x, y in line)
-        parts.append(f'<polyline points="{drawn}" fill="none" stroke="{colour}"/>')
+        line_points = " ".join(place(x, y) for x, y in line)
+        parts.append(f'<polyline points="{line_points}" fill="none" stroke="{colour}"/>')
         parts.append(
             f'<text x="{LEFT + 160 + 120 * number}" y="{top + 16}" fill="{colour}">'
             f"{escape(name)}</text>"
