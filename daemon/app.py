@@ -9,6 +9,7 @@ import os
 import socket
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version as package_version
@@ -24,7 +25,7 @@ from .api import ui
 from .api.anthropic import completions as anthropic
 from .api.anthropic.errors import ERRORS as ANTHROPIC_ERRORS
 from .api.authentication import AUTHENTICATOR, Authenticator, build_authentication
-from .api.body import unreadable
+from .api.body import MAX_READING, READING, unreadable
 from .api.connections import (
     ConnectionLimits,
     LimitedRunner,
@@ -69,6 +70,7 @@ from .tracing.opening import open_tracer
 MAX_BODY_BYTES = 64 << 20  # of a request
 HEADER_BYTES = 1 << 16  # of one header or the request line: cookies of all local ports pile up
 TRACER_CLOSE_S = 1.0  # for the last spans to reach their collector
+MAX_THREADS = 64  # of the front; they are started as they are needed
 SHUTDOWN_S = 2.0  # for which requests may go on after the time to drain (api/drain.py)
 ERROR_TABLES: Mapping[str, ErrorTable] = {  # by prefix of the path
     "": OLLAMA_ERRORS,
@@ -99,6 +101,7 @@ def build_app(
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=middlewares)
     model_index = ModelIndex(store, prefers_go=settings.go_template, draft=settings.draft)
     app[DRAIN], app[ORIGINS], app[AUTHENTICATOR] = drain, origins, authenticator
+    app[READING] = asyncio.Semaphore(MAX_READING)
     app[transfers.NETWORK] = Network()
     corrections = CorrectionStore.of(settings.cache_home)
     app[APP_STATE] = AppState(settings, model_index, pool, Metrics(pool), machine, corrections)
@@ -209,14 +212,18 @@ async def running(settings: Settings, listening: Sequence[socket.socket]) -> Asy
     Raises ConfigError if the address is taken, does not exist, or is open to others without a key.
     """
     settings.check_exposure([settings.host])
+    # Uploads and creations may hold a thread each: a list of models does not wait for them.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(MAX_THREADS, "front"))
     for sentence in settings.listening_warnings:
         log.warning("%s", sentence)
-    store = Store(settings.models, prunes=not settings.no_prune)
+    store = open_store(settings)
     await _prune(store)
     reader = await MachineReader.start(limit_bytes=settings.memory_limit_bytes)
     max_loaded = settings.max_loaded_models or AUTO_MAX_LOADED
-    limits = PoolLimits(max_loaded, settings.max_queue)
-    start = partial(RunnerProcess.start, stall_s=settings.load_timeout_s)
+    limits = PoolLimits(max_loaded, settings.max_queue, settings.queue_timeout_s)
+    start = partial(
+        RunnerProcess.start, stall_s=settings.load_timeout_s, queue_s=settings.queue_timeout_s
+    )
     pool = RunnerPool(start, limits, keep_alive_s=settings.keep_alive_s, read_machine=reader.read)
     app = build_app(settings, store, pool, reader.machine)
     runner = LimitedRunner(
@@ -257,6 +264,12 @@ async def _listen(
         ) from error
 
 
+def open_store(settings: Settings) -> Store:
+    """The models, as the settings say."""
+    prunes, max_bytes = not settings.no_prune, settings.max_stored_bytes
+    return Store(settings.models, prunes=prunes, max_bytes=max_bytes)
+
+
 def connection_limits(settings: Settings) -> ConnectionLimits:
     """What the settings, and the descriptors of this process, allow."""
     return ConnectionLimits(
@@ -264,6 +277,7 @@ def connection_limits(settings: Settings) -> ConnectionLimits:
         max_per_client=settings.max_client_connections,
         idle_s=settings.idle_timeout_s,
         header_s=settings.header_timeout_s,
+        send_s=settings.send_timeout_s,
     )
 
 

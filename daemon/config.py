@@ -37,6 +37,7 @@ ONLY_FLAGS = {"PORT"}
 ONLY_OURS = {
     *("API_KEY", "API_KEY_FILE", "INSECURE_LISTEN", "KEY_PARALLEL", "LOG_FORMAT"),
     *("MAX_CONNECTIONS", "MAX_CLIENT_CONNECTIONS", "IDLE_TIMEOUT", "HEADER_TIMEOUT"),
+    *("SEND_TIMEOUT", "QUEUE_TIMEOUT", "MAX_STORED"),
 }
 SECRET = {"API_KEY"}  # values that no message tells
 # A wrong value of one of these would open another port or another folder, or let in other pages,
@@ -145,7 +146,13 @@ class Settings(BaseModel):
         ge=0,
     )
     max_queue: int = _setting(
-        "MAX_QUEUE", 512, "requests that may wait for a load; further ones get status 503", ge=1
+        "MAX_QUEUE", 512, "requests that may wait for a load or a slot; further ones get 503", ge=1
+    )
+    queue_timeout_s: Duration = _setting(
+        "QUEUE_TIMEOUT",
+        "30m",
+        "how long a request may wait for a load to begin, or for a slot, before it gets 503; 0 or "
+        "negative: for ever",
     )
     context_length: int = _setting(
         "CONTEXT_LENGTH",
@@ -215,10 +222,22 @@ class Settings(BaseModel):
         "how long a connection may be silent between requests or within a body; 0 or negative: "
         "for ever",
     )
+    send_timeout_s: Duration = _setting(
+        "SEND_TIMEOUT",
+        "1m",
+        "how long a client may take nothing of its answer before that is ended; 0 or negative: for "
+        "ever",
+    )
     header_timeout_s: Duration = _setting(
         "HEADER_TIMEOUT",
         "20s",
         "how long the headers of a request may take; 0 or negative: for ever",
+    )
+    max_stored_bytes: ByteSize = _setting(
+        "MAX_STORED",
+        "0",
+        "what the files of all models may take: bytes, or a size such as `200GB`; 0: the disk",
+        ge=0,
     )
     no_prune: Flag = _setting("NOPRUNE", "false", "whether files stay that no model needs any more")
     drain_timeout_s: Duration = _setting(
@@ -302,7 +321,9 @@ class Settings(BaseModel):
         except RuntimeError:
             raise ValueError("there is no such home directory; write the path out") from None
 
-    @field_validator("load_timeout_s", "idle_timeout_s", "header_timeout_s")
+    @field_validator(
+        "load_timeout_s", "idle_timeout_s", "header_timeout_s", "send_timeout_s", "queue_timeout_s"
+    )
     @classmethod
     def _stall(cls, seconds: float) -> float:
         return seconds or float("inf")

@@ -2,8 +2,8 @@
 
 A frame is a 4-byte little-endian length and one msgpack-encoded message. The first frame to a
 runner is `Load`; it answers `Loading` until `Ready` or `Failed`. After that the front sends
-`Submit` and `Cancel`, the runner at most one `Step` for each step of its engine; `Working` tells
-the front of a request that was received, and of steps that take long. Every submitted
+`Submit`, `Cancel` and `Hold`, the runner at most one `Step` for each step of its engine; `Working`
+tells the front of a request that was received, and of steps that take long. Every submitted
 id ends with exactly one `Delta` that has `done`, or one `Failed`. A runner that was loaded for
 embeddings gets `Embed` instead of `Submit`; such an id ends with one `Embedded` or `Failed`.
 """
@@ -120,6 +120,13 @@ class Cancel(msgspec.Struct, frozen=True, tag=True):
     """The client is gone: free the slot."""
 
     id: int
+
+
+class Hold(msgspec.Struct, frozen=True, tag=True):
+    """The client of a stream is slow: others get its slot until it has taken what there is."""
+
+    id: int
+    is_held: bool
 
 
 class Loading(msgspec.Struct, frozen=True, tag=True):
@@ -307,7 +314,7 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     text: str
 
 
-ToRunner = Load | Submit | Embed | Cancel
+ToRunner = Load | Submit | Embed | Cancel | Hold
 ToFront = Loading | Ready | Working | Step | Embedded | Failed
 
 

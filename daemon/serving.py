@@ -11,10 +11,9 @@ import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from functools import partial
 
-from ..models.store import Store
 from .api.authentication import AUTHENTICATOR
 from .api.request_log import BadRequestFilter
-from .app import DRAIN, ORIGINS, SHUTDOWN_S, Follow, Front, ensure, running
+from .app import DRAIN, ORIGINS, SHUTDOWN_S, Follow, Front, ensure, open_store, running
 from .config import Settings
 from .diagnosis.survey import find_sandbox_gaps, find_unused_gpus
 from .errors import ConfigError
@@ -52,9 +51,7 @@ async def serve(load: Callable[[], Settings], pull: str | None, follow: Follow) 
     # The sockets say where the daemon can be reached, and with it who has to be kept out.
     settings = _at_sockets(settings, listening)
     settings.check_exposure([settings.host])
-    if pull and not await _completes(
-        ensure(Store(settings.models, prunes=not settings.no_prune), pull, follow), stop
-    ):
+    if pull and not await _completes(ensure(open_store(settings), pull, follow), stop):
         return
     async with running(settings, listening) as front:
         print(_greeting(front.url, pull), flush=True)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import msgspec
 
 from .protocol import DeviceBytes, DrafterCounts, RowCost, SpeculationDetail, Stats
+from .runners.loaded_model import LoadedModel
 from .runners.machine import Machine
-from .runners.pool import LoadedModel
 from .runners.pool_counters import PoolCounters
 
 NS = 1e-9  # seconds

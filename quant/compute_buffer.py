@@ -40,7 +40,7 @@ def compute_by_device(
     """Bytes of the compute buffer of each device that has one."""
     graph = Graph(num_copies=PIPELINE_COPIES if _has_pipeline(header, placement) else 1)
     build = GraphBuilder(header, graph_shape(header, context), graph)
-    embd = header.embedding_length or 0
+    embd = number(header, "embedding_length")
     build.graph.expand(build.input("rows", embd * build.shape.rows * F32))
     current = build.looked_up(embd)
     build.graph.expand(current)
@@ -49,10 +49,11 @@ def compute_by_device(
     per_layer = _per_layer_rows(build, current)
     keeps_rows = header.architecture in WHOLE_LAST_LAYER
     blocks, trunk = layer_weights(header), layers - num_head_layers(header)
-    for layer in range(trunk):
+    for layer, weights in sorted(blocks.items()):
+        if layer >= trunk:
+            break
         build.device = device_of_layer(placement, layers, layer)
         is_cut = layer == trunk - 1 and not keeps_rows and has_cache(header)
-        weights = blocks.get(layer, {})
         current = add_layer(build, layer, weights, current, per_layer, is_cut=is_cut)
     build.device = device_of_layer(placement, layers, layers)
     current = build.in_place(current)

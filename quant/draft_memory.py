@@ -80,7 +80,7 @@ def _assistant_sizes(drafter: Header, place: DrafterPlace) -> DrafterBytes:
     shape = replace(_draft_shape(context, rows), window_cells=window_cells(target, context))
     build = GraphBuilder(drafter, shape, device=place.device)
     width = number(drafter, "embedding_length_out")
-    embd, vocab = drafter.embedding_length or 0, vocabulary_size(drafter)
+    embd, vocab = number(drafter, "embedding_length"), vocabulary_size(drafter)
     hidden = build.input("hidden", rows * width * F32)
     token = build.in_place(build.looked_up(width))
     current = build.rows(embd, build.rows(2 * width, token, hidden))
@@ -102,7 +102,7 @@ def _head_sizes(place: DrafterPlace) -> DrafterBytes:
     slots, layer = num_slots(target, context), num_layers(target) - num_head_layers(target)
     own = _draft_context(context, slots)
     build = GraphBuilder(target, _draft_shape(own, own.ubatch), device=place.device)
-    embd = target.embedding_length or 0
+    embd = number(target, "embedding_length")
     hidden = build.in_place(build.input("hidden", embd * build.shape.rows * F32))
     token = build.in_place(build.looked_up(embd))
     build.graph.expand(hidden)
@@ -120,7 +120,7 @@ def _head_sizes(place: DrafterPlace) -> DrafterBytes:
 def _eagle_sizes(drafter: Header, place: DrafterPlace) -> DrafterBytes:
     """A layer that reads inputs of the target's layers; all rows have logits (GUIDE 2.4)."""
     target, context = place.target, place.context
-    slots, embd = num_slots(target, context), drafter.embedding_length or 0
+    slots, embd = num_slots(target, context), number(drafter, "embedding_length")
     own = _draft_context(context, slots)
     vocab = vocabulary_size(drafter) or vocabulary_size(target)
     build = GraphBuilder(drafter, _draft_shape(own, own.ubatch), device=place.device)
@@ -130,7 +130,7 @@ def _eagle_sizes(drafter: Header, place: DrafterPlace) -> DrafterBytes:
     blocks = layer_weights(drafter).get(0, {})
     current = _output(add_layer(build, 0, blocks, hidden, mixed_from=both))
     build.finish(build.in_place(current), embd, vocab)
-    tapped = TAPPED_LAYERS * context.ubatch * (target.embedding_length or 0) * F32
+    tapped = TAPPED_LAYERS * context.ubatch * number(target, "embedding_length") * F32
     kept = own.ubatch * embd * F32 + tapped
     weights, cache = _weights(drafter, place), layer_bytes(drafter, 0, own)
     compute = build.graph.buffer_bytes()

@@ -45,14 +45,6 @@ MAX_NAME_BYTES: Final = (1 << 16) - 1
 MAX_TEXT_BYTES: Final = 1 << 24
 MAX_TENSOR_BYTES: Final = 1 << 60
 MAX_DIMENSIONS: Final = 4
-# What is gone through one by one when sizes are computed: a file that states 2^31 layers would take
-# a processor for hours and all memory. Of llama.cpp (LLAMA_MAX_LAYERS, LLAMA_MAX_EXPERTS).
-MAX_REPEATS: Final = {
-    "block_count": MAX_LAYERS,
-    "nextn_predict_layers": MAX_LAYERS,
-    "expert_count": 512,
-    "expert_used_count": 512,
-}
 
 SMALLEST_KEY_BYTES: Final = 13  # length, no characters, type, one byte
 SMALLEST_TENSOR_BYTES: Final = 32  # length, no characters, one dimension, type, offset
@@ -305,7 +297,6 @@ def _read(cursor: _Cursor, arrays: Container[str]) -> Header:
     tensor_count = cursor.count("the number of tensors", MAX_TENSORS, SMALLEST_TENSOR_BYTES)
     key_count = cursor.count("the number of keys", MAX_KEYS, SMALLEST_KEY_BYTES)
     values, spans = _values(cursor, key_count, arrays)
-    _require_modest(cursor, values)
     tensors = _tensors(cursor, tensor_count, _alignment(cursor, values))
     return Header(cursor.path, version, len(cursor.data), values, tensors, spans)
 
@@ -336,14 +327,6 @@ def _values(
         values[key] = _array(cursor, key, arrays) if kind == ARRAY else _scalar(cursor, key, kind)
         spans[key] = start, cursor.position
     return values, spans
-
-
-def _require_modest(cursor: _Cursor, values: Mapping[str, Value]) -> None:
-    """Raises GGUFError for a hyperparameter of MAX_REPEATS that is larger than llama.cpp takes."""
-    for key, value in values.items():
-        most, number = MAX_REPEATS.get(key.rpartition(".")[2]), _integer(value)
-        if most is not None and number is not None and number > most:
-            raise cursor.error(f"{key} is {number}, more than {most}")
 
 
 def _scalar(cursor: _Cursor, key: str, kind: int) -> Scalar:

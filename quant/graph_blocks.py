@@ -10,7 +10,7 @@ from typing import Final
 
 from .graph_buffer import GraphTensor
 from .graph_builder import F32, GraphBuilder, LayerWeights
-from .layers import head_widths, is_window, number, of_layer, widest_value
+from .layers import head_widths, is_window, num_experts_used, number, of_layer, widest_value
 
 CELL_INDEX: Final = 8  # bytes; the number of the cell that a row of keys or values is written to
 ROTATED: Final = 64  # elements; keys and values of a multiple of them are rotated (GUIDE 9.1)
@@ -134,7 +134,7 @@ def mix_experts(
     """The experts that a router chooses from the rows of `routed`."""
     width, embd = weights["ffn_down_exps.weight"][:2]
     experts = weights["ffn_gate_inp.weight"][1]
-    used = number(build.header, "expert_used_count") or 1
+    used = num_experts_used(build.header)
     scores = build.in_place(build.rows(experts, routed))
     order = build.rows(experts, scores)
     chosen = build.rows(used, scores, order)

@@ -86,6 +86,6 @@ class GraphBuilder:
     def finish(self, tensor: GraphTensor, width: int, vocab: int) -> None:
         """The logits of all rows of a tensor so wide."""
         tensor.is_output = True
-        logits = self.made(tensor.size_bytes // width * vocab, tensor)
+        logits = self.made(tensor.size_bytes // max(width, 1) * vocab, tensor)
         logits.is_output = True
         self.graph.expand(logits)

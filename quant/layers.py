@@ -26,28 +26,38 @@ PERIODS: Final = {
 }
 
 
+MAX_LAYERS: Final = 512  # llama.cpp's LLAMA_MAX_LAYERS; it refuses more
+MAX_EXPERTS: Final = 1024  # llama.cpp's LLAMA_MAX_EXPERTS
+
+
 def number(header: Header, key: str) -> int:
-    """A hyperparameter; 0 where the header has none of this name."""
-    return header.number(f"{header.architecture}.{key}") or 0
+    """A hyperparameter; 0 where the header has none of this name that makes sense."""
+    return max(header.number(f"{header.architecture}.{key}") or 0, 0)
 
 
 def of_layer(header: Header, key: str, layer: int) -> int | None:
     """A hyperparameter that is one number, or one for each layer."""
     values = header.values.get(f"{header.architecture}.{key}")
     if not isinstance(values, list):
-        return header.number(f"{header.architecture}.{key}")
-    value = values[layer] if layer < len(values) else None
-    return value if isinstance(value, int) else None
+        value: object = header.number(f"{header.architecture}.{key}")
+    else:
+        value = values[layer] if layer < len(values) else None
+    return max(value, 0) if isinstance(value, int) else None
 
 
 def num_layers(header: Header) -> int:
     """All layers, those of a NextN head included."""
-    return number(header, "block_count")
+    return min(number(header, "block_count"), MAX_LAYERS)
+
+
+def num_experts_used(header: Header) -> int:
+    """Experts that compute each row."""
+    return min(number(header, "expert_used_count") or 1, MAX_EXPERTS)
 
 
 def num_head_layers(header: Header) -> int:
     """Layers of a NextN head at the end, which a decode of the target does not compute."""
-    return number(header, "nextn_predict_layers")
+    return min(number(header, "nextn_predict_layers"), num_layers(header))
 
 
 def num_kv_heads(header: Header, layer: int) -> int:
@@ -60,7 +70,7 @@ def head_widths(header: Header, layer: int) -> tuple[int, int]:
     """Elements of a head's key and value."""
     suffix = "_swa" if is_window(header, layer) else ""
     heads = of_layer(header, "attention.head_count", layer) or 1
-    default = (header.embedding_length or 0) // heads
+    default = number(header, "embedding_length") // heads
     key, value = (
         number(header, f"attention.{side}_length{suffix}")
         or number(header, f"attention.{side}_length")
@@ -108,7 +118,7 @@ def state_elements(header: Header) -> Iterator[int]:
     groups = number(header, "ssm.group_count")
     yield max(number(header, "ssm.conv_kernel") - 1, 0) * (inner + 2 * groups * state)
     yield state * inner
-    yield max(number(header, "shortconv.l_cache") - 1, 0) * (header.embedding_length or 0)
+    yield max(number(header, "shortconv.l_cache") - 1, 0) * number(header, "embedding_length")
 
 
 def widest_value(header: Header) -> int:
@@ -120,5 +130,5 @@ def widest_value(header: Header) -> int:
 def vocabulary_size(header: Header) -> int:
     """Rows of the output matrix, which may be the embeddings."""
     shapes = {tensor.name: tensor.shape for tensor in header.tensors}
-    matrix = shapes.get("output.weight") or shapes.get("token_embd.weight") or (0, 0)
-    return matrix[1]
+    matrix = shapes.get("output.weight") or shapes.get("token_embd.weight") or ()
+    return matrix[1] if len(matrix) > 1 else 0

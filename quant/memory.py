@@ -6,9 +6,9 @@ what the process takes besides on the host is not counted.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, TypeVar
 
 from .compute_buffer import compute_by_device
 from .draft_memory import DrafterBytes, DrafterPlace, drafter_sizes
@@ -40,6 +40,8 @@ __all__ = [
     "has_states",
     "weights_bytes",
 ]
+
+T = TypeVar("T")
 
 CUDA_CONTEXT_BYTES: Final = 320 << 20
 """What a process takes of a GPU before it allocates anything (300 to 500 MiB were measured)."""
@@ -91,13 +93,17 @@ class MemoryEstimate:
 def estimate_memory(
     model: ModelHeaders, context: ContextShape, placement: Placement = ON_HOST
 ) -> MemoryEstimate:
-    """The memory of a model with one context, and of its drafter with another."""
+    """The memory of a model with one context, and of its drafter with another.
+
+    Buffers whose graph the header does not describe count as nothing: llama.cpp says whether it
+    can load such a file.
+    """
     header = model.target
     parts = _LoadParts(
         weights_by_device(header, placement, with_head=False),
         cache_by_device(header, context, placement),
-        compute_by_device(header, context, placement),
-        _drafter_of(model, context, placement),
+        _described(lambda: compute_by_device(header, context, placement), {}),
+        _described(lambda: _drafter_of(model, context, placement), None),
     )
     devices = range(placement.num_gpus)
     return MemoryEstimate(
@@ -124,6 +130,14 @@ class _LoadParts:
             _share(model.adapter_bytes, self.weights, device),
             self.drafter.on(device) if self.drafter else 0,
         )
+
+
+def _described(size: Callable[[], T], unknown: T) -> T:
+    """A size, or `unknown` where names or shapes of tensors are not those of any known block."""
+    try:
+        return size()
+    except (LookupError, ValueError, RecursionError):
+        return unknown
 
 
 def _drafter_of(

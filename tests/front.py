@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import re
 from collections.abc import AsyncIterator
@@ -16,7 +17,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from fake_runner import FakeRunners
 from outrider.daemon.api.request_log import TRACER
 from outrider.daemon.api.state import APP_STATE, AppState
-from outrider.daemon.app import build_app
+from outrider.daemon.app import build_app, open_store
 from outrider.daemon.config import Settings
 from outrider.daemon.runners.machine import Machine
 from outrider.daemon.runners.pool import PoolLimits, RunnerPool
@@ -64,7 +65,8 @@ class Front:
 
     async def send(self, method: str, path: str, body: object = None) -> tuple[int, str]:
         """Status and body of one request; bytes are sent as they are, the rest as JSON."""
-        data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        text = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        data = None if text is None else io.BytesIO(text)
         async with self.client.request(method, path, data=data) as answer:
             return answer.status, await answer.text()
 
@@ -109,7 +111,7 @@ async def start_front(
 ) -> AsyncIterator[Front]:
     """A front over this store; `changes` replace settings."""
     settings = Settings.load().model_copy(update={"models": root, "cache_home": root, **changes})
-    runners, store = FakeRunners(), Store(root)
+    runners, store = FakeRunners(), open_store(settings)
     pool = RunnerPool(
         runners.start,
         PoolLimits(),

@@ -17,6 +17,7 @@ from outrider.daemon.protocol import (
     Delta,
     Done,
     Failed,
+    Hold,
     Limits,
     Load,
     Logprob,
@@ -130,6 +131,9 @@ class EngineHarness:
 
     def cancel(self, request_id: int) -> None:
         self.engine.cancel(Cancel(request_id))
+
+    def hold(self, request_id: int, *, is_held: bool) -> None:
+        self.engine.hold(Hold(request_id, is_held))
 
     @property
     def done(self) -> dict[int, Done]:

@@ -2,17 +2,20 @@
 
 aiohttp closes connections that are idle between two requests. What it does not bound is done here,
 by a protocol between the transport and aiohttp's own: the number of connections, the time and the
-bytes of a header, and the pauses within a body. A request that is being answered has no time limit:
-a long prompt or a long stream is work, whatever its connection does meanwhile.
+bytes of a header, and the pauses within a body or an answer. A request that is being answered has
+no time limit: a long prompt or a long stream is work, as long as its client takes what there is.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import json
 import logging
 import resource
+import socket
+import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,6 +34,8 @@ REFUSAL_S = 1.0  # for a client to read that
 TELL_S = 10.0  # between two lines in the log about refusals
 LONGEST_S = 1e8  # three years: what "for ever" is for a timer
 RESERVED_DESCRIPTORS = 256  # for files, runners and downloads
+MAX_UNSENT_BYTES = 1 << 17  # of a connection that wait in the kernel for their client
+TCP_NOTSENT_LOWAT = 0x201 if sys.platform == "darwin" else 25  # netinet/tcp.h, linux/tcp.h
 IPV6_CLIENT_BITS = 64  # of a client's addresses: it owns all that follow (RFC 6177)
 TOO_MANY = "too many connections are open; close some, or raise {}"
 
@@ -44,6 +49,7 @@ class ConnectionLimits:
     max_total: int = 4096
     max_per_client: int = 256  # of an address that is not this machine's
     idle_s: float = 120.0  # without a byte of a body that is awaited
+    send_s: float = 60.0  # without a client taking anything of an answer that waits for it
     header_s: float = 20.0  # from the first byte of a request to the end of its headers
 
     @property
@@ -106,6 +112,7 @@ class LimitedConnection(asyncio.Protocol):
         self._head_bytes = 0
         self._last_data_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._send_timer: asyncio.TimerHandle | None = None
 
     @classmethod
     def of(cls, request: web.Request) -> Self | None:
@@ -121,6 +128,7 @@ class LimitedConnection(asyncio.Protocol):
         if setting := self._table.admit(self._client):
             self._refuse(setting)
             return
+        limit_unsent(self._transport)
         self._inner = self._make_protocol()
         self._inner.connection_made(transport)
 
@@ -142,15 +150,20 @@ class LimitedConnection(asyncio.Protocol):
         return self._inner.eof_received() if self._inner else None
 
     def pause_writing(self) -> None:
+        """The buffer is full: the client has some time to take what there is."""
         if self._inner:
             self._inner.pause_writing()
+            seconds = min(self._table.limits.send_s, LONGEST_S)
+            self._send_timer = self._loop.call_later(seconds, self._end_stalled)
 
     def resume_writing(self) -> None:
+        self._stop_send_timer()
         if self._inner:
             self._inner.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
+        self._stop_send_timer()
         self._request = None
         if self._inner is None:
             self._table.leaving.discard(self._transport)
@@ -189,6 +202,19 @@ class LimitedConnection(asyncio.Protocol):
     def _end_slow_header(self) -> None:
         seconds = self._table.limits.header_s
         self._end(408, "Request Timeout", f"the headers took longer than {seconds:g} s")
+
+    def _end_stalled(self) -> None:
+        """The request ends with its connection, and frees its slot."""
+        log.warning(
+            "an answer is ended: its client %s has taken nothing of it for %g s",
+            *(self._client or "on this machine", self._table.limits.send_s),
+        )
+        self._transport.abort()
+
+    def _stop_send_timer(self) -> None:
+        if self._send_timer:
+            self._send_timer.cancel()
+            self._send_timer = None
 
     def _wait(self, seconds: float, then: Callable[[], None]) -> None:
         self._timer = self._loop.call_later(min(seconds, LONGEST_S), then)
@@ -259,6 +285,17 @@ def client_of(peer: object) -> str:
         return str(address)
     mapped = address.ipv4_mapped
     return str(mapped or ipaddress.ip_network((address, IPV6_CLIENT_BITS), strict=False))
+
+
+def limit_unsent(transport: asyncio.Transport) -> None:
+    """Keep the kernel from taking megabytes that a client does not read (tcp(7)).
+
+    They would cost memory, and hide for minutes whether a slow client reads at all.
+    """
+    connection = transport.get_extra_info("socket")
+    if connection is not None and connection.family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError):
+            connection.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, MAX_UNSENT_BYTES)
 
 
 def fit_to_descriptors(max_connections: int) -> int:

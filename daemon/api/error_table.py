@@ -23,7 +23,9 @@ from ..errors import (
     Unauthorized,
     Unsupported,
 )
+from ..log_lines import shorten
 
+MAX_TEXT_CHARS = 2_000  # of an error: some quote what the client or a model file says
 INTERNAL = "internal error; the daemon's log has the details"
 
 # What no retry can help has a status below 500, because the clients of OpenAI and Anthropic retry
@@ -80,6 +82,6 @@ class ErrorTable:
             if isinstance(error, kind):
                 if in_stream:
                     log.warning("%s %s ended early: %s", request.method, request.path, error)
-                return ErrorReply(status, self.body(status, str(error)))
+                return ErrorReply(status, self.body(status, shorten(str(error), MAX_TEXT_CHARS)))
         log.error("%s %s failed", request.method, request.path, exc_info=error)
         return ErrorReply(500, self.body(500, INTERNAL))

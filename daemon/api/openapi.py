@@ -15,13 +15,13 @@ from pydantic.json_schema import models_json_schema
 
 from ..options import OPTION_TYPES
 from .anthropic import wire as anthropic
-from .body import WireModel
 from .json_response import json_response
 from .ollama import wire as ollama
 from .openai import responses_wire
 from .openai import wire as openai
 from .plan import PlanRequest
 from .systemone import wire as systemone
+from .wire_model import WireModel
 
 Json = dict[str, object]
 

@@ -22,12 +22,15 @@ from ..runners.machine import Gpu, Machine
 from ..runners.memory_table import describe_plan
 from ..runners.model_info import ModelInfo
 from ..runners.plan import plan_embedding, plan_load
-from .body import JsonObject, WireModel, read
+from .body import read
 from .json_response import json_response
 from .state import APP_STATE, AppState
 from .streaming import Line
+from .wire_model import JsonObject, WireModel
 
 OFF = "off"  # as a drafter: none
+MAX_GPUS = 16  # llama_max_devices()
+NO_DRAFTER = "{} is no GGUF file that can be read; name a drafter's"
 FLASH_NEEDED = "kv_cache_type {} needs flash attention, which FLASH_ATTENTION turns off"
 
 
@@ -47,7 +50,8 @@ class PlanRequest(WireModel):
     slots: Annotated[int, Field(ge=0, le=64)] = 0  # 0: as the settings say
     kv_cache_type: KVType | None = None
     draft: str = ""  # path of a drafter on the daemon's machine, "off", or "" for the model's own
-    memory: list[Bytes] | None = None  # of each GPU of the machine to plan for; None: this machine
+    # Of each GPU of the machine to plan for; None: this machine.
+    memory: Annotated[list[Bytes], Field(max_length=MAX_GPUS)] | None = None
 
 
 async def plan(request: web.Request) -> web.Response:
@@ -98,12 +102,19 @@ def _settings(settings: Settings, body: PlanRequest) -> Settings:
 
 
 def _with_drafter(state: AppState, info: ModelInfo, draft: str) -> ModelInfo:
-    """The model as if this were its only drafter; as it is if none is named."""
+    """The model as if this were its only drafter; as it is if none is named.
+
+    Raises NotFound and BadRequest.
+    """
     if not draft:
         return info
     model = replace(info.model, draft_path=None)
-    drafter = None if draft == OFF else state.model_index.read_drafter(_file(draft))
-    return replace(info, model=model, adjacent_drafter=None, drafter=drafter)
+    bare = replace(info, model=model, adjacent_drafter=None, drafter=None)
+    if draft == OFF:
+        return bare
+    if drafter := state.model_index.read_drafter(_file(draft)):
+        return replace(bare, drafter=drafter)
+    raise BadRequest(NO_DRAFTER.format(draft))
 
 
 def _file(path: str) -> Path:

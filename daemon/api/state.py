@@ -13,10 +13,11 @@ from ..metrics.exporter import Metrics
 from ..options import Options
 from ..protocol import Ready
 from ..runners.correction_store import CorrectionStore, observe
+from ..runners.loaded_model import RunnerSpec
 from ..runners.machine import Machine
 from ..runners.model_info import ModelIndex, ModelInfo
 from ..runners.plan import LoadPlan, plan_embedding, plan_load, word_wish
-from ..runners.pool import RunnerPool, RunnerSpec
+from ..runners.pool import RunnerPool
 from ..runners.wording import LoadRequest
 
 log = logging.getLogger(__name__)

@@ -16,6 +16,10 @@ from .environment import EnvironmentCommand
 from .model_name import STORED
 
 OFF = "off"
+MAX_GPUS = 16  # llama_max_devices()
+LEAST_BYTES, MOST_BYTES = 1 << 20, 1 << 50  # of a GPU; fewer bytes are a size without its unit
+NO_GPU_SIZE = "{!r} is {:,} bytes, which is no GPU's memory; name a size such as 24GiB"
+TOO_MANY = "{} GPUs are named, and llama.cpp uses {} at most"
 KV_TYPES = ("f32", "f16", "q8_0", "q4_0")
 
 
@@ -36,7 +40,7 @@ class DraftFile(click.ParamType[str]):
 
 
 class SizeList(click.ParamType[tuple[int, ...]]):
-    """Sizes in bytes, separated by commas."""
+    """Memory of GPUs in bytes, separated by commas; 0 stands for none."""
 
     name = "sizes"
 
@@ -44,10 +48,17 @@ class SizeList(click.ParamType[tuple[int, ...]]):
         self, value: str, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[int, ...]:
         """Raises click.BadParameter."""
+        parts = value.split(",")
+        if len(parts) > MAX_GPUS:
+            self.fail(TOO_MANY.format(len(parts), MAX_GPUS), param, ctx)
         try:
-            return tuple(parse_bytes(part) for part in value.split(","))
+            sizes = tuple(map(parse_bytes, parts))
         except ValueError as error:
             self.fail(str(error), param, ctx)
+        for part, size in zip(parts, sizes, strict=True):
+            if size and not LEAST_BYTES <= size <= MOST_BYTES:
+                self.fail(NO_GPU_SIZE.format(part.strip(), size), param, ctx)
+        return sizes
 
 
 @click.command(cls=EnvironmentCommand)

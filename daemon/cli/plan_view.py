@@ -18,7 +18,8 @@ PARTS = {  # field of a device: its row
     "overhead_bytes": "overhead",
     "growth_bytes": "growth",
 }
-OTHER_MACHINE = "Planned for GPUs of {}, beside this machine's own memory for the CPU."
+OTHER_MACHINE = "Planned for {}, beside this machine's own memory for the CPU."
+BLOB = "sha256-"  # how the name of a file begins that is a layer of a model
 NO_GPU = "Planned for the CPU alone, with this machine's own memory."
 
 
@@ -54,6 +55,7 @@ def loaded(model: Json) -> str:
 
 def _load_line(answer: Json) -> str:
     drafter = PurePath(str(answer.get("drafter") or "")).name or "none"
+    drafter = "its own" if drafter.startswith(BLOB) else drafter
     slots = answer.get("slots", 0)
     return (
         f"{answer.get('model')}: context {answer.get('context_length'):,}, "
@@ -63,8 +65,11 @@ def _load_line(answer: Json) -> str:
 
 
 def _other_machine(memory: Sequence[int]) -> str:
-    sizes = [humanize.memory(size) for size in memory if size]
-    return OTHER_MACHINE.format(" and ".join(sizes)) if sizes else NO_GPU
+    *others, last = ["", *(humanize.memory(size) for size in memory if size)]
+    if not last:
+        return NO_GPU
+    sizes = f"{', '.join(others[1:])} and {last}" if others[1:] else last
+    return OTHER_MACHINE.format(f"GPUs of {sizes}" if others[1:] else f"a GPU of {sizes}")
 
 
 def _table(devices: Sequence[Json], extra: Iterable[Sequence[str]]) -> str:

@@ -13,8 +13,9 @@ from prometheus_client.core import (
 )
 
 from ..protocol import TOKEN_GAP_BOUNDS_S, DrafterStats, Stats
+from ..runners.loaded_model import LoadedModel
 from ..runners.memory_table import measured_parts
-from ..runners.pool import LoadedModel, RunnerPool
+from ..runners.pool import RunnerPool
 from .catalogue import CATALOGUE, COUNTER
 from .histogram import DurationHistogram, cumulate
 from .request_metrics import NS, ModelRequests, RequestMetrics

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from ..errors import DecodeFailed
-from ..protocol import Cancel, Delta, Load, SpeculationDetail, Stats, Step, ToFront, Working
+from ..protocol import Cancel, Delta, Hold, Load, SpeculationDetail, Stats, Step, ToFront, Working
 from .batch import Batch
 from .faults import failed
 from .forecast import PREPARED_S, StepAnnouncer
@@ -69,7 +69,7 @@ class Engine:
         self._scheduler = Scheduler(self._cache, slots=load.slots, rows=load.batch)
         self._speculation = speculation
         self._threads = threads or FixedThreads()
-        self._inbox: queue.SimpleQueue[Sequence | Cancel] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Sequence | Cancel | Hold] = queue.SimpleQueue()
         self._streams: dict[int, Stream] = {}
         self._prefilling: frozenset[int] = frozenset()
         self._flush_due_ns = 0
@@ -91,6 +91,10 @@ class Engine:
         self._inbox.put(cancel)
         if cancel.id in self._prefilling:
             self._context.abort()
+
+    def hold(self, hold: Hold) -> None:
+        """Let a stream pause or go on; callable from any thread."""
+        self._inbox.put(hold)
 
     @property
     def is_idle(self) -> bool:
@@ -146,7 +150,11 @@ class Engine:
             item = self._inbox.get()
             if isinstance(item, Sequence):
                 self._admit(item)
-            elif stream := self._streams.get(item.id):
+            elif not (stream := self._streams.get(item.id)):
+                continue
+            elif isinstance(item, Hold):
+                self._scheduler.hold(stream.sequence, is_held=item.is_held)
+            else:
                 self._context.disarm()
                 if delta := self._close(stream, "cancel"):
                     self._send(Step((delta,), self._count()))

@@ -16,6 +16,7 @@ from ..protocol import (
     Done,
     Embed,
     Failed,
+    Hold,
     Load,
     Loading,
     Ready,
@@ -102,6 +103,10 @@ class TextWorker:
             self._end(cancel.id, "", Done("cancel"))
         else:
             self._engine.cancel(cancel)
+
+    def hold(self, hold: Hold) -> None:
+        """Pause a stream, or let it go on."""
+        self._engine.hold(hold)
 
     def _prepare(self, request: Submit) -> Callable[[], None]:
         """Render and tokenize a request; returns what hands it on. Raises what is wrong with it.
@@ -192,6 +197,8 @@ class Worker:
                     self._submit(message)
                 elif isinstance(message, Cancel):
                     self._worker.cancel(message)
+                elif isinstance(message, Hold) and isinstance(self._worker, TextWorker):
+                    self._worker.hold(message)
             code = 0
         except ConnectionError:
             code = 0

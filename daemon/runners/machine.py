@@ -48,11 +48,6 @@ class Machine:
         """Of the host, now."""
         return self.memory_bytes if self.available_bytes is None else self.available_bytes
 
-    def when_idle(self) -> Machine:
-        """The machine without any other program: all of its memory is free."""
-        gpus = tuple(replace(gpu, free_bytes=gpu.total_bytes) for gpu in self.gpus)
-        return replace(self, available_bytes=None, gpus=gpus)
-
     def with_less(self, share: float) -> Machine:
         """The machine with this share of its free memory in use."""
         taken = {gpu.name: -int(share * gpu.free_bytes) for gpu in self.gpus}

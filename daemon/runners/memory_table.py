@@ -9,10 +9,10 @@ from math import ceil
 import msgspec
 
 from ..protocol import DeviceBytes, Load
+from .loaded_model import LoadedModel
 from .machine import Gpu, Machine
 from .model_info import ModelInfo
 from .plan import LoadPlan
-from .pool import LoadedModel
 
 HOST = "CPU"  # llama.cpp's name of the host
 PARTS = (  # fields of a row; those of PartBytes, of which DeviceBytes has some

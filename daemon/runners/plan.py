@@ -8,6 +8,7 @@ from functools import cache, partial
 import msgspec
 
 from ...quant.gguf import Header
+from ...quant.layers import num_layers
 from ...quant.memory import MemoryEstimate, PartBytes, estimate_memory
 from ..config import Settings
 from ..errors import DoesNotFit
@@ -144,4 +145,4 @@ def _need(request: LoadRequest, estimate: Estimate, choice: LoadChoice) -> Memor
 
 def _count_layers(header: Header) -> LayerCount:
     has_experts = any(EXPERTS in tensor.name for tensor in header.tensors)
-    return LayerCount((header.block_count or 0) + 1, has_experts)
+    return LayerCount(num_layers(header) + 1, has_experts)

@@ -7,158 +7,45 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
-import msgspec
-
-from ...quant.memory import MemoryEstimate, PartBytes
 from ..errors import Busy, DoesNotFit, LoadFailed, RunnerError
-from ..protocol import Load, Ready, Stats
+from ..protocol import Stats
 from .devices import ReadMachine, read_host
+from .loaded_model import (
+    LoadedModel,
+    PoolKey,
+    RunnerSpec,
+    can_serve,
+    eviction_order,
+    machine_beside,
+    machine_without,
+)
 from .machine import HOST, Machine
 from .plan import LoadPlan, gives_up_little
 from .pool_counters import PoolCounters
 from .runner import Runner, StartRunner
 from .stats_sum import add_stats
+from .turnstile import WAITED_TOO_LONG
 
 AUTO_MAX_LOADED = 3  # models; OLLAMA_MAX_LOADED_MODELS' default (CONTRACT 4)
-# Fields of a Load that follow from others or from the memory that was free; see `can_serve`.
-FOLLOWING = (
-    *("num_ctx", "batch", "cells", "slots", "profile", "tensor_split", "host_experts"),
-    "host_bytes",
-)
 # How llama.cpp and its backends say that memory is short, in lower case (CONTRACT 5.3).
 NO_MEMORY = (
     *("out of memory", "failed to allocate", "unable to allocate", "bad_alloc"),
     *("cudamalloc failed", "llama_decode returned -2", "unable to create a context"),
 )
 SECOND_TRY_DIVISOR = 10  # a second plan leaves one part in so many of the free memory
+# Memory of a device that all models together may give back beside what is measured of them: the
+# context of a GPU's driver, the interpreters of runners.
+UNMEASURED_BYTES = 1 << 30
 QUEUE_FULL = "server busy, please try again.  maximum pending requests exceeded"
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-# Path of the model blob, whether it is loaded for embeddings, and the paths of its adapters.
-PoolKey = tuple[str, bool, tuple[str, ...]]
-MakePlan = Callable[[Machine], LoadPlan]
-"""How a model is loaded on a machine as it is then. Raises DoesNotFit."""
-
-
-def _learn_nothing(_plan: LoadPlan, _ready: Ready) -> None:
-    """For specs whose predictions are not corrected."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunnerSpec:
-    """The runner that a request needs."""
-
-    name: str
-    digest: str
-    load: Load  # the least that serves the request
-    make_plan: MakePlan | None = None  # None: `load` is the plan
-    learn: Callable[[LoadPlan, Ready], None] = _learn_nothing  # from what a load has really taken
-
-    @property
-    def key(self) -> PoolKey:
-        """Weights may be loaded for text, for embeddings, and with each set of adapters."""
-        return self.load.model, self.load.embedding, self.load.adapters
-
-    def plan(self, machine: Machine) -> LoadPlan:
-        """The plan for this machine. Raises DoesNotFit."""
-        if self.make_plan:
-            return self.make_plan(machine)
-        return LoadPlan(self.load, MemoryEstimate(PartBytes()))
-
-
-@dataclass(slots=True, eq=False)
-class LoadedModel:
-    """A loaded model: its runner, its leases, and when it is unloaded."""
-
-    spec: RunnerSpec  # of the request that loaded it
-    plan: LoadPlan  # by which it was loaded
-    runner: Runner
-    keep_alive_s: float
-    users: int = 0
-    idle: asyncio.Event = field(default_factory=asyncio.Event)
-    idle_since_s: float = 0.0
-    is_leaving: bool = False
-    is_ended: bool = False  # its runner was told to stop, or has died
-    timer: asyncio.TimerHandle | None = None
-
-    @property
-    def load(self) -> Load:
-        """How it is loaded."""
-        return self.plan.load
-
-    @property
-    def device_bytes(self) -> Mapping[str, int]:
-        """What it takes on each device: as measured, or as planned where nothing is measured.
-
-        A runner may know no more than what is on the host and what is not.
-        """
-        ready = self.runner.ready
-        planned = {name: part.total_bytes for name, part in self.plan.by_device().items()}
-        if not ready.devices and ready.size_bytes:
-            return planned | {HOST: ready.size_bytes - ready.size_vram_bytes}
-        return planned | {device.device: device.total_bytes for device in ready.devices}
-
-    @property
-    def mapped_bytes(self) -> int:
-        """Weights that lie on the host in pages of their file, which count as free there."""
-        if self.load.use_mmap is False:
-            return 0
-        measured = [d.weights_bytes for d in self.runner.ready.devices if d.device == HOST]
-        return sum(measured) if measured else self.plan.need.host.weights_bytes
-
-    @property
-    def expires_in_s(self) -> float:
-        """Seconds until it is unloaded; infinite for "forever"."""
-        if self.users:
-            return self.keep_alive_s
-        return self.idle_since_s + self.keep_alive_s - time.monotonic()
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What each client of this model is told, a sentence each."""
-        planned, refusal = self.plan.warnings, self.runner.ready.refusal
-        return (*planned, refusal) if refusal else planned
-
-    def claim(self) -> None:
-        """Take a lease; the model does not expire meanwhile."""
-        self.users += 1
-        self.idle.clear()
-        self.stop_clock()
-
-    def stop_clock(self) -> None:
-        if self.timer:
-            self.timer.cancel()
-
-
-def can_serve(loaded: Load, wish: Load, first_wish: Load | None = None) -> bool:
-    """Whether a loaded model serves a request (CONTRACT 5.1).
-
-    It does with a larger context or batch than the request asks for: two clients that take turns
-    would otherwise reload the model each time. The number of slots, and the files that go with it,
-    follow from the context. num_gpu -1 accepts any number of layers. What the plan gave up of
-    `first_wish`, for which the model was loaded, it would give up of the same wish again.
-    """
-    if loaded.num_ctx < wish.num_ctx or loaded.batch < wish.batch:
-        return False
-    same = {name: getattr(loaded, name) for name in FOLLOWING}
-    if wish.gpu_layers == -1:
-        same["gpu_layers"] = loaded.gpu_layers
-    if wish.main_gpu is None:
-        same["main_gpu"] = loaded.main_gpu
-    if first_wish:
-        same |= {
-            name: getattr(loaded, name)
-            for name in wish.__struct_fields__
-            if getattr(first_wish, name) == getattr(wish, name) and name not in FOLLOWING
-        }
-    return loaded == msgspec.structs.replace(wish, **same)
 
 
 def is_out_of_memory(error: RunnerError) -> bool:
@@ -172,33 +59,8 @@ class PoolLimits:
     """How many models may be loaded and wait."""
 
     max_loaded: int = AUTO_MAX_LOADED  # models
-    max_queue: int = 512  # requests that wait for a load; OLLAMA_MAX_QUEUE (CONTRACT 4)
-
-
-def eviction_order(loaded_models: Iterable[LoadedModel]) -> list[LoadedModel]:
-    """In which order models are unloaded for another one.
-
-    Idle models go before busy ones, then the one with the shortest stay.
-    """
-    return sorted(loaded_models, key=lambda m: (m.users > 0, m.keep_alive_s, m.idle_since_s))
-
-
-def machine_beside(machine: Machine, loaded_models: Iterable[LoadedModel]) -> Machine:
-    """The machine with what loaded models leave: the pages of their mapped weights count as free
-    there, and all models together take no more than its memory, which a setting may limit."""
-    models, integrated = list(loaded_models), [g.name for g in machine.gpus if g.is_integrated]
-    taken = sum(model.device_bytes.get(name, 0) for model in models for name in (HOST, *integrated))
-    beside = machine.after_freeing({HOST: -sum(model.mapped_bytes for model in models)})
-    return replace(beside, available_bytes=min(beside.free_bytes, machine.memory_bytes - taken))
-
-
-def machine_without(machine: Machine, loaded_models: Iterable[LoadedModel]) -> Machine:
-    """The machine as it would be if these models, which `machine_beside` counts, were unloaded."""
-    freed: dict[str, int] = {}
-    for model in loaded_models:
-        for device, num_bytes in model.device_bytes.items():
-            freed[device] = freed.get(device, 0) + num_bytes
-    return machine.after_freeing(freed)
+    max_queue: int = 512  # requests that wait for a load or a slot; OLLAMA_MAX_QUEUE (CONTRACT 4)
+    queue_s: float = math.inf  # for which a request may wait until its load begins
 
 
 class RunnerPool:
@@ -260,6 +122,8 @@ class RunnerPool:
         idle (CONTRACT 5.3). Raises Busy and LoadFailed.
         """
         if loaded := self._find(spec):
+            if loaded.has_no_slot:
+                self._check_queue()
             loaded.claim()
         else:
             loaded = await self._queue(spec)
@@ -309,24 +173,51 @@ class RunnerPool:
         return loaded if can_serve(loaded.load, spec.load, loaded.spec.load) else None
 
     async def _queue(self, spec: RunnerSpec) -> LoadedModel:
-        """Load in a task of its own, which goes on when the client disconnects."""
-        if self._num_queued >= self._limits.max_queue:
-            raise Busy(QUEUE_FULL)
+        """Load in a task of its own. Once it has begun, it goes on when the client disconnects."""
+        self._check_queue()
         self._num_queued += 1
-        task = self._spawn(self._load(spec))
+        begun = asyncio.Event()
+        task = self._spawn(self._load(spec, begun))
+        timer = self._give_up_later(task, begun)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
+            if timer and not begun.is_set() and task.cancelled():
+                raise Busy(WAITED_TOO_LONG.format(self._limits.queue_s)) from None
+            if not begun.is_set():
+                task.cancel()
             task.add_done_callback(self._abandon)
             raise
         finally:
             self._num_queued -= 1
+            if timer:
+                timer.cancel()
 
-    async def _load(self, spec: RunnerSpec) -> LoadedModel:
+    def _check_queue(self) -> None:
+        """Raises Busy for a request that would wait behind too many others."""
+        models = self._loaded_models.values()
+        num_waiting = self._num_queued + sum(model.num_waiting for model in models)
+        if num_waiting >= self._limits.max_queue:
+            raise Busy(QUEUE_FULL)
+
+    def _give_up_later(
+        self, task: asyncio.Task[LoadedModel], begun: asyncio.Event
+    ) -> asyncio.TimerHandle | None:
+        """End a load that has not begun when its time is over."""
+        if not math.isfinite(self._limits.queue_s):
+            return None
+
+        def give_up() -> None:
+            if not begun.is_set():
+                task.cancel()
+
+        return asyncio.get_running_loop().call_later(self._limits.queue_s, give_up)
+
+    async def _load(self, spec: RunnerSpec, begun: asyncio.Event) -> LoadedModel:
         """A loaded model with a lease for the caller. The lock is fair: nobody waits for ever."""
         async with self._loading:
             try:
-                loaded = self._find(spec) or await self._load_model(spec)
+                loaded = self._find(spec) or await self._load_model(spec, begun)
             except DoesNotFit:
                 self.counters.refused(spec.name)
                 raise
@@ -336,12 +227,13 @@ class RunnerPool:
             loaded.claim()
             return loaded
 
-    async def _load_model(self, spec: RunnerSpec) -> LoadedModel:
+    async def _load_model(self, spec: RunnerSpec, begun: asyncio.Event) -> LoadedModel:
         machine = await self._read_machine()
-        await _refuse_hopeless(spec, machine)
+        await self._refuse_hopeless(spec, machine)
         if old := self._loaded_models.get(spec.key):
             await self._dismiss(old)
         plan = await self._make_room(spec, None if old else machine)
+        begun.set()
         start_s = time.monotonic()
         runner, plan = await self._start_planned(spec, plan)
         took_s = time.monotonic() - start_s
@@ -353,6 +245,14 @@ class RunnerPool:
         self._loaded_models[spec.key] = loaded
         spec.learn(plan, runner.ready)
         return loaded
+
+    async def _refuse_hopeless(self, spec: RunnerSpec, machine: Machine) -> None:
+        """Raises DoesNotFit for what has no room even without other models, of which none is
+        unloaded then; what other programs use is not free."""
+        if models := list(self._loaded_models.values()):
+            empty = machine_without(machine_beside(machine, models), models)
+            more = dict.fromkeys((HOST, *(gpu.name for gpu in empty.gpus)), UNMEASURED_BYTES)
+            await _compute(spec, partial(_refuse, spec, empty, empty.after_freeing(more)))
 
     async def _make_room(self, spec: RunnerSpec, machine: Machine | None = None) -> LoadPlan:
         """A plan for which there is room; others are unloaded as far as that makes it better.
@@ -449,7 +349,11 @@ class RunnerPool:
     async def _dismiss(self, loaded: LoadedModel) -> None:
         """Wait until a model has no leases, then end its runner."""
         loaded.is_leaving = True
-        await loaded.idle.wait()
+        try:
+            await loaded.idle.wait()
+        except asyncio.CancelledError:
+            loaded.is_leaving = False
+            raise
         loaded.stop_clock()
         if not loaded.is_ended:
             loaded.is_ended = True
@@ -472,9 +376,13 @@ async def _compute(spec: RunnerSpec, decide: Callable[[], T]) -> T:
     return await asyncio.to_thread(decide) if spec.make_plan else decide()
 
 
-async def _refuse_hopeless(spec: RunnerSpec, machine: Machine) -> None:
-    """Raises DoesNotFit for what an idle machine has no room for; nothing is unloaded then."""
-    await _compute(spec, lambda: spec.plan(machine.when_idle()))
+def _refuse(spec: RunnerSpec, machine: Machine, best: Machine) -> None:
+    """Raises DoesNotFit, with the numbers of `machine`, for what has no room on `best`."""
+    try:
+        spec.plan(best)
+    except DoesNotFit:
+        spec.plan(machine)
+        raise
 
 
 def _plan_beside(spec: RunnerSpec, machine: Machine, others: list[LoadedModel]) -> LoadPlan | None:

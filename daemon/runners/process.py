@@ -14,6 +14,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from functools import partial
 from typing import Self
 
 import msgspec
@@ -34,7 +35,9 @@ from ..protocol import (
     ToFront,
     Working,
 )
+from .response_queue import ResponseQueue
 from .stderr_lines import stderr_lines
+from .turnstile import Turn, Turnstile
 from .watchdog import Patience, ProgressWatch
 
 STALLED = "timed out waiting for llama-server to start - {}"  # CONTRACT 5.3
@@ -64,6 +67,8 @@ RUNNER_ENV = {
 # them to one core, where each barrier costs a whole spin: 32 instead of 85 tokens/s (SmolLM2 135M,
 # 2 cores, one busy neighbour).
 BINDING_ENV = {"OMP_PROC_BIND": "true"}
+# Requests that a runner gets for each of its slots: it prepares the next ones while it decodes.
+REQUESTS_PER_SLOT = 2
 SECRETS = ("OUTRIDER_API_KEY", "OLLAMA_API_KEY", "HF_TOKEN")  # not for who parses models' files
 LEVELS = {"ERROR": logging.ERROR, "WARNING": logging.WARNING}  # how a logged line begins
 INFO, OF_REQUEST = "INFO ", "INFO request "  # of these lines only the second kind may say why
@@ -72,29 +77,17 @@ FATAL = "Fatal Python error"  # how faulthandler begins
 log = logging.getLogger(__name__)
 
 
-class ResponseQueue:
-    """The messages of the runner about one request."""
-
-    def __init__(self) -> None:
-        self._queue: asyncio.Queue[Delta | Embedded | OutriderError] = asyncio.Queue()
-        self.is_finished = False
-
-    def put(self, item: Delta | Embedded | OutriderError) -> None:
-        self._queue.put_nowait(item)
-
-    async def get(self) -> Delta | Embedded:
-        """The next answer. Raises the error that the runner has sent instead."""
-        item = await self._queue.get()
-        self.is_finished = not isinstance(item, Delta) or item.done is not None
-        if isinstance(item, OutriderError):
-            raise item
-        return item
-
-
 def runner_environment(binding: Mapping[str, str]) -> dict[str, str]:
     """The variables of a runner's process; those that the user has set win."""
     inherited = {name: value for name, value in os.environ.items() if name not in SECRETS}
     return {**RUNNER_ENV, **binding, **inherited}
+
+
+async def _deltas(inbox: ResponseQueue) -> AsyncGenerator[Delta, None]:
+    while not inbox.is_finished:
+        delta = await inbox.get()
+        assert isinstance(delta, Delta)
+        yield delta
 
 
 class RunnerProcess:
@@ -106,10 +99,12 @@ class RunnerProcess:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         patience: Patience,
+        turnstile: Turnstile,
     ) -> None:
         self._process = process
         self._reader = reader
         self._writer = writer
+        self._turnstile = turnstile
         self._ids = itertools.count(1)
         self._inboxes: dict[int, ResponseQueue] = {}
         self._stderr: deque[str] = deque(maxlen=20)
@@ -123,14 +118,21 @@ class RunnerProcess:
 
     @classmethod
     async def start(
-        cls, load: Load, *, stall_s: float = math.inf, patience: Patience | None = None
+        cls,
+        load: Load,
+        *,
+        stall_s: float = math.inf,
+        queue_s: float = math.inf,
+        patience: Patience | None = None,
     ) -> Self:
-        """A runner with its model loaded; `stall_s`: how long that may go without progress.
-        `patience`: how long the runner may be silent over its work.
+        """A runner with its model loaded; `stall_s`: how long that may go without progress;
+        `queue_s`: how long a request may wait for a slot; `patience`: how long the runner may be
+        silent over its work.
 
         Raises LoadFailed; leaves no process behind then.
         """
-        child = await cls._spawn(load, patience or Patience())
+        turnstile = Turnstile(REQUESTS_PER_SLOT * load.slots, queue_s)
+        child = await cls._spawn(load, patience or Patience(), turnstile)
         try:
             await child._load(load, stall_s)
         except BaseException:
@@ -140,7 +142,7 @@ class RunnerProcess:
         return child
 
     @classmethod
-    async def _spawn(cls, load: Load, patience: Patience) -> Self:
+    async def _spawn(cls, load: Load, patience: Patience, turnstile: Turnstile) -> Self:
         binding = {**BINDING_ENV, "OMP_PLACES": load.places} if load.bind_threads else {}
         ours, theirs = socket.socketpair()
         with theirs:
@@ -160,7 +162,7 @@ class RunnerProcess:
             except BaseException:
                 writer.close()
                 raise
-        return cls(process, reader, writer, patience)
+        return cls(process, reader, writer, patience, turnstile)
 
     @property
     def pid(self) -> int:
@@ -178,27 +180,28 @@ class RunnerProcess:
 
     async def submit(self, request: Submit) -> AsyncGenerator[Delta, None]:
         """As in the protocol `Runner`."""
-        with self._ask(request) as inbox:
-            while not inbox.is_finished:
-                delta = await inbox.get()
-                assert isinstance(delta, Delta)
-                yield delta
+        async with self._turnstile.turn() as turn:
+            with self._ask(request, turn) as inbox:
+                async for delta in _deltas(inbox):
+                    yield delta
 
     async def embed(self, request: Embed) -> Embedded:
         """As in the protocol `Runner`."""
-        with self._ask(request) as inbox:
-            embedded = await inbox.get()
-            assert isinstance(embedded, Embedded)
-            return embedded
+        async with self._turnstile.turn() as turn:
+            with self._ask(request, turn) as inbox:
+                embedded = await inbox.get()
+                assert isinstance(embedded, Embedded)
+                return embedded
 
     @contextlib.contextmanager
-    def _ask(self, request: Submit | Embed) -> Iterator[ResponseQueue]:
+    def _ask(self, request: Submit | Embed, turn: Turn) -> Iterator[ResponseQueue]:
         """Send a request under a fresh id; leaving the block before its end cancels it."""
         if not self.is_alive:
             raise self._died()
         request = msgspec.structs.replace(request, id=next(self._ids))
         self._watch_over(request.id)
-        inbox = self._inboxes[request.id] = ResponseQueue()
+        hold = partial(self._hold, request.id, turn)
+        inbox = self._inboxes[request.id] = ResponseQueue(hold)
         try:
             self._write(protocol.encode(request))
             yield inbox
@@ -207,6 +210,16 @@ class RunnerProcess:
             self._cease_to_watch(request.id)
             if not inbox.is_finished:
                 self._write(protocol.encode(protocol.Cancel(request.id)))
+
+    def _hold(self, request_id: int, turn: Turn, is_held: bool) -> None:
+        """Pause a stream whose client is slow, or let it go on. Others have its slot meanwhile."""
+        if is_held:
+            self._cease_to_watch(request_id)
+            turn.step_aside()
+        else:
+            self._watch_over(request_id)
+            turn.come_back()
+        self._write(protocol.encode(protocol.Hold(request_id, is_held)))
 
     async def stop(self) -> None:
         """End the process: politely by closing its socket, then by force.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol, runtime_checkable
 
-from .pool import LoadedModel
+from .loaded_model import LoadedModel
 
 # Seconds. The front ends a runner as soon as it is overdue; if one is still there after so long,
 # the front has failed, too.

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from ...quant.memory import CELL_STEP, MemoryEstimate
 from .budget import Budget, Excess
 from .fit import FitProblem, Layout, LoadChoice, cheapest_of, fit, ladder, layouts
+from .wish import LEAST_AUTO_CTX
 
+CTX_PARTS = 16  # a context in a refusal is found in steps of one part of the asked one in so many
 HALF = "an automatic context takes at most half of the memory that is left on the host"
 SMALLER = "no context of it fits; a smaller quantisation would"
 MAPPED = (
@@ -29,9 +32,11 @@ def placement_warning(problem: FitProblem, choice: LoadChoice) -> str:
         return ""
     if place.gpu_layers < layers.total:
         count = layers.total - place.gpu_layers
-        what = f"{count} of {layers.total} layers {'is' if count == 1 else 'are'} on the CPU"
+        verb = "is" if count == 1 else "are"
+        what = f"{_part(count, layers.total)} layers {verb} on the CPU"
     else:
-        what = f"the experts of {place.host_experts} of {layers.total - 1} layers are on the CPU"
+        experts = _part(place.host_experts, layers.total - 1)
+        what = f"the experts of {experts} layers are on the CPU"
     if problem.wish.gpu_layers is not None:
         return f"{what}, as num_gpu {problem.wish.gpu_layers} asks for"
     steps = ladder(problem, Layout(place.split, choice.main_gpu))
@@ -133,12 +138,32 @@ def _usage(budget: Budget, need: MemoryEstimate) -> Iterator[str]:
 
 
 def _nearest(problem: FitProblem) -> str:
-    for wish in problem.wish.relaxed():
-        if choice := fit(replace(problem, wish=wish)):
-            return f"{_differences(problem, choice)} would fit"
+    for least_ctx in (LEAST_AUTO_CTX, CELL_STEP):
+        for wish in problem.wish.relaxed(least_ctx):
+            relaxed = replace(problem, wish=wish)
+            if not problem.wish.is_auto_ctx:
+                relaxed = _with_long_context(relaxed)
+            if choice := fit(relaxed):
+                return f"{_differences(problem, choice)} would fit"
     if not problem.budget.gpus and not problem.maps_weights:
         return f"{SMALLER}, and {MAPPED}"
     return SMALLER
+
+
+def _with_long_context(problem: FitProblem) -> FitProblem:
+    """The problem with a context that is nearly as long as possible: whoever asks for a long one
+    gives up other things for it."""
+    wish = problem.wish
+    parts = range(CTX_PARTS - 1, 0, -1)
+    longer = [wish.most_ctx * part // CTX_PARTS // CELL_STEP * CELL_STEP for part in parts]
+    contexts = [*(num_ctx for num_ctx in longer if num_ctx > wish.least_ctx), wish.least_ctx]
+
+    def fits(num_ctx: int) -> bool:
+        asked = replace(problem, wish=replace(wish, least_ctx=num_ctx))
+        return not asked.excess(cheapest_of(asked, layouts(wish, problem.budget)[-1]))
+
+    found = min(bisect_left(contexts, True, key=fits), len(contexts) - 1)
+    return replace(problem, wish=replace(wish, least_ctx=contexts[found]))
 
 
 def _differences(problem: FitProblem, choice: LoadChoice) -> str:
@@ -154,7 +179,16 @@ def _differences(problem: FitProblem, choice: LoadChoice) -> str:
     if wish.gpu_layers is not None and choice.placement.gpu_layers != wish.gpu_layers:
         words.append(f"num_gpu {choice.placement.gpu_layers}")
     first, *others = words
-    return f"{first} with {' and '.join(others)}" if others else first
+    return f"{first} with {_listed(others)}" if others else first
+
+
+def _listed(words: Sequence[str]) -> str:
+    *others, last = words
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def _part(number: int, total: int) -> str:
+    return f"all {total}" if number == total else f"{number} of {total}"
 
 
 def _count(number: int, noun: str) -> str:

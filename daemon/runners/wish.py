@@ -50,9 +50,10 @@ class Wish:
     main_gpu: int | None = None  # None: the one with the most free memory
     spreads: bool = False  # over all GPUs, even if one of them suffices
 
-    def relaxed(self) -> tuple[Wish, ...]:
-        """Less and less demanding wishes, in the order in which a plan gives things up."""
-        shorter = replace(self, least_ctx=min(256, self.least_ctx), is_auto_ctx=False)
+    def relaxed(self, least_ctx: int) -> tuple[Wish, ...]:
+        """Less and less demanding wishes, in the order in which a plan gives things up: first
+        none but for a context of `least_ctx` tokens."""
+        shorter = replace(self, least_ctx=min(least_ctx, self.least_ctx), is_auto_ctx=False)
         smaller = replace(shorter, kv_types=tuple(dict.fromkeys((*self.kv_types, *AUTO_KV_TYPES))))
         fewer = replace(smaller, slots=tuple(n for n in (*self.slots, 2, 1) if n <= self.slots[0]))
         alone = replace(fewer, drafters=(*self.drafters, NO_DRAFTER))

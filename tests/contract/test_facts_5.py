@@ -13,7 +13,8 @@ from fake_runner import DONE, HANG, FakeRunner, FakeRunners
 from front import Front, start_front
 from outrider.daemon.errors import Busy, DecodeFailed, LoadFailed
 from outrider.daemon.protocol import Delta, Load, Ready
-from outrider.daemon.runners.pool import PoolLimits, RunnerPool, RunnerSpec
+from outrider.daemon.runners.loaded_model import RunnerSpec
+from outrider.daemon.runners.pool import PoolLimits, RunnerPool
 from outrider.models.name import Name
 
 pytestmark = pytest.mark.unit

@@ -240,7 +240,7 @@ def test_an_installation_that_fails_leaves_nothing(
         port = server.server_port if failure == "port" else port
         env = {
             "port": {},
-            "start": {"OUTRIDER_HOST": "192.0.2.1"},
+            "start": {"OUTRIDER_HOST": "192.0.2.1", "OUTRIDER_INSECURE_LISTEN": "1"},
             "setting": {"OUTRIDER_NUM_PARALLEL": "-1"},
             "linebreak": {"OUTRIDER_DEBUG": "1\n2"},
         }[failure]

@@ -20,6 +20,7 @@ from outrider.daemon.protocol import (
     Embedded,
     Failed,
     FrameReader,
+    Hold,
     Limits,
     Load,
     Loading,
@@ -64,6 +65,8 @@ TO_RUNNER: list[ToRunner] = [
     Embed(6, ("a", "Grüße", ""), num_ctx=512),
     Embed(7, (), 8, truncate=False),
     Cancel(7),
+    Hold(7, is_held=True),
+    Hold(7, is_held=False),
 ]
 DONE = Done("stop", 10, 9, queue_ns=3, prompt_ns=4, eval_tokens=2, eval_ns=5, context=(5, 6))
 LOGPROBS = (

@@ -422,16 +422,6 @@ def test_flipped_bytes_give_an_error_or_a_header(tmp_path: Path) -> None:
     assert 0 < refused < 300
 
 
-@pytest.mark.parametrize("key", ["block_count", "expert_used_count", "nextn_predict_layers"])
-def test_a_number_that_is_gone_through_one_by_one_is_bounded(tmp_path: Path, key: str) -> None:
-    """Sizes are computed layer by layer and expert by expert: 2^31 of them never come to an end."""
-    sound = write_llama(tmp_path / "sound.gguf", extra={f"llama.{key}": 512})
-    assert read_header(sound).number(f"llama.{key}") == 512
-    endless = write_llama(tmp_path / "endless.gguf", extra={f"llama.{key}": 2**31 - 1})
-    with pytest.raises(GGUFError, match=rf"llama\.{key} is 2147483647, more than 512"):
-        read_header(endless)
-
-
 def test_a_value_that_is_not_utf_8_is_read_anyway(tmp_path: Path) -> None:
     path = tmp_path / "m.gguf"
     path.write_bytes(file_of(entry("k", STRING, text(b"a\xffb"))))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from outrider.quant.gguf import Header, Tensor, Value
+from outrider.quant.gguf import Header, Tensor, Value, read_header
+from outrider.quant.layers import num_layers
 from outrider.quant.memory import (
     ContextShape,
     ModelHeaders,
@@ -15,6 +16,7 @@ from outrider.quant.memory import (
     estimate_memory,
     has_states,
 )
+from tiny_gemma import write_gemma4
 
 pytestmark = pytest.mark.unit
 
@@ -207,3 +209,40 @@ def test_the_parts_add_up() -> None:
 
 def test_a_header_that_states_nothing_costs_nothing() -> None:
     assert cache_bytes(header("unknown"), context(4096)) == 0
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Header:
+    """The header of a real file."""
+    return read_header(write_gemma4(tmp_path_factory.mktemp("odd") / "gemma.gguf"))
+
+
+def is_sized(found: Header) -> bool:
+    """Whether its memory has a size, whatever else it says."""
+    model = ModelHeaders(found, mtp=True)
+    return estimate_memory(model, context(4096, kv_type="q8_0")).total_bytes >= 0
+
+
+def test_a_header_without_one_of_its_keys_or_with_an_odd_one_has_a_size(whole: Header) -> None:
+    for key in whole.values:
+        if key.startswith("tokenizer."):
+            continue
+        without = {name: value for name, value in whole.values.items() if name != key}
+        assert is_sized(replace(whole, values=without))
+        for odd in (0, -7, (1 << 32) - 1, "x", [-1] * 9, 1.5):
+            assert is_sized(replace(whole, values={**whole.values, key: odd})), (key, odd)
+
+
+def test_a_header_without_one_of_its_tensors_or_with_a_flat_one_has_a_size(whole: Header) -> None:
+    for number, tensor in enumerate(whole.tensors):
+        before, after = whole.tensors[:number], whole.tensors[number + 1 :]
+        assert is_sized(replace(whole, tensors=(*before, *after))), tensor.name
+        flat = replace(tensor, shape=(7,))
+        assert is_sized(replace(whole, tensors=(*before, flat, *after))), tensor.name
+
+
+def test_more_layers_than_llama_cpp_loads_are_not_counted() -> None:
+    """A header of a few bytes must not keep the daemon busy for hours."""
+    endless = replace(LLAMA_8B, values={**LLAMA_8B.values, "llama.block_count": (1 << 32) - 1})
+    assert num_layers(endless) == 512
+    assert cache_bytes(endless, context(8192)) == 512 // 32 * cache_bytes(LLAMA_8B, context(8192))

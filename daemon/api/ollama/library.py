@@ -21,9 +21,9 @@ from ....quant.types import format_parameters
 from ...errors import BadRequest, NotFound
 from ...options import Options
 from ...protocol import Ready, Stats
+from ...runners.loaded_model import LoadedModel
 from ...runners.memory_table import describe_loaded
 from ...runners.model_info import ModelInfo
-from ...runners.pool import LoadedModel
 from ...runners.reference import NO_DETAILS, parse_reference
 from ..body import read
 from ..json_response import json_response

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import math
 import resource
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -293,3 +294,53 @@ async def test_the_log_tells_of_refusals_now_and_then(caplog: pytest.LogCaptureF
         "1 were refused so far",
         "4 were refused so far",
     ]
+
+
+async def test_a_client_that_takes_nothing_ends_its_request() -> None:
+    ended = asyncio.Event()
+    sent = 0
+
+    async def endless(request: web.Request) -> web.StreamResponse:
+        nonlocal sent
+        response = web.StreamResponse()
+        await response.prepare(request)
+        try:
+            while True:
+                await response.write(b"x" * 1000)
+                sent += 1000
+        finally:
+            ended.set()
+
+    async with serve(send_s=0.2) as site:
+        site.runner.app.router._frozen = False
+        site.runner.app.router.add_get("/endless", endless)
+        sleeping = socket.socket()
+        sleeping.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        sleeping.setblocking(False)
+        with sleeping:
+            await asyncio.get_running_loop().sock_connect(sleeping, ("127.0.0.1", site.port))
+            sleeping.send(b"GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            async with asyncio.timeout(PATIENCE_S):
+                await ended.wait()
+        assert sent < 1 << 20  # what kernel and daemon have buffered
+
+
+async def test_a_slow_client_that_takes_something_is_served() -> None:
+    body = b"x" * (1 << 21)
+
+    async def large(_request: web.Request) -> web.Response:
+        return web.Response(body=body)
+
+    async with serve(send_s=0.3) as site:
+        site.runner.app.router._frozen = False
+        site.runner.app.router.add_get("/large", large)
+        reader, writer = await site.connect()
+        writer.write(b"GET /large HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        num_bytes = 0
+        start_s = asyncio.get_running_loop().time()
+        async with asyncio.timeout(PATIENCE_S):
+            while chunk := await reader.read(1 << 18):
+                num_bytes += len(chunk)
+                await asyncio.sleep(0.02)
+        assert num_bytes > len(body)
+        assert asyncio.get_running_loop().time() - start_s > 0.1

@@ -106,6 +106,8 @@ async def test_a_drafter_can_be_named_or_left_out(plans_store: Path, tmp_path: P
         ({"model": "small", "slots": -1}, 400, "slots"),
         ({"model": "small", "memory": ["much"]}, 400, "'much' is not a size"),
         ({"model": "small", "memory": [-1]}, 400, "memory"),
+        ({"model": "small", "memory": [1 << 30] * 17}, 400, "memory"),
+        ({"model": "small", "draft": __file__}, 400, "is no GGUF file that can be read"),
     ],
 )
 async def test_bad_requests(

@@ -68,9 +68,20 @@ async def test_another_machine_is_named(capsys: Capture) -> None:
     async with Scripted({"POST /api/plan": Reply(PLAN)}) as daemon:
         await outrider(daemon, "plan", "m", "--memory", "24GiB,8GiB")
         out = capsys.readouterr().out
-        await outrider(daemon, "plan", "m", "--memory", "0")
+        for sizes in ("0", "24GiB,0", "1GiB,2GiB,3GiB"):
+            await outrider(daemon, "plan", "m", "--memory", sizes)
     assert "\n\nPlanned for GPUs of 24.00 GiB and 8.00 GiB, beside this machine's own" in out
-    assert "Planned for the CPU alone, with this machine's own memory." in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "Planned for the CPU alone, with this machine's own memory." in out
+    assert "Planned for a GPU of 24.00 GiB, beside" in out
+    assert "Planned for GPUs of 1.00 GiB, 2.00 GiB and 3.00 GiB, beside" in out
+
+
+async def test_a_drafter_that_is_a_layer_of_the_model_has_no_name(capsys: Capture) -> None:
+    plan = {**PLAN, "drafter": f"/models/blobs/sha256-{'0' * 64}"}
+    async with Scripted({"POST /api/plan": Reply(plan)}) as daemon:
+        assert await outrider(daemon, "plan", "m") == 0
+    assert capsys.readouterr().out.startswith(HEAD.replace("mtp-m.gguf", "its own"))
 
 
 async def test_the_wishes_are_sent(capsys: Capture) -> None:
@@ -82,8 +93,8 @@ async def test_the_wishes_are_sent(capsys: Capture) -> None:
             "slots": 2,
             "kv_cache_type": "q4_0",
         }
-        asked = await sent(daemon, "--memory", "1GiB,500", "--draft", "off")
-        assert asked == {"model": "m", "memory": [GIB, 500], "draft": "off"}
+        asked = await sent(daemon, "--memory", "1GiB,500MB", "--draft", "off")
+        assert asked == {"model": "m", "memory": [GIB, 500 * 10**6], "draft": "off"}
         assert (await sent(daemon, "--draft", "d.gguf"))["draft"] == str(Path.cwd() / "d.gguf")
     assert capsys.readouterr().err == ""
 
@@ -108,6 +119,9 @@ async def test_a_refusal_ends_with_1(status: int, text: str, capsys: Capture) ->
     ("args", "words"),
     [
         (["--memory", "24G"], "'24G' is not a size such as 24GiB"),
+        (["--memory", "24"], "'24' is 24 bytes, which is no GPU's memory; name a size such as 24G"),
+        (["--memory", "1GiB, 9999TiB"], "'9999TiB' is 10,994,016,766,132,224 bytes, which is no"),
+        (["--memory", "1GiB" + 16 * ",1GiB"], "17 GPUs are named, and llama.cpp uses 16 at most"),
         (["--kv", "q5"], "'q5' is not one of"),
         (["--slots", "0"], "0 is not in the range"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -220,6 +221,26 @@ def test_a_refusal_names_the_nearest_plan_that_would_fit() -> None:
     assert refusal_of(problem(4, wish=replace(WISH, gpu_layers=9)), "big").endswith(
         "; num_ctx 87296 with no drafter and num_gpu 3 would fit"
     )
+
+
+@pytest.mark.parametrize("host_gib", [11.3, 11.6, 12.1, 12.5])
+def test_the_nearest_plan_keeps_most_of_a_long_context_and_really_fits(host_gib: float) -> None:
+    long = replace(WISH, least_ctx=1 << 18, most_ctx=1 << 18, is_auto_ctx=False)
+    asked = problem(host_gib=host_gib, wish=long)
+    assert fit(asked) is None
+    words = refusal_of(asked, "big").partition("; ")[2]
+    named = re.fullmatch(r"num_ctx (\d+) with q4_0 KV, (\d) slots? and no drafter would fit", words)
+    assert named, words
+    num_ctx, slots = int(named[1]), int(named[2])
+    nearer = replace(long, least_ctx=num_ctx, most_ctx=num_ctx)
+    assert fit(replace(asked, wish=nearer)) == LoadChoice(num_ctx, "q4_0", slots, NO_DRAFTER)
+    much = num_ctx + (1 << 18) // 16 + 256
+    assert fit(replace(asked, wish=replace(long, least_ctx=much, most_ctx=much))) is None
+
+
+def test_all_layers_on_the_cpu_are_called_all() -> None:
+    asked = problem(0.5)
+    assert placement_warning(asked, found(asked)).startswith("all 11 layers are on the CPU: ")
 
 
 def test_a_model_whose_weights_do_not_fit_may_be_mapped() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from fake_runner import FakeRunner, FakeRunners
 from outrider.daemon.protocol import DeviceBytes, Load, Ready
+from outrider.daemon.runners.loaded_model import LoadedModel, RunnerSpec
 from outrider.daemon.runners.machine import Gpu
 from outrider.daemon.runners.memory_table import (
     describe_loaded,
@@ -12,7 +13,6 @@ from outrider.daemon.runners.memory_table import (
     measured_parts,
 )
 from outrider.daemon.runners.plan import LoadPlan
-from outrider.daemon.runners.pool import LoadedModel, RunnerSpec
 from outrider.quant.memory import MemoryEstimate, PartBytes
 
 pytestmark = pytest.mark.unit

@@ -11,6 +11,7 @@ from outrider.daemon.config import Settings
 from outrider.daemon.errors import DoesNotFit
 from outrider.daemon.options import Options
 from outrider.daemon.protocol import Load
+from outrider.daemon.runners.loaded_model import can_serve
 from outrider.daemon.runners.machine import Gpu, Machine
 from outrider.daemon.runners.model_info import ModelIndex, ModelInfo
 from outrider.daemon.runners.plan import (
@@ -20,7 +21,6 @@ from outrider.daemon.runners.plan import (
     plan_load,
     word_wish,
 )
-from outrider.daemon.runners.pool import can_serve
 from outrider.daemon.runners.wish import wish_of
 from outrider.daemon.runners.wording import READ_DIVISOR, LoadRequest
 from outrider.models.store import Store

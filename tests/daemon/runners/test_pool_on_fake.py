@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,18 +12,12 @@ from typing import cast
 import msgspec
 import pytest
 from fake_runner import FakeRunner, FakeRunners
-from outrider.daemon.errors import DoesNotFit, LoadFailed
+from outrider.daemon.errors import Busy, DoesNotFit, LoadFailed
 from outrider.daemon.protocol import DeviceBytes, Load, Ready
+from outrider.daemon.runners.loaded_model import LoadedModel, RunnerSpec, can_serve, eviction_order
 from outrider.daemon.runners.machine import Gpu, Machine
 from outrider.daemon.runners.plan import LoadPlan
-from outrider.daemon.runners.pool import (
-    LoadedModel,
-    PoolLimits,
-    RunnerPool,
-    RunnerSpec,
-    can_serve,
-    eviction_order,
-)
+from outrider.daemon.runners.pool import QUEUE_FULL, PoolLimits, RunnerPool
 from outrider.daemon.runners.runner import Runner
 from outrider.quant.memory import MemoryEstimate, PartBytes
 
@@ -221,7 +216,19 @@ async def test_what_can_never_fit_is_refused_and_unloads_nobody() -> None:
     await pool.close()
 
 
-async def test_what_other_programs_leave_no_room_for_is_refused_when_all_are_gone() -> None:
+async def test_what_other_programs_leave_no_room_for_is_refused_and_unloads_nobody() -> None:
+    gpu = MadeUpGpu(8 << 30)
+    pool = pool_on(gpu)
+    await use(pool, fitted("a"))
+    gpu.taken["another program"] = 4 << 30
+    with pytest.raises(DoesNotFit):
+        await use(pool, fitted("b", least_ctx=6 << 30, most_ctx=6 << 30))
+    assert set(contexts(pool)) == {"a"}
+    await pool.close()
+
+
+async def test_what_does_not_fit_by_a_little_is_refused_when_all_are_gone() -> None:
+    """A model may give back more than what is measured of it."""
     gpu = MadeUpGpu(300_000)
     pool = pool_on(gpu)
     await use(pool, fitted("a"))
@@ -326,4 +333,65 @@ async def test_a_load_teaches_what_was_taken() -> None:
     pool = pool_on(gpu)
     await use(pool, spec, spec)
     assert recorded == [(spec.plan(await gpu.read()), gpu.runners.ready)]
+    await pool.close()
+
+
+async def test_one_rule_for_bursts_whether_the_model_is_loaded_or_not() -> None:
+    """OLLAMA_MAX_QUEUE bounds the requests that wait for a load and for a slot together."""
+    gpu = MadeUpGpu(400_000)
+    limits = PoolLimits(3, max_queue=5)
+    pool = RunnerPool(gpu.start, limits, keep_alive_s=300, read_machine=gpu.read)
+    a, b = fitted("a", most_ctx=4096), fitted("b", most_ctx=4096)
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(4 + 5):  # slots and places in the queue
+            await stack.enter_async_context(pool.lease(a, None))
+        for spec in (a, b):
+            with pytest.raises(Busy, match=f"^{QUEUE_FULL}$"):
+                await stack.enter_async_context(pool.lease(spec, None))
+    await use(pool, a, b)
+    await pool.close()
+
+
+async def test_a_wait_for_a_load_has_an_end_and_a_load_has_none() -> None:
+    gpu = MadeUpGpu(400_000)
+    gpu.hung.add("/a.gguf")
+    limits = PoolLimits(3, queue_s=0.02)
+    pool = RunnerPool(gpu.start, limits, keep_alive_s=300, read_machine=gpu.read)
+    first = asyncio.create_task(use(pool, fitted("a")))
+    await asyncio.sleep(0)
+    with pytest.raises(Busy, match=r"^server busy, please try again\.  the request has waited"):
+        await use(pool, fitted("b"))
+    assert not first.done()
+    await pool.close()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+
+
+async def test_requests_whose_clients_left_before_their_load_began_load_nothing() -> None:
+    gpu = MadeUpGpu(400_000)
+    gpu.hung.add("/a.gguf")
+    pool = pool_on(gpu)
+    tasks = [asyncio.create_task(use(pool, fitted(name))) for name in ("a", "b", "c", "d")]
+    await asyncio.sleep(0.05)
+    for task in tasks[1:]:
+        task.cancel()
+    await asyncio.wait(tasks[1:])
+    await asyncio.sleep(0)
+    assert len(pool._tasks) == 1  # the load that has begun
+    await pool.close()
+    await asyncio.wait(tasks)
+
+
+async def test_a_busy_model_stays_when_who_wants_its_place_has_left() -> None:
+    gpu = MadeUpGpu(110_000)
+    pool = pool_on(gpu)
+    a = fitted("a")
+    async with pool.lease(a, None):
+        waiting = asyncio.create_task(use(pool, fitted("b")))
+        await asyncio.sleep(0.05)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        await asyncio.sleep(0)
+        await use(pool, a)  # without a second load
+    assert len(gpu.runners.loads) == 1
     await pool.close()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from outrider.daemon.chat.conversation import Conversation, Message
 from outrider.daemon.errors import BadRequest, LoadFailed, RunnerDied, TemplateFailed
 from outrider.daemon.protocol import Delta, Embed, Load, Submit
 from outrider.daemon.runners.process import DIED, RunnerProcess
+from outrider.daemon.runners.response_queue import LOGPROB_BYTES, MAX_BYTES
 from outrider.daemon.runners.watchdog import Patience
 from tiny import write_llama
 from tiny_bert import write_bert
@@ -99,6 +101,11 @@ def is_gone(pid: int) -> bool:
 def spacious(gguf: Path, **changes: int) -> Load:
     """Room enough that an endless request does not end while a test runs."""
     return load_spec(gguf, num_ctx=16384, cells=16384, **changes)
+
+
+async def until(is_true: Callable[[], bool]) -> None:
+    while not is_true():  # noqa: ASYNC110 - nothing tells when
+        await asyncio.sleep(0.02)
 
 
 async def test_requests_side_by_side_each_get_their_own_text(gguf: Path) -> None:
@@ -432,3 +439,22 @@ async def test_a_load_without_progress_is_given_up(gguf: Path) -> None:
     with pytest.raises(LoadFailed, match=text):
         await RunnerProcess.start(load_spec(gguf), stall_s=0.001)
     assert {child.pid for child in psutil.Process().children()} == before
+
+
+async def test_slow_readers_leave_their_slots_and_the_front_buffers_little(gguf: Path) -> None:
+    """Eight streams that nobody reads pause, and a short request does not wait for them."""
+    async with started(spacious(gguf)) as runner, contextlib.AsyncExitStack() as stack:
+        slow = []
+        for number in range(8):
+            # Logprobs make the deltas large, so that the bound is soon reached.
+            request = text_request(0, f"slow {number}", ENDLESS, num_logprobs=1)
+            slow.append(await stack.enter_async_context(aclosing(runner.submit(request))))
+        async with asyncio.timeout(HANG_S):
+            await asyncio.gather(*(anext(deltas) for deltas in slow))  # although it has four slots
+            await until(lambda: all(inbox.is_held for inbox in runner._inboxes.values()))
+            assert await text_of(runner, text_request(0, "quick", 8))
+            assert all(inbox._num_bytes < 2 * MAX_BYTES for inbox in runner._inboxes.values())
+            assert runner.silent_s == 0.0
+            num_logprobs = 0
+            while num_logprobs < 2 * MAX_BYTES // LOGPROB_BYTES:  # what was not yet made, too
+                num_logprobs += len((await anext(slow[0])).logprobs)

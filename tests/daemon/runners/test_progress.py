@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import pytest
 from fake_runner import FakeRunner, FakeRunners
 from outrider.daemon.protocol import Load
+from outrider.daemon.runners.loaded_model import LoadedModel, RunnerSpec
 from outrider.daemon.runners.plan import LoadPlan
-from outrider.daemon.runners.pool import LoadedModel, RunnerSpec
 from outrider.daemon.runners.progress import find_stuck
 from outrider.quant.memory import MemoryEstimate, PartBytes
 
