@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import platform
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from typing import Protocol
 
@@ -40,6 +41,8 @@ class Metrics(Collector):
         packages = (_version("outrider"), platform.python_version(), _version("llama-cpp-python"))
         self._versions = packages
         self._process = ProcessCollector(registry=None)  # process_resident_memory_bytes and others
+        # The other threads of the daemon may all be waiting for a disk that hangs.
+        self._writer = ThreadPoolExecutor(1, "metrics")
 
     async def render(self) -> tuple[bytes, str]:
         """The text that Prometheus reads, and its content type.
@@ -47,7 +50,9 @@ class Metrics(Collector):
         Figures are read at once, and written in a thread: the text of 100 models takes 40 ms.
         """
         families = _MetricFamilies([*self.collect(), *self._process.collect()])
-        return await asyncio.to_thread(generate_latest, families), CONTENT_TYPE_LATEST
+        loop = asyncio.get_running_loop()
+        text = await loop.run_in_executor(self._writer, generate_latest, families)
+        return text, CONTENT_TYPE_LATEST
 
     def collect(self) -> Iterator[Metric]:
         """All metrics of the catalogue."""

@@ -56,7 +56,8 @@ def watching(daemon: Daemon, findings: FileFindings) -> Iterator[None]:
     def watch() -> None:
         while not stop.wait(WATCH_S):
             with contextlib.suppress(psutil.Error):
-                for child in psutil.Process(daemon.process.pid).children(recursive=True):
+                front = psutil.Process(daemon.process.pid)
+                for child in (front, *front.children(recursive=True)):
                     findings.largest_bytes = max(findings.largest_bytes, child.memory_info().rss)
 
     thread = threading.Thread(target=watch)
@@ -86,8 +87,8 @@ def ask(daemon: Daemon, path: str, body: object) -> tuple[int, str, float]:
     except urllib.error.HTTPError as error:
         with error:
             status, text = error.code, error.read().decode()
-    except TimeoutError:
-        status, text = 0, "no answer"
+    except OSError as error:
+        status, text = 0, repr(error)
     return status, text, time.monotonic() - start_s
 
 
@@ -96,6 +97,7 @@ def judge(status: int, text: str, took_s: float, *, in_request: bool) -> Iterato
     if took_s > HANG_S:
         yield f"hangs for {took_s:.0f} s"
     if not status:
+        yield f"no answer: {text}"
         return
     try:
         answer = json.loads(text, parse_constant=_refuse)
