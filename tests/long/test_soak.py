@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -101,6 +102,12 @@ def load_steady(daemon: Daemon) -> dict[str, psutil.Process]:
     return found
 
 
+def fill_threads(daemon: Daemon) -> None:
+    """So many requests at a time that the daemon has all threads that it starts on demand."""
+    with ThreadPoolExecutor(64) as pool:
+        assert {status for status, _ in pool.map(daemon.get, ["/api/tags"] * 256)} == {200}
+
+
 def come_to_rest(daemon: Daemon, watch: Watch) -> dict[str, ProcessSample]:
     """What the processes take when nobody asks for anything and no further model is loaded."""
     ended = [line for line in daemon.log.read_text().splitlines() if "ended with status" in line]
@@ -130,6 +137,7 @@ def panels_of(watch: Watch, record: SoakRecord) -> list[SeriesPanel]:
 @pytest.mark.timeout(600 + 2 * SIZES.soak_s)
 def test_nothing_grows_under_mixed_work(daemon: Daemon, measurements: list[str]) -> None:
     part_s, record = SIZES.soak_s / PARTS, SoakRecord()
+    fill_threads(daemon)
     watch = Watch(load_steady(daemon), record.start_s)
     with watch.running():
         asyncio.run(work_for(daemon.url, part_s * WARM_PARTS, STREAMS, SIZES.seed, record))
