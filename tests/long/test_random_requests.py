@@ -39,6 +39,7 @@ PER_REQUEST_S = 0.1  # on a busy machine
 DEFINED: tuple[tuple[int, str], ...] = (
     (500, r'option ".*" must be of (type|an array)'),  # 1.5
     (500, r"invalid format: "),  # 1.4
+    (500, r"the input length exceeds the context length"),  # 1.11
     (500, r"llama-server process has terminated: "),  # 5.3
     (500, r"timed out waiting for llama-server to start"),  # 5.3
     (500, r".* needs at least .* which has room for"),  # 5.3
@@ -100,7 +101,8 @@ def judge(route: Route, reply: RawReply, *, wants_answer: bool) -> Iterator[str]
     if not reply.status:
         return
     text = reply.body.decode("utf-8", "replace").partition("HTTP/1.1 ")[0]  # up to a second reply
-    if reply.status >= 400 and len(text) > ERROR_CHARS:
+    # aiohttp quotes in plain text a chunk that it cannot read; of it, it reads at most 256 KiB.
+    if reply.status >= 400 and len(text) > ERROR_CHARS and "text/plain" not in reply.headers:
         yield f"an error of {len(text)} characters: {text[:200]}"
     for unwanted in (INTERNAL, "Traceback", DIED, "Server got itself in trouble"):
         if unwanted in text:

@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from weights import import_gguf
 pytestmark = pytest.mark.long
 
 STREAMS = 8
-PARTS = 6  # of the soak; the first one is the warm-up
+PARTS, WARM_PARTS = 6, 2  # of the soak, and of its warm-up
 STEADY = ("tiny", "bert", ROUTER)
 SAMPLE_S = 2.0
 REST_S = 30.0  # for what has been asked for to end
@@ -49,6 +50,8 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
         "OUTRIDER_KEEP_ALIVE": "-1",
         "OUTRIDER_CONTEXT_LENGTH": "1024",
         "OUTRIDER_NUM_PARALLEL": str(STREAMS),
+        # A runner keeps old prompts in one part in 16 of it, which the warm-up has to fill.
+        "OUTRIDER_MEMORY_LIMIT": "256MiB",
     }
     with start_daemon(root, tmp_path, env=env) as running:
         yield running
@@ -76,7 +79,8 @@ class Watch:
 
         def watch() -> None:
             while not stop.wait(SAMPLE_S):
-                self.look()
+                with contextlib.suppress(psutil.Error):  # of a runner that has ended
+                    self.look()
 
         thread = threading.Thread(target=watch)
         thread.start()
@@ -98,8 +102,16 @@ def load_steady(daemon: Daemon) -> dict[str, psutil.Process]:
     return found
 
 
+def fill_threads(daemon: Daemon) -> None:
+    """So many requests at a time that the daemon has all threads that it starts on demand."""
+    with ThreadPoolExecutor(64) as pool:
+        assert {status for status, _ in pool.map(daemon.get, ["/api/tags"] * 256)} == {200}
+
+
 def come_to_rest(daemon: Daemon, watch: Watch) -> dict[str, ProcessSample]:
     """What the processes take when nobody asks for anything and no further model is loaded."""
+    ended = [line for line in daemon.log.read_text().splitlines() if "ended with status" in line]
+    assert not ended, ended
     assert wait_until(lambda: len(daemon.runners()) == len(STEADY), REST_S) is not None
     time.sleep(SAMPLE_S)
     return watch.look()
@@ -125,11 +137,14 @@ def panels_of(watch: Watch, record: SoakRecord) -> list[SeriesPanel]:
 @pytest.mark.timeout(600 + 2 * SIZES.soak_s)
 def test_nothing_grows_under_mixed_work(daemon: Daemon, measurements: list[str]) -> None:
     part_s, record = SIZES.soak_s / PARTS, SoakRecord()
+    fill_threads(daemon)
     watch = Watch(load_steady(daemon), record.start_s)
     with watch.running():
-        asyncio.run(work_for(daemon.url, part_s, STREAMS, SIZES.seed, record))
+        asyncio.run(work_for(daemon.url, part_s * WARM_PARTS, STREAMS, SIZES.seed, record))
         before, warm_s = come_to_rest(daemon, watch), time.monotonic() - record.start_s
-        asyncio.run(work_for(daemon.url, part_s * (PARTS - 1), STREAMS, SIZES.seed, record))
+        asyncio.run(
+            work_for(daemon.url, part_s * (PARTS - WARM_PARTS), STREAMS, SIZES.seed, record)
+        )
         end_s = time.monotonic() - record.start_s
         after = come_to_rest(daemon, watch)
     out = Path(os.environ.get("OUTRIDER_LONG_OUT", ".cache/long"))

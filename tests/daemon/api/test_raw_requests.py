@@ -127,3 +127,19 @@ async def test_pipelined_requests_are_answered_in_order(front: Front) -> None:
 async def test_an_upgrade_that_is_not_known_is_passed_over(front: Front) -> None:
     head = "Upgrade: h2c\r\nConnection: upgrade, close\r\n\r\n"
     assert (await ask(front, f"GET / HTTP/1.1\r\n{HOST}{head}")).split()[1] == "200"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/api/copy", {"source": "x" * 70_000, "destination": "y"}),
+        ("/api/generate", {"model": "chat", "prompt": "x", "keep_alive": "x" * 70_000}),
+        ("/v1/embeddings", {"model": "chat", "input": "x", "encoding_format": "x" * 70_000}),
+    ],
+)
+async def test_an_error_does_not_repeat_all_that_a_client_has_sent(
+    front: Front, path: str, body: object
+) -> None:
+    status, answer = await front.send("POST", path, body)
+    assert status >= 400
+    assert len(answer) < 5_000
