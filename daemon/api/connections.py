@@ -109,6 +109,7 @@ class LimitedConnection(asyncio.Protocol):
         self._inner: asyncio.Protocol | None = None  # None: refused
         self._client = ""
         self._request: web.Request | None = None  # the one that is being answered
+        self._unread: web.Request | None = None  # answered before its body was complete
         self._head_bytes = 0
         self._last_data_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -137,7 +138,9 @@ class LimitedConnection(asyncio.Protocol):
             self._transport.close()  # the client has sent its request, and reads the refusal
             return
         self._last_data_s = self._loop.time()
-        if self._request is None:
+        if self._unread and self._unread.content.is_eof():
+            self._unread = None
+        if self._request is None and self._unread is None:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._end(431, "Request Header Fields Too Large", "the headers are too large")
@@ -164,7 +167,7 @@ class LimitedConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
         self._stop_send_timer()
-        self._request = None
+        self._request = self._unread = None
         if self._inner is None:
             self._table.leaving.discard(self._transport)
             return
@@ -182,6 +185,7 @@ class LimitedConnection(asyncio.Protocol):
         """The answer to this request is complete."""
         if self._request is request:
             self._request = None
+            self._unread = None if request.content.is_eof() else request
             self._stop_waiting()
 
     def _check_body(self) -> None:
