@@ -88,7 +88,8 @@ def attack(load: Load, tmp_path_factory: pytest.TempPathFactory) -> Iterator[hos
 def attempt(load: Load, attack: hostile.Attack) -> Report:
     arguments = [msgspec.json.encode(each).decode() for each in (load, attack)]
     command = [sys.executable, "-m", "hostile", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    env = {**os.environ, "PYTHONPATH": str(Path(hostile.__file__).parent)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=env)
     assert done.returncode == 0, done.stderr
     assert "WARNING" not in done.stderr
     return msgspec.json.decode(done.stdout, type=Report)
