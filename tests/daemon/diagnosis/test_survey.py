@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from outrider.daemon.config import Settings
 from outrider.daemon.diagnosis import survey
-from outrider.daemon.diagnosis.facts import AddressUse, LlamaBuild
+from outrider.daemon.diagnosis.facts import LlamaBuild
 
 pytestmark = pytest.mark.unit
 
