@@ -1,4 +1,4 @@
-"""The front process: routes, middlewares, start and stop."""
+"""The front: routes, middlewares, and what it serves with."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
-import sys
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+import socket
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version as package_version
 
@@ -20,11 +21,23 @@ from ..models.sources.reference import RemoteReference
 from ..models.sources.registry import Network
 from ..models.sources.resumable import sweep_downloads
 from ..models.store import Store
+from .api import ui
 from .api.anthropic import completions as anthropic
 from .api.anthropic.errors import ERRORS as ANTHROPIC_ERRORS
-from .api.error_table import ErrorTable
+from .api.authentication import AUTHENTICATOR, Authenticator, build_authentication
+from .api.body import MAX_READING, READING, unreadable
+from .api.connections import (
+    ConnectionLimits,
+    LimitedRunner,
+    fit_to_descriptors,
+    watch_connection,
+)
+from .api.diagnosis import DOCTOR, build_doctor, doctor
+from .api.drain import Drain
+from .api.error_table import HEADERS, ErrorTable
 from .api.guard import Handler, Origins, build_guard, cross_origin
 from .api.json_response import json_response
+from .api.live import FEED, build_feed, live, snapshot
 from .api.ollama import account, blobs, completions, create, embed, library, transfers
 from .api.ollama.errors import ERRORS as OLLAMA_ERRORS
 from .api.openai import chat as openai_chat
@@ -34,23 +47,31 @@ from .api.openai import models as openai_models
 from .api.openai import responses as openai_responses
 from .api.openai.errors import ERRORS as OPENAI_ERRORS
 from .api.openapi import openapi
+from .api.paths import tidy_target
+from .api.plan import plan
+from .api.recent import RECENT, RecentRequests
+from .api.request_log import CLIENT_LEFT, TRACER, note_request, request_headers
 from .api.state import APP_STATE, AppState
 from .api.streaming import Lines
 from .api.systemone.decide import systemone
+from .api.warning_header import warning_header
 from .config import Settings
-from .diagnosis.survey import find_unused_gpus
 from .errors import ConfigError
-from .metrics import Metrics
-from .notify import notify
-from .runners.machine import MEMORY_SHARE, Machine, read_machine
+from .metrics.exporter import Metrics
+from .runners.correction_store import CorrectionStore
+from .runners.devices import MachineReader
+from .runners.machine import Machine
 from .runners.model_info import ModelIndex
 from .runners.pool import AUTO_MAX_LOADED, PoolLimits, RunnerPool
 from .runners.process import RunnerProcess
+from .sockets import BACKLOG
+from .tracing.opening import open_tracer
 
 MAX_BODY_BYTES = 64 << 20  # of a request
 HEADER_BYTES = 1 << 16  # of one header or the request line: cookies of all local ports pile up
-SHUTDOWN_S = 2.0  # for which requests may go on when the daemon stops
-CLIENT_LEFT = 499  # nginx's status for a request whose client closed the connection
+TRACER_CLOSE_S = 1.0  # for the last spans to reach their collector
+MAX_THREADS = 64  # of the front; they are started as they are needed
+SHUTDOWN_S = 2.0  # for which requests may go on after the time to drain (api/drain.py)
 ERROR_TABLES: Mapping[str, ErrorTable] = {  # by prefix of the path
     "": OLLAMA_ERRORS,
     "/v1/": OPENAI_ERRORS,
@@ -58,6 +79,8 @@ ERROR_TABLES: Mapping[str, ErrorTable] = {  # by prefix of the path
     "/v1/systemone": OLLAMA_ERRORS,
 }
 
+DRAIN = web.AppKey("drain", Drain)
+ORIGINS = web.AppKey("origins", Origins)
 Follow = Callable[[Lines], Awaitable[None]]
 
 log = logging.getLogger("outrider")
@@ -69,11 +92,27 @@ def build_app(
     """The routes, and the middlewares around all of them."""
     origins = Origins(settings.origins)
     guard = build_guard(origins, check_host=settings.is_loopback)
-    middlewares = (note_request, guard, tidy_path, answer_errors)
+    authenticator, drain = Authenticator(settings.read_keys(), settings.key_parallel), Drain()
+    recent = RecentRequests()
+    middlewares = (
+        *(watch_connection, note_request, guard, tidy_path, recent.note, answer_errors),
+        *(build_authentication(authenticator), drain.count),
+    )
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=middlewares)
-    model_index = ModelIndex(store, prefers_go=settings.go_template)
+    model_index = ModelIndex(store, prefers_go=settings.go_template, draft=settings.draft)
+    app[DRAIN], app[ORIGINS], app[AUTHENTICATOR] = drain, origins, authenticator
+    app[READING] = asyncio.Semaphore(MAX_READING)
     app[transfers.NETWORK] = Network()
-    app[APP_STATE] = AppState(settings, model_index, pool, Metrics(pool), machine)
+    corrections = CorrectionStore.of(settings.cache_home)
+    app[APP_STATE] = AppState(settings, model_index, pool, Metrics(pool), machine, corrections)
+    outrider_version = package_version("outrider")
+    app[RECENT], app[DOCTOR] = recent, build_doctor(settings)
+    app[FEED] = build_feed(app, outrider_version)
+    app.router.add_get("/ui", ui.page)
+    app.router.add_get("/ui/{name}", ui.file)
+    app.router.add_get("/api/snapshot", snapshot)
+    app.router.add_get("/api/live", live)
+    app.router.add_post("/api/doctor", doctor)
     app.router.add_get("/", library.root)
     app.router.add_get("/metrics", library.metrics)
     app.router.add_get("/openapi.json", openapi)
@@ -87,6 +126,7 @@ def build_app(
     app.router.add_get("/api/experimental/model-recommendations", account.recommendations)
     app.router.add_get("/api/tags", library.tags)
     app.router.add_get("/api/ps", library.ps)
+    app.router.add_post("/api/plan", plan)
     app.router.add_post("/api/show", library.show)
     app.router.add_post("/api/copy", library.copy)
     app.router.add_delete("/api/delete", library.delete)
@@ -108,27 +148,16 @@ def build_app(
     app.router.add_post("/v1/messages", anthropic.messages)
     app.router.add_post("/v1/messages/count_tokens", anthropic.count_tokens)
     app.router.add_post("/v1/systemone", systemone)
-    outrider_version = package_version("outrider")
 
     async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
         response.headers["Outrider-Version"] = outrider_version
+        response.headers.update(request_headers(request))
         response.headers.update(cross_origin(origins, request))
+        response.headers.update(warning_header(request))
 
     app.on_response_prepare.append(add_headers)
+    app.on_response_prepare.append(drain.mark)
     return app
-
-
-@web.middleware
-async def note_request(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Logs one line for each request when it ends."""
-    start_s, status = time.monotonic(), CLIENT_LEFT  # of a handler that is cancelled
-    try:
-        response = await handler(request)
-        status = response.status
-        return response
-    finally:
-        took_s = time.monotonic() - start_s
-        log.info("%s %s %d %.3f s", request.method, request.path, status, took_s)
 
 
 @web.middleware
@@ -137,9 +166,7 @@ async def tidy_path(request: web.Request, handler: Handler) -> web.StreamRespons
     if request.path == "/" or not request.path.endswith("/"):
         return await handler(request)
     status = 301 if request.method == "GET" else 307
-    query = f"?{request.query_string}" if request.query_string else ""
-    target = "/" + request.rel_url.path.strip("/") + query
-    return web.Response(status=status, headers={"Location": target})
+    return web.Response(status=status, headers={"Location": tidy_target(request.rel_url)})
 
 
 @web.middleware
@@ -157,8 +184,10 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     except Exception as error:
         if isinstance(error, ConnectionError) and request.transport is None:
             return web.Response(status=CLIENT_LEFT)
+        if isinstance(error, web.RequestPayloadError):
+            error = unreadable(error)
         reply = error_table(request.path).explain(error, request)
-        return json_response(reply.body, status=reply.status)
+        return json_response(reply.body, HEADERS.get(reply.status), status=reply.status)
 
 
 def error_table(path: str) -> ErrorTable:
@@ -166,42 +195,106 @@ def error_table(path: str) -> ErrorTable:
     return ERROR_TABLES[max(filter(path.startswith, ERROR_TABLES), key=len)]
 
 
-@contextlib.asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[str]:
-    """Serves while the block lasts; yields the URL.
+@dataclass(frozen=True, slots=True)
+class Front:
+    """The front while it serves."""
 
-    Raises ConfigError if the address is taken or does not exist.
+    url: str
+    where: str  # host and port
+    app: web.Application
+    pool: RunnerPool
+
+
+@contextlib.asynccontextmanager
+async def running(settings: Settings, listening: Sequence[socket.socket]) -> AsyncIterator[Front]:
+    """Serves while the block lasts: on the sockets that were given, or on one of its own.
+
+    Raises ConfigError if the address is taken, does not exist, or is open to others without a key.
     """
-    store = Store(settings.models, prunes=not settings.no_prune)
+    settings.check_exposure([settings.host])
+    # Uploads and creations may hold a thread each: a list of models does not wait for them.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(MAX_THREADS, "front"))
+    for sentence in settings.listening_warnings:
+        log.warning("%s", sentence)
+    store = open_store(settings)
     await _prune(store)
-    machine = read_machine()
+    reader = await MachineReader.start(limit_bytes=settings.memory_limit_bytes)
     max_loaded = settings.max_loaded_models or AUTO_MAX_LOADED
-    memory_bytes = int(MEMORY_SHARE * machine.memory_bytes)
-    limits = PoolLimits(max_loaded, memory_bytes, settings.max_queue)
-    start = partial(RunnerProcess.start, stall_s=settings.load_timeout_s)
-    pool = RunnerPool(start, limits, keep_alive_s=settings.keep_alive_s)
-    runner = web.AppRunner(
-        build_app(settings, store, pool, machine),
+    limits = PoolLimits(max_loaded, settings.max_queue, settings.queue_timeout_s)
+    start = partial(
+        RunnerProcess.start, stall_s=settings.load_timeout_s, queue_s=settings.queue_timeout_s
+    )
+    pool = RunnerPool(start, limits, keep_alive_s=settings.keep_alive_s, read_machine=reader.read)
+    app = build_app(settings, store, pool, reader.machine)
+    runner = LimitedRunner(
+        app,
+        connection_limits(settings),
         handler_cancellation=True,  # a disconnect of the client frees its slot
         access_log=None,
         shutdown_timeout=SHUTDOWN_S,
         max_field_size=HEADER_BYTES,
         max_line_size=HEADER_BYTES,
     )
-    await runner.setup()
-    try:
+    async with _observed(app, runner):
+        await runner.setup()
         try:
-            await web.TCPSite(runner, settings.host or None, settings.port).start()
-        except OSError as error:
-            raise ConfigError(
-                f"cannot listen on {settings.host or '*'}:{settings.port}: {error.strerror}; "
-                "is another daemon running? choose another address with --host or --port"
-            ) from error
-        port = runner.addresses[0][1]
-        yield settings.model_copy(update={"port_override": port}).base_url
-    finally:
-        await runner.cleanup()
-        await pool.close()
+            await _listen(runner, settings, listening)
+            host, port = runner.addresses[0][:2]
+            url = settings.model_copy(update={"port_override": port}).listening_url
+            yield Front(url, f"[{host}]:{port}" if ":" in host else f"{host}:{port}", app, pool)
+        finally:
+            await runner.cleanup()
+            await pool.close()
+            await reader.close()
+
+
+async def _listen(
+    runner: web.AppRunner, settings: Settings, listening: Sequence[socket.socket]
+) -> None:
+    for given in listening:
+        await web.SockSite(runner, given, backlog=BACKLOG).start()
+    if listening:
+        return
+    try:
+        await web.TCPSite(runner, settings.host or None, settings.port, backlog=BACKLOG).start()
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen on {settings.host or '*'}:{settings.port}: {error.strerror}; "
+            "is another daemon running? choose another address with --host or --port"
+        ) from error
+
+
+def open_store(settings: Settings) -> Store:
+    """The models, as the settings say."""
+    prunes, max_bytes = not settings.no_prune, settings.max_stored_bytes
+    return Store(settings.models, prunes=prunes, max_bytes=max_bytes)
+
+
+def connection_limits(settings: Settings) -> ConnectionLimits:
+    """What the settings, and the descriptors of this process, allow."""
+    return ConnectionLimits(
+        max_total=fit_to_descriptors(settings.max_connections),
+        max_per_client=settings.max_client_connections,
+        idle_s=settings.idle_timeout_s,
+        header_s=settings.header_timeout_s,
+        send_s=settings.send_timeout_s,
+    )
+
+
+@contextlib.asynccontextmanager
+async def _observed(app: web.Application, runner: LimitedRunner) -> AsyncIterator[None]:
+    """While the block lasts log lines and connections are counted, and requests are traced if the
+    environment names a collector. The last spans are sent unless it takes too long."""
+    metrics, tracer = app[APP_STATE].metrics, open_tracer(os.environ)
+    metrics.connections = runner.table
+    if tracer:
+        app[TRACER] = tracer
+    with metrics.log_counter.attached():
+        yield
+    if tracer:
+        thread = threading.Thread(target=tracer.close, daemon=True)
+        thread.start()
+        await asyncio.to_thread(thread.join, TRACER_CLOSE_S)
 
 
 async def _prune(store: Store) -> None:
@@ -213,56 +306,8 @@ async def _prune(store: Store) -> None:
         log.warning("%s", error)
 
 
-async def serve(settings: Settings, pull: str | None, follow: Follow) -> None:
-    """Run in the foreground until SIGINT or SIGTERM; first pull the model `pull` if it is missing.
-
-    `follow` shows the progress of the pull.
-    """
-    logging.basicConfig(
-        level=logging.DEBUG if settings.debug else logging.INFO,
-        format="%(asctime)s %(levelname)s %(message)s",
-        stream=sys.stderr,
-    )
-    for sentence in settings.warnings:
-        log.warning("%s", sentence)
-    for unused in find_unused_gpus(os.environ):
-        log.warning("%s; %s", unused.text, unused.remedy)
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    manager = os.environ.get("NOTIFY_SOCKET")
-    if pull and not await _completes(
-        ensure(Store(settings.models, prunes=not settings.no_prune), pull, follow), stop
-    ):
-        return
-    async with running(settings) as url:
-        print(_greeting(url, pull), flush=True)
-        notify(manager, "READY=1")
-        await stop.wait()
-        notify(manager, "STOPPING=1")
-
-
-async def _completes(work: Coroutine[object, object, None], stop: asyncio.Event) -> bool:
-    """Whether the work ended before `stop`, which cancels it."""
-    task, stopped = asyncio.create_task(work), asyncio.create_task(stop.wait())
-    await asyncio.wait((task, stopped), return_when=asyncio.FIRST_COMPLETED)
-    stopped.cancel()
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
-    return not task.cancelled()
-
-
 async def ensure(store: Store, text: str, follow: Follow) -> None:
     """Pull a model unless the store has it."""
     reference = RemoteReference.parse(text)
     if not store.find(reference.name):
         await follow(transfers.report(store, reference))
-
-
-def _greeting(url: str, model: str | None) -> str:
-    if model is None:
-        return f"Outrider is ready at {url}; try: outrider run smollm2:135m"
-    body = f'{{"model":"{model}","messages":[{{"role":"user","content":"Why is the sky blue?"}}]}}'
-    return f"Outrider is ready at {url}; try: curl {url}/api/chat -d '{body}'"

@@ -2,46 +2,63 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
+    SecretStr,
     ValidationError,
     ValidationInfo,
     field_validator,
 )
 
 from .address import Address
+from .api_keys import KeyRing, check_exposure, parse_keys, read_key_file
+from .authority import is_loopback
+from .byte_size import parse_bytes
 from .duration import parse_duration
 from .errors import ConfigError
+from .log_lines import LogFormat
+from .origin_pattern import OriginPattern
 from .protocol import MAX_DRAFTS
 
+LEAST_MEMORY_BYTES = 1 << 20  # of a limit for all models
 FALSE = {"", "0", "f", "false"}  # in lower case
 KV_NAMES = {"fp16": "f16", "fp32": "f32"}  # other spellings of the types of the KV cache
 OURS, OLLAMAS = "OUTRIDER_", "OLLAMA_"  # prefixes of variables; the first one wins
 WITHOUT_PREFIX = {"XDG_CACHE_HOME"}
 ONLY_FLAGS = {"PORT"}
+# OLLAMA_API_KEY is the key that a client sends to Ollama's cloud: it does not lock a daemon.
+ONLY_OURS = {
+    *("API_KEY", "API_KEY_FILE", "INSECURE_LISTEN", "KEY_PARALLEL", "LOG_FORMAT"),
+    *("MAX_CONNECTIONS", "MAX_CLIENT_CONNECTIONS", "IDLE_TIMEOUT", "HEADER_TIMEOUT"),
+    *("SEND_TIMEOUT", "QUEUE_TIMEOUT", "MAX_STORED"),
+}
+SECRET = {"API_KEY"}  # values that no message tells
 # A wrong value of one of these would open another port or another folder, or let in other pages,
 # than its user wants; Ollama does not start with it either (CONTRACT 4).
 NOT_TOLERATED = {"HOST", "MODELS", "ORIGINS"}
+NO_TLS = (
+    "HOST asks for https, which the daemon does not speak: it listens on {}, with plain HTTP; put "
+    "a proxy that speaks TLS before it"
+)
+OPEN_TO_ALL = "whoever reaches {} from another machine may use the daemon without an API key"
 UNUSED: Mapping[str, str] = {
     "AUTH": "requests between commands and daemon are not signed",
     "CLOUD_BASE_URL": "Outrider never contacts a cloud",
     "DEBUG_LOG_REQUESTS": "requests are not written to files",
     "EXPERIMENT": "there are no experiments",
-    "GPU_OVERHEAD": "llama.cpp chooses how many layers fit",
     "LLM_LIBRARY": "llama.cpp has one library",
     "MAX_TRANSFER_STREAMS": "models of single tensors are not served",
     "NO_CLOUD": "Outrider never contacts a cloud",
     "REMOTES": "Outrider never contacts a cloud",
-    "SCHED_SPREAD": "llama.cpp always uses all GPUs",
 }
 """Variables of Ollama that change nothing here, each with the reason."""
 
@@ -78,11 +95,24 @@ def _kv_name(value: object) -> object:
     return KV_NAMES.get(value.lower(), value.lower()) if isinstance(value, str) else value
 
 
+def _byte_size(value: object) -> object:
+    return parse_bytes(value) if isinstance(value, str) else value
+
+
+def _model_memory(size: int) -> int:
+    """Fewer bytes are a size whose unit was forgotten."""
+    if 0 < size < LEAST_MEMORY_BYTES:
+        raise ValueError(f"{size} bytes hold no model; write a size such as 16GiB")
+    return size
+
+
 Flag = Annotated[bool, BeforeValidator(_flag)]
 MaybeFlag = Annotated[bool | None, BeforeValidator(_flag)]
 Duration = Annotated[float, BeforeValidator(_duration)]
 KVType = Annotated[Literal["f32", "f16", "q8_0", "q4_0"], BeforeValidator(_kv_name)]
+Sandbox = Annotated[Literal["on", "off"], BeforeValidator(_lower)]
 Priority = Annotated[Literal["background", "normal"], BeforeValidator(_lower)]
+ByteSize = Annotated[int, BeforeValidator(_byte_size)]
 DraftLength = Annotated[int | None, BeforeValidator(_draft_length)]
 
 
@@ -117,17 +147,42 @@ class Settings(BaseModel):
         le=64,
     )
     max_loaded_models: int = _setting("MAX_LOADED_MODELS", 0, "loaded models at a time; 0: 3", ge=0)
+    memory_limit_bytes: Annotated[ByteSize, AfterValidator(_model_memory)] = _setting(
+        "MEMORY_LIMIT",
+        "0",
+        "host memory that all models together may take: bytes, or a size such as `16GiB`; 0: nine "
+        "tenths of it",
+        ge=0,
+    )
     max_queue: int = _setting(
-        "MAX_QUEUE", 512, "requests that may wait for a load; further ones get status 503", ge=1
+        "MAX_QUEUE", 512, "requests that may wait for a load or a slot; further ones get 503", ge=1
+    )
+    queue_timeout_s: Duration = _setting(
+        "QUEUE_TIMEOUT",
+        "30m",
+        "how long a request may wait for a load to begin, or for a slot, before it gets 503; 0 or "
+        "negative: for ever",
     )
     context_length: int = _setting(
-        "CONTEXT_LENGTH", 0, "tokens of context of a request that asks for none; 0: 4096", ge=0
+        "CONTEXT_LENGTH",
+        0,
+        "tokens of context of a request that asks for none; 0: as many as fit, up to the model's",
+        ge=0,
     )
     flash_attention: MaybeFlag = _setting(
         "FLASH_ATTENTION", None, "whether flash attention is used; not set: llama.cpp chooses"
     )
-    kv_cache_type: KVType = _setting(
-        "KV_CACHE_TYPE", "f16", "type of the KV cache: `f32`, `f16`, `q8_0` or `q4_0`"
+    kv_cache_type: KVType | None = _setting(
+        "KV_CACHE_TYPE",
+        None,
+        "type of the KV cache: `f32`, `f16`, `q8_0` or `q4_0`; not set: `f16`, or a smaller one "
+        "where memory is short",
+    )
+    sched_spread: Flag = _setting(
+        "SCHED_SPREAD", "false", "whether a model that fits one GPU is split over all of them too"
+    )
+    gpu_overhead_bytes: ByteSize = _setting(
+        "GPU_OVERHEAD", 0, "bytes that stay free on each GPU, beside the margin of a plan", ge=0
     )
     speculation: DraftLength = _setting(
         "SPECULATION", "auto", "draft tokens per step: `auto` (as many as pay), `off`, or a number"
@@ -146,8 +201,71 @@ class Settings(BaseModel):
     origins: tuple[str, ...] = _setting(
         "ORIGINS", "", "further web origins that may call, separated by commas"
     )
+    api_key: SecretStr | None = _setting(
+        "API_KEY",
+        None,
+        "key that requests need, or several as `name:key`, separated by commas; commands send the "
+        "first one",
+    )
+    api_key_file: Path | None = _setting(
+        "API_KEY_FILE", None, "file with further keys, `key` or `name:key` on each line"
+    )
+    key_parallel: int = _setting(
+        "KEY_PARALLEL",
+        0,
+        "requests that a key may run at a time; further ones get 429; 0: any",
+        ge=0,
+    )
+    insecure_listen: Flag = _setting(
+        "INSECURE_LISTEN", "false", "whether other machines may reach the daemon without a key"
+    )
+    max_connections: int = _setting(
+        "MAX_CONNECTIONS", 4096, "open connections; fewer where descriptors are short", ge=1
+    )
+    max_client_connections: int = _setting(
+        "MAX_CLIENT_CONNECTIONS", 256, "open connections of one other machine", ge=1
+    )
+    idle_timeout_s: Duration = _setting(
+        "IDLE_TIMEOUT",
+        "2m",
+        "how long a connection may be silent between requests or within a body; 0 or negative: "
+        "for ever",
+    )
+    send_timeout_s: Duration = _setting(
+        "SEND_TIMEOUT",
+        "1m",
+        "how long a client may take nothing of its answer before that is ended; 0 or negative: for "
+        "ever",
+    )
+    header_timeout_s: Duration = _setting(
+        "HEADER_TIMEOUT",
+        "20s",
+        "how long the headers of a request may take; 0 or negative: for ever",
+    )
+    max_stored_bytes: ByteSize = _setting(
+        "MAX_STORED",
+        "0",
+        "what the files of all models may take: bytes, or a size such as `200GB`; 0: the disk",
+        ge=0,
+    )
     no_prune: Flag = _setting("NOPRUNE", "false", "whether files stay that no model needs any more")
+    drain_timeout_s: Duration = _setting(
+        "DRAIN_TIMEOUT",
+        "30s",
+        "how long running requests may go on when the daemon stops; negative: for ever",
+    )
+    settings_file: Path | None = _setting(
+        "SETTINGS_FILE", None, "file of such variables that is read again at SIGHUP"
+    )
+    sandbox: Sandbox = _setting(
+        "SANDBOX",
+        "on",
+        "`on`, or `off`: runners keep all rights, to find out whether a driver of a GPU needs them",
+    )
     debug: Flag = _setting("DEBUG", "false", "whether more is logged")
+    log_format: LogFormat = _setting(
+        "LOG_FORMAT", "text", "how the daemon writes its log: `text` or `json` (an object per line)"
+    )
     cache_home: Path = _setting("XDG_CACHE_HOME", "~/.cache", "folder of measured profiles")
     warnings: tuple[str, ...] = ()
     """What the daemon logs when it starts: values that it ignores, a sentence each."""
@@ -177,7 +295,8 @@ class Settings(BaseModel):
                 name, why = _explain(error)
                 source, bad = found.get(name, ("the default", ""))
                 if not source.startswith(OLLAMAS) or name in NOT_TOLERATED:
-                    raise ConfigError(f"{_told(name, source)}={bad!r}: {why}") from None
+                    shown = "..." if name in SECRET else repr(bad)
+                    raise ConfigError(f"{_told(name, source)}={shown}: {why}") from None
                 ignored.append(f"{source}={bad!r} is ignored, the default is used: {why}")
                 del found[name]
 
@@ -196,6 +315,13 @@ class Settings(BaseModel):
         Address.parse(text)
         return text
 
+    @field_validator("api_key")
+    @classmethod
+    def _check_keys(cls, text: SecretStr | None) -> SecretStr | None:
+        if text is not None:
+            parse_keys(text.get_secret_value())
+        return text
+
     @field_validator("models", "cache_home")
     @classmethod
     def _expand(cls, path: Path) -> Path:
@@ -204,15 +330,19 @@ class Settings(BaseModel):
         except RuntimeError:
             raise ValueError("there is no such home directory; write the path out") from None
 
-    @field_validator("load_timeout_s")
+    @field_validator(
+        "load_timeout_s", "idle_timeout_s", "header_timeout_s", "send_timeout_s", "queue_timeout_s"
+    )
     @classmethod
     def _stall(cls, seconds: float) -> float:
         return seconds or float("inf")
 
     @field_validator("kv_cache_type")
     @classmethod
-    def _check_kv_type(cls, name: str, info: ValidationInfo) -> str:
+    def _check_kv_type(cls, name: str | None, info: ValidationInfo) -> str | None:
         """llama.cpp quantises the cache of values only with flash attention (GUIDE 1.4)."""
+        if name is None:
+            return None
         if info.data.get("flash_attention") is False and name.startswith("q"):
             raise ValueError(f"{name} needs flash attention, which FLASH_ATTENTION turns off")
         return name
@@ -235,7 +365,33 @@ class Settings(BaseModel):
         for origin in value if isinstance(value, tuple) else ():
             if origin != "*" and "://" not in origin:
                 raise ValueError(f"origin {origin!r} needs a scheme, such as https://{origin}")
+            if origin != "*":
+                OriginPattern.parse(origin)
         return value
+
+    def read_keys(self) -> KeyRing:
+        """The keys that requests need. Raises ConfigError for a file that cannot be used."""
+        text = self.api_key.get_secret_value() if self.api_key else ""
+        keys = parse_keys(text) if text else ()
+        if self.api_key_file:
+            keys += read_key_file(self.api_key_file.expanduser())
+        if len({key.name for key in keys}) < len(keys):
+            raise ConfigError("a name of a key in API_KEY_FILE is one of API_KEY, too; rename one")
+        return KeyRing(keys)
+
+    @property
+    def client_key(self) -> str:
+        """The key that the commands send; empty: none."""
+        text = self.api_key.get_secret_value() if self.api_key else ""
+        return parse_keys(text)[0].secret if text else ""
+
+    def check_exposure(self, hosts: Iterable[str]) -> None:
+        """Raises ConfigError if the daemon may not listen on one of these addresses without a key.
+
+        A host is empty for every interface; the path of a socket belongs to this machine.
+        """
+        has_keys = len(self.read_keys()) > 0
+        check_exposure(hosts, has_keys=has_keys, is_insecure=self.insecure_listen)
 
     @property
     def host(self) -> str:
@@ -258,17 +414,36 @@ class Settings(BaseModel):
         return f"{address.scheme}://{host}:{self.port}{address.path}"
 
     @property
+    def listening_url(self) -> str:
+        """The URL of a daemon with these settings: plain HTTP, and no path."""
+        return self.model_copy(update={"address": f"http://{self._bracketed_host}"}).base_url
+
+    @property
+    def _bracketed_host(self) -> str:
+        host = Address.parse(self.address).host
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+
+    @property
+    def listening_warnings(self) -> tuple[str, ...]:
+        """What the log of a daemon tells about the address that it listens on, a sentence each."""
+        address = Address.parse(self.address)
+        sentences = []
+        if address.scheme == "https":
+            sentences.append(NO_TLS.format(self.listening_url))
+        if not self.is_loopback and self.insecure_listen and not len(self.read_keys()):
+            sentences.append(OPEN_TO_ALL.format(self.listening_url))
+        return tuple(sentences)
+
+    @property
     def is_loopback(self) -> bool:
         """Whether the daemon is reachable from this machine only (CONTRACT 4, Host check)."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
+        return is_loopback(self.host)
 
 
 def _read(name: str, flags: Mapping[str, object]) -> tuple[str, object] | None:
     """Where the value of a setting stands, and the value; None: nowhere, or it is empty."""
     prefixes = () if name in ONLY_FLAGS else ("",) if name in WITHOUT_PREFIX else (OURS, OLLAMAS)
+    prefixes = (OURS,) if name in ONLY_OURS else prefixes
     sources = [("the command line", flags.get(name))]
     sources += [(prefix + name, os.environ.get(prefix + name)) for prefix in prefixes]
     cleaned = ((source, _clean(value)) for source, value in sources)

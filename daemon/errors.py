@@ -3,6 +3,9 @@
 OutriderError
 ├── ConfigError                  a setting that cannot be used
 ├── BadRequest                   a request that cannot be served as it is
+│   └── RenderingKilled          its template took too much time or memory
+├── Unauthorized                 a request without an API key of this daemon
+├── TooManyRequests              more requests at a time than an API key may run
 ├── NotFound                     a model that is not in the store
 ├── CloudDisabled                a model or a service of a cloud
 ├── TooLarge                     a request body over the limit
@@ -13,6 +16,7 @@ OutriderError
 ├── Unsupported                  a part of the API that is not there yet
 └── RunnerError
     ├── LoadFailed               the model did not come up
+    │   └── DoesNotFit           the plan found no room for it, so it was not tried
     ├── RunnerDied               the runner process ended under its streams
     └── DecodeFailed             llama.cpp refused a step
 
@@ -32,6 +36,18 @@ class ConfigError(OutriderError):
 
 class BadRequest(OutriderError):
     """The request is invalid; a retry fails in the same way."""
+
+
+class RenderingKilled(BadRequest):
+    """The process that rendered the prompt was stopped, or ended: of time or memory too much."""
+
+
+class Unauthorized(OutriderError):
+    """The request has no API key that the daemon takes."""
+
+
+class TooManyRequests(OutriderError):
+    """The API key of the request runs as many requests as it may."""
 
 
 class NotFound(OutriderError):
@@ -74,6 +90,10 @@ class LoadFailed(RunnerError):
     """The model could not be loaded."""
 
 
+class DoesNotFit(LoadFailed):
+    """No plan for the model fits this machine's memory; the text names the nearest that would."""
+
+
 class RunnerDied(RunnerError):
     """The runner process ended before its requests were done."""
 
@@ -83,7 +103,7 @@ class DecodeFailed(RunnerError):
 
 
 REVIVED = (
-    *(BadRequest, InvalidFormat, InvalidSchema),
+    *(BadRequest, RenderingKilled, InvalidFormat, InvalidSchema),
     *(TemplateFailed, LoadFailed, DecodeFailed),
 )
 

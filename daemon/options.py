@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 
-from .errors import OutriderError
+from .errors import BadRequest, OutriderError
 from .protocol import Limits, Sampling
+
+INTEGERS = range(-(1 << 63), 1 << 64)  # of 64 bits, with a sign or without
+MAX_LOGGED = 8  # unknown names of one request
+MAX_STOPS = 256  # stop strings: each is looked for in every piece of text
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +32,7 @@ class Options(Sampling, frozen=True):
     num_ctx: int = 0  # 0: the daemon's default
     num_batch: int = 512
     num_gpu: int = -1  # -1: as many layers as fit
-    main_gpu: int = 0
+    main_gpu: int | None = None  # None: the one with the most free memory
     num_thread: int = 0  # 0: as many as physical cores
     use_mmap: bool | None = None
 
@@ -41,10 +46,9 @@ class Options(Sampling, frozen=True):
         """
         values: dict[str, object] = {}
         for layer in layers:
+            _log_unknown(layer)
             for name, value in layer.items():
-                if name not in OPTION_TYPES:
-                    log.warning("invalid option provided: %s", name)
-                elif value is not None and (name, value) != ("stop", []):
+                if name in OPTION_TYPES and value is not None and (name, value) != ("stop", []):
                     values[name] = _convert(name, OPTION_TYPES[name], value)
         return cls(**values)  # type: ignore[arg-type]
 
@@ -64,6 +68,15 @@ OPTION_TYPES: Mapping[str, str] = {
 """The annotation of each option, by its name."""
 
 
+def _log_unknown(layer: Mapping[str, object]) -> None:
+    """Log the names that mean nothing, the first ones of many."""
+    unknown = [name for name in layer if name not in OPTION_TYPES]
+    for name in unknown[:MAX_LOGGED]:
+        log.warning("invalid option provided: %s", name)
+    if len(unknown) > MAX_LOGGED:
+        log.warning("and %d more invalid options", len(unknown) - MAX_LOGGED)
+
+
 def _seed(value: int) -> int:
     """A seed in 31 bits; different wide seeds, such as times in milliseconds, stay different.
 
@@ -76,8 +89,16 @@ def _seed(value: int) -> int:
     return value
 
 
+def _check_integer(name: str, value: int | float) -> None:
+    """Raises BadRequest for what no integer of 64 bits holds; a wide float is kept in bounds."""
+    if value not in INTEGERS if isinstance(value, int) else not math.isfinite(value):
+        raise BadRequest(f'option "{name}" must be an integer of 64 bits')
+
+
 def _convert(name: str, kind: str, value: object) -> object:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if is_number and kind.startswith("int"):
+        _check_integer(name, value)  # type: ignore[arg-type]
     if name == "seed" and is_number:
         return _seed(int(value))  # type: ignore[call-overload]
     if kind.startswith("int") and is_number:
@@ -89,6 +110,8 @@ def _convert(name: str, kind: str, value: object) -> object:
     if kind.startswith("bool") and isinstance(value, bool):
         return value
     if kind.startswith("tuple") and isinstance(value, list):
+        if len(value) > MAX_STOPS:
+            raise BadRequest(f'option "{name}" has {len(value):,} items; at most {MAX_STOPS}')
         if all(isinstance(item, str) for item in value):
             return tuple(value)
         raise OptionError(f'option "{name}" must be of an array of strings')

@@ -2,7 +2,8 @@
 
 A frame is a 4-byte little-endian length and one msgpack-encoded message. The first frame to a
 runner is `Load`; it answers `Loading` until `Ready` or `Failed`. After that the front sends
-`Submit` and `Cancel`, the runner at most one `Step` for each step of its engine. Every submitted
+`Submit`, `Cancel` and `Hold`, the runner at most one `Step` for each step of its engine; `Working`
+tells the front of a request that was received, and of steps that take long. Every submitted
 id ends with exactly one `Delta` that has `done`, or one `Failed`. A runner that was loaded for
 embeddings gets `Embed` instead of `Submit`; such an id ends with one `Embedded` or `Failed`.
 """
@@ -21,6 +22,11 @@ LENGTH = struct.Struct("<I")
 MAX_FRAME_BYTES = 1 << 30  # a longer frame is taken for a broken stream
 MAX_DRAFTS = 48  # draft tokens for one stream in one step, by any drafter
 MAX_MODEL_DRAFTS = 16  # the same, by a drafter with weights
+# Upper bounds of the histogram of the time per token, seconds; one bucket more has no bound.
+TOKEN_GAP_BOUNDS_S = (
+    *(0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5),
+    *(1.0, 2.5, 10.0, 60.0),
+)
 
 
 class Load(msgspec.Struct, frozen=True, tag=True):
@@ -40,6 +46,7 @@ class Load(msgspec.Struct, frozen=True, tag=True):
     places: str = "cores"  # where threads are bound, as OMP_PLACES
     background: bool = False  # let other programs go first
     threads: int = 0  # 0: one for each physical core
+    adapts_threads: bool = False  # fewer threads may decode beside busy processes
     kv_type: str = "f16"  # ggml's name of the type of the KV cache
     adapters: tuple[str, ...] = ()  # paths of LoRA files over the weights
     draft: str = ""  # path of a drafter's weights; "" if there are none
@@ -47,6 +54,8 @@ class Load(msgspec.Struct, frozen=True, tag=True):
     speculation: int | None = None  # draft tokens per step; None: as many as pay; 0: none
     profile: str = ""  # path of the speculation profile; "": it is not kept
     host_cache_bytes: int = 0  # host memory for evicted prefixes
+    host_bytes: int = 0  # memory of the host that is expected to suffice; 0: unknown
+    confined: bool = True  # without the rights that a runner does not need
     embedding: bool = False  # vectors instead of text; `slots`: texts of one decode
     flash_attention: bool | None = None  # None: llama.cpp chooses
 
@@ -103,7 +112,7 @@ class Embed(msgspec.Struct, frozen=True, tag=True):
 
     id: int
     texts: tuple[str, ...]
-    num_ctx: int  # tokens of one text at most, with those that the tokenizer adds
+    num_ctx: int  # tokens of a text at most, with the tokenizer's own; 0: as many as are loaded
     truncate: bool = True  # shorten longer texts; False: refuse them
 
 
@@ -111,6 +120,13 @@ class Cancel(msgspec.Struct, frozen=True, tag=True):
     """The client is gone: free the slot."""
 
     id: int
+
+
+class Hold(msgspec.Struct, frozen=True, tag=True):
+    """The client of a stream is slow: others get its slot until it has taken what there is."""
+
+    id: int
+    is_held: bool
 
 
 class Loading(msgspec.Struct, frozen=True, tag=True):
@@ -129,6 +145,11 @@ class DeviceBytes(msgspec.Struct, frozen=True):
     compute_bytes: int = 0  # compute and output buffers
     adapter_bytes: int = 0
     drafter_bytes: int = 0  # all of the drafter
+
+    @property
+    def total_bytes(self) -> int:
+        parts = (self.weights_bytes, self.cache_bytes, self.compute_bytes)
+        return sum(parts) + self.adapter_bytes + self.drafter_bytes
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
@@ -202,6 +223,40 @@ class Delta(msgspec.Struct, frozen=True):
     started: Started | None = None  # in the first delta only
 
 
+class DrafterStats(msgspec.Struct, frozen=True):
+    """What the drafts of one drafter did since the runner started."""
+
+    name: str
+    drafts: int  # of one stream in one step
+    drafted: int  # draft tokens
+    accepted: int  # draft tokens
+    took_ns: int  # time of the streams in steps with such a draft
+    plain_ns: int  # time of the same tokens with plain decoding, estimated
+
+
+class DrafterCounts(msgspec.Struct, frozen=True):
+    """The drafts of one drafter since the runner started, by the depth of their tokens."""
+
+    name: str
+    verified: tuple[int, ...]  # draft tokens at this depth before which all were accepted
+    accepted: tuple[int, ...]  # those of them that were accepted
+
+
+class RowCost(msgspec.Struct, frozen=True):
+    """What a decode of so many rows takes on this machine, measured."""
+
+    rows: int
+    seconds: float
+
+
+class SpeculationDetail(msgspec.Struct, frozen=True):
+    """What speculation knows and does; sent at most once a second, and when a runner falls idle."""
+
+    drafters: tuple[DrafterCounts, ...] = ()
+    verify_costs: tuple[RowCost, ...] = ()  # of the target
+    draft_costs: tuple[RowCost, ...] = ()  # of the drafter with weights
+
+
 class Stats(msgspec.Struct):
     """Counters since the runner started, and gauges of its slots and cells."""
 
@@ -222,6 +277,17 @@ class Stats(msgspec.Struct):
     slots_busy: int = 0
     waiting: int = 0
     cells_used: int = 0
+    gap_counts: tuple[int, ...] = ()  # tokens after the first, by TOKEN_GAP_BOUNDS_S
+    gap_ns: int = 0  # between the first and the newest token, of all streams
+    drafters: tuple[DrafterStats, ...] = ()
+    detail: SpeculationDetail | None = None  # None: the last one that was sent still holds
+
+
+class Working(msgspec.Struct, frozen=True, tag=True):
+    """Something begins that sends nothing before its end: a sign of progress."""
+
+    expected_s: float | None = None  # seconds that it should take; None: nobody knows
+    id: int | None = None  # of the request that is received and prepared; None: it is a step
 
 
 class Step(msgspec.Struct, frozen=True, tag=True):
@@ -248,8 +314,8 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     text: str
 
 
-ToRunner = Load | Submit | Embed | Cancel
-ToFront = Loading | Ready | Step | Embedded | Failed
+ToRunner = Load | Submit | Embed | Cancel | Hold
+ToFront = Loading | Ready | Working | Step | Embedded | Failed
 
 
 def encode(message: ToRunner | ToFront) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .config import OLLAMAS, ONLY_FLAGS, OURS, UNUSED, WITHOUT_PREFIX, Settings
+from .config import OLLAMAS, ONLY_FLAGS, ONLY_OURS, OURS, UNUSED, WITHOUT_PREFIX, Settings
 
 HEAD = f"| variable, with `{OURS}` or `{OLLAMAS}` in front | default | meaning |\n|---|---|---|\n"
 OF_COMMANDS = (("NOHISTORY", "false", "whether `run` keeps no history of its prompt"),)
@@ -27,6 +27,7 @@ def render_unused() -> str:
 def _row(name: str, default: object, meaning: str) -> str:
     shown = "-" if default in (None, "") else f"`{default}`"
     alone = " (without prefix)" if name in WITHOUT_PREFIX else ""
+    alone = f" (`{OURS}` only)" if name in ONLY_OURS else alone
     return f"| `{name}`{alone} | {shown} | {meaning} |\n"
 
 

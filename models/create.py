@@ -22,7 +22,6 @@ from .quantized import (
     replace_weights,
     write_quantized,
 )
-from .space import require_space
 from .store import Store
 from .thread import in_thread
 from .uploads import Files, UploadedGGUF, find_upload, read_named, read_uploads, split_formats
@@ -52,7 +51,7 @@ class _Making:
 
     async def run(self, report: Report) -> None:
         """Every step, in the order of the contract."""
-        await in_thread(lambda _: self._read())
+        await in_thread(self._read)
         converter = find_converter() if self._checkpoint else None
         if converter:
             await self._convert(converter, report)
@@ -71,13 +70,19 @@ class _Making:
         await in_thread(lambda _: self._install(layers))
         await report(CreateProgress("success"))
 
-    def _read(self) -> None:
+    def _read(self, stop: Event) -> None:
+        """Thousands of files take a while: nobody waits for them whose client has left."""
+
+        def check() -> None:
+            if stop.is_set():
+                raise asyncio.CancelledError
+
         spec = self._spec
-        self._checkpoint, files = split_formats(self._store, spec.files)
+        self._checkpoint, files = split_formats(self._store, spec.files, check)
         self._files = NewFiles(
-            read_uploads(self._store, files),
-            read_uploads(self._store, spec.draft_files),
-            read_uploads(self._store, spec.adapters),
+            read_uploads(self._store, files, check),
+            read_uploads(self._store, spec.draft_files, check),
+            read_uploads(self._store, spec.adapters, check),
         )
 
     async def _plan(self) -> tuple[NewLayer, ...]:
@@ -87,7 +92,7 @@ class _Making:
         """Adds the model that the files in safetensors become."""
         paths = {n: find_upload(self._store, n, d) for n, d in self._checkpoint.items()}
         need_bytes = sum(path.stat().st_size for path in paths.values())
-        require_space(self._store.root, need_bytes, "the converted model")
+        self._store.require_space(need_bytes, "the converted model")
         partial = self._stack.enter_context(self._store.blobs.partial())
         await report(CreateProgress("converting model"))
         await converter.run(paths, partial.path, self._store.root)
@@ -108,7 +113,7 @@ class _Making:
             return file
         headers = [part.header for part in file.parts]
         total = sum(header.size_bytes for header in headers)
-        require_space(self._store.root, total, f"the joined parts of {file.name}")
+        self._store.require_space(total, f"the joined parts of {file.name}")
         partial = self._stack.enter_context(self._store.blobs.partial())
 
         def join(stop: Event) -> None:
@@ -149,6 +154,7 @@ class _Making:
         return bool(weights or drafter)
 
     async def _write_quantized(self, source: QuantizeSource, report: Report) -> UploadedGGUF:
+        self._store.require_space(1, f"quantizing {source.name}")
         partial = self._stack.enter_context(self._store.blobs.partial())
         await write_quantized(source, partial.path, partial.lock, report)
         await report(CreateProgress("verifying conversion"))
@@ -158,6 +164,7 @@ class _Making:
     def _install(self, layers: tuple[NewLayer, ...]) -> None:
         *others, config = (new.layer for new in layers)
         contents = [new.content for new in layers if new.content is not None]
+        self._store.require_space(0, f"the model {self._spec.name.short}")
         for new in layers:
             if new.partial is not None:
                 self._store.blobs.commit(new.partial)

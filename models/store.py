@@ -15,7 +15,7 @@ from .model import StoredModel, read_model
 from .name import Name
 from .partial import Partial
 from .prune import Pruned, prune_blobs, rename_blobs
-from .space import format_bytes, require_space
+from .space import Quota, format_bytes, require_space
 
 _log = logging.getLogger(__name__)
 
@@ -28,12 +28,16 @@ class Store:
     UnreadableStore; those that write contents raise OSError for what the disk refuses.
     """
 
-    def __init__(self, root: Path, *, prunes: bool = True) -> None:
-        """`prunes`: whether blobs go that no model needs, except those of a deleted model."""
+    def __init__(self, root: Path, *, prunes: bool = True, max_bytes: int = 0) -> None:
+        """`prunes`: whether blobs go that no model needs, except those of a deleted model.
+
+        `max_bytes`: what all models may take; 0: any number.
+        """
         self.root = root
         self.blobs = Blobs(root / "blobs")
         self._manifests = ManifestFolder(root / "manifests")
         self._prunes = prunes
+        self._quota = Quota(root, self.blobs.root, max_bytes)
         self._warned: set[str] = set()  # texts
 
     def list(self) -> list[StoredModel]:
@@ -82,7 +86,7 @@ class Store:
         blobs: those that only the replaced model used. Raises NoSpace before anything is written.
         """
         fresh = {Blob.of(data).digest: data for data in contents}
-        require_space(self.root, sum(map(len, fresh.values())), f"the model {name.short}")
+        self.require_space(sum(map(len, fresh.values())), f"the model {name.short}")
         with self._locked():
             for layer in manifest.blobs:
                 if layer.digest in fresh or self.blobs.has(layer.digest, layer.size_bytes):
@@ -104,6 +108,15 @@ class Store:
                 if not self.blobs.has(layer.digest, layer.size_bytes):
                     raise DamagedModel(f"{self.blobs.path(layer.digest)} is missing; try again")
             return self._put(name, manifest)
+
+    def require_space(self, need_bytes: int, what: str, *, reserve_bytes: int = 0) -> None:
+        """Raises NoSpace unless so much fits on the disk, besides the reserve, and in the quota."""
+        self.require_quota(need_bytes, what)
+        require_space(self.blobs.root, need_bytes, what, reserve_bytes=reserve_bytes)
+
+    def require_quota(self, need_bytes: int, what: str) -> None:
+        """Raises NoSpace if the models may not take so much more."""
+        self._quota.require(need_bytes, what)
 
     def claim(self, digest: str) -> bool:
         """Whether the blob is stored, with the size that manifests state; pruning then spares it.

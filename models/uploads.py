@@ -1,6 +1,6 @@
 """Which GGUF files were uploaded for a new model (CONTRACT 7.4)?"""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -43,9 +43,17 @@ class UploadedGGUF:
         return media.PROJECTOR if is_projector else media.MODEL
 
 
-def read_uploads(store: Store, files: Files) -> tuple[UploadedGGUF, ...]:
-    """The files, with the parts of a split model as one. Raises CreateRefused, InvalidDigest."""
-    found = [read_upload(store, name, digest) for name, digest in files.items()]
+def read_uploads(
+    store: Store, files: Files, check: Callable[[], None] = lambda: None
+) -> tuple[UploadedGGUF, ...]:
+    """The files, with the parts of a split model as one. Raises CreateRefused, InvalidDigest.
+
+    `check` is called before each file, and may raise to stop.
+    """
+    found = []
+    for name, digest in files.items():
+        check()
+        found.append(read_upload(store, name, digest))
     parts = [file for file in found if is_part(file.header)]
     whole = [file for file in found if not is_part(file.header)]
     return (*([_joined(parts)] if parts else []), *whole)
@@ -77,15 +85,21 @@ def read_named(path: Path, name: str) -> Header:
         raise CreateRefused(str(error).replace(str(path), name)) from error
 
 
-def split_formats(store: Store, files: Files) -> tuple[Files, Files]:
+def split_formats(
+    store: Store, files: Files, check: Callable[[], None] = lambda: None
+) -> tuple[Files, Files]:
     """The files of a model in safetensors, and the GGUF files. Raises CreateRefused.
 
     Without a file in safetensors all count as GGUF, so that the others are refused by name.
+    `check` is called before each file, and may raise to stop.
     """
     if not any(name.endswith(_CHECKPOINT_SUFFIX) for name in files):
         return {}, files
-    paths = {name: find_upload(store, name, digest) for name, digest in files.items()}
-    ggufs = {name: files[name] for name, path in paths.items() if _magic(path) == MAGIC}
+    ggufs = {}
+    for name, digest in files.items():
+        check()
+        if _magic(find_upload(store, name, digest)) == MAGIC:
+            ggufs[name] = digest
     return {name: digest for name, digest in files.items() if name not in ggufs}, ggufs
 
 

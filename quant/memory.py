@@ -1,39 +1,52 @@
-"""How many bytes a model takes in memory, computed from its GGUF header (GUIDE 9.1 and 9.2).
+"""How many bytes does a load take on each device? Computed from GGUF headers alone.
 
-The figures cover weights, KV cache, recurrent states and the attention mask, on all devices
-together. The rest of the compute buffer and the logits are not counted.
+README.md has the formulas and their sources. Buffers are those that llama.cpp names in its log;
+what the process takes besides on the host is not counted.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
+from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Final, TypeVar
+
+from .compute_buffer import compute_by_device
+from .draft_memory import DrafterBytes, DrafterPlace, drafter_sizes
 from .gguf import Header
-from .types import row_bytes
+from .graph_buffer import HOST
+from .graph_builder import F32
+from .kv_cache import (
+    CELL_STEP,
+    ContextShape,
+    cache_by_device,
+    cache_bytes,
+    has_cache,
+    has_states,
+    num_outputs,
+)
+from .layers import num_layers, number, vocabulary_size
+from .placement import Placement, device_of_layer, weights_by_device
 
-CELL_STEP: Final = 256  # cells; llama.cpp rounds the cells of a cache up to a multiple (GUIDE 9.1)
-STATE_BYTES: Final = 4  # bytes of an element of a recurrent state, always f32 (GUIDE 9.1)
-MASK_BYTES: Final = 2  # bytes of an element of the attention mask, f16 (GUIDE 9.2)
+__all__ = [
+    "CELL_STEP",
+    "ContextShape",
+    "MemoryEstimate",
+    "ModelHeaders",
+    "PartBytes",
+    "Placement",
+    "cache_bytes",
+    "estimate_memory",
+    "has_cache",
+    "has_states",
+    "weights_bytes",
+]
 
+T = TypeVar("T")
 
-@dataclass(frozen=True, slots=True)
-class ContextShape:
-    """The parameters of a llama.cpp context that determine the size of its cache."""
-
-    cells: int  # n_ctx; all sequences share them (kv_unified)
-    sequences: int  # n_seq_max
-    ubatch: int  # n_ubatch, in rows
-    kv_type: str  # such as "f16" or "q8_0"
-    snapshots: int = 0  # n_rs_seq: further states of each sequence, for going back
-
-
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """Which part of a model lies on GPUs. The default is a machine without one."""
-
-    gpu_layers: int = 0  # layers from the last on; the output counts as one more, and comes first
-    split: tuple[float, ...] = ()  # share of these layers on each GPU, in the order of the GPUs
-    host_experts: int = 0  # layers from the first on whose expert tensors stay on the host
+CUDA_CONTEXT_BYTES: Final = 320 << 20
+"""What a process takes of a GPU before it allocates anything (300 to 500 MiB were measured)."""
+ON_HOST: Final = Placement()
+PROJECTOR_FACTOR: Final = 1.4  # of a projector's file: with the buffers of its own graph
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +57,7 @@ class ModelHeaders:
     drafter: Header | None = None
     projectors: tuple[Header, ...] = ()
     adapter_bytes: int = 0  # of all adapters
+    mtp: bool = False  # whether the target's own NextN head drafts; else it is not loaded
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +66,12 @@ class PartBytes:
 
     weights_bytes: int = 0
     cache_bytes: int = 0  # KV cache and recurrent states
-    compute_bytes: int = 0  # compute and output buffers
+    compute_bytes: int = 0  # compute and output buffers, as they are after the load
     adapter_bytes: int = 0
     drafter_bytes: int = 0  # all of the drafter
     projector_bytes: int = 0
     overhead_bytes: int = 0  # of the process and of the driver
+    growth_bytes: int = 0  # by which output buffers grow when a decode has the most outputs
 
     @property
     def total_bytes(self) -> int:
@@ -76,129 +91,99 @@ class MemoryEstimate:
 
 
 def estimate_memory(
-    model: ModelHeaders, context: ContextShape, placement: Placement = Placement()
+    model: ModelHeaders, context: ContextShape, placement: Placement = ON_HOST
 ) -> MemoryEstimate:
-    """The memory of a model with one context."""
+    """The memory of a model with one context, and of its drafter with another.
+
+    Buffers whose graph the header does not describe count as nothing: llama.cpp says whether it
+    can load such a file.
+    """
     header = model.target
-    return MemoryEstimate(
-        PartBytes(
-            weights_bytes(header),
-            cache_bytes(header, context),
-            mask_bytes(header, context),
-            model.adapter_bytes,
-            model.drafter.size_bytes if model.drafter else 0,
-        )
+    parts = _LoadParts(
+        weights_by_device(header, placement, with_head=False),
+        cache_by_device(header, context, placement),
+        _described(lambda: compute_by_device(header, context, placement), {}),
+        _described(lambda: _drafter_of(model, context, placement), None),
     )
+    devices = range(placement.num_gpus)
+    return MemoryEstimate(
+        _host_part(model, context, placement, parts),
+        tuple(_gpu_part(model, parts, device) for device in devices),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _LoadParts:
+    """Bytes by device, of a target and, if there is one, its drafter."""
+
+    weights: Mapping[int, int]
+    cache: Mapping[int, int]
+    compute: Mapping[int, int]
+    drafter: DrafterBytes | None
+
+    def on(self, device: int, model: ModelHeaders) -> PartBytes:
+        """What each part takes of this device."""
+        return PartBytes(
+            self.weights.get(device, 0),
+            self.cache.get(device, 0),
+            self.compute.get(device, 0),
+            _share(model.adapter_bytes, self.weights, device),
+            self.drafter.on(device) if self.drafter else 0,
+        )
+
+
+def _described(size: Callable[[], T], unknown: T) -> T:
+    """A size, or `unknown` where names or shapes of tensors are not those of any known block."""
+    try:
+        return size()
+    except (LookupError, ValueError, RecursionError):
+        return unknown
+
+
+def _drafter_of(
+    model: ModelHeaders, context: ContextShape, placement: Placement
+) -> DrafterBytes | None:
+    """It lies beside the last keys and values of its target, which an assistant reads."""
+    if model.drafter is None and not model.mtp:
+        return None
+    target, layers = model.target, num_layers(model.target)
+    last = layers - number(target, "attention.shared_kv_layers") - 1
+    device = device_of_layer(placement, layers, last)
+    return drafter_sizes(model.drafter, DrafterPlace(target, context, device))
+
+
+def _host_part(
+    model: ModelHeaders, context: ContextShape, placement: Placement, parts: _LoadParts
+) -> PartBytes:
+    """The host has the output buffers in any case."""
+    row, part = vocabulary_size(model.target) * F32, parts.on(HOST, model)
+    output = context.sequences * row
+    growth = max(num_outputs(model.target, context) * row - output, 0)
+    return replace(
+        part,
+        compute_bytes=part.compute_bytes + output,
+        projector_bytes=0 if placement.num_gpus else _projector_bytes(model),
+        growth_bytes=growth + (parts.drafter.growth if parts.drafter else 0),
+    )
+
+
+def _gpu_part(model: ModelHeaders, parts: _LoadParts, device: int) -> PartBytes:
+    return replace(
+        parts.on(device, model),
+        projector_bytes=_projector_bytes(model) if device == 0 else 0,
+        overhead_bytes=CUDA_CONTEXT_BYTES,
+    )
+
+
+def _share(size_bytes: int, weights: Mapping[int, int], device: int) -> int:
+    """An adapter's matrices lie beside those that they are added to."""
+    return size_bytes * weights.get(device, 0) // max(sum(weights.values()), 1)
+
+
+def _projector_bytes(model: ModelHeaders) -> int:
+    return round(PROJECTOR_FACTOR * sum(header.size_bytes for header in model.projectors))
 
 
 def weights_bytes(header: Header) -> int:
     """The size of all tensors."""
     return sum(tensor.size_bytes for tensor in header.tensors)
-
-
-def cache_bytes(header: Header, context: ContextShape) -> int:
-    """The size of KV cache and recurrent states by GUIDE 9.1; an upper bound in these cases:
-
-    a window whose layers the header does not name (all count as full attention), an architecture
-    without snapshots, and multi-head latent attention. The state of RWKV is not counted.
-    """
-    if not has_cache(header):
-        return 0
-    num_layers = _number(header, "block_count") or 0
-    shared = _number(header, "attention.shared_kv_layers") or 0
-    return sum(_layer_bytes(header, layer, context) for layer in range(num_layers - shared))
-
-
-def mask_bytes(header: Header, context: ContextShape) -> int:
-    """The size of the attention mask, the part of the compute buffer that grows with n_ctx."""
-    num_layers = _number(header, "block_count") or 0
-    attends = any(_num_kv_heads(header, layer) for layer in range(num_layers))
-    return context.cells * context.ubatch * MASK_BYTES if attends and has_cache(header) else 0
-
-
-def has_cache(header: Header) -> bool:
-    """Whether the model keeps a cache between decodes; an encoder does not (GUIDE 1.5)."""
-    return header.values.get(f"{header.architecture}.attention.causal") is not False
-
-
-def has_states(header: Header) -> bool:
-    """Whether each sequence takes memory of its own: a sliding window or a recurrent state."""
-    return bool(_number(header, "attention.sliding_window")) or any(_state_elements(header))
-
-
-def _layer_bytes(header: Header, layer: int, context: ContextShape) -> int:
-    heads_kv = _num_kv_heads(header, layer)
-    if not heads_kv or _is_recurrent(header, layer):
-        states = context.sequences * (1 + context.snapshots)
-        return states * sum(_state_elements(header)) * STATE_BYTES
-    is_window = _is_window(header, layer)
-    suffix = "_swa" if is_window else ""
-    num_heads = _of_layer(header, "attention.head_count", layer) or 1
-    default = (header.embedding_length or 0) // num_heads
-    widths = (
-        _number(header, f"attention.{side}_length{suffix}")
-        or _number(header, f"attention.{side}_length")
-        or default
-        for side in ("key", "value")
-    )
-    cells = _window_cells(header, context) if is_window else _padded(context.cells)
-    return cells * sum(row_bytes(context.kv_type.upper(), width * heads_kv) for width in widths)
-
-
-def _num_kv_heads(header: Header, layer: int) -> int:
-    """Heads of keys and values; 0 for a layer without attention."""
-    heads_kv = _of_layer(header, "attention.head_count_kv", layer)
-    return (_of_layer(header, "attention.head_count", layer) or 0) if heads_kv is None else heads_kv
-
-
-def _window_cells(header: Header, context: ContextShape) -> int:
-    window = _number(header, "attention.sliding_window") or 0
-    return _padded(min(_padded(context.cells), window * context.sequences + context.ubatch))
-
-
-def _is_window(header: Header, layer: int) -> bool:
-    """Whether a layer attends to a sliding window; of a period n, the last layer does not."""
-    pattern = header.values.get(f"{header.architecture}.attention.sliding_window_pattern")
-    if not _number(header, "attention.sliding_window"):
-        return False
-    if isinstance(pattern, list):
-        return layer < len(pattern) and bool(pattern[layer])
-    period = _number(header, "attention.sliding_window_pattern") or 1
-    return layer % period < period - 1
-
-
-def _is_recurrent(header: Header, layer: int) -> bool:
-    """Whether a layer of a hybrid has a state instead of keys and values.
-
-    Every `full_attention_interval`-th layer has attention, and so has a NextN head at the end.
-    """
-    interval = _number(header, "full_attention_interval") or 0
-    trunk = (_number(header, "block_count") or 0) - (_number(header, "nextn_predict_layers") or 0)
-    return interval > 0 and layer < trunk and (layer + 1) % interval != 0
-
-
-def _state_elements(header: Header) -> Iterator[int]:
-    """Elements of a recurrent layer's state: convolution, state space, short convolution."""
-    inner, state = _number(header, "ssm.inner_size") or 0, _number(header, "ssm.state_size") or 0
-    groups = _number(header, "ssm.group_count") or 0
-    yield max((_number(header, "ssm.conv_kernel") or 0) - 1, 0) * (inner + 2 * groups * state)
-    yield state * inner
-    length = _number(header, "shortconv.l_cache") or 0
-    yield max(length - 1, 0) * (header.embedding_length or 0)
-
-
-def _number(header: Header, key: str) -> int | None:
-    return header.number(f"{header.architecture}.{key}")
-
-
-def _of_layer(header: Header, key: str, layer: int) -> int | None:
-    """A hyperparameter that is one number, or one for each layer."""
-    values = header.values.get(f"{header.architecture}.{key}")
-    if not isinstance(values, list):
-        return _number(header, key)
-    value = values[layer] if layer < len(values) else None
-    return value if isinstance(value, int) else None
-
-
-def _padded(cells: int) -> int:
-    return -(-cells // CELL_STEP) * CELL_STEP

@@ -18,7 +18,7 @@ from tiny import write_llama
 from weights import import_gguf
 
 MODEL = "smollm2:135m"
-TIERS = {"unit", "model", "contract", "sim", "clients"}  # tests/README.md
+TIERS = {"unit", "model", "contract", "sim", "clients", "long"}  # tests/README.md
 MEASUREMENTS = pytest.StashKey[list[str]]()
 
 

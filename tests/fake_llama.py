@@ -186,6 +186,9 @@ class FakeContext(FakeMemory):
     def abort(self) -> None:
         self._is_aborted = True
 
+    def set_threads(self, threads: int) -> None:
+        self.threads = threads
+
     def disarm(self) -> None:
         self._is_aborted = False
 

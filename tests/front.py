@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import json
 import re
 from collections.abc import AsyncIterator
@@ -13,10 +15,13 @@ from typing import Any
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from fake_runner import FakeRunners
-from outrider.daemon.app import build_app
+from outrider.daemon.api.request_log import TRACER
+from outrider.daemon.api.state import APP_STATE, AppState
+from outrider.daemon.app import build_app, open_store
 from outrider.daemon.config import Settings
 from outrider.daemon.runners.machine import Machine
 from outrider.daemon.runners.pool import PoolLimits, RunnerPool
+from outrider.daemon.tracing.tracer import RequestTracer
 from outrider.models.store import Store
 from tiny import CHATML, named, write_gguf
 from weights import import_gguf
@@ -25,6 +30,10 @@ THINKING_TEMPLATE = CHATML + "{# <think> </think> #}"
 LLAMA = {"context_length": 8192, "embedding_length": 64}
 
 MACHINE = Machine("linux", "made up", physical_cores=2, memory_bytes=16 << 30)
+
+
+async def read_made_up() -> Machine:
+    return MACHINE
 
 
 @dataclass(frozen=True)
@@ -40,9 +49,24 @@ class Front:
     def url(self) -> str:
         return str(self.client.make_url("/")).rstrip("/")
 
+    @property
+    def state(self) -> AppState:
+        """What its handlers use."""
+        assert self.client.app
+        return self.client.app[APP_STATE]
+
+    async def wait_until_unloaded(self) -> None:
+        """Until no model is loaded; the pool ends runners in tasks of its own."""
+        for _ in range(1000):
+            if not self.pool.loaded_models:
+                return
+            await asyncio.sleep(0)
+        raise TimeoutError
+
     async def send(self, method: str, path: str, body: object = None) -> tuple[int, str]:
         """Status and body of one request; bytes are sent as they are, the rest as JSON."""
-        data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        text = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        data = None if text is None else io.BytesIO(text)
         async with self.client.request(method, path, data=data) as answer:
             return answer.status, await answer.text()
 
@@ -82,12 +106,21 @@ def fill_store(root: Path, folder: Path) -> Path:
 
 
 @asynccontextmanager
-async def start_front(root: Path, **changes: object) -> AsyncIterator[Front]:
+async def start_front(
+    root: Path, *, tracer: RequestTracer | None = None, **changes: object
+) -> AsyncIterator[Front]:
     """A front over this store; `changes` replace settings."""
     settings = Settings.load().model_copy(update={"models": root, "cache_home": root, **changes})
-    runners, store = FakeRunners(), Store(root)
-    pool = RunnerPool(runners.start, PoolLimits(), keep_alive_s=settings.keep_alive_s)
+    runners, store = FakeRunners(), open_store(settings)
+    pool = RunnerPool(
+        runners.start,
+        PoolLimits(),
+        keep_alive_s=settings.keep_alive_s,
+        read_machine=read_made_up,
+    )
     app = build_app(settings, store, pool, MACHINE)
+    if tracer:
+        app[TRACER] = tracer
     try:
         async with TestClient(TestServer(app)) as client:
             yield Front(client, runners, pool, store)

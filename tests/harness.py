@@ -17,6 +17,7 @@ from outrider.daemon.protocol import (
     Delta,
     Done,
     Failed,
+    Hold,
     Limits,
     Load,
     Logprob,
@@ -25,6 +26,7 @@ from outrider.daemon.protocol import (
     Step,
     Submit,
     ToFront,
+    Working,
 )
 from outrider.daemon.runner.constraint_plan import plan_constraint
 from outrider.daemon.runner.engine import Engine
@@ -130,6 +132,9 @@ class EngineHarness:
     def cancel(self, request_id: int) -> None:
         self.engine.cancel(Cancel(request_id))
 
+    def hold(self, request_id: int, *, is_held: bool) -> None:
+        self.engine.hold(Hold(request_id, is_held))
+
     @property
     def done(self) -> dict[int, Done]:
         return {delta.id: delta.done for delta in self.deltas if delta.done}
@@ -156,6 +161,8 @@ def drive(
     def collect(message: ToFront) -> None:
         if isinstance(message, Failed):
             failed[message.id] = message
+            return
+        if isinstance(message, Working):
             return
         assert isinstance(message, Step), message
         deltas.extend(message.deltas)

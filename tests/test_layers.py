@@ -29,7 +29,17 @@ LAYERS = {
     "daemon.protocol": "protocol",
     "daemon.config": "config",
     "daemon.address": "config",
+    "daemon.byte_size": "config",
+    "daemon.environment_file": "config",
+    "daemon.reload": "reload",
+    "daemon.service": "service",
+    "daemon.serving": "serving",
+    "daemon.api_keys": "config",
+    "daemon.authority": "config",
+    "daemon.origin_pattern": "config",
     "daemon.settings_table": "config",
+    "daemon.log_lines": "log",
+    "daemon.request_note": "log",
     "daemon.options": "options",
     "daemon.parameters": "options",
     "daemon.runner": "runner",
@@ -39,16 +49,25 @@ LAYERS = {
     "daemon.runner.stream": "sequence",
     "daemon.runner.repetition": "sequence",
     "daemon.runner.rendering": "rendering",
+    "daemon.runner.sandbox": "sandbox",
+    "daemon.runner.connection": "runner process",
     "daemon.runner.batch": "seam",
     "daemon.runner.llama": "llama",
     "daemon.runner.llama.interface": "seam",
     "daemon.runner.speculation": "speculation",
+    "daemon.runner.threads": "threads",
     "daemon.runner.speculation.calibration": "loading",
     "daemon.runner.speculation.drafter_loading": "loading",
     "daemon.runner.__main__": "runner process",
+    "daemon.runner.devices": "runner process",
+    "daemon.runner.package_parts": "runner process",
     "daemon.runner.worker": "runner process",
     "daemon.runners": "runners",
     "daemon.metrics": "metrics",
+    "daemon.tracing": "tracing",
+    "daemon.metrics.dashboard": "dashboard",
+    "daemon.metrics.panels": "dashboard",
+    "daemon.snapshot": "snapshot",
     "daemon.diagnosis": "diagnosis",
     "daemon.api": "api",
     "daemon.api.ollama": "ollama",
@@ -66,10 +85,11 @@ MAY_IMPORT = {
     "quant": {"quant"},
     "models": {"models", "quant"},
     "errors": set(),
+    "log": {"log"},
     "duration": set(),
     "chat": {"chat", "errors"},
     "protocol": {"chat"},
-    "config": {*BASE, "config", "duration"},
+    "config": {*BASE, "config", "duration", "log"},
     "options": {*BASE, "options"},
     # The runner is a process of its own: it is handed paths, and never imports `models`.
     # llama.cpp is reached through the seam; its implementation is for those who load weights.
@@ -79,8 +99,10 @@ MAY_IMPORT = {
     "llama": {*BASE, "llama", "seam", "quant"},  # quant: headers are repaired while loading
     "sequence": {*BASE, "sequence", "chat", "kv", "sampling", "seam"},
     "speculation": {*BASE, "speculation", "sequence", "kv", "sampling", "seam"},
+    "threads": {"threads", "speculation"},  # costs are measured by the number of threads
     "loading": {*BASE, "loading", "speculation", "sequence", "kv", "sampling", "seam", "llama"},
-    "rendering": {*BASE, "rendering", "chat"},
+    "rendering": {*BASE, "rendering", "chat", "log", "sandbox"},
+    "sandbox": {*BASE, "sandbox"},
     "runner": {
         *BASE,
         "runner",
@@ -91,28 +113,39 @@ MAY_IMPORT = {
         "seam",
         "sequence",
         "speculation",
+        "threads",
     },
     "runner process": {
         *BASE,
         *(
+            "log",
             "runner process",
             "rendering",
+            "sandbox",
             "chat",
             "runner",
             "loading",
             "speculation",
             "sequence",
             "sampling",
+            "threads",
             "llama",
             "seam",
         ),
     },
     # The front starts `python -m outrider.daemon.runner`, and never imports it.
-    "runners": {*BASE, "runners", "chat", "quant", "models", "config", "options"},
-    "metrics": {"runners", "protocol"},
+    "runners": {*BASE, "runners", "chat", "quant", "models", "config", "options", "log"},
+    "dashboard": {"dashboard"},
+    "tracing": {"tracing", "log"},
+    "metrics": {"metrics", "runners", "protocol"},
+    "snapshot": {"runners", "protocol"},
     # Started for a command, so it asks a child process of its own what llama.cpp has.
-    "diagnosis": {"errors", "diagnosis", "runners"},
-    "api": {*BASE, "api", "chat", "runners", "metrics", "config", "duration", "options", "models"},
+    "diagnosis": {"errors", "diagnosis", "runners", "sandbox"},
+    "api": {
+        *BASE,
+        *("api", "chat", "runners", "metrics", "tracing", "snapshot", "diagnosis"),
+        *("config", "duration", "options", "models", "log"),
+    },
     "ollama": {
         *BASE,
         "ollama",
@@ -126,7 +159,7 @@ MAY_IMPORT = {
         "quant",
     },
     "openai": {*BASE, "openai", "api", "chat", "runners", "options", "models"},
-    "anthropic": {*BASE, "anthropic", "api", "chat", "runners", "options", "models"},
+    "anthropic": {*BASE, "anthropic", "api", "chat", "runners", "options", "models", "log"},
     "systemone": {*BASE, "systemone", "api", "chat", "runners", "duration", "options"},
     "openapi": {"api", "ollama", "openai", "anthropic", "systemone", "options"},
     FRONT: {FRONT},
@@ -141,21 +174,31 @@ MAY_IMPORT = {
         "systemone",
         "runners",
         "metrics",
+        "tracing",
         "quant",
         "models",
         "errors",
         "config",
+        "log",
     },
-    "cli": {
-        "cli",
-        "errors",
-        "config",
-        "options",
-        "models",
-        "quant",
+    "reload": {"config", "errors"},
+    "serving": {
+        FRONT,
+        "api",
+        "log",
         "app",
         "diagnosis",
-    },  # app: to serve
+        "reload",
+        "runners",
+        "models",
+        "config",
+        "errors",
+    },
+    "service": {"service", "config", "errors"},
+    "cli": {
+        *("cli", "errors", "config", "options", "models", "quant"),
+        *("service", "serving", "diagnosis", "dashboard"),
+    },
 }
 MAY_USE = {
     "llama_cpp": {"llama", "quant"},
@@ -180,6 +223,7 @@ NEEDS_NO_LLAMA = (  # modules that run on any implementation of the seam
     *("speculation.drafters.head", "speculation.drafters.assistant", "llama.interface"),
 )
 LAZY_FUNCTIONS = {
+    ("daemon.runner.__main__", "_serve"),  # no thread before the process is confined
     ("daemon.cli.serve", "serve"),  # the other commands start without the server
     ("daemon.cli.quantize", "_lines"),  # numpy takes a while, too
     ("daemon.cli.entry", "_is_debugging"),  # the help starts without the settings
@@ -189,7 +233,10 @@ LAZY_FUNCTIONS = {
     *(("daemon.api.ollama.create", name) for name in ("_template", "_lines")),
     *(("daemon.api.ollama.transfers", name) for name in ("report", "push")),
     ("models.sources.registry", "_users_key"),  # cryptography takes a while
+    ("daemon.runner.__main__", "main"),  # after only the parts of packages that it needs
+    ("daemon.runner.devices", "main"),
     ("daemon.cli.mcp_servers", "_connect"),  # an extra
+    ("daemon.tracing.opening", "open_tracer"),  # an extra
     ("daemon.cli.mcp_servers", "_transport"),
 }
 

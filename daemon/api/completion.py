@@ -5,8 +5,7 @@ from __future__ import annotations
 import itertools
 import secrets
 import string
-import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -15,8 +14,9 @@ import msgspec
 from ..chat.conversation import Prompt, ToolCall
 from ..chat.format import ChatFormat
 from ..options import Options
-from ..protocol import Done, Logprob, Submit
+from ..protocol import Delta, Done, Logprob, Submit
 from ..runners.model_info import ModelInfo
+from .completion_meter import CompletionMeter
 from .state import AppState
 
 ID_LETTERS = string.ascii_lowercase + string.digits  # of a call's id (CONTRACT 1.3)
@@ -47,6 +47,7 @@ class Loaded:
     """The model is ready. Always the first event."""
 
     load_ns: int  # since the request arrived
+    warnings: tuple[str, ...] = ()  # what its clients are told, a sentence each
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,32 +111,40 @@ async def complete(state: AppState, completion: Completion) -> Events:
 
     Raises Busy, LoadFailed, BadRequest, InvalidFormat and RunnerError.
     """
-    spec = state.runner_spec(completion.info, completion.options)
-    async with state.pool.lease(spec, completion.keep_alive_s) as runner:
-        load_ns = time.monotonic_ns() - completion.start_ns
-        yield Loaded(load_ns)
-        if completion.prompt is None:
-            return
-        submit = _submit(completion, completion.prompt, spec.load.num_ctx)
-        number = _CallNumbers()
-        async with aclosing(runner.submit(submit)) as deltas:
-            async for delta in deltas:
-                if submit.render_only:
-                    yield Rendered(delta.text, delta.done.prompt_tokens if delta.done else 0)
-                    return
-                if delta.started:
-                    started = delta.started
-                    yield Accepted(
-                        started.prompt_tokens, started.dropped_messages, started.cut_tokens
-                    )
-                calls = tuple(number(call) for call in delta.tool_calls)
-                output = Output(delta.text, delta.thinking, calls, delta.logprobs)
-                if output != NOTHING:
-                    yield output
-                if delta.done:
-                    state.metrics.count(spec.name, delta.done)
-                    total_ns = time.monotonic_ns() - completion.start_ns
-                    yield Finished(delta.done, load_ns, total_ns)
+    spec, prompt = state.runner_spec(completion.info, completion.options), completion.prompt
+    makes_text = prompt is not None and not completion.render_only
+    meter = CompletionMeter(
+        state.metrics.requests, spec.name, completion.start_ns, makes_text=makes_text
+    )
+    with meter:
+        async with state.pool.lease(spec, completion.keep_alive_s) as runner:
+            load_ns = meter.note_loaded()
+            yield Loaded(load_ns, state.pool.warnings(runner))
+            if prompt is None:
+                return
+            submit = _submit(completion, prompt, spec.load.num_ctx)
+            number = _CallNumbers()
+            async with aclosing(runner.submit(submit)) as deltas:
+                async for delta in deltas:
+                    if submit.render_only:
+                        yield Rendered(delta.text, delta.done.prompt_tokens if delta.done else 0)
+                        return
+                    for event in _partial_events(delta, number):
+                        if isinstance(event, Output):
+                            meter.note_output()
+                        yield event
+                    if delta.done:
+                        yield Finished(delta.done, load_ns, meter.finish(delta.done))
+
+
+def _partial_events(delta: Delta, number: _CallNumbers) -> Iterator[Accepted | Output]:
+    """What a delta tells besides the end."""
+    if started := delta.started:
+        yield Accepted(started.prompt_tokens, started.dropped_messages, started.cut_tokens)
+    calls = tuple(number(call) for call in delta.tool_calls)
+    output = Output(delta.text, delta.thinking, calls, delta.logprobs)
+    if output != NOTHING:
+        yield output
 
 
 async def collect(events: Events) -> Answer:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from ..options import Options
 from ..protocol import Embed
+from ..request_note import current_note
 from ..runners.model_info import ModelInfo
-from ..runners.plan import DEFAULT_NUM_CTX
+from .recent import current_record
 from .state import AppState
 
 
@@ -32,6 +33,7 @@ class EmbeddingResult:
     width: int  # floats of one row
     prompt_tokens: int
     load_ns: int  # until the model was ready
+    warnings: tuple[str, ...] = ()  # what clients of the model are told, a sentence each
 
     def pooled(self) -> list[float]:
         """All floats as the model pools them, not normalised; none without texts."""
@@ -59,15 +61,22 @@ async def embed(state: AppState, request: EmbeddingTexts) -> EmbeddingResult:
     Raises Busy, LoadFailed, BadRequest and RunnerError.
     """
     start_ns = time.monotonic_ns()
-    default = {"num_ctx": state.settings.context_length or DEFAULT_NUM_CTX}
-    options = Options.merge(default, request.info.model.params, request.options)
+    options = Options.merge(request.info.model.params, request.options)
     spec = state.runner_spec(request.info, options, embedding=True)
-    texts = request.texts
+    texts, note, record = request.texts, current_note(), current_record()
+    record.model = spec.name
+    if note:
+        note.model = spec.name
     async with state.pool.lease(spec, request.keep_alive_s) as runner:
-        load_ns = time.monotonic_ns() - start_ns
+        load_ns, warnings = time.monotonic_ns() - start_ns, state.pool.warnings(runner)
         if not texts:
-            return EmbeddingResult(b"", 0, 0, load_ns)
+            return EmbeddingResult(b"", 0, 0, load_ns, warnings)
         # A model is loaded with 4 tokens or more; a request for fewer is served as asked.
-        num_ctx = min(options.num_ctx, spec.load.num_ctx)
+        asked = max(options.num_ctx, 0) or state.settings.context_length
+        num_ctx = min(asked, spec.load.num_ctx)  # 0: all that is loaded
         embedded = await runner.embed(Embed(0, texts, num_ctx, request.truncate))
-    return EmbeddingResult(embedded.vectors, embedded.width, embedded.prompt_tokens, load_ns)
+    record.prompt_tokens = embedded.prompt_tokens
+    if note:
+        note.add_tokens(embedded.prompt_tokens, 0, 0)
+    vectors, width = embedded.vectors, embedded.width
+    return EmbeddingResult(vectors, width, embedded.prompt_tokens, load_ns, warnings)

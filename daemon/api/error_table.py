@@ -13,14 +13,20 @@ from ..errors import (
     BadRequest,
     Busy,
     CloudDisabled,
+    DoesNotFit,
     InvalidFormat,
     NotFound,
     OutriderError,
     TemplateFailed,
     TooLarge,
+    TooManyRequests,
+    Unauthorized,
     Unsupported,
 )
+from ..log_lines import shorten
 
+MAX_TEXT_CHARS = 2_000  # of an error: some quote what the client or a model file says
+ERROR_CHARS = 4_000  # of a text, which may quote what a client has sent or a model file holds
 INTERNAL = "internal error; the daemon's log has the details"
 
 # What no retry can help has a status below 500, because the clients of OpenAI and Anthropic retry
@@ -31,12 +37,20 @@ STATUSES_FOR_RETRIES: Mapping[type[Exception], int] = {
     InvalidName: 400,
     Unsupported: 400,
     TemplateFailed: 400,
+    Unauthorized: 401,
     CloudDisabled: 403,
     NotFound: 404,
     TooLarge: 413,
+    DoesNotFit: 400,
+    TooManyRequests: 429,
     Busy: 503,
     OutriderError: 500,
     ModelError: 500,
+}
+
+HEADERS: Mapping[int, Mapping[str, str]] = {  # of error answers, by HTTP status
+    401: {"WWW-Authenticate": 'Bearer realm="Outrider"'},  # RFC 6750 3
+    429: {"Retry-After": "1"},  # seconds
 }
 
 log = logging.getLogger(__name__)
@@ -69,6 +83,6 @@ class ErrorTable:
             if isinstance(error, kind):
                 if in_stream:
                     log.warning("%s %s ended early: %s", request.method, request.path, error)
-                return ErrorReply(status, self.body(status, str(error)))
+                return ErrorReply(status, self.body(status, shorten(str(error), MAX_TEXT_CHARS)))
         log.error("%s %s failed", request.method, request.path, exc_info=error)
         return ErrorReply(500, self.body(500, INTERNAL))

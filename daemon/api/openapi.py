@@ -15,20 +15,25 @@ from pydantic.json_schema import models_json_schema
 
 from ..options import OPTION_TYPES
 from .anthropic import wire as anthropic
-from .body import WireModel
 from .json_response import json_response
 from .ollama import wire as ollama
 from .openai import responses_wire
 from .openai import wire as openai
+from .plan import PlanRequest
 from .systemone import wire as systemone
+from .wire_model import WireModel
 
 Json = dict[str, object]
 
-JSON, TEXT = "application/json", "text/plain"
+JSON, TEXT, HTML = "application/json", "text/plain", "text/html"
 NDJSON, SSE = "application/x-ndjson", "text/event-stream"
 BYTES = "application/octet-stream"
 SCHEMAS = "#/components/schemas/"
 STRING: Json = {"type": "string"}
+OWN_PATHS = (
+    *("/v1/systemone", "/metrics", "/openapi.json", "/api/plan"),
+    *("/api/snapshot", "/api/live", "/api/doctor"),
+)
 NATIVE, OPENAI, ANTHROPIC = "OllamaError", "OpenAIError", "AnthropicError"
 ERRORS: Json = {  # the bodies of CONTRACT 0, 2.1 and 3
     NATIVE: {"type": "object", "required": ["error"], "properties": {"error": STRING}},
@@ -58,6 +63,10 @@ ERRORS: Json = {  # the bodies of CONTRACT 0, 2.1 and 3
         },
     },
 }
+KEYS: Json = {  # how a request carries an API key
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+}
 OPTION_KINDS = {  # JSON types by the first word of an annotation
     "int": {"type": "integer"},
     "float": {"type": "number"},
@@ -80,10 +89,16 @@ ROUTES = (
     RouteFacts("GET /", "Whether the daemon is there", answers=(TEXT,)),
     RouteFacts("GET /metrics", "Counters for Prometheus", answers=(TEXT,)),
     RouteFacts("GET /openapi.json", "This document"),
+    RouteFacts("GET /ui", "The page that shows what the daemon does", answers=(HTML,)),
+    RouteFacts("GET /ui/{name}", "A file of that page", answers=(BYTES,)),
+    RouteFacts("GET /api/snapshot", "What the daemon is doing"),
+    RouteFacts("GET /api/live", "The same, once a second", answers=(SSE,)),
+    RouteFacts("POST /api/doctor", "What is wrong with the machine"),
     RouteFacts("GET /api/version", "The version of Ollama's API"),
     RouteFacts("GET /api/status", "Whether a cloud is used"),
     RouteFacts("GET /api/tags", "The models on disk"),
     RouteFacts("GET /api/ps", "The loaded models"),
+    RouteFacts("POST /api/plan", "What a model would take in memory", PlanRequest),
     RouteFacts("POST /api/show", "Everything about a model", ollama.ShowRequest),
     RouteFacts("POST /api/generate", "Text after a prompt", ollama.GenerateRequest, (NDJSON, JSON)),
     RouteFacts("POST /api/chat", "The next message of a chat", ollama.ChatRequest, (NDJSON, JSON)),
@@ -158,7 +173,8 @@ def describe_api() -> Json:
             "description": "Local language models behind the APIs of Ollama, OpenAI and Anthropic.",
         },
         "paths": paths,
-        "components": {"schemas": _schemas()},
+        "components": {"schemas": _schemas(), "securitySchemes": KEYS},
+        "security": [{}, *({name: []} for name in KEYS)],  # {}: a daemon that has no keys
     }
 
 
@@ -225,7 +241,7 @@ def _identifier(route: str) -> str:
 def _dialect(path: str) -> str:
     if path.startswith("/v1/messages"):
         return "Anthropic"
-    if path.startswith("/v1/systemone") or path in ("/metrics", "/openapi.json"):
+    if path in OWN_PATHS or path.startswith("/ui"):
         return "Outrider"
     return "OpenAI" if path.startswith("/v1/") else "Ollama"
 

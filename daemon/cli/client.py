@@ -13,6 +13,8 @@ from ..errors import OutriderError
 
 CONNECT_TIMEOUT_S = 10
 
+NEEDS_KEY = "the daemon takes requests with one of its API keys only; set OUTRIDER_API_KEY to one"
+
 Json = dict[str, Any]
 
 
@@ -30,14 +32,16 @@ class Client:
     Only connecting has a timeout, since loading a model may take minutes.
     """
 
-    def __init__(self, base_url: str) -> None:
+    def __init__(self, base_url: str, api_key: str = "") -> None:
         self.base_url = base_url.rstrip("/")
+        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self.daemon_version: str | None = None
         """The `Outrider-Version` header of the last response."""
 
     async def __aenter__(self) -> Self:
         # One connection per request: the daemon may close an idle one between two prompts.
         self._session = aiohttp.ClientSession(
+            headers=self._headers,
             connector=aiohttp.TCPConnector(force_close=True),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
         )
@@ -152,7 +156,10 @@ class LineSplitter:
 
 def _response_error(status: int, body: bytes) -> DaemonError:
     try:
-        text = json.loads(body)["error"]
+        answer = json.loads(body)
+        text = answer["error"]
+        if answer == {"error": "unauthorized"}:  # with more in it, it is about an account
+            text = NEEDS_KEY
     except (ValueError, TypeError, KeyError):
         text = body.decode(errors="replace").strip()[:200] or "no reason given"
         text = f"the daemon answered HTTP {status}: {text}"

@@ -36,7 +36,9 @@ COMMANDS: Mapping[str, CommandEntry] = {
     "signout": CommandEntry("account_commands", "sign_out", "Sign out.", "logout"),
     "list": CommandEntry("list_commands", "list_stored", "List the models in the store.", "ls"),
     "ps": CommandEntry("list_commands", "list_loaded", "List the models in memory."),
+    "top": CommandEntry("top", "top", "Show what the daemon is doing, each second."),
     "doctor": CommandEntry("doctor", "doctor", "Show what is wrong with this machine's set-up."),
+    "plan": CommandEntry("plan_command", "plan", "Show what MODEL would take in memory."),
     "quantize": CommandEntry("quantize", "quantize", "Quantise a GGUF file."),
     "cp": CommandEntry("model_commands", "cp", "Give a model a second name."),
     "rm": CommandEntry("model_commands", "rm", "Stop models and delete them."),
@@ -46,6 +48,8 @@ COMMANDS: Mapping[str, CommandEntry] = {
     "bench": CommandEntry(
         "speculation_commands", "bench", "Measure the speed with and without drafts."
     ),
+    "service": CommandEntry("service", "service", "Run the daemon as a service."),
+    "grafana": CommandEntry("grafana", "grafana", "Print a Grafana dashboard for the metrics."),
     "completion": CommandEntry(
         "completion", "completion", "Print the shell's code that completes commands."
     ),

@@ -22,7 +22,8 @@ def with_client(command: Callable[Concatenate[Client, P], Awaitable[None]]) -> C
     @wraps(command)
     def run(address: str | None, /, *args: P.args, **kwargs: P.kwargs) -> None:
         async def connected() -> None:
-            async with Client(Settings.load(host=address).base_url) as client:
+            settings = Settings.load(host=address)
+            async with Client(settings.base_url, settings.client_key) as client:
                 await command(client, *args, **kwargs)
 
         asyncio.run(connected())

@@ -20,6 +20,15 @@ def size(size_bytes: float) -> str:
     return f"{value:.1f} {unit}" if small else f"{value:.0f} {unit}"
 
 
+def memory(size_bytes: float) -> str:
+    """Binary units, as memory is sold: 22.41 GiB, 98.0 MiB, 12 KiB, 0."""
+    if size_bytes >= 1 << 30:
+        return f"{size_bytes / (1 << 30):.2f} GiB"
+    if size_bytes >= 1 << 20:
+        return f"{size_bytes / (1 << 20):.1f} MiB"
+    return f"{-(-size_bytes // 1024):.0f} KiB" if size_bytes else "0"
+
+
 def count(number: float) -> str:
     """A number of parameters: 135M, 1.2B, 27.4B."""
     for unit, scale in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("K", 1e3)):

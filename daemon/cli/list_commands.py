@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import click
 
-from . import table
+from . import plan_view, table
 from .client import Client
 from .connect import with_client
 from .environment import EnvironmentCommand
@@ -23,7 +23,11 @@ async def list_stored(client: Client, /, prefix: str) -> None:
 
 @click.command("ps", cls=EnvironmentCommand)
 @click.argument("prefix", default="", type=LOADED)
+@click.option("-v", "--verbose", is_flag=True, help="Show what each takes, by device and part.")
 @with_client
-async def list_loaded(client: Client, /, prefix: str) -> None:
+async def list_loaded(client: Client, /, prefix: str, verbose: bool) -> None:
     """List the models in memory."""
-    click.echo(table.loaded(await client.get("/api/ps"), prefix, datetime.now(UTC)))
+    answer = await client.get("/api/ps")
+    click.echo(table.loaded(answer, prefix, datetime.now(UTC)))
+    for model in table.chosen(answer, prefix) if verbose else ():
+        click.echo(f"\n{plan_view.loaded(model)}")

@@ -29,8 +29,8 @@ class ModelName(click.ParamType[str]):
         """The names that begin like this; none if the daemon cannot be asked."""
         names: list[str] = []
         with suppress(OutriderError, TimeoutError):
-            url = Settings.load(host=ctx.find_root().params.get("host")).base_url
-            names = asyncio.run(_names_in_time(url, self._path))
+            settings = Settings.load(host=ctx.find_root().params.get("host"))
+            names = asyncio.run(_names_in_time(settings, self._path))
         return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
@@ -46,6 +46,6 @@ async def model_names(client: Client, path: str = "/api/tags") -> list[str]:
     return [str(name) for name in names if name]
 
 
-async def _names_in_time(url: str, path: str) -> list[str]:
-    async with Client(url) as client:
+async def _names_in_time(settings: Settings, path: str) -> list[str]:
+    async with Client(settings.base_url, settings.client_key) as client:
         return await model_names(client, path)

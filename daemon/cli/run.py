@@ -179,7 +179,8 @@ def _converse(
     editor: str,
 ) -> None:
     with asyncio.Runner() as runner:
-        client = runner.run(Client(Settings.load(host=host).base_url).__aenter__())
+        settings = Settings.load(host=host)
+        client = runner.run(Client(settings.base_url, settings.client_key).__aenter__())
         toolbox: Toolbox = NoTools()
         try:
             session = runner.run(_prepare(client, session, options))

@@ -27,12 +27,12 @@ def render(rows: Iterable[Sequence[str]]) -> str:
 
 def stored(answer: Json, prefix: str, now: datetime) -> str:
     """`outrider list`: the models of GET /api/tags whose name starts with prefix."""
-    return render([STORED, *(_stored_row(model, now) for model in _chosen(answer, prefix))])
+    return render([STORED, *(_stored_row(model, now) for model in chosen(answer, prefix))])
 
 
 def loaded(answer: Json, prefix: str, now: datetime) -> str:
     """`outrider ps`: the models of GET /api/ps whose name starts with prefix."""
-    models = _chosen(answer, prefix)
+    models = chosen(answer, prefix)
     rows = [LOADED, *(_loaded_row(model, now) for model in models)]
     if any("speculation" in model for model in models):
         column = [DRAFTER, *(_speculation(model.get("speculation")) for model in models)]
@@ -40,7 +40,8 @@ def loaded(answer: Json, prefix: str, now: datetime) -> str:
     return render(rows)
 
 
-def _chosen(answer: Json, prefix: str) -> list[Json]:
+def chosen(answer: Json, prefix: str) -> list[Json]:
+    """The models of an answer whose name starts with prefix, whatever its case."""
     models = answer.get("models") or []
     return [model for model in models if model["name"].lower().startswith(prefix.lower())]
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 from .facts import Finding, MachineFacts
 from .gpu_checks import build_command, check_gpus
+from .sandbox_checks import check_sandbox
 
 GIB = 1 << 30
 LEAST_FREE_BYTES = 4 * GIB  # on the disk of the models: a small model and its download
@@ -147,4 +148,5 @@ CHECKS: tuple[Check, ...] = (
     _check_memory,
     _check_processor,
     _check_limits,
+    check_sandbox,
 )

@@ -119,6 +119,7 @@ class MachineFacts(msgspec.Struct, frozen=True):
     models: ModelsFolder = ModelsFolder()
     address: AddressUse = AddressUse()
     installation: Installation = Installation()
+    sandbox_gaps: tuple[str, ...] = ()  # what runners could do here although they need not
 
 
 class Finding(msgspec.Struct, frozen=True):

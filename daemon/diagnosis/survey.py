@@ -12,6 +12,7 @@ from .graphics import read_graphics
 from .llama_build import read_build, read_llama
 from .machine_facts import is_container, read_installation, read_memory, read_processor
 from .models_folder import read_folder
+from .sandbox_checks import check_sandbox, read_sandbox_gaps
 
 ROOT = Path("/")
 
@@ -28,6 +29,7 @@ def survey(models: Path, address: AddressUse, environment: Mapping[str, str]) ->
         models=read_folder(models),
         address=address,
         installation=read_installation(environment),
+        sandbox_gaps=read_sandbox_gaps(),
     )
 
 
@@ -47,3 +49,8 @@ def find_unused_gpus(environment: Mapping[str, str]) -> list[Finding]:
         installation=read_installation(environment),
     )
     return [finding for finding in check_gpus(facts) if finding.is_problem]
+
+
+def find_sandbox_gaps() -> list[Finding]:
+    """What the system cannot refuse to runners; takes microseconds."""
+    return list(check_sandbox(MachineFacts(sys.platform, sandbox_gaps=read_sandbox_gaps())))

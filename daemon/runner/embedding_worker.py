@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BadRequest, DecodeFailed, RunnerError
-from ..protocol import Cancel, Embed, Embedded, Load, Stats, Step, Submit, ToFront
+from ..protocol import Cancel, Embed, Embedded, Load, Stats, Step, Submit, ToFront, Working
 from .batch import Batch
 from .faults import failed
+from .forecast import PREPARED_S, StepAnnouncer
 from .llama.interface import ABORTED, CLS, DECODED, LAST, EncoderModel, PoolingDecoder
 from .request_log import logged
 
@@ -79,6 +80,7 @@ class EmbeddingWorker:
         self._jobs: deque[EmbeddingJob] = deque()
         self._evaluating: frozenset[int] = frozenset()
         self._stats = Stats()
+        self._announcer = StepAnnouncer()
 
     def submit(self, request: Submit | Embed) -> None:
         """Tokenize and queue a request; callable from any thread. Raises BadRequest."""
@@ -100,6 +102,11 @@ class EmbeddingWorker:
         if cancel.id in self._evaluating:
             self._context.abort()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether `turn` would wait for a request."""
+        return not self._jobs
+
     def turn(self) -> None:
         """Receive (wait if there is nothing to evaluate), then evaluate one batch."""
         self._receive()
@@ -119,6 +126,7 @@ class EmbeddingWorker:
         for item, vector in zip(picked, vectors, strict=True):
             item.job.vectors[item.index] = vector
         self._send(Step((), self._count(picked)))
+        self._announcer.note_message(time.monotonic())
         for job in {item.job.id: item.job for item in picked}.values():
             if not job.waiting:
                 self._finish(job)
@@ -134,13 +142,14 @@ class EmbeddingWorker:
                 self._context.disarm()
                 self._jobs = deque(job for job in self._jobs if job.id != message.id)
             else:
+                self._send(Working(PREPARED_S, message.id))
                 self._jobs.append(message)
 
     def _tokenize(self, index: int, request: Embed) -> list[int]:
         """The tokens of one of the texts, cut to what fits (CONTRACT 1.10). Raises BadRequest."""
         before, after = self._before, self._after
         tokens = self._model.tokenize(request.texts[index], add_bos=False)
-        room = min(request.num_ctx, self._load.num_ctx, self._model.train_ctx)
+        room = min(request.num_ctx or self._load.num_ctx, self._load.num_ctx, self._model.train_ctx)
         room -= len(before) + len(after)
         if len(tokens) > room:
             if not request.truncate:
@@ -177,13 +186,23 @@ class EmbeddingWorker:
         for seq, piece in enumerate(pieces):
             self._batch.add(seq, start, piece, outputs=1)
         self._batch.output_all()
+        self._announce(self._batch.count)
         start_ns = time.perf_counter_ns()
         rc = self._context.decode(self._batch)
-        self._stats.decode_ns += time.perf_counter_ns() - start_ns
+        took_ns = time.perf_counter_ns() - start_ns
+        self._announcer.observe(self._batch.count, took_ns / 1e9)
+        self._stats.decode_ns += took_ns
         self._stats.steps += 1
         if rc not in (DECODED, ABORTED):
             raise DecodeFailed(f"the context has no room for {self._batch.count} rows")
         return rc == DECODED
+
+    def _announce(self, rows: int) -> None:
+        """Tell the front of a batch that may take long."""
+        now_s = time.monotonic()
+        if self._announcer.is_due(rows, now_s):
+            self._send(Working(self._announcer.expected_s(rows)))
+            self._announcer.note_message(now_s)
 
     def _put_back(self, picked: Seq[EmbeddingText]) -> None:
         """After an abort: these texts come first again."""

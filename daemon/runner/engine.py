@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from ..errors import DecodeFailed
-from ..protocol import Cancel, Delta, Load, Stats, Step, ToFront
+from ..protocol import Cancel, Delta, Hold, Load, SpeculationDetail, Stats, Step, ToFront, Working
 from .batch import Batch
 from .faults import failed
+from .forecast import PREPARED_S, StepAnnouncer
 from .kv.prefix_cache import PrefixCache, TrimMode
 from .llama.interface import ABORTED, NO_CELLS, LanguageModel, TargetDecoder
 from .prefill_budget import max_prompt_rows
@@ -21,9 +22,13 @@ from .sequence import Sequence
 from .speculation.accept import accept
 from .speculation.controller import SpeculationController
 from .stream import Stream
+from .threads.control import FixedThreads, StepThreads
+from .token_gaps import TokenGaps
 
 # Nanoseconds between two flushes of text: a message for each token costs the front and the steps.
 FLUSH_NS = 25_000_000
+DETAIL_NS = 1_000_000_000
+"""Nanoseconds between two details of speculation while there is work; each takes up to 0.3 ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,7 @@ class Engine:
         load: Load,
         send: Callable[[ToFront], None],
         speculation: SpeculationController,
+        threads: StepThreads | None = None,
     ) -> None:
         self._model = model
         self._context = context
@@ -62,11 +68,15 @@ class Engine:
         )
         self._scheduler = Scheduler(self._cache, slots=load.slots, rows=load.batch)
         self._speculation = speculation
-        self._inbox: queue.SimpleQueue[Sequence | Cancel] = queue.SimpleQueue()
+        self._threads = threads or FixedThreads()
+        self._inbox: queue.SimpleQueue[Sequence | Cancel | Hold] = queue.SimpleQueue()
         self._streams: dict[int, Stream] = {}
         self._prefilling: frozenset[int] = frozenset()
         self._flush_due_ns = 0
+        self._detail_due_ns = 0
         self._stats = Stats()
+        self._announcer = StepAnnouncer()
+        self._gaps = TokenGaps()
 
     def submit(self, sequence: Sequence) -> None:
         """Queue a sequence; callable from any thread."""
@@ -82,6 +92,10 @@ class Engine:
         if cancel.id in self._prefilling:
             self._context.abort()
 
+    def hold(self, hold: Hold) -> None:
+        """Let a stream pause or go on; callable from any thread."""
+        self._inbox.put(hold)
+
     @property
     def is_idle(self) -> bool:
         """Whether `turn` would wait for a request."""
@@ -92,6 +106,7 @@ class Engine:
         self._receive()
         if self._scheduler and (deltas := self.step()):
             self._send(Step(tuple(deltas), self._count()))
+            self._announcer.note_message(time.monotonic())
 
     def step(self) -> list[Delta]:
         """Decode one batch; what it added to its sequences."""
@@ -99,6 +114,9 @@ class Engine:
         chunks = self._scheduler.next_batch(partial(max_prompt_rows, self._speculation.profile))
         if not chunks:
             return self._make_room()
+        rows = sum(chunk.count for chunk in chunks)
+        self._announce(rows)
+        self._threads.prepare(is_prompt=any(not c.sequence.is_decoding for c in chunks))
         slices = self._fill(chunks, self._draft(chunks))
         decode_ns = time.perf_counter_ns()
         rc = self._context.decode(self._batch)
@@ -114,8 +132,17 @@ class Engine:
             self._flush_due_ns = start_ns + FLUSH_NS
         sampled = [each for each in slices if each.samples]
         deltas = [delta for each in sampled if (delta := self._advance(each, is_flush))]
-        self._stats.step_ns += time.perf_counter_ns() - start_ns
+        step_ns = time.perf_counter_ns() - start_ns
+        self._stats.step_ns += step_ns
+        self._announcer.observe(rows, step_ns / 1e9)
         return deltas
+
+    def _announce(self, rows: int) -> None:
+        """Tell the front of a step with so many rows, beside drafts, if it may take long."""
+        now_s = time.monotonic()
+        if self._announcer.is_due(rows, now_s):
+            self._send(Working(self._announcer.expected_s(rows)))
+            self._announcer.note_message(now_s)
 
     def _receive(self) -> None:
         """Receive sequences and cancels; wait only when there is nothing to decode."""
@@ -123,7 +150,11 @@ class Engine:
             item = self._inbox.get()
             if isinstance(item, Sequence):
                 self._admit(item)
-            elif stream := self._streams.get(item.id):
+            elif not (stream := self._streams.get(item.id)):
+                continue
+            elif isinstance(item, Hold):
+                self._scheduler.hold(stream.sequence, is_held=item.is_held)
+            else:
                 self._context.disarm()
                 if delta := self._close(stream, "cancel"):
                     self._send(Step((delta,), self._count()))
@@ -134,6 +165,7 @@ class Engine:
         except BaseException as fault:
             self._send(failed(sequence.id, fault))
             return
+        self._send(Working(PREPARED_S, sequence.id))
         self._streams[sequence.id] = stream
         self._scheduler.add(sequence)
 
@@ -186,6 +218,7 @@ class Engine:
                 self._speculation.observe_prompt(each.stream, rows)
         count, took_s = self._batch.count, took_ns / 1e9
         self._speculation.observe_step(rows=count, prompt_rows=prompt_rows, took_s=took_s)
+        self._threads.observe(rows=count, took_s=took_s)
         self._stats.steps += 1
         self._stats.decode_ns += took_ns
         self._stats.prompt_tokens += prompt_rows
@@ -202,6 +235,7 @@ class Engine:
         result = accept(stream, drafts, lambda i: self._context.logits(last + i))
         accepted = result.accepted
         self._stats.decoded_tokens += accepted + 1
+        self._gaps.add(seq.id, accepted + 1, time.monotonic_ns())
         if drafts:
             assert seq.kv_seq
             self._cache.extend(seq.kv_seq, drafts[:accepted])
@@ -227,6 +261,7 @@ class Engine:
         seq = stream.sequence
         report = self._speculation.finish(stream, accepted=accepted)
         del self._streams[seq.id]
+        self._gaps.forget(seq.id)
         self._scheduler.remove(seq)
         self._stats.cached_tokens += seq.num_reused
         try:
@@ -269,7 +304,18 @@ class Engine:
         stats.speculated_ns, stats.plain_ns = int(total.took_s * 1e9), int(total.plain_s * 1e9)
         stats.expected_ns = int(forecasts.expected_s * 1e9)
         stats.misjudged_ns = int(forecasts.error_s * 1e9)
+        stats.gap_counts, stats.gap_ns = tuple(self._gaps.counts), self._gaps.total_ns
+        stats.drafters = self._speculation.drafter_stats()
+        stats.detail = self._detail()
         return stats
+
+    def _detail(self) -> SpeculationDetail | None:
+        """What the page shows of speculation, if it is due."""
+        now_ns = time.perf_counter_ns()
+        if not self._speculation.names or (self._scheduler and now_ns < self._detail_due_ns):
+            return None
+        self._detail_due_ns = now_ns + DETAIL_NS
+        return self._speculation.detail()
 
 
 def trim_mode_of(model: LanguageModel) -> TrimMode:

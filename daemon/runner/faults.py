@@ -12,7 +12,19 @@ INTERNAL = (
 )
 FATAL = (DecodeFailed, KeyboardInterrupt, SystemExit)
 
+# Characters of an error that a client gets: a header of a model, or a schema of a client, may be
+# quoted in it, and have megabytes.
+MAX_TEXT = 2000
+
 log = logging.getLogger("outrider.runner")
+
+
+def shortened(text: str) -> str:
+    """The text, without its middle if it is too long."""
+    if len(text) <= MAX_TEXT:
+        return text
+    half = MAX_TEXT // 2
+    return f"{text[:half]} ... {text[-half:]}"
 
 
 def failed(request_id: int, fault: BaseException) -> Failed:
@@ -26,6 +38,6 @@ def failed(request_id: int, fault: BaseException) -> Failed:
         raise fault
     if isinstance(fault, OutriderError):
         log.info("request %d refused: %s (cause: %r)", request_id, fault, fault.__cause__)
-        return Failed(request_id, type(fault).__name__, str(fault))
+        return Failed(request_id, type(fault).__name__, shortened(str(fault)))
     log.error("request %d failed: %r", request_id, fault, exc_info=fault)
     return Failed(request_id, RunnerError.__name__, INTERNAL)

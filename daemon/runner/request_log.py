@@ -1,4 +1,7 @@
-"""Which request was tokenized last? The log names it, should native code end the process."""
+"""Which request is prepared, and how long may that take?
+
+The log names the one that was tokenized last, should native code end the process.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,11 @@ from ..chat.conversation import Conversation, Infill
 from ..protocol import Embed, Submit
 
 LONG_CHARACTERS = 4096  # longer texts need a larger stack in llama.cpp (llama/model.py)
+# What the front is told of a preparation: a template that hangs is stopped after a few seconds of a
+# core, a grammar after ten, and a text of 4 million characters is tokenized within some ten (a core
+# of today); the front waits ten times as long (runners/watchdog.py).
+PREPARATION_S = 10.0
+CHARACTER_S = 1e-5
 
 log = logging.getLogger("outrider.runner")
 
@@ -22,6 +30,12 @@ def logged(request: Submit | Embed) -> Iterator[None]:
     log.log(level, "request %d: tokenizing %d characters", request.id, size)
     yield
     log.log(level, "request %d: tokenized", request.id)
+
+
+def expected_preparation_s(request: Submit | Embed) -> float:
+    """Seconds from the receipt of a request to its first step, beside the wait for others."""
+    schema = len(request.schema) if isinstance(request, Submit) else 0
+    return PREPARATION_S + CHARACTER_S * (num_characters(request) + schema)
 
 
 def num_characters(request: Submit | Embed) -> int:

@@ -40,6 +40,7 @@ class Scheduler:
         self._rows = rows
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []  # in order of admission
+        self._held: list[Sequence] = []
         self.num_preempted = 0
 
     def __bool__(self) -> bool:
@@ -51,7 +52,9 @@ class Scheduler:
 
     def remove(self, sequence: Sequence) -> None:
         """Take out a waiting or running sequence; its tokens stay in the prefix cache."""
-        if sequence.kv_seq is None:
+        if sequence in self._held:
+            self._held.remove(sequence)
+        elif sequence.kv_seq is None:
             self.waiting.remove(sequence)
         else:
             self._release(sequence)
@@ -61,6 +64,18 @@ class Scheduler:
         self._release(sequence)
         self.waiting.appendleft(sequence)
         self.num_preempted += 1
+
+    def hold(self, sequence: Sequence, *, is_held: bool) -> None:
+        """Take a sequence out until it is let in again, before the waiting ones; others may run and
+        evict its cells meanwhile."""
+        if is_held == (sequence in self._held):
+            return
+        if is_held:
+            self.remove(sequence)
+            self._held.append(sequence)
+        else:
+            self._held.remove(sequence)
+            self.waiting.appendleft(sequence)
 
     def restart(self, sequence: Sequence) -> None:
         """Move a running sequence to the front of the queue and drop its corrupt cells."""

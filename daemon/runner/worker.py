@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
-
-import msgspec
+from collections.abc import Callable, Sequence
 
 from ..chat.parse.json_call import JsonCallParser
 from ..errors import BadRequest, LoadFailed
@@ -19,20 +16,21 @@ from ..protocol import (
     Done,
     Embed,
     Failed,
-    FrameReader,
+    Hold,
     Load,
     Loading,
     Ready,
     Step,
     Submit,
     ToFront,
-    ToRunner,
-    encode,
+    Working,
 )
+from .allocator import MemoryReturn
+from .connection import FrontConnection
 from .constraint_plan import plan_constraint
 from .embedding_worker import EmbeddingWorker
 from .engine import Engine
-from .faults import failed
+from .faults import failed, shortened
 from .grammar_queue import GrammarQueue
 from .input_processor import InputProcessor
 from .llama.context import EmbeddingContext, TextContext
@@ -41,47 +39,36 @@ from .preparation import PREPARING_THREADS, PreparationQueue
 from .priority import yield_to_others
 from .rendering.messages import Render
 from .rendering.process import RenderPool
-from .request_log import logged
+from .request_log import expected_preparation_s, logged, num_characters
 from .sampling.grammar_compiler import GrammarCompiler
+from .sandbox.limits import relax_after_load
 from .speculation.calibration import prepare_speculation
+from .speculation.controller import SpeculationController
 from .speculation.profile_store import ProfileWriter
+from .threads.binding import ThreadBinding
+from .threads.control import FixedThreads, StepThreads, ThreadControl
 
 Send = Callable[[ToFront], None]
 
 log = logging.getLogger("outrider.runner")
 
 
-class FrontConnection:
-    """The socket to the front; any thread writes, one reads."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self._socket = connection
-        self._lock = threading.Lock()
-
-    def send(self, message: ToFront) -> None:
-        frame = encode(message)
-        with self._lock:
-            self._socket.sendall(frame)
-
-    def messages(self) -> Iterator[ToRunner]:
-        """Messages until the front closes the socket."""
-        frames = FrameReader()
-        decoder = msgspec.msgpack.Decoder(ToRunner)
-        while data := self._socket.recv(1 << 18):
-            for body in frames.feed(data):
-                yield decoder.decode(body)
-
-
 class TextWorker:
     """Serves text: requests become sequences, and the engine decodes them."""
 
     def __init__(
-        self, loaded: LoadedContext[TextContext], load: Load, send: Send, render: Render
+        self,
+        loaded: LoadedContext[TextContext],
+        load: Load,
+        send: Send,
+        render: Render,
+        binding: ThreadBinding,
     ) -> None:
         self._input = InputProcessor(loaded.model, load.num_ctx, render)
         speculation = prepare_speculation(loaded, load)
         self.drafters, self.refusal = speculation.names, speculation.refusal
-        self._engine = Engine(loaded.model, loaded.context, load, send, speculation)
+        threads = _threads_of(loaded, load, speculation, binding)
+        self._engine = Engine(loaded.model, loaded.context, load, send, speculation, threads)
         self._compiler = GrammarCompiler(loaded.model)
         self._grammars = GrammarQueue(
             self._compiler, self._engine.submit, lambda id_, fault: send(failed(id_, fault))
@@ -93,9 +80,14 @@ class TextWorker:
         self._profile_writer = ProfileWriter(speculation.profile, path)
         self._send = send
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether `turn` would wait for a request."""
+        return self._engine.is_idle
+
     def turn(self) -> None:
         """Make one step, or wait for a request."""
-        if self._engine.is_idle:
+        if self.is_idle:
             self._profile_writer.save()
         self._engine.turn()
 
@@ -111,6 +103,10 @@ class TextWorker:
             self._end(cancel.id, "", Done("cancel"))
         else:
             self._engine.cancel(cancel)
+
+    def hold(self, hold: Hold) -> None:
+        """Pause a stream, or let it go on."""
+        self._engine.hold(hold)
 
     def _prepare(self, request: Submit) -> Callable[[], None]:
         """Render and tokenize a request; returns what hands it on. Raises what is wrong with it.
@@ -139,29 +135,33 @@ class TextWorker:
 class Worker:
     """Two threads: the main one decodes, the other receives requests."""
 
-    def __init__(self, front: FrontConnection) -> None:
+    def __init__(self, front: FrontConnection, cpus: frozenset[int] = frozenset()) -> None:
+        """`cpus`: those of the process before OpenMP was loaded; empty: not known."""
         self._front = front
-        self._messages = front.messages()
+        self._binding = ThreadBinding(cpus)
+        self._memory = MemoryReturn()
 
-    def run(self) -> None:
+    def run(self, load: Load) -> None:
         """Load, then decode until the front is gone.
 
         A failed load or step fails every request, then the process ends.
         """
-        load = next(self._messages)
-        assert isinstance(load, Load)
         if load.background:
             yield_to_others()
+        self._binding.free_all()  # threads and processes inherit it
         threading.Thread(target=self._receive, name="input", daemon=True).start()
         try:
             self._worker, ready = self._start(load)
+            relax_after_load()
             self._front.send(ready)
             while True:
+                if self._worker.is_idle:
+                    self._memory.give_back()
                 self._worker.turn()
         except BrokenPipeError:
             log.info("the front is gone")
         except BaseException as error:
-            self._front.send(Failed(None, type(error).__name__, str(error)))
+            self._front.send(Failed(None, type(error).__name__, shortened(str(error))))
             if not isinstance(error, LoadFailed):
                 raise
 
@@ -173,12 +173,16 @@ class Worker:
             send(Loading(fraction))
 
         if load.embedding:
+            self._binding.bind_decoding()
             encoder = load_context(EmbeddingContext, load, report)
             worker = EmbeddingWorker(encoder.model, encoder.context, load, send)
             return worker, make_ready(encoder.measure())
-        render = RenderPool(PREPARING_THREADS)
+        render = RenderPool(PREPARING_THREADS, confined=load.confined)
+        self._binding.bind_decoding()
         loaded = load_model(load, report)
-        texts = TextWorker(loaded, load, send, render)
+        texts = TextWorker(loaded, load, send, render, self._binding)
+        if load.adapters or load.draft:
+            loaded.context.allocate()
         return texts, make_ready(loaded.measure(), texts.drafters, texts.refusal)
 
     def _receive(self) -> None:
@@ -188,11 +192,13 @@ class Worker:
         """
         code = 1
         try:
-            for message in self._messages:
+            for message in self._front.messages():
                 if isinstance(message, Submit | Embed):
                     self._submit(message)
                 elif isinstance(message, Cancel):
                     self._worker.cancel(message)
+                elif isinstance(message, Hold) and isinstance(self._worker, TextWorker):
+                    self._worker.hold(message)
             code = 0
         except ConnectionError:
             code = 0
@@ -204,10 +210,29 @@ class Worker:
 
     def _submit(self, request: Submit | Embed) -> None:
         """Receive one request; its fault is its own."""
+        self._front.send(Working(expected_preparation_s(request), request.id))
+        self._memory.note(num_characters(request))
         try:
             self._worker.submit(request)
         except BaseException as fault:
             self._front.send(failed(request.id, fault))
+
+
+def _threads_of(
+    loaded: LoadedContext[TextContext],
+    load: Load,
+    speculation: SpeculationController,
+    binding: ThreadBinding,
+) -> StepThreads:
+    """Who decides the number of threads: fixed if the user has said it, or a GPU decodes."""
+    if not load.adapts_threads or load.threads < 2 or loaded.model.is_on_gpu:
+        return FixedThreads()
+
+    def apply(threads: int) -> None:
+        loaded.context.set_threads(threads)
+        speculation.set_threads(threads)
+
+    return ThreadControl(load.threads, apply, speculation.profile, binding)
 
 
 def make_ready(

@@ -28,6 +28,19 @@ def read_memory_limit(root: Path) -> int | None:
     return min((limit for limit in limits if 0 < limit < UNLIMITED_BYTES), default=None)
 
 
+def read_memory_left(root: Path) -> int | None:
+    """Bytes that the processes of the group may still use; None without a limit. `root` as above.
+
+    Pages of files that nobody has used for a while count as left: the kernel drops them first.
+    """
+    unified = [_left(folder, "memory.max", "memory.current") for folder in _folders(root, "")]
+    legacy = [
+        _left(folder, "memory.limit_in_bytes", "memory.usage_in_bytes")
+        for folder in _folders(root, "memory")
+    ]
+    return min((left for left in (*unified, *legacy) if left is not None), default=None)
+
+
 def read_text(path: Path) -> str:
     """The content of a small file without blanks around it; "" if it cannot be read."""
     try:
@@ -65,3 +78,14 @@ def _cfs_quota(folder: Path) -> float | None:
     """As `_cpu_max`, from the two files of version 1; -1: no limit."""
     quota, period = (read_text(folder / f"cpu.cfs_{name}_us") for name in ("quota", "period"))
     return int(quota) / int(period) if quota.isdecimal() and period.isdecimal() else None
+
+
+def _left(folder: Path, limit_file: str, usage_file: str) -> int | None:
+    limit, usage = (read_text(folder / name) for name in (limit_file, usage_file))
+    if not (limit.isdecimal() and usage.isdecimal()) or int(limit) >= UNLIMITED_BYTES:
+        return None
+    rows = (line.split() for line in read_text(folder / "memory.stat").splitlines())
+    stat = {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdecimal()}
+    # Version 1 counts the descendants in the keys that begin with "total_" alone.
+    droppable = stat.get("total_inactive_file", stat.get("inactive_file", 0))
+    return max(0, int(limit) - int(usage) + droppable)

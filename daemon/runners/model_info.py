@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,10 +18,12 @@ from ..chat.choose import CAPABILITIES, ChatChoice, ChatModel, choose
 from ..chat.format import JINJA, ChatFormat
 from ..chat.render.builtin.registry import RENDERERS
 from ..errors import NotFound, OutriderError
+from .lru_cache import LruCache
 from .reference import NO_MODEL, Reference, parse_reference, refuse_remote
 
 DRAFTED = "gemma4"  # the architecture whose drafters are files of their own (GUIDE 2.1)
 DRAFTER_NAMES = ("mtp-*.gguf", "*assistant*.gguf")  # file names of such drafters
+MAX_KNOWN = 512  # files and models that are remembered; a header takes some 100 kB
 NOT_USED = "%s is not used as a drafter: %s"
 
 Version = tuple[Path, int, int]  # of a file: when it, or who may read it, changed; and its size
@@ -36,7 +39,9 @@ class ModelInfo:
     header: Header
     chat: ChatChoice
     adjacent_drafter: Path | None = None  # a drafter for it in the folder of its weights
-    drafter_bytes: int = 0  # of its draft layer, or of the adjacent drafter
+    drafter: Header | None = (
+        None  # of the file that drafts: the model's own, the settings', adjacent
+    )
     adapter_bytes: int = 0  # of all its adapters
 
     @property
@@ -78,14 +83,20 @@ class ModelInfo:
 class ModelIndex:
     """The store, and the headers that were read from it."""
 
-    def __init__(self, store: Store, *, prefers_go: bool | None = None) -> None:
-        """`prefers_go`: whether Go templates go before Jinja templates; None: the better one."""
+    def __init__(
+        self, store: Store, *, prefers_go: bool | None = None, draft: Path | None = None
+    ) -> None:
+        """`prefers_go`: whether Go templates go before Jinja templates; None: the better one.
+
+        `draft`: the drafter for models that have none of their own.
+        """
         self.store = store
+        self._draft = draft
         self._prefers_go = prefers_go
-        self._headers: dict[Version, Header] = {}
-        self._choices: dict[tuple[Name, str, Version], ChatChoice] = {}
-        self._broken: set[Version] = set()
-        self._warned: set[str] = set()  # digests of models
+        self._headers: LruCache[Version, Header] = LruCache(MAX_KNOWN)
+        self._choices: LruCache[tuple[Name, str, Version], ChatChoice] = LruCache(MAX_KNOWN)
+        self._broken: LruCache[Version, None] = LruCache(MAX_KNOWN)
+        self._warned: LruCache[str, None] = LruCache(MAX_KNOWN)  # digests of models
 
     async def find(self, text: str, not_found: str, refusal: str = NO_MODEL) -> ModelInfo:
         """The model of that name.
@@ -106,12 +117,18 @@ class ModelIndex:
 
     async def list(self) -> list[tuple[StoredModel, ModelInfo | None]]:
         """Every model, the newest first; without a header where that cannot be read."""
-        return await asyncio.to_thread(lambda: [(m, self._probe(m)) for m in self.store.list()])
+
+        def probe() -> list[tuple[StoredModel, ModelInfo | None]]:
+            found = [(model, self._probe(model)) for model in self.store.list()]
+            self._forget(model for model, _ in found)
+            return found
+
+        return await asyncio.to_thread(probe)
 
     def log_warnings(self, info: ModelInfo) -> None:
         """Log what the daemon does not use of a model, once while it runs."""
         if info.model.digest not in self._warned:
-            self._warned.add(info.model.digest)
+            self._warned.put(info.model.digest, None)
             for sentence in info.warnings:
                 log.warning("%s: %s", info.model.name.short, sentence)
 
@@ -148,26 +165,31 @@ class ModelIndex:
             )
         header = self._read(model.model_path)
         adjacent = self._find_drafter(header)
-        drafter = model.draft_path or adjacent
-        drafter_bytes = drafter.stat().st_size if drafter else 0
+        draft_path = model.draft_path or self._draft or adjacent
+        drafter = self.read_drafter(draft_path) if draft_path else None
         adapter_bytes = sum(path.stat().st_size for path in model.adapter_paths)
         choice = self._choose(model, header)
-        return ModelInfo(model, header, choice, adjacent, drafter_bytes, adapter_bytes)
+        return ModelInfo(model, header, choice, adjacent, drafter, adapter_bytes)
 
     def _choose(self, model: StoredModel, header: Header) -> ChatChoice:
         """The choice for a model, made once for each version of it: templates are parsed."""
         key = model.name, model.digest, _version(header.path)
-        if key not in self._choices:
+
+        def make() -> ChatChoice:
             facts = _chat_facts(model, header)
-            self._choices[key] = choose(facts, renderers=RENDERERS, prefers_go=self._prefers_go)
-        return self._choices[key]
+            return choose(facts, renderers=RENDERERS, prefers_go=self._prefers_go)
+
+        return self._choices.get(key, make)
+
+    def _forget(self, stored: Iterable[StoredModel]) -> None:
+        """Forget what belongs to models, or to versions of them, that are gone."""
+        models = {(model.name, model.digest) for model in stored}
+        self._choices.keep(lambda key: key[:2] in models)
+        self._headers.keep(_is_there)
 
     def _read(self, path: Path) -> Header:
         """The header of a file, read once for each version of it."""
-        version = _version(path)
-        if version not in self._headers:
-            self._headers[version] = read_header(path)
-        return self._headers[version]
+        return self._headers.get(_version(path), lambda: read_header(path))
 
     def _find_drafter(self, header: Header) -> Path | None:
         """A drafter beside the weights whose target has this width (GUIDE 2.1)."""
@@ -176,18 +198,18 @@ class ModelIndex:
         width = header.number(f"{DRAFTED}.embedding_length")
         folder = header.path.resolve().parent
         for path in sorted({path for name in DRAFTER_NAMES for path in folder.glob(name)}):
-            other = self._read_drafter(path)
+            other = self.read_drafter(path)
             if other and other.number(f"{DRAFTED}-assistant.embedding_length_out") == width:
                 return path
         return None
 
-    def _read_drafter(self, path: Path) -> Header | None:
+    def read_drafter(self, path: Path) -> Header | None:
         """None for a broken file; each version of it is logged once."""
         try:
             version = _version(path)
             return None if version in self._broken else self._read(path)
         except GGUFError as error:
-            self._broken.add(version)
+            self._broken.put(version, None)
             log.warning(NOT_USED, path, error)
         except OSError as error:  # a link that leads nowhere
             log.warning(NOT_USED, path, error)
@@ -204,6 +226,13 @@ def _chat_facts(model: StoredModel, header: Header) -> ChatModel:
         go_template=model.template,
         jinja=header.chat_template,
     )
+
+
+def _is_there(version: Version) -> bool:
+    try:
+        return _version(version[0]) == version
+    except OSError:
+        return False
 
 
 def _version(path: Path) -> Version:

@@ -6,95 +6,46 @@ import asyncio
 import contextlib
 import logging
 import math
-import sys
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterable
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
-import msgspec
-
-from ..errors import Busy, LoadFailed, RunnerError
-from ..protocol import Load
+from ..errors import Busy, DoesNotFit, LoadFailed, RunnerError
+from ..protocol import Stats
+from .devices import ReadMachine, read_host
+from .loaded_model import (
+    LoadedModel,
+    PoolKey,
+    RunnerSpec,
+    can_serve,
+    eviction_order,
+    machine_beside,
+    machine_without,
+)
+from .machine import HOST, Machine
+from .plan import LoadPlan, gives_up_little
+from .pool_counters import PoolCounters
 from .runner import Runner, StartRunner
+from .stats_sum import add_stats
+from .turnstile import WAITED_TOO_LONG
 
 AUTO_MAX_LOADED = 3  # models; OLLAMA_MAX_LOADED_MODELS' default (CONTRACT 4)
-# Fields of a Load in which a loaded model and a request may differ; see `can_serve`.
-FOLLOWING = ("num_ctx", "batch", "cells", "slots", "profile")
 # How llama.cpp and its backends say that memory is short, in lower case (CONTRACT 5.3).
 NO_MEMORY = (
     *("out of memory", "failed to allocate", "unable to allocate", "bad_alloc"),
     *("cudamalloc failed", "llama_decode returned -2", "unable to create a context"),
 )
+SECOND_TRY_DIVISOR = 10  # a second plan leaves one part in so many of the free memory
+# Memory of a device that all models together may give back beside what is measured of them: the
+# context of a GPU's driver, the interpreters of runners.
+UNMEASURED_BYTES = 1 << 30
 QUEUE_FULL = "server busy, please try again.  maximum pending requests exceeded"
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-# Path of the model blob, whether it is loaded for embeddings, and the paths of its adapters.
-PoolKey = tuple[str, bool, tuple[str, ...]]
-
-
-@dataclass(frozen=True, slots=True)
-class RunnerSpec:
-    """The runner that a request needs."""
-
-    name: str
-    digest: str
-    load: Load
-    need_bytes: int = 0  # of memory, as planned
-
-    @property
-    def key(self) -> PoolKey:
-        """Weights may be loaded for text, for embeddings, and with each set of adapters."""
-        return self.load.model, self.load.embedding, self.load.adapters
-
-
-@dataclass(slots=True, eq=False)
-class LoadedModel:
-    """A loaded model: its runner, its leases, and when it is unloaded."""
-
-    spec: RunnerSpec  # of the request that loaded it
-    runner: Runner
-    keep_alive_s: float
-    host_bytes: int = 0  # of memory that is not a GPU's
-    users: int = 0
-    idle: asyncio.Event = field(default_factory=asyncio.Event)
-    idle_since_s: float = 0.0
-    is_leaving: bool = False
-    timer: asyncio.TimerHandle | None = None
-
-    @property
-    def expires_in_s(self) -> float:
-        """Seconds until it is unloaded; infinite for "forever"."""
-        if self.users:
-            return self.keep_alive_s
-        return self.idle_since_s + self.keep_alive_s - time.monotonic()
-
-    def claim(self) -> None:
-        """Take a lease; the model does not expire meanwhile."""
-        self.users += 1
-        self.idle.clear()
-        self.stop_clock()
-
-    def stop_clock(self) -> None:
-        if self.timer:
-            self.timer.cancel()
-
-
-def can_serve(loaded: Load, spec: Load) -> bool:
-    """Whether a loaded model serves a request (CONTRACT 5.1).
-
-    It does with a larger context or batch than the request asks for: two clients that take turns
-    would otherwise reload the model each time. The number of slots, and the files that go with it,
-    follow from the context. num_gpu -1 accepts any number of layers.
-    """
-    if loaded.num_ctx < spec.num_ctx or loaded.batch < spec.batch:
-        return False
-    same = {name: getattr(loaded, name) for name in FOLLOWING}
-    if spec.gpu_layers == -1:
-        same["gpu_layers"] = loaded.gpu_layers
-    return loaded == msgspec.structs.replace(spec, **same)
 
 
 def is_out_of_memory(error: RunnerError) -> bool:
@@ -105,48 +56,65 @@ def is_out_of_memory(error: RunnerError) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class PoolLimits:
-    """What all loaded models together may take."""
+    """How many models may be loaded and wait."""
 
     max_loaded: int = AUTO_MAX_LOADED  # models
-    memory_bytes: int = sys.maxsize  # of the host
-    max_queue: int = 512  # requests that wait for a load; OLLAMA_MAX_QUEUE (CONTRACT 4)
-
-
-def choose_victims(
-    loaded_models: Iterable[LoadedModel], need_bytes: int, limits: PoolLimits
-) -> list[LoadedModel]:
-    """The models to unload before one of `need_bytes` is loaded, in this order.
-
-    Idle models go before busy ones, then the one with the shortest stay. A model that exceeds the
-    memory by itself is loaded alone.
-    """
-    staying = sorted(loaded_models, key=lambda m: (m.users > 0, m.keep_alive_s, m.idle_since_s))
-    victims = []
-    while staying and (
-        len(staying) >= limits.max_loaded
-        or sum(m.host_bytes for m in staying) + need_bytes > limits.memory_bytes
-    ):
-        victims.append(staying.pop(0))
-    return victims
+    max_queue: int = 512  # requests that wait for a load or a slot; OLLAMA_MAX_QUEUE (CONTRACT 4)
+    queue_s: float = math.inf  # for which a request may wait until its load begins
 
 
 class RunnerPool:
     """The runners of this daemon. Loads go one at a time; a lease on a loaded model never waits."""
 
-    def __init__(self, start: StartRunner, limits: PoolLimits, *, keep_alive_s: float) -> None:
+    def __init__(
+        self,
+        start: StartRunner,
+        limits: PoolLimits,
+        *,
+        keep_alive_s: float,
+        read_machine: ReadMachine = read_host,
+    ) -> None:
         self._start = start
         self._limits = limits
         self._keep_alive_s = keep_alive_s
+        self._read_machine = read_machine
         self._loaded_models: dict[PoolKey, LoadedModel] = {}
         self._loading = asyncio.Lock()
         self._num_queued = 0
+        self._starting = ""  # path of the model that a runner is being started for
+        self._is_unwanted = False  # whether that model was unloaded meanwhile
+        self.counters = PoolCounters()
         self._tasks: set[asyncio.Task[Any]] = set()
+
+    @property
+    def num_queued(self) -> int:
+        """Requests that wait for a load."""
+        return self._num_queued
 
     @property
     def loaded_models(self) -> list[LoadedModel]:
         """Loaded models, the one that stays longest first."""
         alive = (model for model in self._loaded_models.values() if model.runner.is_alive)
         return sorted(alive, key=lambda model: -model.expires_in_s)
+
+    @property
+    def stats_by_model(self) -> dict[str, Stats]:
+        """The sums of all runners of a model since the daemon started, those that are gone too."""
+        sums = dict(self.counters.past)
+        for loaded in self._loaded_models.values():
+            name = loaded.spec.name
+            sums[name] = add_stats(sums.get(name), loaded.runner.stats)
+        return sums
+
+    def warnings(self, runner: Runner) -> tuple[str, ...]:
+        """What clients of this runner are told; nothing of one that is gone."""
+        models = self._loaded_models.values()
+        return next((model.warnings for model in models if model.runner is runner), ())
+
+    async def read_empty_machine(self) -> Machine:
+        """The machine as it would be now if no model were loaded."""
+        models = list(self._loaded_models.values())
+        return machine_without(machine_beside(await self._read_machine(), models), models)
 
     @contextlib.asynccontextmanager
     async def lease(self, spec: RunnerSpec, keep_alive_s: float | None) -> AsyncIterator[Runner]:
@@ -156,6 +124,8 @@ class RunnerPool:
         idle (CONTRACT 5.3). Raises Busy and LoadFailed.
         """
         if loaded := self._find(spec):
+            if loaded.has_no_slot:
+                self._check_queue()
             loaded.claim()
         else:
             loaded = await self._queue(spec)
@@ -170,10 +140,17 @@ class RunnerPool:
         finally:
             self._release(loaded)
 
+    def adopt(self, *, keep_alive_s: float, max_queue: int) -> None:
+        """Settings that may change: both count for the requests from now on."""
+        self._keep_alive_s = keep_alive_s
+        self._limits = replace(self._limits, max_queue=max_queue)
+
     async def unload(self, model: str) -> None:
-        """Let a model (by blob path) go when its requests are done; a no-op if it is not loaded."""
+        """Let a model (by blob path) go when its requests are done, those included for which it is
+        being loaded; a no-op if it is not loaded."""
+        self._is_unwanted |= model == self._starting
         for loaded in self._loaded_models.values():
-            if loaded.spec.load.model == model:
+            if loaded.load.model == model:
                 loaded.keep_alive_s = 0.0
                 self._start_clock(loaded)
 
@@ -197,62 +174,160 @@ class RunnerPool:
         loaded = self._loaded_models.get(spec.key)
         if loaded is None or loaded.is_leaving or not loaded.runner.is_alive:
             return None
-        return loaded if can_serve(loaded.spec.load, spec.load) else None
+        return loaded if can_serve(loaded.load, spec.load, loaded.spec.load) else None
 
     async def _queue(self, spec: RunnerSpec) -> LoadedModel:
-        """Load in a task of its own, which goes on when the client disconnects."""
-        if self._num_queued >= self._limits.max_queue:
-            raise Busy(QUEUE_FULL)
+        """Load in a task of its own. Once it has begun, it goes on when the client disconnects."""
+        self._check_queue()
         self._num_queued += 1
-        task = self._spawn(self._load(spec))
+        begun = asyncio.Event()
+        task = self._spawn(self._load(spec, begun))
+        timer = self._give_up_later(task, begun)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
+            if timer and not begun.is_set() and task.cancelled():
+                raise Busy(WAITED_TOO_LONG.format(self._limits.queue_s)) from None
+            if not begun.is_set():
+                task.cancel()
             task.add_done_callback(self._abandon)
             raise
         finally:
             self._num_queued -= 1
+            if timer:
+                timer.cancel()
 
-    async def _load(self, spec: RunnerSpec) -> LoadedModel:
-        """A loaded model with a lease for the caller."""
+    def _check_queue(self) -> None:
+        """Raises Busy for a request that would wait behind too many others."""
+        models = self._loaded_models.values()
+        num_waiting = self._num_queued + sum(model.num_waiting for model in models)
+        if num_waiting >= self._limits.max_queue:
+            raise Busy(QUEUE_FULL)
+
+    def _give_up_later(
+        self, task: asyncio.Task[LoadedModel], begun: asyncio.Event
+    ) -> asyncio.TimerHandle | None:
+        """End a load that has not begun when its time is over."""
+        if not math.isfinite(self._limits.queue_s):
+            return None
+
+        def give_up() -> None:
+            if not begun.is_set():
+                task.cancel()
+
+        return asyncio.get_running_loop().call_later(self._limits.queue_s, give_up)
+
+    async def _load(self, spec: RunnerSpec, begun: asyncio.Event) -> LoadedModel:
+        """A loaded model with a lease for the caller. The lock is fair: nobody waits for ever."""
         async with self._loading:
-            loaded = self._find(spec) or await self._load_model(spec)
+            try:
+                loaded = self._find(spec) or await self._load_model(spec, begun)
+            except DoesNotFit:
+                self.counters.refused(spec.name)
+                raise
+            except LoadFailed:
+                self.counters.failed(spec.name)
+                raise
             loaded.claim()
             return loaded
 
-    async def _load_model(self, spec: RunnerSpec) -> LoadedModel:
+    async def _load_model(self, spec: RunnerSpec, begun: asyncio.Event) -> LoadedModel:
+        machine = await self._read_machine()
+        await self._refuse_hopeless(spec, machine)
         if old := self._loaded_models.get(spec.key):
             await self._dismiss(old)
-        models, need, limits = self._loaded_models, spec.need_bytes, self._limits
-        while victims := choose_victims(models.values(), need, limits):
-            await self._dismiss(victims[0])
-        if need > limits.memory_bytes:
-            log.warning(
-                "%s needs about %d MiB, and models may take %d MiB of this machine's memory",
-                *(spec.name, need >> 20, limits.memory_bytes >> 20),
-            )
+        plan = await self._make_room(spec, None if old else machine)
+        begun.set()
         start_s = time.monotonic()
-        runner = await self._start_alone_if_need_be(spec.load)
-        log.info("loaded %s in %.2f s", spec.name, time.monotonic() - start_s)
-        ready = runner.ready
-        if ready.refusal:
-            log.warning("%s: %s", spec.name, ready.refusal)
-        host_bytes = ready.size_bytes - ready.size_vram_bytes if ready.size_bytes else need
-        models[spec.key] = loaded = LoadedModel(spec, runner, self._keep_alive_s, host_bytes)
+        self._starting, self._is_unwanted = spec.load.model, False
+        try:
+            runner, plan = await self._start_planned(spec, plan)
+        finally:
+            self._starting = ""
+        took_s = time.monotonic() - start_s
+        self.counters.loaded(spec.name, took_s)
+        log.info("loaded %s in %.2f s", spec.name, took_s)
+        loaded = LoadedModel(spec, plan, runner, 0.0 if self._is_unwanted else self._keep_alive_s)
+        for sentence in loaded.warnings:
+            log.warning("%s: %s", spec.name, sentence)
+        self._loaded_models[spec.key] = loaded
+        spec.learn(plan, runner.ready)
         return loaded
 
-    async def _start_alone_if_need_be(self, load: Load) -> Runner:
-        """A new runner. Where memory is short for it, all others go, and it gets a second try."""
+    async def _refuse_hopeless(self, spec: RunnerSpec, machine: Machine) -> None:
+        """Raises DoesNotFit for what has no room even without other models, of which none is
+        unloaded then; what other programs use is not free."""
+        if models := list(self._loaded_models.values()):
+            empty = machine_without(machine_beside(machine, models), models)
+            more = dict.fromkeys((HOST, *(gpu.name for gpu in empty.gpus)), UNMEASURED_BYTES)
+            await _compute(spec, partial(_refuse, spec, empty, empty.after_freeing(more)))
+
+    async def _make_room(self, spec: RunnerSpec, machine: Machine | None = None) -> LoadPlan:
+        """A plan for which there is room; others are unloaded as far as that makes it better.
+
+        `machine`: as it is now, if that is known. Raises DoesNotFit if there is no room even when
+        nothing else is loaded.
+        """
+        while True:
+            if await self._await_leaving() or machine is None:
+                machine = await self._read_machine()
+            others = eviction_order(self._loaded_models.values())
+            if len(others) < self._limits.max_loaded:
+                decide = partial(_plan_beside, spec, machine_beside(machine, others), others)
+                if plan := await _compute(spec, decide):
+                    return plan
+            self.counters.evicted(others[0].spec.name, is_busy=others[0].users > 0)
+            await self._dismiss(others[0])
+            machine = None
+
+    async def _await_leaving(self) -> bool:
+        """Wait for models that are unloaded or have died, whose memory is about to be free.
+
+        Returns whether there were any.
+        """
+        leaving = [
+            loaded
+            for loaded in self._loaded_models.values()
+            if not loaded.runner.is_alive or (loaded.is_leaving and not loaded.users)
+        ]
+        for loaded in leaving:
+            await self._dismiss(loaded)
+        return bool(leaving)
+
+    async def _start_planned(self, spec: RunnerSpec, plan: LoadPlan) -> tuple[Runner, LoadPlan]:
+        """A new runner; where memory is short for it in spite of the plan, it gets a second try."""
+        self._log_plan(spec, plan)
         try:
-            return await self._start(load)
+            return await self._start(plan.load), plan
         except LoadFailed as error:
-            others = list(self._loaded_models.values())
-            if not others or not is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
+            plan = await self._plan_again(spec, plan, error)
+        self._log_plan(spec, plan)
+        return await self._start(plan.load), plan
+
+    async def _plan_again(self, spec: RunnerSpec, failed: LoadPlan, error: LoadFailed) -> LoadPlan:
+        """A plan after all others are unloaded, or, if there are none, for less memory.
+
+        Raises `error` if that is the same plan.
+        """
+        others = list(self._loaded_models.values())
+        if others:
             log.warning("%s; %d other models are unloaded for it", error, len(others))
-        for other in others:
-            await self._dismiss(other)
-        return await self._start(load)
+            for other in others:
+                await self._dismiss(other)
+            return await self._make_room(spec)
+        smaller = (await self._read_machine()).with_less(1 / SECOND_TRY_DIVISOR)
+        with contextlib.suppress(DoesNotFit):
+            plan = await _compute(spec, lambda: spec.plan(smaller))
+            if plan.load != failed.load:
+                log.warning("%s; it is planned again for less memory", error)
+                return plan
+        raise error
+
+    def _log_plan(self, spec: RunnerSpec, plan: LoadPlan) -> None:
+        """One line: what was planned, and what was given up."""
+        log.info("%s: %s", spec.name, "; ".join((plan.summary, *plan.concessions)))
 
     def _abandon(self, task: asyncio.Task[LoadedModel]) -> None:
         """The load is complete, but its client has disconnected."""
@@ -282,11 +357,19 @@ class RunnerPool:
     async def _dismiss(self, loaded: LoadedModel) -> None:
         """Wait until a model has no leases, then end its runner."""
         loaded.is_leaving = True
-        await loaded.idle.wait()
+        try:
+            await loaded.idle.wait()
+        except asyncio.CancelledError:
+            loaded.is_leaving = False
+            raise
         loaded.stop_clock()
+        if not loaded.is_ended:
+            loaded.is_ended = True
+            self.counters.ended(loaded.spec.name, has_died=not loaded.runner.is_alive)
         await loaded.runner.stop()
         if self._loaded_models.get(loaded.spec.key) is loaded:
             del self._loaded_models[loaded.spec.key]
+            self.counters.keep(loaded.spec.name, loaded.runner.stats)
             log.info("unloaded %s", loaded.spec.name)
 
     def _spawn(self, work: Coroutine[object, object, T]) -> asyncio.Task[T]:
@@ -294,3 +377,32 @@ class RunnerPool:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+async def _compute(spec: RunnerSpec, decide: Callable[[], T]) -> T:
+    """The decision, taken in a thread where a plan is computed, which takes tens of ms."""
+    return await asyncio.to_thread(decide) if spec.make_plan else decide()
+
+
+def _refuse(spec: RunnerSpec, machine: Machine, best: Machine) -> None:
+    """Raises DoesNotFit, with the numbers of `machine`, for what has no room on `best`."""
+    try:
+        spec.plan(best)
+    except DoesNotFit:
+        spec.plan(machine)
+        raise
+
+
+def _plan_beside(spec: RunnerSpec, machine: Machine, others: list[LoadedModel]) -> LoadPlan | None:
+    """A plan beside these models; None: it would be clearly better if they were unloaded.
+
+    Raises DoesNotFit if there are none, and it does not fit.
+    """
+    if not others:
+        return spec.plan(machine)
+    try:
+        plan = spec.plan(machine)
+        best = spec.plan(machine_without(machine, others))
+    except DoesNotFit:
+        return None
+    return plan if gives_up_little(plan, best) else None

@@ -8,20 +8,46 @@ import itertools
 import logging
 import math
 import os
+import signal
 import socket
 import sys
+import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from functools import partial
 from typing import Self
 
 import msgspec
+import psutil
 
 from .. import protocol
 from ..errors import LoadFailed, OutriderError, RunnerDied, revive
-from ..protocol import Delta, Embed, Embedded, Failed, Load, Ready, Stats, Step, Submit, ToFront
+from ..protocol import (
+    Delta,
+    Embed,
+    Embedded,
+    Failed,
+    Load,
+    Ready,
+    Stats,
+    Step,
+    Submit,
+    ToFront,
+    Working,
+)
+from .response_queue import ResponseQueue
+from .stderr_lines import stderr_lines
+from .turnstile import Turn, Turnstile
+from .watchdog import Patience, ProgressWatch
 
 STALLED = "timed out waiting for llama-server to start - {}"  # CONTRACT 5.3
-EXIT_S = 5.0
+EXIT_S = 1.0  # seconds that a runner gets to end by itself; it takes milliseconds
+# Seconds that a killed runner gets to be gone. One that waits for a driver or a disk that does not
+# answer stays for as long as that takes; nobody waits for it.
+KILL_S = 10.0
+LATE_S = 2.0  # a look at the clock that comes so much too late: the front stood still itself
+HUNG = "the runner gave no sign of progress for {:.0f} s and was ended"
+STOPPED = "the process was stopped by a signal"
 DIED = (  # CONTRACT 1.4
     "model runner has unexpectedly stopped, this may be due to resource limitations or an "
     "internal error, check ollama server logs for details"
@@ -41,29 +67,27 @@ RUNNER_ENV = {
 # them to one core, where each barrier costs a whole spin: 32 instead of 85 tokens/s (SmolLM2 135M,
 # 2 cores, one busy neighbour).
 BINDING_ENV = {"OMP_PROC_BIND": "true"}
+# Requests that a runner gets for each of its slots: it prepares the next ones while it decodes.
+REQUESTS_PER_SLOT = 2
+SECRETS = ("OUTRIDER_API_KEY", "OLLAMA_API_KEY", "HF_TOKEN")  # not for who parses models' files
 LEVELS = {"ERROR": logging.ERROR, "WARNING": logging.WARNING}  # how a logged line begins
+INFO, OF_REQUEST = "INFO ", "INFO request "  # of these lines only the second kind may say why
 FATAL = "Fatal Python error"  # how faulthandler begins
 
 log = logging.getLogger(__name__)
 
 
-class ResponseQueue:
-    """The messages of the runner about one request."""
+def runner_environment(binding: Mapping[str, str]) -> dict[str, str]:
+    """The variables of a runner's process; those that the user has set win."""
+    inherited = {name: value for name, value in os.environ.items() if name not in SECRETS}
+    return {**RUNNER_ENV, **binding, **inherited}
 
-    def __init__(self) -> None:
-        self._queue: asyncio.Queue[Delta | Embedded | OutriderError] = asyncio.Queue()
-        self.is_finished = False
 
-    def put(self, item: Delta | Embedded | OutriderError) -> None:
-        self._queue.put_nowait(item)
-
-    async def get(self) -> Delta | Embedded:
-        """The next answer. Raises the error that the runner has sent instead."""
-        item = await self._queue.get()
-        self.is_finished = not isinstance(item, Delta) or item.done is not None
-        if isinstance(item, OutriderError):
-            raise item
-        return item
+async def _deltas(inbox: ResponseQueue) -> AsyncGenerator[Delta, None]:
+    while not inbox.is_finished:
+        delta = await inbox.get()
+        assert isinstance(delta, Delta)
+        yield delta
 
 
 class RunnerProcess:
@@ -74,10 +98,13 @@ class RunnerProcess:
         process: asyncio.subprocess.Process,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
+        patience: Patience,
+        turnstile: Turnstile,
     ) -> None:
         self._process = process
         self._reader = reader
         self._writer = writer
+        self._turnstile = turnstile
         self._ids = itertools.count(1)
         self._inboxes: dict[int, ResponseQueue] = {}
         self._stderr: deque[str] = deque(maxlen=20)
@@ -86,14 +113,26 @@ class RunnerProcess:
         self.ready = Ready(0, 0)
         self.stats = Stats()
         self.is_alive = True
+        self._watch = ProgressWatch(patience)
+        self._look_timer: asyncio.TimerHandle | None = None
 
     @classmethod
-    async def start(cls, load: Load, *, stall_s: float = math.inf) -> Self:
-        """A runner with its model loaded; `stall_s`: how long that may go without progress.
+    async def start(
+        cls,
+        load: Load,
+        *,
+        stall_s: float = math.inf,
+        queue_s: float = math.inf,
+        patience: Patience | None = None,
+    ) -> Self:
+        """A runner with its model loaded; `stall_s`: how long that may go without progress;
+        `queue_s`: how long a request may wait for a slot; `patience`: how long the runner may be
+        silent over its work.
 
         Raises LoadFailed; leaves no process behind then.
         """
-        child = await cls._spawn(load)
+        turnstile = Turnstile(REQUESTS_PER_SLOT * load.slots, queue_s)
+        child = await cls._spawn(load, patience or Patience(), turnstile)
         try:
             await child._load(load, stall_s)
         except BaseException:
@@ -103,7 +142,7 @@ class RunnerProcess:
         return child
 
     @classmethod
-    async def _spawn(cls, load: Load) -> Self:
+    async def _spawn(cls, load: Load, patience: Patience, turnstile: Turnstile) -> Self:
         binding = {**BINDING_ENV, "OMP_PLACES": load.places} if load.bind_threads else {}
         ours, theirs = socket.socketpair()
         with theirs:
@@ -114,51 +153,73 @@ class RunnerProcess:
                     pass_fds=[theirs.fileno()],
                     stdin=asyncio.subprocess.DEVNULL,
                     stderr=asyncio.subprocess.PIPE,
-                    limit=1 << 20,
                     # A group of its own: Ctrl-C in a terminal reaches the front alone. A session
                     # of its own would also be a scheduling group of its own on Linux (autogroup),
                     # in which a neighbour at nice 19 gets as much time as the runner.
                     process_group=0,
-                    env={**RUNNER_ENV, **binding, **os.environ},  # the user's variables win
+                    env=runner_environment(binding),
                 )
             except BaseException:
                 writer.close()
                 raise
-        return cls(process, reader, writer)
+        return cls(process, reader, writer, patience, turnstile)
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def silent_s(self) -> float:
+        """As in the protocol `ReportsProgress`."""
+        return self._watch.silent_s(time.monotonic())
+
+    @property
+    def overdue_s(self) -> float:
+        """As in the protocol `ReportsProgress`."""
+        return self._watch.overdue_s(time.monotonic())
+
     async def submit(self, request: Submit) -> AsyncGenerator[Delta, None]:
         """As in the protocol `Runner`."""
-        with self._ask(request) as inbox:
-            while not inbox.is_finished:
-                delta = await inbox.get()
-                assert isinstance(delta, Delta)
-                yield delta
+        async with self._turnstile.turn() as turn:
+            with self._ask(request, turn) as inbox:
+                async for delta in _deltas(inbox):
+                    yield delta
 
     async def embed(self, request: Embed) -> Embedded:
         """As in the protocol `Runner`."""
-        with self._ask(request) as inbox:
-            embedded = await inbox.get()
-            assert isinstance(embedded, Embedded)
-            return embedded
+        async with self._turnstile.turn() as turn:
+            with self._ask(request, turn) as inbox:
+                embedded = await inbox.get()
+                assert isinstance(embedded, Embedded)
+                return embedded
 
     @contextlib.contextmanager
-    def _ask(self, request: Submit | Embed) -> Iterator[ResponseQueue]:
+    def _ask(self, request: Submit | Embed, turn: Turn) -> Iterator[ResponseQueue]:
         """Send a request under a fresh id; leaving the block before its end cancels it."""
         if not self.is_alive:
             raise self._died()
         request = msgspec.structs.replace(request, id=next(self._ids))
-        inbox = self._inboxes[request.id] = ResponseQueue()
+        self._watch_over(request.id)
+        hold = partial(self._hold, request.id, turn)
+        inbox = self._inboxes[request.id] = ResponseQueue(hold)
         try:
             self._write(protocol.encode(request))
             yield inbox
         finally:
             del self._inboxes[request.id]
+            self._cease_to_watch(request.id)
             if not inbox.is_finished:
                 self._write(protocol.encode(protocol.Cancel(request.id)))
+
+    def _hold(self, request_id: int, turn: Turn, is_held: bool) -> None:
+        """Pause a stream whose client is slow, or let it go on. Others have its slot meanwhile."""
+        if is_held:
+            self._cease_to_watch(request_id)
+            turn.step_aside()
+        else:
+            self._watch_over(request_id)
+            turn.come_back()
+        self._write(protocol.encode(protocol.Hold(request_id, is_held)))
 
     async def stop(self) -> None:
         """End the process: politely by closing its socket, then by force.
@@ -171,16 +232,58 @@ class RunnerProcess:
         await asyncio.shield(self._stopping)
 
     async def _stop(self) -> None:
-        self._writer.close()
-        with contextlib.suppress(OSError):
-            await self._writer.wait_closed()
-        try:
+        # Without waiting for frames that a runner which hangs would never read.
+        self._writer.transport.abort()
+        with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._process.wait(), EXIT_S)
+        self._kill_group()
+        try:
+            await asyncio.wait_for(self._process.wait(), KILL_S)
         except TimeoutError:
-            self._process.kill()
-            await self._process.wait()
-        await asyncio.gather(*self._tasks)
+            log.error("runner %d was killed and is not gone: its system hangs", self.pid)
+            for task in self._tasks:
+                task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         self._fail_all()
+
+    def _watch_over(self, request_id: int) -> None:
+        """Look at the clock from time to time while there is work, and never without."""
+        self._watch.begin(request_id, time.monotonic())
+        if self._look_timer is None:
+            self._look_again()
+
+    def _cease_to_watch(self, request_id: int) -> None:
+        self._watch.end(request_id)
+        if self._look_timer and not self._watch.has_work:
+            self._look_timer.cancel()
+            self._look_timer = None
+
+    def _look_again(self) -> None:
+        look_s = self._watch.patience.look_s
+        loop = asyncio.get_running_loop()
+        self._look_timer = loop.call_later(look_s, self._look, time.monotonic() + look_s)
+
+    def _look(self, planned_s: float) -> None:
+        """End the runner if it hangs. While the front itself stood still, in a container that was
+        paused for instance, the runner did so, too."""
+        now_s = time.monotonic()
+        if now_s > planned_s + LATE_S:
+            self._watch.forgive(now_s - planned_s)
+        if not self._watch.overdue_s(now_s):
+            self._look_again()
+            return
+        self._look_timer = None
+        self._stderr.append(HUNG.format(self._watch.silent_s(now_s)))
+        log.error("runner %d: %s", self.pid, self._last_lines())
+        self.is_alive = False
+        self._kill_group()
+        self._fail_all()
+
+    def _kill_group(self) -> None:
+        """End what is left of the runner's process group: the runner if it hangs or is stopped, and
+        its rendering processes, which hold the other end of its stderr."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
 
     def _write(self, frame: bytes) -> None:
         if self.is_alive:
@@ -191,10 +294,10 @@ class RunnerProcess:
         messages = self._messages()
         while True:
             try:
-                limit_s = stall_s if math.isfinite(stall_s) else None
-                message = await asyncio.wait_for(anext(messages), limit_s)
-            except TimeoutError:
-                raise LoadFailed(STALLED.format(self._last_lines() or "no progress")) from None
+                message = await self._next_while_loading(messages, stall_s)
+            except TimeoutError as stall:
+                reason = str(stall) or self._last_lines() or "no progress"
+                raise LoadFailed(STALLED.format(reason)) from None
             except StopAsyncIteration:
                 raise await self._died_loading() from None
             if isinstance(message, Failed):
@@ -204,6 +307,29 @@ class RunnerProcess:
                 return
             assert isinstance(message, protocol.Loading)
 
+    async def _next_while_loading(
+        self, messages: AsyncIterator[ToFront], stall_s: float
+    ) -> ToFront:
+        """The next message. Raises TimeoutError after `stall_s` without one, and much earlier if
+        the process was stopped, at two looks in a row."""
+        patience, was_stopped = self._watch.patience, False
+        until_s = time.monotonic() + stall_s
+        coming = asyncio.ensure_future(anext(messages))
+        try:
+            while True:
+                left_s = until_s - time.monotonic()
+                await asyncio.wait({coming}, timeout=max(0.0, min(left_s, patience.look_s)))
+                if coming.done():
+                    return coming.result()
+                is_stopped = _is_stopped(self.pid)
+                if is_stopped and was_stopped:
+                    raise TimeoutError(STOPPED)
+                if time.monotonic() >= until_s:
+                    raise TimeoutError
+                was_stopped = is_stopped
+        finally:
+            coming.cancel()
+
     async def _messages(self) -> AsyncIterator[ToFront]:
         """The messages of the runner, until its socket closes."""
         frames = protocol.FrameReader()
@@ -211,6 +337,7 @@ class RunnerProcess:
         with contextlib.suppress(ConnectionError):
             while data := await self._reader.read(1 << 18):
                 for body in frames.feed(data):
+                    self._watch.hear(time.monotonic())
                     yield decoder.decode(body)
 
     async def _deliver(self) -> None:
@@ -218,9 +345,12 @@ class RunnerProcess:
         cause = ""
         async for message in self._messages():
             if isinstance(message, Step):
-                self.stats = message.stats or self.stats
+                self._keep_stats(message.stats)
                 for delta in message.deltas:
+                    self._watch.hear_answer(delta.id)
                     self._put(delta.id, delta)
+            elif isinstance(message, Working):
+                self._watch.hear_of_work(message, time.monotonic())
             elif isinstance(message, Embedded):
                 self._put(message.id, message)
             elif isinstance(message, Failed):
@@ -236,6 +366,13 @@ class RunnerProcess:
             self._stderr.append(cause)
         log.error("runner %d ended with status %s: %s", self.pid, code, self._last_lines() or "-")
         self._fail_all()
+
+    def _keep_stats(self, stats: Stats | None) -> None:
+        """The newest statistics, with the newest detail that was sent."""
+        if stats is None:
+            return
+        stats.detail = stats.detail or self.stats.detail
+        self.stats = stats
 
     def _put(self, request_id: int, item: Delta | Embedded | OutriderError) -> None:
         if inbox := self._inboxes.get(request_id):
@@ -260,17 +397,27 @@ class RunnerProcess:
         return await self._process.wait()
 
     def _last_lines(self) -> str:
-        """The last line of stderr; after a fatal error also the one before, which may say why."""
+        """The last line of stderr; after a fatal error also the one before, if it may say why."""
         lines = list(self._stderr)
         is_fatal = bool(lines) and lines[-1].startswith(FATAL)
-        return "; ".join(lines[-2:] if is_fatal else lines[-1:])
+        before = lines[-2] if is_fatal and len(lines) > 1 else INFO
+        says_why = before.startswith(OF_REQUEST) or not before.startswith(INFO)
+        return "; ".join(lines[-2:] if says_why else lines[-1:])
 
     async def _keep_stderr(self) -> None:
         """Log the stderr of the runner, and keep its end, which may say why the runner died."""
         assert self._process.stderr
-        while line := await self._process.stderr.readline():
-            text = line.decode("utf-8", "replace").rstrip()
+        async for text in stderr_lines(self._process.stderr):
             level = LEVELS.get(text.partition(" ")[0], logging.DEBUG)
             log.log(level, "runner %d: %s", self.pid, text)
-            if not (self._stderr and self._stderr[-1].startswith(FATAL)):  # then comes its stack
+            after_fatal = self._stderr and self._stderr[-1].startswith(FATAL)  # comes its stack
+            is_telling = text.startswith(OF_REQUEST) or not text.startswith(INFO)
+            if is_telling and not after_fatal:
                 self._stderr.append(text)
+
+
+def _is_stopped(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+    except psutil.Error:
+        return False

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from ..errors import DamagedModel, PullFailed
+from ..errors import DamagedModel, NoSpace, PullFailed
 from ..manifest import Layer
 from ..store import Store
 from ..thread import in_thread
@@ -100,6 +100,10 @@ class LayerTransfer:
         if self._missing_space() > 0:
             kept = {self._kept(layer) for layer in self.layers}
             sweep_downloads(self.store.blobs.root, older_than_s=0, keep=kept)
+        try:
+            self.store.require_quota(self._needed_bytes(), "the model")
+        except NoSpace as error:
+            raise PullFailed(str(error)) from error
         missing_bytes = self._missing_space()
         if missing_bytes > 0:
             root, need_bytes = self.store.root, self._needed_bytes()

@@ -155,6 +155,7 @@ class HttpClient:
     ) -> aiohttp.ClientResponse:
         url = start
         for _ in range(_MAX_REDIRECTS):
+            _require_port(url)
             self._check_scheme(url)
             sent = {**headers, **(secret if url.origin() == start.origin() else {})}
             response = await self._session.request(
@@ -179,6 +180,14 @@ class HttpClient:
         if url.scheme == "https" or (url.scheme == "http" and self.insecure):
             return
         raise Unreachable(_host(url), f"insecure protocol {url.scheme}", is_insecure=True)
+
+
+def _require_port(url: URL) -> None:
+    """Raises Unreachable if what stands for a port is none; the library reads it on demand only."""
+    try:
+        _ = url.port
+    except ValueError:
+        raise Unreachable("the host", "its port is no number", is_final=True) from None
 
 
 def _proxy(url: URL) -> str | None:

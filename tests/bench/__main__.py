@@ -27,7 +27,7 @@ from outrider.daemon.cli.progress import follow
 from outrider.daemon.protocol import Load
 from outrider.models.store import Store
 
-from . import overhead, speculation
+from . import load_time, overhead, speculation
 from .failure import BenchFailed
 from .gpu import gpu_name, require_gpu
 from .load import Client
@@ -56,8 +56,8 @@ from .servers import Server, start_outrider, start_peer
 from .speculation_table import speculation_table
 
 NUM_CTX = 8192
-OVERHEAD, SPECULATION = "overhead", "speculation"
-NAMES = (*SCENARIOS, OVERHEAD, SPECULATION)
+OVERHEAD, LOAD_TIME, SPECULATION = "overhead", "load-time", "speculation"
+NAMES = (*SCENARIOS, OVERHEAD, LOAD_TIME, SPECULATION)
 STREAM_PREDICT = {QUICK: 48, FULL: 64}  # tokens of a single stream
 GPU_PREDICT = 8
 """Factor for STREAM_PREDICT on a GPU, where 64 tokens arrive in a few lines, 25 ms apart."""
@@ -174,6 +174,12 @@ def _measure(plan: Plan, number: int, run: Run, store: Callable[[], object]) -> 
     if OVERHEAD in plan.names:
         tell("  the engine's overhead")
         run.outrider.update(overhead.measure(Path(plan.load.model), plan.load.threads))
+        store()
+    if LOAD_TIME in plan.names:
+        tell("  loading")
+        ours, theirs = load_time.measure(plan.store_root, plan.load, plan.peer)
+        run.outrider.update(ours)
+        run.peer.update(theirs)
         store()
 
 

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import llama_cpp
-from outrider.daemon.runner.llama.model import LOG_ERROR
+from outrider.daemon.runner.llama.log import LOG_ERROR
 
 from .failure import BenchFailed
 from .progress import tell

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from statistics import fmean, median
 
 from .load import Ask, Client, Reply
-from .neighbour import busy_neighbour
+from .neighbour import NEIGHBOURHOODS, busy_neighbours
 from .servers import Server
 
 MODEL = "smollm2:135m"
@@ -26,8 +26,16 @@ WORDS = (
     "moment nature history science language country culture"
 )
 STREAMS = (1, 4, 8, 16)
-NICE = (19, 0)  # niceness of the busy neighbour beside one stream
-NEIGHBOUR_TOKENS = 64  # of that stream
+NEIGHBOUR_TOKENS = 256  # of the stream beside busy neighbours: at least a second
+CHATS = tuple(
+    f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
+    for question in (
+        *("What is the capital of France?", "Tell me a joke about cats.", "How do I boil an egg?"),
+        *("Name three colours.", "Why is the sky blue?", "Write a haiku about rain."),
+        *("What is 12 times 12?", "Explain gravity to a child."),
+    )
+)
+"""Short chats that both servers have answered before."""
 SLOTS = max(STREAMS)
 SHARED_TOKENS = 1500  # of the prefix that several prompts share
 LONG_TOKENS = 2000  # of a long prompt
@@ -109,14 +117,32 @@ def streams(count: int) -> Scenario:
     return measure
 
 
-def neighbour(nice: int) -> Scenario:
-    """One stream beside a busy process: the rate inside the stream."""
+def neighbour(name: str) -> Scenario:
+    """One stream beside busy processes: the rate inside the stream."""
 
     async def measure(trial: Trial) -> Values:
-        with busy_neighbour(nice):
+        with busy_neighbours(NEIGHBOURHOODS[name]):
             reply = await trial.client.ask(Ask(trial.prompts.count(), NEIGHBOUR_TOKENS))
         _warn_short([reply], NEIGHBOUR_TOKENS)
-        return {f"neighbour-{nice}": reply.decode_rate}
+        return {f"neighbour-{name}": reply.decode_rate}
+
+    return measure
+
+
+def seen(count: int) -> Scenario:
+    """So many of the known chats at once: all tokens per second, and the first tokens."""
+
+    async def measure(trial: Trial) -> Values:
+        for chat in CHATS:
+            await trial.client.ask(Ask(chat, TTFT_PREDICT))
+        asks = [Ask(chat, trial.size.predict) for chat in (CHATS * 2)[:count]]
+        start_s = time.perf_counter()
+        replies = await trial.client.ask_together(asks)
+        took_s = time.perf_counter() - start_s
+        return {
+            f"seen-rate-{count}": sum(reply.tokens for reply in replies) / took_s,
+            f"seen-ttft-{count}": _ms(median(reply.ttft_s for reply in replies)),
+        }
 
     return measure
 
@@ -182,14 +208,15 @@ async def memory(trial: Trial) -> Values:
 SCENARIOS: dict[str, Scenario] = {  # in the order of a run
     "memory-loaded": memory_loaded,
     **{f"streams-{count}": streams(count) for count in STREAMS},
-    **{f"neighbour-{nice}": neighbour(nice) for nice in NICE},
+    **{f"seen-{count}": seen(count) for count in STREAMS},
+    **{f"neighbour-{name}": neighbour(name) for name in NEIGHBOURHOODS},
     "ttft-short": ttft_short,
     "ttft-long": ttft_long,
     "ttft-shared": ttft_shared,
     "stall": stall,
     "memory": memory,
 }
-TURNS = {"streams-1": 4, "streams-4": 2, **{f"neighbour-{nice}": 4 for nice in NICE}}
+TURNS = {"streams-1": 4, "streams-4": 2, **{f"neighbour-{name}": 3 for name in NEIGHBOURHOODS}}
 """Repetitions of short scenarios, which a busy neighbour may disturb from start to end."""
 RATES = frozenset(f"streams-{count}" for count in STREAMS)
 

@@ -47,7 +47,7 @@ def start_outrider(store_root: Path, model: str, load: Load, folder: Path) -> It
         "OUTRIDER_KV_CACHE_TYPE": load.kv_type,
         "OUTRIDER_KEEP_ALIVE": "-1",
     }
-    options: dict[str, object] = {"num_thread": load.threads, "num_batch": load.batch}
+    options: dict[str, object] = {"num_batch": load.batch}
     with start_daemon(store_root, folder, env=env) as daemon:
         yield Server(daemon.url, daemon.process.pid, OutriderApi(model, options))
 

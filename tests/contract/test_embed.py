@@ -35,6 +35,7 @@ SENTENCES = (
     "the quick brown fox " * 40,
 )
 TOO_LONG = "the input length exceeds the context length"
+NO_WISH = {"options": {"num_ctx": 0}}
 NO_ROOM = "input after truncation exceeds maximum context length"
 NOT_FOUND = 'model "nobody" not found, try pulling it first'
 
@@ -159,6 +160,13 @@ def test_a_text_that_just_fits_is_not_cut(client: ollama.Client) -> None:
     assert caught.value.status_code == 400
 
 
+def test_a_context_of_no_tokens_is_no_wish(daemon: Daemon) -> None:
+    body = {"model": MINILM, "input": SKY}
+    asked, plain = (daemon.post("/api/embed", body | more) for more in (NO_WISH, {}))
+    assert asked[0] == 200
+    assert asked[1]["embeddings"] == plain[1]["embeddings"]
+
+
 @pytest.mark.parametrize(
     ("fields", "status", "text"),
     [
@@ -166,7 +174,6 @@ def test_a_text_that_just_fits_is_not_cut(client: ollama.Client) -> None:
         ({"truncate": False, "input": ["ok", "word " * 600]}, 400, TOO_LONG),
         ({"options": {"num_ctx": 2}}, 400, NO_ROOM),
         ({"options": {"num_ctx": 1}}, 400, NO_ROOM),
-        ({"options": {"num_ctx": 0}}, 400, NO_ROOM),
         ({"options": {"num_ctx": "x"}}, 500, 'option "num_ctx" must be of type integer'),
         ({"input": 7}, 400, "invalid input type"),
         ({"input": ["x", 7]}, 400, "invalid input type"),

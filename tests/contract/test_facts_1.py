@@ -375,7 +375,7 @@ async def test_1_13_the_fields_of_ps_and_the_longest_stay_first(front: Front) ->
     assert [row["name"] for row in rows] == ["thinker:latest", "chat:latest"]
     assert rows[0].keys() == {
         *("name", "model", "size", "digest", "details", "expires_at", "size_vram"),
-        "context_length",
+        *("context_length", "memory"),
     }
 
 

@@ -13,7 +13,8 @@ from fake_runner import DONE, HANG, FakeRunner, FakeRunners
 from front import Front, start_front
 from outrider.daemon.errors import Busy, DecodeFailed, LoadFailed
 from outrider.daemon.protocol import Delta, Load, Ready
-from outrider.daemon.runners.pool import PoolLimits, RunnerPool, RunnerSpec
+from outrider.daemon.runners.loaded_model import RunnerSpec
+from outrider.daemon.runners.pool import PoolLimits, RunnerPool
 from outrider.models.name import Name
 
 pytestmark = pytest.mark.unit
@@ -94,7 +95,7 @@ async def test_5_1_two_names_of_one_blob_share_a_runner(front: Front) -> None:
                 {"use_mmap": True}, {"num_batch": 1024}],
 )  # fmt: skip
 async def test_5_1_load_options_that_reload(front: Front, options: dict[str, object]) -> None:
-    await generate(front, "chat")
+    await generate(front, "chat", options={"num_ctx": 4096})
     await generate(front, "chat", options=options)
     assert len(front.runners.loads) == 2
     assert len(front.pool.loaded_models) == 1
@@ -276,7 +277,7 @@ async def test_5_3_another_failed_step_expires_nobody(front: Front) -> None:
 @pytest.mark.parametrize(
     ("length", "options", "num_ctx"),
     [
-        (0, {}, 4096),
+        (0, {}, 8192),
         (2000, {}, 2000),
         (2000, {"num_ctx": 3000}, 3000),
         (0, {"num_ctx": 1}, 4),

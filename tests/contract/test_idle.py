@@ -10,15 +10,12 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 from daemons import Daemon, start_daemon
+from switches import MAX_SWITCHES, SETTLE_S, WATCH_S, switches
 from tiny import CHATML, write_llama
 from tiny_bert import write_bert
 from weights import import_gguf
 
 pytestmark = pytest.mark.contract
-
-WATCH_S = 5.0
-SETTLE_S = 2.0  # after the last answer: its connection is closed, allocators give memory back
-MAX_SWITCHES = 2  # of one process meanwhile; whatever polls once a second has more
 
 
 @pytest.fixture(scope="module")
@@ -27,22 +24,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import_gguf(root, "tiny", write_llama(folder / "tiny.gguf", seed=1, template=CHATML))
     import_gguf(root, "bert", write_bert(folder / "bert.gguf"))
     return root
-
-
-def switches(process: psutil.Process) -> int:
-    """Times that any thread of the process was given a core, so far (Linux counts by thread)."""
-    tasks = Path(f"/proc/{process.pid}/task")
-    if not tasks.exists():
-        return sum(process.num_ctx_switches())
-    lines = (line for task in tasks.iterdir() for line in _lines(task / "status"))
-    return sum(int(line.split()[1]) for line in lines if "ctxt_switches" in line)
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text().splitlines()
-    except OSError:  # the thread has ended
-        return []
 
 
 def ask_everything(daemon: Daemon) -> http.client.HTTPConnection:

@@ -5,7 +5,6 @@ OUTRIDER_KILLS sets how many kills of each there are: 200 before a release.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import random
 import signal
@@ -22,7 +21,6 @@ import msgspec
 import pytest
 from daemons import start_daemon
 from killing import Nursery, Order, start_nursery
-from ollama_folder import files
 from outrider.models.errors import ModelNotFound
 from outrider.models.name import Name
 from outrider.models.sources.catalog import CatalogEntry, WheelMember
@@ -30,12 +28,14 @@ from outrider.models.store import Store
 from package_index import sha256, write_wheel
 from tiny import write_llama
 from weights import import_gguf
+from wholeness import assert_nothing_grows, assert_whole, leftovers
 
 pytestmark = pytest.mark.contract
 
 KILLS = int(os.environ.get("OUTRIDER_KILLS", "20"))
 WEIGHTS, LICENCE = "w.gguf", b"Do as you like."
 TARGET = "target:latest"
+KEPT = frozenset({"kept:latest", "shares:latest"})
 
 
 @pytest.fixture(scope="module")
@@ -99,39 +99,6 @@ def prepare(work: str, store: Store, folder: Path) -> None:
         import_gguf(store.root, TARGET, folder / "new.gguf", system="be brief")
 
 
-def assert_whole(store: Store) -> None:
-    """Every manifest is that of a complete model, and the untouched models are there."""
-    models = store.list()
-    found = {model.name.short for model in models}
-    assert {"kept:latest", "shares:latest"} <= found <= {"kept:latest", "shares:latest", TARGET}
-    manifests = files(store.root / "manifests")
-    assert len({path for path in manifests if path.startswith("registry")}) == len(models)
-    for path in store.blobs.root.glob("sha256-*"):
-        assert path.name == f"sha256-{hashlib.sha256(path.read_bytes()).hexdigest()}"
-
-
-def assert_nothing_grows(store: Store) -> None:
-    """An hour later nothing is left but manifests and the blobs that they name."""
-    for folder in (store.blobs.root, store.root / "manifests"):
-        for path in folder.rglob("*"):
-            os.utime(path, (time.time() - 7200,) * 2)
-    deadline_s = time.monotonic() + 60
-    store.prune()
-    while leftovers(store) and time.monotonic() < deadline_s:
-        time.sleep(0.02)  # an orphaned pip ends by itself, and holds its folder until then
-        store.prune()
-    assert not leftovers(store)
-    named = [blob.digest for m in store.list() for blob in store.manifest(m.name).blobs]
-    blobs = {path.name for path in store.blobs.root.iterdir()}
-    assert blobs == {digest.replace(":", "-") for digest in named}
-    assert all(any(path.iterdir()) for path in store.root.rglob("*") if path.is_dir())
-
-
-def leftovers(store: Store) -> list[Path]:
-    folders = (store.root, store.blobs.root, store.root / "manifests")
-    return [path for folder in folders for path in folder.glob(".outrider*")]
-
-
 @pytest.mark.timeout(120 + 5 * KILLS)
 @pytest.mark.parametrize("work", ["pull", "create", "copy", "delete"])
 def test_killed_at_any_moment(
@@ -153,9 +120,9 @@ def test_killed_at_any_moment(
     for _ in range(KILLS):
         prepare(work, store, folder)
         interrupted += nursery.kill(order, draw.uniform(0, 1.1 * usual_s))
-        assert_whole(store)
+        assert_whole(store, KEPT, {TARGET})
         assert_nothing_grows(store)
-        assert_whole(store)
+        assert_whole(store, KEPT, {TARGET})
     measurements.append(
         f"{work}: {interrupted} of {KILLS} kills within {usual_s * 1e3:.1f} ms interrupted it"
     )
@@ -200,4 +167,4 @@ def test_a_killed_daemon_leaves_nothing_for_the_next(store: Store, tmp_path: Pat
     later.mkdir()
     with start_daemon(store.root, later):
         assert not leftovers(store)
-    assert_whole(store)
+    assert_whole(store, KEPT)

@@ -100,7 +100,7 @@ def test_ps_shows_size_and_expiry(daemon: Daemon) -> None:
     daemon.post("/api/generate", {"model": SMOL, "keep_alive": "1h"})
     (row,) = [m for m in daemon.get("/api/ps")[1]["models"] if m["name"] == SMOL]
     assert row["size"] > 98_000_000
-    assert row["context_length"] == 4096
+    assert row["context_length"] == 8192
     assert row["details"]["family"] == "llama"
     left = datetime.fromisoformat(row["expires_at"]) - datetime.now().astimezone()
     assert 3500 < left.total_seconds() <= 3600

@@ -30,7 +30,7 @@ TABLE: list[tuple[str, str, object, list[tuple[str, object]]]] = [
     ("noprune", "no_prune", False, [("1", True), ("true", True), ("yes", True)]),
     ("context_length", "context_length", 0, [("1000", 1000), ("2000", 2000), ("3000", 3000)]),
     ("max_loaded_models", "max_loaded_models", 0, [("1", 1), ("2", 2), ("3", 3)]),
-    ("kv_cache_type", "kv_cache_type", "f16", [("f32", "f32"), ("q8_0", "q8_0"), ("q4_0", "q4_0")]),
+    ("kv_cache_type", "kv_cache_type", None, [("f32", "f32"), ("q8_0", "q8_0"), ("q4_0", "q4_0")]),
     ("speculation", "speculation", None, [("auto", None), ("off", 0), ("4", 4)]),
     (
         "origins",
@@ -345,7 +345,7 @@ def test_a_quantised_cache_needs_flash_attention(monkeypatch: pytest.MonkeyPatch
         Settings.load(kv_cache_type="q8_0", flash_attention="0")
     monkeypatch.setenv("OLLAMA_FLASH_ATTENTION", "0")
     monkeypatch.setenv("OLLAMA_KV_CACHE_TYPE", "q8_0")
-    assert Settings.load().kv_cache_type == "f16"
+    assert Settings.load().kv_cache_type is None
     assert "flash attention" in Settings.load().warnings[0]
 
 
@@ -380,3 +380,97 @@ def test_a_bad_port_of_the_host_is_a_warning(
     assert settings.port == 11434
     words = f"the port of {prefix}HOST='127.0.0.1:{port}' is ignored, 11434 is used"
     assert settings.warnings == (words,)
+
+
+def test_the_cloud_s_key_does_not_lock_the_daemon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OLLAMA_API_KEY", "cloud-key-1234")
+    settings = Settings.load()
+    assert len(settings.read_keys()) == 0
+    assert settings.client_key == ""
+
+
+def test_keys_of_the_variable_and_of_the_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("OUTRIDER_API_KEY", "phone:secret-1, laptop:secret-2")
+    file = tmp_path / "keys"
+    file.write_text("tv:secret-3\n")
+    file.chmod(0o600)
+    settings = Settings.load(api_key_file=str(file))
+    assert settings.client_key == "secret-1"
+    keys = settings.read_keys()
+    assert [keys.find(f"secret-{i}") for i in range(4)] == [None, "phone", "laptop", "tv"]
+    assert "secret" not in repr(settings)
+    file.write_text("phone:secret-3\n")
+    with pytest.raises(ConfigError, match="rename one"):
+        settings.read_keys()
+
+
+def test_no_message_tells_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OUTRIDER_API_KEY", "phone:private, ok:secret-12345")
+    with pytest.raises(ConfigError, match=r"^OUTRIDER_API_KEY=\.\.\.: entry 1 is no API") as caught:
+        Settings.load()
+    assert "private" not in str(caught.value)
+    assert "secret-12345" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("host", "flags", "starts"),
+    [
+        ("127.0.0.1", {}, True),
+        ("[::1]:1", {}, True),
+        ("localhost", {}, True),
+        ("0.0.0.0", {}, False),
+        ("::", {}, False),
+        (":11434", {}, False),
+        ("192.168.1.2", {}, False),
+        ("box.lan", {}, False),
+        ("0.0.0.0", {"insecure_listen": True}, True),
+        ("0.0.0.0", {"api_key": "secret-12345"}, True),
+    ],
+)
+def test_what_other_machines_reach_needs_a_key(
+    host: str, flags: dict[str, object], starts: bool
+) -> None:
+    settings = Settings.load(host=host, **flags)
+    if starts:
+        settings.check_exposure([settings.host])
+        return
+    with pytest.raises(ConfigError, match=r"OUTRIDER_API_KEY .*--insecure-listen"):
+        settings.check_exposure([settings.host])
+
+
+def test_a_socket_s_path_needs_no_key() -> None:
+    Settings.load().check_exposure(["/run/outrider.sock", "::1"])
+    with pytest.raises(ConfigError, match=r"^10\.0\.0\.1 is reached from other machines"):
+        Settings.load().check_exposure(["127.0.0.1", "10.0.0.1"])
+
+
+@pytest.mark.parametrize(
+    ("host", "url", "told"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:11434", ""),
+        ("https://127.0.0.1", "http://127.0.0.1:443", "does not speak"),
+        ("https://box.lan:8443/x", "http://box.lan:8443", "does not speak"),
+        ("http://127.0.0.1:80/path", "http://127.0.0.1:80", ""),
+        ("[::1]:5", "http://[::1]:5", ""),
+        (":5", "http://127.0.0.1:5", "without an API key"),
+        ("0.0.0.0:5", "http://127.0.0.1:5", "without an API key"),
+    ],
+)
+def test_the_daemon_tells_the_url_that_it_serves(host: str, url: str, told: str) -> None:
+    is_open = told.startswith("without")
+    settings = Settings.load(host=host, insecure_listen=is_open or None)
+    assert settings.listening_url == url
+    assert [told in sentence for sentence in settings.listening_warnings] == (
+        [True] if told else []
+    )
+
+
+def test_a_memory_limit_without_its_unit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OUTRIDER_MEMORY_LIMIT", "16")
+    with pytest.raises(ConfigError, match=r"OUTRIDER_MEMORY_LIMIT.*16 bytes hold no model"):
+        Settings.load()
+    for text, size in {"0": 0, "16GiB": 16 << 30, "1048576": 1 << 20}.items():
+        monkeypatch.setenv("OUTRIDER_MEMORY_LIMIT", text)
+        assert Settings.load().memory_limit_bytes == size

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 
 import pytest
+from outrider.daemon.errors import BadRequest
 from outrider.daemon.options import OptionError, Options
 from outrider.daemon.protocol import Limits, Sampling
 
@@ -116,8 +118,23 @@ def test_unknown_options_are_logged_and_ignored(caplog: pytest.LogCaptureFixture
     assert len(caplog.messages) == 2
 
 
+@pytest.mark.parametrize("name", [*INTEGERS, "seed"])
+@pytest.mark.parametrize("value", [2**64, -(2**63) - 1, 10**400, math.inf, math.nan])
+def test_an_integer_beyond_64_bits_is_refused(name: str, value: float) -> None:
+    with pytest.raises(BadRequest, match=f'^option "{name}" must be an integer of 64 bits$'):
+        Options.merge({name: value})
+
+
+def test_many_stop_strings_and_many_unknown_names(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(BadRequest, match=r'^option "stop" has 257 items; at most 256$'):
+        Options.merge({"stop": ["a"] * 257})
+    assert Options.merge({str(number): number for number in range(1000)}) == Options()
+    assert len(caplog.messages) == 9
+    assert caplog.messages[-1] == "and 992 more invalid options"
+
+
 def test_wide_seeds_stay_different() -> None:
-    given = (0, 7, 2**31 - 1, 2**31, 1_732_705_632_123, 1_732_705_632_124, 2**64 - 1, 10**40)
+    given = (0, 7, 2**31 - 1, 2**31, 1_732_705_632_123, 1_732_705_632_124, 2**64 - 1)
     seeds = [Options.merge({"seed": seed}).seed for seed in given]
     assert seeds[:3] == [0, 7, 2**31 - 1]
     assert len(set(seeds)) == len(given)

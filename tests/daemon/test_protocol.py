@@ -20,6 +20,7 @@ from outrider.daemon.protocol import (
     Embedded,
     Failed,
     FrameReader,
+    Hold,
     Limits,
     Load,
     Loading,
@@ -31,6 +32,7 @@ from outrider.daemon.protocol import (
     Submit,
     ToFront,
     ToRunner,
+    Working,
     encode,
 )
 
@@ -63,6 +65,8 @@ TO_RUNNER: list[ToRunner] = [
     Embed(6, ("a", "Grüße", ""), num_ctx=512),
     Embed(7, (), 8, truncate=False),
     Cancel(7),
+    Hold(7, is_held=True),
+    Hold(7, is_held=False),
 ]
 DONE = Done("stop", 10, 9, queue_ns=3, prompt_ns=4, eval_tokens=2, eval_ns=5, context=(5, 6))
 LOGPROBS = (
@@ -73,6 +77,8 @@ STATS = Stats(*range(1, 10))
 SCORED = Done("length", 4, eval_tokens=1, scores=(-0.25, -math.inf))
 TO_FRONT: list[ToFront] = [
     Loading(0.25),
+    Working(2.5),
+    Working(None, 7),
     Ready(2**40, 0),
     Step(()),
     Step(

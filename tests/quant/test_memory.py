@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from outrider.quant.gguf import Header, Tensor, Value
+from outrider.quant.gguf import Header, Tensor, Value, read_header
+from outrider.quant.layers import num_layers
 from outrider.quant.memory import (
     ContextShape,
     ModelHeaders,
     cache_bytes,
     estimate_memory,
     has_states,
-    mask_bytes,
-    weights_bytes,
 )
+from tiny_gemma import write_gemma4
 
 pytestmark = pytest.mark.unit
 
@@ -125,15 +125,26 @@ def test_a_period_of_windows_ends_with_full_attention() -> None:
     assert cache_bytes(gemma3, context(8192)) == expected
 
 
+def test_a_period_that_the_header_does_not_name() -> None:
+    gpt_oss = header(
+        "gpt-oss",
+        block_count=4,
+        embedding_length=64,
+        attention_head_count=1,
+        attention_sliding_window=256,
+    )
+    assert cache_bytes(gpt_oss, context(8192)) == 2 * (8192 + 768) * 2 * 64 * 2
+
+
 def test_windows_of_unknown_layers_count_as_full_attention() -> None:
-    gemma2 = header(
-        "gemma2",
+    unknown = header(
+        "unknown",
         block_count=2,
         embedding_length=64,
         attention_head_count=1,
         attention_sliding_window=256,
     )
-    assert cache_bytes(gemma2, context(8192)) == 2 * 8192 * 2 * 64 * 2
+    assert cache_bytes(unknown, context(8192)) == 2 * 8192 * 2 * 64 * 2
 
 
 def test_recurrent_states_of_a_hybrid() -> None:
@@ -150,7 +161,7 @@ def test_recurrent_states_of_a_hybrid() -> None:
         ssm_state_size=16,
         ssm_group_count=2,
     )
-    attention = 3 * 1024 * 2 * 32 * 2
+    attention = 2 * 1024 * 2 * 32 * 2  # the head at the end has a context of its own
     state = (3 * (128 + 2 * 2 * 16) + 16 * 128) * 4
     assert cache_bytes(hybrid, context(1024)) == attention + 6 * state
     many = context(1024, sequences=6, snapshots=4)
@@ -163,7 +174,7 @@ def test_a_purely_recurrent_model_and_a_layer_without_heads() -> None:
     state = (3 * 128 + 16 * 128) * 4
     mamba = header("mamba", block_count=2, embedding_length=64, **ssm)
     assert cache_bytes(mamba, context(4096, sequences=3)) == 2 * 3 * state
-    assert mask_bytes(mamba, context(4096)) == 0
+    assert cache_bytes(mamba, context(4096, sequences=3, snapshots=4)) == 2 * 3 * state
     jamba = header(
         "jamba",
         block_count=2,
@@ -175,7 +186,7 @@ def test_a_purely_recurrent_model_and_a_layer_without_heads() -> None:
     assert cache_bytes(jamba, context(256)) == state + 256 * 2 * 32 * 2
 
 
-def test_an_encoder_has_neither_cache_nor_mask() -> None:
+def test_an_encoder_has_no_cache() -> None:
     bert = header(
         "bert",
         block_count=12,
@@ -184,23 +195,54 @@ def test_an_encoder_has_neither_cache_nor_mask() -> None:
         attention_causal=False,
     )
     assert cache_bytes(bert, context(512)) == 0
-    assert mask_bytes(bert, context(512)) == 0
     assert not has_states(bert)
-
-
-def test_the_mask_is_an_element_for_each_row_and_cell() -> None:
-    assert mask_bytes(LLAMA_8B, context(16384)) == 16 * MIB
 
 
 def test_the_parts_add_up() -> None:
     tensors = (Tensor("a", "Q8_0", (32, 4), 0, 136), Tensor("b", "F32", (4,), 160, 16))
-    values = LLAMA_8B.values
-    model = ModelHeaders(Header(Path("/m"), 3, 1000, values, tensors))
+    model = ModelHeaders(Header(Path("/m"), 3, 1000, LLAMA_8B.values, tensors))
     found = estimate_memory(model, context(8192))
-    assert weights_bytes(model.target) == 152
     assert found.host.weights_bytes == 152
-    assert found.total_bytes == 152 + 1024 * MIB + 8 * MIB
+    assert found.host.cache_bytes == 1024 * MIB
+    assert found.total_bytes == 152 + 1024 * MIB + found.host.compute_bytes
 
 
 def test_a_header_that_states_nothing_costs_nothing() -> None:
     assert cache_bytes(header("unknown"), context(4096)) == 0
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Header:
+    """The header of a real file."""
+    return read_header(write_gemma4(tmp_path_factory.mktemp("odd") / "gemma.gguf"))
+
+
+def is_sized(found: Header) -> bool:
+    """Whether its memory has a size, whatever else it says."""
+    model = ModelHeaders(found, mtp=True)
+    return estimate_memory(model, context(4096, kv_type="q8_0")).total_bytes >= 0
+
+
+def test_a_header_without_one_of_its_keys_or_with_an_odd_one_has_a_size(whole: Header) -> None:
+    for key in whole.values:
+        if key.startswith("tokenizer."):
+            continue
+        without = {name: value for name, value in whole.values.items() if name != key}
+        assert is_sized(replace(whole, values=without))
+        for odd in (0, -7, (1 << 32) - 1, "x", [-1] * 9, 1.5):
+            assert is_sized(replace(whole, values={**whole.values, key: odd})), (key, odd)
+
+
+def test_a_header_without_one_of_its_tensors_or_with_a_flat_one_has_a_size(whole: Header) -> None:
+    for number, tensor in enumerate(whole.tensors):
+        before, after = whole.tensors[:number], whole.tensors[number + 1 :]
+        assert is_sized(replace(whole, tensors=(*before, *after))), tensor.name
+        flat = replace(tensor, shape=(7,))
+        assert is_sized(replace(whole, tensors=(*before, flat, *after))), tensor.name
+
+
+def test_more_layers_than_llama_cpp_loads_are_not_counted() -> None:
+    """A header of a few bytes must not keep the daemon busy for hours."""
+    endless = replace(LLAMA_8B, values={**LLAMA_8B.values, "llama.block_count": (1 << 32) - 1})
+    assert num_layers(endless) == 512
+    assert cache_bytes(endless, context(8192)) == 512 // 32 * cache_bytes(LLAMA_8B, context(8192))

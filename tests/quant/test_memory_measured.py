@@ -1,58 +1,48 @@
-"""Are the computed sizes those that llama.cpp reports for tiny models?"""
+"""Are the computed sizes those that llama.cpp allocates for tiny models, with their drafters?"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from bench.memory import GOAL, SNAPSHOTS, load_of, measure_loads
+from bench.memory_subjects import TINY
+from gemma_shapes import assistant_header, gemma_header, write_sparse
 from harness import load_spec
-from outrider.daemon.runner.llama.loading import load_model
-from outrider.quant.gguf import read_header
-from outrider.quant.memory import ContextShape, ModelHeaders, estimate_memory
-from tiny import write_llama
-from tiny_gemma import write_gemma3, write_gemma4
-from tiny_recurrent import write_mamba, write_qwen35
+from outrider.daemon.protocol import MAX_DRAFTS, MAX_MODEL_DRAFTS
+from outrider.daemon.runner.llama import context as runner_context
+from outrider.quant import draft_memory, kv_cache
 
 pytestmark = pytest.mark.model
 
-MODELS: dict[str, Callable[[Path], Path]] = {
-    "llama": write_llama,
-    "gemma3": write_gemma3,
-    "gemma4": write_gemma4,
-    "gemma4 with shared layers": lambda path: write_gemma4(path, layers=6, shared_kv_layers=2),
-    "qwen35": write_qwen35,
-}
-TOLERANCE = 0.08  # of the sum: the compute buffer without its mask is not computed
-CELLS, SEQUENCES = 32768, 6  # 4 slots, and 2 sequences for released prefixes
+LOADS = (
+    ("f16", {"batch": 512, "slots": 1, "cells": 32_768}),
+    ("q8_0", {"batch": 128, "slots": 8, "cells": 8192}),
+    ("f32", {"batch": 64, "slots": 4, "cells": 4096}),
+)
 
 
-def reported_bytes(gguf: Path, kv_type: str, batch: int) -> int:
-    load = load_spec(gguf, kv_type=kv_type, cells=CELLS, batch=batch)
-    loaded = load_model(load, lambda _fraction: None)
-    loaded.context.close()
-    loaded.model.close()
-    return loaded.log.size_bytes
-
-
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("batch", [128, 512])
-def test_the_sum_is_nearly_what_llama_cpp_reports(
-    tmp_path: Path, name: str, batch: int, measurements: list[str]
+@pytest.mark.parametrize("name", TINY)
+def test_sizes_are_those_that_llama_cpp_allocates(
+    tmp_path: Path, name: str, measurements: list[str]
 ) -> None:
-    gguf = MODELS[name](tmp_path / "m.gguf")
-    context = ContextShape(CELLS, SEQUENCES, batch, "f16")
-    computed = estimate_memory(ModelHeaders(read_header(gguf)), context).total_bytes
-    reported = reported_bytes(gguf, "f16", batch)
-    measurements.append(
-        f"{name}, batch {batch}: {computed / 2**20:.2f} MiB computed, "
-        f"{reported / 2**20:.2f} MiB reported"
-    )
-    assert (1 - TOLERANCE) * reported <= computed <= reported
+    subject = TINY[name](tmp_path)
+    for found in measure_loads([load_of(subject, kv_type, shape) for kv_type, shape in LOADS]):
+        measurements.append(f"{name}: {found}")
+        assert found.error < GOAL, found
 
 
-def test_a_model_without_attention_has_no_mask(tmp_path: Path) -> None:
-    gguf = write_mamba(tmp_path / "m.gguf")
-    context = ContextShape(CELLS, SEQUENCES, 128, "f16")
-    computed = estimate_memory(ModelHeaders(read_header(gguf)), context).total_bytes
-    assert 0.5 * reported_bytes(gguf, "f16", 128) <= computed <= reported_bytes(gguf, "f16", 128)
+def test_the_real_shape_of_gemma_4_with_its_drafter(tmp_path: Path) -> None:
+    model = write_sparse(gemma_header("26B-A4B"), tmp_path / "m.gguf")
+    draft = str(write_sparse(assistant_header("26B-A4B"), tmp_path / "d.gguf"))
+    load = load_spec(model, kv_type="q8_0", cells=131_072, batch=512, draft=draft, speculation=2)
+    (found,) = measure_loads([load], is_real=False)
+    assert found.error < GOAL, found
+
+
+def test_the_runner_makes_these_contexts() -> None:
+    assert kv_cache.MAX_RELEASED == runner_context.MAX_RELEASED
+    assert kv_cache.MAX_OUTPUTS == runner_context.MAX_OUTPUTS
+    assert kv_cache.DRAFT_ROWS == 1 + MAX_DRAFTS
+    assert draft_memory.DRAFTED_ROWS == 2 + MAX_MODEL_DRAFTS
+    assert SNAPSHOTS == runner_context.RECURRENT_DRAFTS

@@ -18,6 +18,7 @@ from ..request import answer_schema, build_conversation, check_capabilities, ref
 from ..state import APP_STATE
 from ..streaming import respond, sse
 from ..truncation import TruncationNotice
+from ..warning_header import watch
 from .answer import MessageWording
 from .errors import ERRORS
 from .history import has_images, read_messages
@@ -49,7 +50,7 @@ async def messages(request: web.Request) -> web.StreamResponse:
         body.model, body.stop_sequences, not body.tool_choice.disable_parallel_tool_use
     )
     notice = TruncationNotice()
-    events = notice.watch(complete(request.app[APP_STATE], completion))
+    events = notice.watch(watch(request, complete(request.app[APP_STATE], completion)))
     if body.stream:
         return await respond(request, wording.lines(events), EVENTS, ERRORS, notice.headers)
     return json_response(wording.whole(await collect(events)), notice.headers())
@@ -67,7 +68,7 @@ async def count_tokens(request: web.Request) -> web.StreamResponse:
         start_ns=start_ns,
         render_only=True,
     )
-    answer = await collect(complete(request.app[APP_STATE], completion))
+    answer = await collect(watch(request, complete(request.app[APP_STATE], completion)))
     tokens = answer.end.prompt_tokens if isinstance(answer.end, Rendered) else 0
     return json_response({"input_tokens": tokens})
 

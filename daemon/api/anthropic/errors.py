@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import secrets
-
 from ...options import OptionError
+from ...request_note import current_id
 from ..error_table import STATUSES_FOR_RETRIES, ErrorTable
 
 TYPES = {
@@ -17,13 +16,12 @@ TYPES = {
     503: "overloaded_error",
     529: "overloaded_error",
 }  # by HTTP status
-ID_BYTES = 12  # 24 hexadecimal digits (CONTRACT 3)
 
 
 def _body(status: int, text: str) -> dict[str, object]:
     """The type of the object names the event of a stream that failed."""
     error = {"type": TYPES.get(status, "api_error"), "message": text}
-    return {"type": "error", "error": error, "request_id": f"req_{secrets.token_hex(ID_BYTES)}"}
+    return {"type": "error", "error": error, "request_id": current_id()}
 
 
 ERRORS = ErrorTable({OptionError: 400, **STATUSES_FOR_RETRIES}, _body)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from ..body import JsonObject, WireModel
+from ..wire_model import JsonObject, WireModel
 
 OTHER = "other"  # the tag of a block whose type is not known here
 

@@ -26,6 +26,7 @@ from ..request import (
 )
 from ..state import APP_STATE
 from ..streaming import NDJSON, respond
+from ..warning_header import watch
 from . import wire
 from .answer import AnswerWording, chat_shape, generate_shape
 from .errors import ERRORS
@@ -155,7 +156,7 @@ async def _send(
     request: web.Request, completion: Completion, wording: AnswerWording, *, stream: bool
 ) -> web.StreamResponse:
     """Answer line by line, or with one object; without a new text there is only one object."""
-    events = complete(request.app[APP_STATE], completion)
+    events = watch(request, complete(request.app[APP_STATE], completion))
     if not stream or completion.prompt is None or completion.render_only:
         return json_response(wording.whole(await collect(events)))
     return await respond(request, wording.lines(events), NDJSON, ERRORS)

@@ -13,6 +13,7 @@ from .. import embedding
 from ..body import read
 from ..embedding import EmbeddingResult, EmbeddingTexts
 from ..state import APP_STATE
+from ..warning_header import note
 from . import wire
 
 
@@ -65,7 +66,9 @@ async def _embed(
     truncate: bool,
 ) -> EmbeddingResult:
     embedding_texts = EmbeddingTexts(info, texts, body.options, truncate, body.keep_alive)
-    return await embedding.embed(request.app[APP_STATE], embedding_texts)
+    result = await embedding.embed(request.app[APP_STATE], embedding_texts)
+    note(request, result.warnings)
+    return result
 
 
 def _json(body: dict[str, object]) -> web.Response:

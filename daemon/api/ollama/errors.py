@@ -13,6 +13,8 @@ from ...errors import (
     OutriderError,
     TemplateFailed,
     TooLarge,
+    TooManyRequests,
+    Unauthorized,
     Unsupported,
 )
 from ..error_table import ErrorTable
@@ -25,9 +27,11 @@ ERRORS = ErrorTable(
         DigestMismatch: 400,
         InvalidDigest: 400,
         InvalidName: 400,
+        Unauthorized: 401,
         CloudDisabled: 403,
         NotFound: 404,
         TooLarge: 413,
+        TooManyRequests: 429,
         Unsupported: 501,
         Busy: 503,
         TemplateFailed: 500,
@@ -35,5 +39,5 @@ ERRORS = ErrorTable(
         ModelError: 500,
         GGUFError: 500,
     },
-    lambda _status, text: {"error": text},
+    lambda status, text: {"error": "unauthorized" if status == 401 else text},
 )

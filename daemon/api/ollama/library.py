@@ -21,11 +21,13 @@ from ....quant.types import format_parameters
 from ...errors import BadRequest, NotFound
 from ...options import Options
 from ...protocol import Ready, Stats
+from ...runners.loaded_model import LoadedModel
+from ...runners.memory_table import describe_loaded
 from ...runners.model_info import ModelInfo
-from ...runners.pool import LoadedModel
 from ...runners.reference import NO_DETAILS, parse_reference
 from ..body import read
 from ..json_response import json_response
+from ..plan import describe_here
 from ..state import APP_STATE
 from ..streaming import Line
 from . import wire
@@ -50,7 +52,7 @@ async def version(_request: web.Request) -> web.Response:
 
 async def metrics(request: web.Request) -> web.Response:
     """GET /metrics"""
-    body, content_type = request.app[APP_STATE].metrics.render()
+    body, content_type = await request.app[APP_STATE].metrics.render()
     return web.Response(body=body, headers={"Content-Type": content_type})
 
 
@@ -82,6 +84,8 @@ async def show(request: web.Request) -> web.Response:
     Options.merge(body.options)
     header = await index.read_all(info) if body.verbose else info.header
     shown = _shown(info, header, body)
+    if body.verbose:
+        shown["plan"] = await describe_here(state, info)
     if projector := await index.read_projectors(info):
         shown["projector_info"] = _model_info(projector)
     if request.headers.get("User-Agent", "").startswith(COPILOT):
@@ -159,7 +163,7 @@ def _stored(loaded: LoadedModel, stored: Stored) -> tuple[StoredModel, ModelInfo
 
     A model that was created again keeps its runner, and has another digest.
     """
-    path = loaded.spec.load.model
+    path = loaded.load.model
     same = [(model, info) for model, info in stored if info and str(info.path) == path]
     named = (pair for pair in same if pair[0].name.short == loaded.spec.name)
     return next(named, same[0] if same else None)
@@ -179,7 +183,8 @@ def _loaded(
         "details": _details(*stored) if stored else {},
         "expires_at": expires.isoformat(),
         "size_vram": ready.size_vram_bytes,
-        "context_length": spec.load.num_ctx,
+        "context_length": loaded.load.num_ctx,
+        "memory": describe_loaded(loaded),
         **_speculation(ready, loaded.runner.stats),
     }
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from ...duration import parse_duration
-from ..body import JsonObject, WireModel
+from ..wire_model import JsonObject, WireModel
 
 BASE64 = re.compile(r"[A-Za-z0-9+/]*")
 LEVELS = ("high", "medium", "low", "max")
@@ -65,6 +65,7 @@ Think = Annotated[
     ),
 ]
 Images = Annotated[list[str], AfterValidator(_images)]
+TokenId = Annotated[int, Field(ge=-(1 << 31), lt=1 << 31)]  # llama.cpp has 32 bits
 Texts = Annotated[list[str], BeforeValidator(_texts, json_schema_input_type=str | list[str])]
 
 
@@ -114,7 +115,7 @@ class GenerateRequest(CompletionFields):
     suffix: str = ""
     system: str = ""
     template: str = ""
-    context: list[int] = []
+    context: list[TokenId] = []
     raw: bool = False
     images: Images = []
 

@@ -16,6 +16,7 @@ from ..json_response import json_response
 from ..state import APP_STATE
 from ..streaming import Line, Lines, respond, sse
 from ..truncation import TruncationNotice
+from ..warning_header import watch
 from .errors import ERRORS
 
 MAX_SEED = (1 << 31) - 1  # seeds are 31-bit numbers
@@ -55,7 +56,7 @@ async def send(
 ) -> web.StreamResponse:
     """Run the completions and answer with chunks or one object; render-only ones get an object."""
     notice, state = TruncationNotice(), request.app[APP_STATE]
-    choices = merge([notice.watch(complete(state, completion)) for completion in completions])
+    choices = merge([notice.watch(watch(request, complete(state, each))) for each in completions])
     if stream and not completions[0].render_only:
         return await respond(request, wording.chunks(choices), EVENTS, ERRORS, notice.headers)
     answers = await collect_choices(choices, len(completions))

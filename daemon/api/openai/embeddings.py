@@ -10,6 +10,7 @@ from ..body import read
 from ..embedding import EmbeddingTexts
 from ..json_response import json_response
 from ..state import APP_STATE
+from ..warning_header import note
 from . import wire
 
 
@@ -24,6 +25,7 @@ async def embeddings(request: web.Request) -> web.Response:
     info = await state.model_index.find(name, f'model "{name}" not found, try pulling it first')
     texts = EmbeddingTexts(info, tuple(body.input), {}, truncate=True, keep_alive_s=None)
     result = await embedding.embed(state, texts)
+    note(request, result.warnings)
     encode = result.normalised if body.encoding_format == "float" else result.encoded
     data = [
         {"object": "embedding", "embedding": vector, "index": index}

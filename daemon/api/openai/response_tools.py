@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from ...chat.conversation import REQUIRED, Tool
 from ...errors import BadRequest, Unsupported
-from ..body import JsonObject
 from ..request import read_tools
+from ..wire_model import JsonObject
 
 CHOICES = {"auto": "", "none": "", "required": REQUIRED}
 EMPTY_PARAMETERS = {"type": "object", "properties": {}}

@@ -19,6 +19,7 @@ from ..request import answer_schema, build_conversation, check_capabilities
 from ..state import APP_STATE
 from ..streaming import Line, respond, sse
 from ..truncation import TruncationNotice
+from ..warning_header import watch
 from .errors import ERRORS
 from .messages import think_of
 from .response_items import read_items
@@ -47,7 +48,7 @@ async def create(request: web.Request) -> web.StreamResponse:
     id_ = f"resp_{secrets.token_hex(12)}"
     wording = ResponseWording(id_, int(time.time()), _echo(body), offer, body.parallel_tool_calls)
     notice = TruncationNotice()
-    events = notice.watch(complete(request.app[APP_STATE], completion))
+    events = notice.watch(watch(request, complete(request.app[APP_STATE], completion)))
     if body.stream:
         stream = ResponseStream(wording)
         errors = dataclasses.replace(ERRORS, body=stream.failed)

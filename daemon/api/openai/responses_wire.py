@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
-from ..body import JsonObject, WireModel
+from ..wire_model import JsonObject, WireModel
 
 MESSAGE, UNKNOWN = "message", "unknown"  # tags of items
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from ..body import JsonObject, WireModel
+from ..wire_model import JsonObject, WireModel
 
 MAX_CHOICES = 8  # of one prompt
 MAX_PROMPTS = 64  # of one request

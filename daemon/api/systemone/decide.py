@@ -19,7 +19,8 @@ from ..body import read
 from ..completion import Completion, Finished, collect, complete
 from ..json_response import json_response
 from ..request import check_capabilities
-from ..state import APP_STATE, AppState
+from ..state import APP_STATE
+from ..warning_header import watch
 from .answers import word_answer
 from .prompt import INSTRUCTIONS, ask
 from .questions import Question, read_content, read_questions
@@ -53,7 +54,7 @@ async def systemone(request: web.Request) -> web.Response:
         )
         for question, prompt in zip(questions, ask(_system(info), state, questions), strict=True)
     ]
-    dones = await _run(request.app[APP_STATE], completions)
+    dones = await _run(request, completions)
     return json_response(
         {
             "model": body.model,
@@ -86,9 +87,9 @@ def _system(info: ModelInfo) -> str:
     return "\n\n".join(text for text in (info.model.system, INSTRUCTIONS) if text)
 
 
-async def _run(state: AppState, completions: Sequence[Completion]) -> list[Done]:
+async def _run(request: web.Request, completions: Sequence[Completion]) -> list[Done]:
     """How all of them ended, side by side. The first error ends the others."""
-    tasks = [asyncio.create_task(_finish(state, completion)) for completion in completions]
+    tasks = [asyncio.create_task(_finish(request, completion)) for completion in completions]
     try:
         return await asyncio.gather(*tasks)
     finally:
@@ -97,7 +98,7 @@ async def _run(state: AppState, completions: Sequence[Completion]) -> list[Done]
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _finish(state: AppState, completion: Completion) -> Done:
-    answer = await collect(complete(state, completion))
+async def _finish(request: web.Request, completion: Completion) -> Done:
+    answer = await collect(watch(request, complete(request.app[APP_STATE], completion)))
     assert isinstance(answer.end, Finished)
     return answer.end.done

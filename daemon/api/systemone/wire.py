@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import BeforeValidator
 
 from ...duration import parse_duration
-from ..body import WireModel
+from ..wire_model import WireModel
 
 KeepAlive = Annotated[float | None, BeforeValidator(parse_duration)]
 

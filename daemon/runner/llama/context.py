@@ -94,6 +94,10 @@ class LlamaContext:
         """Make the running decode return ABORTED; callable from another thread (GUIDE 10.3)."""
         self._abort[0] = b"\x01"
 
+    def set_threads(self, threads: int) -> None:
+        """CPU threads of the next decodes, of one row or many (GUIDE 1.4)."""
+        lib.llama_set_n_threads(self.handle, threads, threads)
+
     def disarm(self) -> None:
         """Take an abort back."""
         self._abort[0] = b"\x00"
@@ -181,6 +185,17 @@ class KVContext(LogitsContext):
         args = (self.handle, source, len(state), seq, flags)
         if lib.llama_state_seq_set_data_ext(*args) != len(state):
             raise DecodeFailed(f"the state of sequence {seq} cannot be restored")
+
+    def allocate(self) -> None:
+        """Decode a row of an empty sequence: buffers that adapters or layer inputs have changed are
+        made anew now, and not within the first request (GUIDE 10.4). Raises LoadFailed."""
+        batch = Batch(1)
+        batch.add(0, 0, [0], outputs=1)
+        try:
+            self.decode(batch)
+        except DecodeFailed as error:
+            raise LoadFailed(f"there is no memory to decode with: {error}") from error
+        self.clear(0)
 
     def num_cached(self, seq: int) -> int:
         """Evaluated tokens of a sequence; to be read again after an abort (GUIDE 10.2)."""

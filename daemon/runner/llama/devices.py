@@ -23,6 +23,7 @@ class Device:
     kind: DeviceKind
     backend: str  # "CPU", "CUDA", "RPC"
     handle: int  # ggml_backend_dev_t
+    buffer_name: str = ""  # of its own buffers: "CUDA0", "RPC0[127.0.0.1:50052]"
 
     @property
     def is_gpu(self) -> bool:
@@ -127,12 +128,15 @@ def _read_device(handle: int) -> Device:
     description = ggml_function("ggml_backend_dev_description", text, pointer)
     kind = ggml_function("ggml_backend_dev_type", ctypes.c_int, pointer)
     backend = ggml_function("ggml_backend_dev_backend_reg", pointer, pointer)
+    buffer_type = ggml_function("ggml_backend_dev_buffer_type", pointer, pointer)
+    buffer_name = ggml_function("ggml_backend_buft_name", text, pointer)
     return Device(
         name(handle).decode("utf-8", "replace"),
         description(handle).decode("utf-8", "replace"),
         KINDS[kind(handle)],
         _backend_name(backend(handle)),
         handle,
+        buffer_name(buffer_type(handle)).decode("utf-8", "replace"),
     )
 
 

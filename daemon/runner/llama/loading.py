@@ -31,7 +31,7 @@ class LoadedContext(Generic[C]):
 
     def measure(self) -> tuple[DeviceBytes, ...]:
         """What is allocated by now, a drafter's buffers included; logs what the system says."""
-        sizes = self.log.measure([device.name for device in read_devices() if device.is_gpu])
+        sizes = self.log.measure([device for device in read_devices() if device.is_gpu])
         self.check.report(sizes)
         return sizes
 

@@ -5,24 +5,25 @@ from __future__ import annotations
 import ctypes
 import re
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from llama_cpp import llama_cpp as lib
 
 from ...protocol import DeviceBytes
+from .devices import Device
 
 LOG_ERROR = 4  # GGML_LOG_LEVEL_ERROR
 HOST = "CPU"  # ggml's name of the host as a device
+MAPPED = "CPU_Mapped"  # of the buffer of weights that are a part of the mapped file
 
 # Lines of the log (GUIDE 10.4).
 BUFFER_SIZE = re.compile(
     r"(\S+) +(model|KV|RS|LoRA|compute|output|DSV4 .*state) buffer size = +([\d.]+) MiB"
 )
 LAYER_DEVICE = re.compile(r"layer +(\d+) assigned to device ([^,]+),")
-# A buffer has its device's name, or that and a suffix: "CUDA0_Split", "RPC0[127.0.0.1:50052]".
-BUFFER_NAME = re.compile(r"(\w+?)(?:_[A-Za-z]+)?(?:\[.*\])?")
+BUFFER_SUFFIX = re.compile(r"_[A-Za-z]+$")  # of a device's other buffers: "CUDA0_Split"
 
 PARTS = {  # fields of DeviceBytes, by llama.cpp's word for the kind of a buffer
     "model": "weights_bytes",
@@ -78,6 +79,25 @@ class LlamaLog:
         """A drafter that was refused has been freed."""
         self._sizes = {key: size for key, size in self._sizes.items() if not key.is_drafter}
 
+    def limit_mapped(self, model_bytes: int, copied_bytes: int) -> None:
+        """Correct the mapped weights of the model that was loaded last.
+
+        Their buffer reaches from the first to the last tensor of the file that the host uses. What
+        lies between and was copied elsewhere takes no memory of the host. `copied_bytes`: what the
+        host and a GPU both have.
+        """
+        weights = {
+            key: size
+            for key, size in self._sizes.items()
+            if key.kind == "model" and key.is_drafter == self._is_drafter
+        }
+        mapped = [key for key in weights if key.name == MAPPED]
+        others_bytes = sum(size for key, size in weights.items() if key not in mapped)
+        has_gpu = any(not key.name.startswith(HOST) for key in weights)
+        left_bytes = model_bytes - others_bytes + (copied_bytes if has_gpu else 0)
+        for key in mapped:
+            self._sizes[key] = max(min(weights[key], left_bytes), 0)
+
     def read(self, level: int, text: bytes) -> None:
         """One line, or a piece of one."""
         if level == LOG_ERROR:
@@ -99,16 +119,20 @@ class LlamaLog:
         """The first error, which names the cause; the later ones follow from it."""
         return self._errors[0].partition(": ")[2] or self._errors[0] if self._errors else "unknown"
 
-    def measure(self, gpus: Collection[str]) -> tuple[DeviceBytes, ...]:
-        """What is allocated on each device, the host first; `gpus` are ggml's names."""
+    def measure(self, gpus: Sequence[Device]) -> tuple[DeviceBytes, ...]:
+        """What is allocated on each device, the host first."""
+        devices = {gpu.buffer_name: gpu.name for gpu in gpus}
         sizes: dict[str, dict[str, int]] = {HOST: {}}
         for key, size_bytes in self._sizes.items():
-            of_device = sizes.setdefault(find_device(key.name, gpus), {})
+            of_device = sizes.setdefault(find_device(key.name, devices), {})
             of_device[key.part] = of_device.get(key.part, 0) + size_bytes
         return tuple(DeviceBytes(name, name != HOST, **parts) for name, parts in sizes.items())
 
 
-def find_device(buffer: str, gpus: Collection[str]) -> str:
-    """The device with a buffer of this name: a GPU, or HOST ("CPU_Mapped", "CUDA_Host")."""
-    found = BUFFER_NAME.fullmatch(buffer)
-    return found[1] if found and found[1] in gpus else HOST
+def find_device(buffer: str, devices: Mapping[str, str]) -> str:
+    """The device with a buffer of this name: a GPU, or HOST ("CPU_Mapped", "CUDA_Host").
+
+    `devices`: names of GPUs by the names of their own buffers.
+    """
+    plain = BUFFER_SUFFIX.sub("", buffer)
+    return devices.get(buffer) or devices.get(plain) or HOST

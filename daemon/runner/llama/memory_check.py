@@ -18,10 +18,12 @@ log = logging.getLogger(__name__)
 
 
 class MemoryCheck:
-    """Made before a load, it reports after it. Mapped weights count once their pages are read."""
+    """Made before a load, it reports after it, while debugging. Mapped weights count once their
+    pages are read."""
 
     def __init__(self, placement: DevicePlacement) -> None:
-        gpus = select_used(read_devices()) if placement.gpu_layers else ()
+        is_wanted = log.isEnabledFor(logging.DEBUG) and placement.gpu_layers
+        gpus = select_used(read_devices()) if is_wanted else ()
         self._gpus = gpus if placement.only_gpu is None else gpus[placement.only_gpu :][:1]
         self._resident_bytes = read_resident_bytes()
         self._free_bytes = _read_free(self._gpus)
@@ -32,12 +34,12 @@ class MemoryCheck:
         for size in sizes:
             if not size.is_gpu and self._resident_bytes is not None:
                 resident_bytes = (read_resident_bytes() or 0) - self._resident_bytes
-                log.info("%s", describe(size, resident_bytes))
+                log.debug("%s", describe(size, resident_bytes))
         for gpu, before, after in zip(
             self._gpus, self._free_bytes, _read_free(self._gpus), strict=True
         ):
             size = taken.get(gpu.name, DeviceBytes(gpu.name, True))
-            log.info("%s", describe(size, before - after))
+            log.debug("%s", describe(size, before - after))
 
 
 def describe(size: DeviceBytes, seen_bytes: int) -> str:

@@ -57,9 +57,11 @@ class LlamaModel:
             params.load_mode = modes[load.use_mmap]
         callback = lib.llama_progress_callback(report)
         params.progress_callback = callback
-        self.handle = load_weights(path, params)
+        weights = load_weights(path, params)
+        self.handle = weights.handle
         if not self.handle:
             raise LoadFailed(f"unable to load model {path}: {log.cause}")
+        log.limit_mapped(int(lib.llama_model_size(self.handle)), weights.copied_bytes)
         self._log = log  # llama.cpp writes to it until the process ends
         self._read_shape()
         self._read_vocabulary()
@@ -101,11 +103,13 @@ class LlamaModel:
         return any(self._log.layer_devices.get(layer, HOST) != HOST for layer in layers)
 
     @property
-    def shared_cache_device(self) -> str:
-        """ggml's name of the device with the last layer whose cache a drafter may share (GUIDE
-        2.1)."""
+    def shared_cache_devices(self) -> tuple[str, str]:
+        """ggml's names of the devices of the last two layers that have a cache; an assistant reads
+        both, the last one with full attention, the other with a window (GUIDE 2.1)."""
         shared = self.number(f"{self.architecture}.attention.shared_kv_layers")
-        return self._log.layer_devices.get(self.num_layers - shared - 1, HOST)
+        last = self.num_layers - shared - 1
+        devices = self._log.layer_devices
+        return devices.get(last, HOST), devices.get(last - 1, HOST)
 
     @cached_property
     def target_layers(self) -> tuple[int, ...]:

@@ -13,8 +13,9 @@ from ...protocol import Load
 from .devices import Device, ggml_function, read_devices, select_used
 
 NO_GPU = -1  # `main_gpu` with LLAMA_SPLIT_MODE_NONE: no device but the host
+NO_TENSOR = "^$"  # a pattern that no name matches
 # The tensors that hold the experts of a layer, also those of gpt-oss and of chunked experts.
-EXPERTS = r"blk\.{layer}\.ffn_(up|down|gate|gate_up)_(ch|)exps"
+EXPERTS = r"blk\.({layers})\.ffn_(up|down|gate|gate_up)_(ch|)exps"
 
 
 class _BufferOverride(ctypes.Structure):
@@ -31,7 +32,7 @@ class DevicePlacement:
     only_gpu: int | None = None  # the one that is used, or NO_GPU; None: all
     split: tuple[float, ...] = ()  # share of the layers of each GPU; (): by free memory
     host_experts: int = 0  # layers from the first on whose expert tensors stay on the host
-    device: int | None = None  # ggml's handle of the one device; None: those of llama.cpp
+    devices: tuple[int, ...] = ()  # ggml's handles, in place of llama.cpp's choice
 
     def apply(self, params: lib.llama_model_params) -> object:
         """Write it into the parameters. The result must stay referenced until the model is
@@ -44,12 +45,11 @@ class DevicePlacement:
             params.split_mode = lib.LLAMA_SPLIT_MODE_LAYER
             params.tensor_split = split = (ctypes.c_float * lib.llama_max_devices())(*self.split)
             kept.append(split)
-        if self.host_experts:
-            overrides = _keep_on_host(self.host_experts)
-            params.tensor_buft_overrides = ctypes.addressof(overrides)
-            kept.append(overrides)
-        if self.device is not None:
-            devices = (ctypes.c_void_p * 2)(self.device, None)
+        overrides = _override_buffer(self.host_experts)
+        params.tensor_buft_overrides = ctypes.addressof(overrides)
+        kept.append(overrides)
+        if self.devices:
+            devices = (ctypes.c_void_p * (len(self.devices) + 1))(*self.devices, None)
             params.devices = ctypes.addressof(devices)
             kept.append(devices)
         return kept
@@ -78,10 +78,18 @@ def decide_placement(load: Load, gpus: Sequence[Device]) -> DevicePlacement:
     return DevicePlacement(load.gpu_layers, only, (), load.host_experts)
 
 
-def place_drafter(device: str) -> DevicePlacement:
-    """All of a drafter on the device of this name; on the host if it is no GPU."""
-    found = next((d for d in read_devices() if d.name == device and d.is_gpu), None)
-    return DevicePlacement(-1, device=found.handle) if found else DevicePlacement(0, NO_GPU)
+def place_drafter(names: Sequence[str], devices: Sequence[Device]) -> DevicePlacement:
+    """All of a drafter on the first of the devices with these names.
+
+    The others are those whose cache it reads as well: a context that lacks the device of a cache
+    ends the process (GUIDE 10.1). The host is in every context.
+    """
+    found = {device.name: device.handle for device in devices if device.is_gpu}
+    if names[0] not in found:
+        return DevicePlacement(0, NO_GPU)
+    handles = tuple(found[name] for name in dict.fromkeys(names) if name in found)
+    split = (1.0, *[0.0] * (len(handles) - 1)) if len(handles) > 1 else ()
+    return DevicePlacement(-1, split=split, devices=handles)
 
 
 def _missing(load: Load, num_wanted: int, gpus: Sequence[Device]) -> str:
@@ -92,11 +100,15 @@ def _missing(load: Load, num_wanted: int, gpus: Sequence[Device]) -> str:
     )
 
 
-def _keep_on_host(layers: int) -> ctypes.Array[_BufferOverride]:
-    """Overrides that hold the experts of the first layers on the host, and the end that llama.cpp
-    looks for."""
+def _override_buffer(host_experts: int) -> ctypes.Array[_BufferOverride]:
+    """The override that holds the experts of the first layers on the host, and the end that
+    llama.cpp looks for.
+
+    With any override llama.cpp leaves pipeline parallelism out, which keeps up to four copies of
+    the compute buffers for the next part of a batch; the engine's batches have one part. All layers
+    are in one pattern, for llama.cpp compiles each pattern again for each tensor.
+    """
     host = ggml_function("ggml_backend_cpu_buffer_type", ctypes.c_void_p)()
-    overrides = (_BufferOverride * (layers + 1))()
-    for layer in range(layers):
-        overrides[layer] = _BufferOverride(EXPERTS.format(layer=layer).encode(), host)
-    return overrides
+    layers = "|".join(map(str, range(host_experts)))
+    pattern = EXPERTS.format(layers=layers) if layers else NO_TENSOR
+    return (_BufferOverride * 2)(_BufferOverride(pattern.encode(), host))

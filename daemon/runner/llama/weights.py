@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from llama_cpp import llama_cpp as lib
@@ -41,9 +42,29 @@ class _CookieFunctions(ctypes.Structure):
     )
 
 
-def load_weights(path: str, params: lib.llama_model_params) -> object:
-    """llama.cpp's handle of the model; None if it refuses the file. Raises LoadFailed."""
+@dataclass(frozen=True, slots=True)
+class LoadedWeights:
+    """A model, and what its file says."""
+
+    handle: object  # llama.cpp's; None if it refuses the file
+    header: Header | None
+
+    @property
+    def copied_bytes(self) -> int:
+        """Size of the token embeddings that are the output matrix, too: where that is on a GPU,
+        both it and the host have a copy."""
+        tensors = self.header.tensors if self.header else ()
+        sizes = {tensor.name: tensor.size_bytes for tensor in tensors}
+        return 0 if "output.weight" in sizes else sizes.get("token_embd.weight", 0)
+
+
+def load_weights(path: str, params: lib.llama_model_params) -> LoadedWeights:
+    """The model of a file. Raises LoadFailed for one that cannot be repaired."""
     header = _header(path)
+    return LoadedWeights(_load(path, header, params), header)
+
+
+def _load(path: str, header: Header | None, params: lib.llama_model_params) -> object:
     repair = plan_repair(header) if header else None
     if header is None or repair is None:
         return lib.llama_model_load_from_file(path.encode(), params)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import logging
 import os
 import resource
@@ -13,15 +12,17 @@ import sys
 import msgspec
 
 from ...errors import BadRequest, OutriderError, RunnerError
+from ...log_lines import configure_log
 from ...protocol import FrameReader
+from ..sandbox.confinement import confine_renderer
+from ..sandbox.privileges import end_with_parent
 from .local import LocalRenderer
-from .messages import RenderReply, RenderRequest, encode
+from .messages import UNCONFINED, RenderReply, RenderRequest, encode
 
 MEMORY_BYTES = 1 << 30  # of addresses; Python with Jinja and Go templates takes 0.1 GiB
 # Seconds after which the process ends itself, should the runner, which ends it after 20 at the
 # latest, be gone: where no signal tells of that.
 ALARM_S = 30
-PR_SET_PDEATHSIG = 1  # of prctl(2): the signal that tells of the end of the parent
 READ_BYTES = 1 << 16
 INTERNAL = "internal error: the prompt cannot be rendered; the log of the daemon has the cause"
 TOO_DEEP = "the messages or the tools are nested too deeply for the model's template"
@@ -32,9 +33,11 @@ log = logging.getLogger("outrider.runner")
 
 def main() -> None:
     """Serve until the runner closes the pipe."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    configure_log(logging.INFO, with_time=False)
+    end_with_parent()
     _limit_memory()
-    _end_with_runner()
+    if UNCONFINED not in sys.argv[1:]:
+        confine_renderer()
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     render, frames = LocalRenderer(), FrameReader()
     decoder = msgspec.msgpack.Decoder(RenderRequest)
@@ -66,12 +69,6 @@ def _limit_memory() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     if sys.platform == "linux" and (hard == resource.RLIM_INFINITY or hard > MEMORY_BYTES):
         resource.setrlimit(resource.RLIMIT_AS, (min(MEMORY_BYTES, max(soft, MEMORY_BYTES)), hard))
-
-
-def _end_with_runner() -> None:
-    """Have the kernel end this process when the runner ends, even amid a template that hangs."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
 
 
 def _write(descriptor: int, data: bytes) -> None:

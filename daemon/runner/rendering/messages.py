@@ -10,6 +10,8 @@ from ...chat.conversation import Conversation, Infill
 from ...chat.format import ChatFormat
 from ...protocol import LENGTH
 
+UNCONFINED = "unconfined"  # as argument of a rendering process: keep all rights
+
 
 class RenderRequest(msgspec.Struct, frozen=True):
     """A conversation, or a gap to fill, that becomes the text of a prompt."""

@@ -13,9 +13,9 @@ import time
 import msgspec
 import psutil
 
-from ...errors import BadRequest, revive
+from ...errors import RenderingKilled, revive
 from ...protocol import FrameReader
-from .messages import RenderReply, RenderRequest, encode
+from .messages import UNCONFINED, RenderReply, RenderRequest, encode
 
 # Seconds that a template may take. The time of a conversation of 100,000 words is 0.1 s (measured).
 RENDER_TIMEOUT_S = 2.0
@@ -25,6 +25,7 @@ MIN_CPU_S = 1.0  # seconds of a core
 POLL_S = 0.1  # seconds between two looks at the clock
 START_TIMEOUT_S = 60.0  # for the interpreter and its imports: 0.3 s on an idle machine
 READ_BYTES = 1 << 16
+MODULE = "outrider.daemon.runner.rendering"
 TOO_SLOW = "the model's chat template does not come to an end: it was stopped after {:g} s"
 DIED = "the model's chat template ended the process that renders it; it may need too much memory"
 
@@ -43,9 +44,10 @@ def is_overdue(took_s: float, cpu_s: float, timeout_s: float) -> bool:
 class RenderProcess:
     """One child that renders; to be used by one thread at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, confined: bool = True) -> None:
+        """Not `confined`: it keeps the rights that it does not need."""
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "outrider.daemon.runner.rendering"],
+            [sys.executable, "-m", MODULE, *(() if confined else (UNCONFINED,))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
@@ -58,7 +60,7 @@ class RenderProcess:
         return self._process.poll() is None
 
     def render(self, request: RenderRequest) -> str:
-        """The prompt. Raises BadRequest and TemplateFailed; a child that failed is gone."""
+        """The prompt. Raises RenderingKilled and TemplateFailed; a child that failed is gone."""
         try:
             if not self._has_started:
                 self._read(
@@ -92,7 +94,7 @@ class RenderProcess:
             raise self._death() from None
 
     def _read(self, timeout_s: float) -> bytes:
-        """The body of the reply. Raises BadRequest after the timeout; later on a busy machine."""
+        """The body of the reply. Raises RenderingKilled after the timeout, later on a busy one."""
         assert self._process.stdout
         out = self._process.stdout.fileno()
         start_s, start_cpu_s = time.monotonic(), self._cpu_s()
@@ -107,7 +109,7 @@ class RenderProcess:
             took_s, cpu_s = time.monotonic() - start_s, self._cpu_s() - start_cpu_s
             if is_overdue(took_s, cpu_s, timeout_s):
                 log.warning("a chat template was stopped after %.1f s", took_s)
-                raise BadRequest(TOO_SLOW.format(timeout_s))
+                raise RenderingKilled(TOO_SLOW.format(timeout_s))
 
     def _cpu_s(self) -> float:
         """Seconds of a core that the child has used."""
@@ -117,19 +119,20 @@ class RenderProcess:
             return 0.0
         return float(times.user + times.system)
 
-    def _death(self) -> BadRequest:
+    def _death(self) -> RenderingKilled:
         log.warning("the process that renders templates ended with %d", self._process.wait())
-        return BadRequest(DIED)
+        return RenderingKilled(DIED)
 
 
 class RenderPool:
     """A `Render`: a template that hangs delays no request that another child can render."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, *, confined: bool = True) -> None:
         """`size`: children at most; the first one starts now, beside the load of the weights."""
+        self._confined = confined
         self._free = threading.Semaphore(size)
         self._lock = threading.Lock()
-        self._idle = [RenderProcess()]
+        self._idle = [RenderProcess(confined=confined)]
 
     def __call__(self, request: RenderRequest, /) -> str:
         with self._free:
@@ -154,4 +157,4 @@ class RenderPool:
                 process = self._idle.pop()
                 if process.is_alive:
                     return process
-        return RenderProcess()
+        return RenderProcess(confined=self._confined)

@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
 
-from ...protocol import MAX_DRAFTS, SpeculationReport
+from ...protocol import MAX_DRAFTS, DrafterStats, SpeculationDetail, SpeculationReport
 from ..stream import Stream
 from .budget import RegretBudget
 from .drafters.drafter import Drafter
 from .profile import SpeculationProfile
 from .round import DraftRound, StreamDraft
-from .stats import ForecastStats, SpeculationStats
+from .stats import DraftOutcomes, ForecastStats, SpeculationStats
 
 CONFIDENCE_INTERVAL = 4
 """Tokens between two measurements of the target's confidence, each a pass over a vocabulary row."""
@@ -41,7 +41,9 @@ class SpeculationController:
         """
         self.refusal = refusal
         self.total = SpeculationStats()  # of all streams
+        self._by_drafter: dict[str, SpeculationStats] = {}  # steps with a draft of each
         self.forecasts = ForecastStats()
+        self.outcomes = DraftOutcomes()
         self.names = tuple(drafter.name for drafter in drafters)  # for metrics and `ps`
         self.profile = profile
         self._drafters = drafters
@@ -58,6 +60,11 @@ class SpeculationController:
         self._planning_s = 0.0  # the part of that outside of the drafter's decodes
         self._step_s = 0.0  # of the newest step, drafting included
         self._plain_s = 0.0  # expected of that step without drafts
+
+    def set_threads(self, threads: int) -> None:
+        """CPU threads of the drafters' next decodes."""
+        for drafter in self._drafters:
+            drafter.set_threads(threads)
 
     def close(self) -> None:
         """Free the drafters' contexts; must come before the target is freed."""
@@ -181,6 +188,15 @@ class SpeculationController:
         stats = self._stats.pop(id_, None)
         return stats.report() if stats and stats.drafter else None
 
+    def drafter_stats(self) -> tuple[DrafterStats, ...]:
+        """What the drafts of each drafter did so far."""
+        return tuple(stats.of_drafter() for stats in self._by_drafter.values())
+
+    def detail(self) -> SpeculationDetail:
+        """What has been measured, and what became of the drafts."""
+        verify, draft = self.profile.verify, self.profile.draft
+        return SpeculationDetail(self.outcomes.by_depth(), verify.measured(), draft.measured())
+
     def _start_draft(self, stream: Stream) -> StreamDraft:
         """An empty draft; its length is limited by the context, num_predict and the options."""
         seq = stream.sequence
@@ -196,7 +212,12 @@ class SpeculationController:
             self._budget.credit(accepted * self.profile.verify.steady_s(streams) / streams)
         stats = self._stats.setdefault(entry.stream.sequence.id, SpeculationStats())
         stats.drafter = entry.drafter or stats.drafter
-        for each in (stats, self.total):
+        counted = [stats, self.total]
+        if entry.length:
+            self.outcomes.add(entry.drafter, length=entry.length, accepted=accepted)
+            new = SpeculationStats(entry.drafter)
+            counted.append(self._by_drafter.setdefault(entry.drafter, new))
+        for each in counted:
             each.add(
                 drafted=entry.length,
                 accepted=accepted,

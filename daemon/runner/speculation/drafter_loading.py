@@ -7,6 +7,7 @@ import msgspec
 from ...errors import LoadFailed
 from ...protocol import MAX_MODEL_DRAFTS, Load
 from ..llama.context import TextContext
+from ..llama.devices import read_devices
 from ..llama.draft_contexts import (
     AssistantContext,
     EagleContext,
@@ -54,7 +55,7 @@ def _load_drafter(loaded: LoadedContext[TextContext], load: Load) -> Drafter:
     if not load.draft:
         check_head(loaded.model)
         return HeadDrafter("nextn", NextnContext(loaded.context, own), rows, load.slots)
-    placement = place_drafter(loaded.model.shared_cache_device)
+    placement = place_drafter(loaded.model.shared_cache_devices, read_devices())
     model = LlamaModel(load.draft, own, loaded.log, placement)
     try:
         if model.architecture == ASSISTANT:

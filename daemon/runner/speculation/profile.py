@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -15,15 +16,30 @@ MAX_DEFERRED = 32
 """Steps whose measurement waits until a cost is asked for; older ones are dropped."""
 
 
+@dataclass(frozen=True, slots=True)
+class StepCosts:
+    """The costs with one number of threads."""
+
+    verify: StepCost
+    draft: StepCost
+    prefill: TokenCost
+    prompt: TokenCost
+
+
 @dataclass(slots=True)
 class SpeculationProfile:
-    """Costs and acceptance rates; stored on disk, so it outlives the process."""
+    """Costs and acceptance rates; stored on disk, so it outlives the process.
+
+    Costs are those with the present number of CPU threads (`use_threads`).
+    """
 
     verify: StepCost = field(default_factory=StepCost)  # by rows of the target
     draft: StepCost = field(default_factory=StepCost)  # by rows of the drafter
     prefill: TokenCost = field(default_factory=TokenCost)  # of the drafter
     prompt: TokenCost = field(default_factory=TokenCost)  # of the target, beside decode rows
     acceptance: Acceptance = field(default_factory=Acceptance)
+    threads: int = 0  # 0: not said yet
+    by_threads: dict[int, StepCosts] = field(default_factory=dict)  # of other numbers of threads
     deferred: deque[tuple[int, int, float]] = field(
         default_factory=lambda: deque(maxlen=MAX_DEFERRED)
     )
@@ -54,6 +70,34 @@ class SpeculationProfile:
         while self.deferred:
             rows, prompt_rows, took_s = self.deferred.popleft()
             self.observe_step(rows=rows, prompt_rows=prompt_rows, took_s=took_s)
+
+    @property
+    def costs(self) -> StepCosts:
+        """With the present number of threads."""
+        return StepCosts(self.verify, self.draft, self.prefill, self.prompt)
+
+    @property
+    def undisturbed(self) -> StepCosts:
+        """With the most threads, which decode where no other process is busy."""
+        return max([(self.threads, self.costs), *self.by_threads.items()], key=lambda it: it[0])[1]
+
+    def use_threads(self, threads: int) -> None:
+        """From now on steps run with so many threads. A new number starts with the present costs,
+        whose common speed it soon corrects."""
+        if threads == self.threads:
+            return
+        if self.threads:
+            self.learn_deferred()
+            self.by_threads[self.threads] = self.costs
+            found = self.by_threads.pop(threads, None) or copy.deepcopy(self.costs)
+            self.verify, self.draft = found.verify, found.draft
+            self.prefill, self.prompt = found.prefill, found.prompt
+        self.threads = threads
+
+    def relative_cost(self, rows: int) -> float:
+        """What a decode of so many rows costs undisturbed, in decodes of one row."""
+        verify = self.undisturbed.verify
+        return verify.steady_s(rows) / verify.steady_s(1) if verify.is_known else 1.0
 
     def prefill_s(self, tokens: int) -> float:
         """Expected seconds of a drafter prefill of so many tokens."""

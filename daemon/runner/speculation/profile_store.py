@@ -74,16 +74,20 @@ def load_profile(path: Path) -> SpeculationProfile | None:
 
 
 def save_profile(profile: SpeculationProfile, path: Path) -> None:
-    """Write the whole file or nothing. Raises OSError."""
+    """Write the whole file or nothing. Raises OSError.
+
+    Costs with fewer threads depend on a neighbour of that time, and are not stored.
+    """
     acceptance = tuple(
         StoredAcceptance(*feature, predictability, record)
         for (feature, predictability), record in profile.acceptance.global_records.items()
     )
+    costs = profile.undisturbed
     verify, draft = (
         StoredStepCost(cost.by_rows, cost.transient, cost.noise)
-        for cost in (profile.verify, profile.draft)
+        for cost in (costs.verify, costs.draft)
     )
-    stored = StoredProfile(VERSION, verify, draft, profile.prefill, profile.prompt, acceptance)
+    stored = StoredProfile(VERSION, verify, draft, costs.prefill, costs.prompt, acceptance)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}")
     try:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ...protocol import RowCost
+
 # Variances are of natural logarithms of seconds, so their roots are relative deviations. Those
 # without another source were set by hand, checked by tests/sim.
 MIN_NOISE = 0.05**2  # smallest variance of one measurement
@@ -90,6 +92,10 @@ class StepCost:
     def by_rows(self) -> dict[int, Estimate]:
         """The estimate of each row count that was measured."""
         return {rows: self._estimate(i) for rows, i in self._index.items()}
+
+    def measured(self) -> tuple[RowCost, ...]:
+        """The expected seconds after the transient, for each row count that was measured."""
+        return tuple(RowCost(rows, self.steady_s(rows)) for rows in sorted(self._index))
 
     @property
     def transient(self) -> list[Estimate]:

@@ -152,7 +152,7 @@ async def test_without_a_prompt_the_model_is_loaded(front: Front, path: str) -> 
         200,
         {"model": "Chat", **empty, "done": True, "done_reason": "load"},
     )
-    assert [load.num_ctx for load in front.runners.loads] == [4096]
+    assert [load.num_ctx for load in front.runners.loads] == [8192]
     (model,) = front.pool.loaded_models
     assert model.keep_alive_s == 3600
     status, unloaded = await front.post(path, {"model": "chat", "keep_alive": 0})

@@ -49,7 +49,9 @@ TESTED = {
     *("DELETE /api/user/keys/{key}", "POST /api/experimental/web_search"),
     *("POST /api/experimental/web_fetch", "GET /api/experimental/model-recommendations"),
     *("HEAD /api/experimental/model-recommendations", "POST /v1/systemone"),
-    *("GET /openapi.json", "HEAD /openapi.json"),
+    *("GET /openapi.json", "HEAD /openapi.json", "POST /api/plan"),
+    *("GET /ui", "HEAD /ui", "GET /ui/{name}", "HEAD /ui/{name}", "GET /api/snapshot"),
+    *("HEAD /api/snapshot", "GET /api/live", "HEAD /api/live", "POST /api/doctor"),
 }
 
 
@@ -124,7 +126,7 @@ async def test_ps(front: Front) -> None:
     await front.post("/api/generate", {"model": "full", "keep_alive": 60})
     (row,) = (await front.get("/api/ps"))[1]["models"]
     assert (row["name"], row["model"]) == ("full:latest", "full:latest")
-    assert (row["size"], row["size_vram"], row["context_length"]) == (1000, 400, 4096)
+    assert (row["size"], row["size_vram"], row["context_length"]) == (1000, 400, 8192)
     assert row["details"]["family"] == "llama"
     left = datetime.fromisoformat(row["expires_at"]) - datetime.now().astimezone()
     assert 50 < left.total_seconds() < 70
@@ -394,7 +396,7 @@ async def test_embed(front: Front) -> None:
     assert (answer["model"], answer["prompt_eval_count"]) == ("vectors", 6)
     assert answer["total_duration"] >= answer["load_duration"] > 0
     (embed,) = front.runners.embeds
-    assert (embed.texts, embed.num_ctx, embed.truncate) == (("a", ""), 4096, False)
+    assert (embed.texts, embed.num_ctx, embed.truncate) == (("a", ""), 0, False)
     assert front.runners.loads[0].embedding
     short = (await front.post("/api/embed", {**body, "input": "a", "dimensions": 2}))[1]
     assert np.allclose(short["embeddings"], [[0.6, 0.8]])

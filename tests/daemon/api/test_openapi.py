@@ -72,6 +72,7 @@ DOCUMENT = {  # what OpenAPI 3.1.0 demands of the parts that are used here
                 "additionalProperties": OPERATION,
             },
         },
+        "security": {"type": "array", "items": {"type": "object"}},
         "components": {
             "type": "object",
             "properties": {"schemas": {"propertyNames": {"pattern": "^[a-zA-Z0-9._-]+$"}}},
@@ -93,6 +94,11 @@ def references(value: object) -> Iterator[str]:
     elif isinstance(value, list):
         for item in value:
             yield from references(item)
+
+
+def test_keys_may_be_sent_in_two_ways_or_not_at_all() -> None:
+    schemes = document()["components"]["securitySchemes"]
+    assert document()["security"] == [{}, *({name: []} for name in schemes)]
 
 
 async def test_every_route_is_described(front: Front) -> None:

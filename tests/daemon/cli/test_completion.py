@@ -26,7 +26,7 @@ def values(args: Sequence[str], incomplete: str) -> list[str]:
 
 
 def test_commands_are_completed() -> None:
-    assert values([], "p") == ["pull", "push", "ps"]
+    assert values([], "p") == ["pull", "push", "ps", "plan"]
     assert values([], "") == list(COMMANDS)
 
 

@@ -43,6 +43,16 @@ def found(**changes: dict[str, object]) -> tuple[Finding, ...]:
     return diagnose(msgspec.structs.replace(SOUND, **parts))
 
 
+def test_rights_that_runners_keep_are_a_note() -> None:
+    kept = ("read files", "use the network", "end processes")
+    for system, word in (("linux", "Landlock"), ("darwin", "trust")):
+        facts = msgspec.structs.replace(SOUND, system=system, sandbox_gaps=kept)
+        (finding,) = diagnose(facts)
+        assert "could read files, use the network or end processes" in finding.text
+        assert word in finding.remedy
+        assert not finding.is_problem
+
+
 def test_nothing_is_wrong_with_a_sound_machine() -> None:
     assert found() == ()
 

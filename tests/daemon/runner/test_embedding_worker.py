@@ -16,7 +16,17 @@ from harness import load_spec, text_request
 from native import Native, embedding
 from numpy.typing import NDArray
 from outrider.daemon.errors import BadRequest, LoadFailed
-from outrider.daemon.protocol import Cancel, Embed, Embedded, Failed, Load, Stats, Step, ToFront
+from outrider.daemon.protocol import (
+    Cancel,
+    Embed,
+    Embedded,
+    Failed,
+    Load,
+    Stats,
+    Step,
+    ToFront,
+    Working,
+)
 from outrider.daemon.runner.embedding_worker import (
     CANNOT_CUT,
     NO_ROOM,
@@ -84,6 +94,8 @@ def open_bench(load: Load) -> Iterator[Bench]:
             return
         if isinstance(message, Failed):
             failed.append(message)
+            return
+        if isinstance(message, Working):
             return
         assert isinstance(message, Embedded), message
         said.append(message)
@@ -219,7 +231,7 @@ def test_a_text_is_cut_to_what_fits(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("num_ctx", "truncate", "text"),
-    [(5, False, TOO_LONG), (2, False, TOO_LONG), (2, True, NO_ROOM), (0, True, NO_ROOM)],
+    [(5, False, TOO_LONG), (2, False, TOO_LONG), (2, True, NO_ROOM), (1, True, NO_ROOM)],
 )
 def test_what_cannot_be_cut_is_refused(
     tmp_path: Path, num_ctx: int, truncate: bool, text: str

@@ -306,6 +306,16 @@ def test_drafts_are_accepted_and_rejected_and_change_no_text(
     assert 0 < stats.accepted_tokens < stats.drafted_tokens
     assert sum(report.accepted for report in reports if report) == stats.accepted_tokens
     assert stats.steps < stats.decoded_tokens
+    (drafter,) = stats.drafters
+    assert (drafter.drafts, drafter.drafted) == (stats.drafts, stats.drafted_tokens)
+    assert drafter.accepted == stats.accepted_tokens
+    assert 0 < drafter.took_ns <= stats.speculated_ns
+    assert sum(stats.gap_counts) == stats.decoded_tokens - len(asked)
+    assert stats.detail, "an engine that falls idle reports what it has measured"
+    (counts,) = stats.detail.drafters
+    assert sum(counts.verified) >= sum(counts.accepted) == stats.accepted_tokens
+    assert counts.verified[0] == stats.drafts
+    assert [cost.rows for cost in stats.detail.verify_costs][:1] == [1]
 
 
 def test_no_more_is_drafted_than_outputs_and_rows_allow() -> None:
@@ -469,3 +479,42 @@ def test_tools_thoughts_and_grammars_are_the_same_with_drafts(
     assert all(alone[id_][2] for id_ in (2, 7))
     answered = [alone[id_][0] for id_ in (1, 6) if not alone[id_][1]]  # some only think
     assert [json.loads(text)["a"] in "xy" for text in answered] == [True] * len(answered) != []
+
+
+@EVERY_TRIM_MODE
+@pytest.mark.parametrize("make_controller", [plain_decoding, with_ngram])
+def test_a_held_stream_gives_its_slot_to_others_and_goes_on_where_it_was(
+    trim_mode: TrimMode, make_controller: MakeController
+) -> None:
+    model = FakeModel(trim_mode)
+    slow, quick = requests(4, 80), [text_request(9, "quick", 20)]
+    with open_fake_engine(model, make_controller, num_ctx=256) as harness:
+        harness.submit(*slow)
+        for _ in range(5):
+            harness.turn()
+        for request in slow:
+            harness.hold(request.id, is_held=True)
+            harness.hold(request.id, is_held=True)
+        texts = dict(harness.texts)
+        harness.run(*quick)
+        assert {id_: text for id_, text in harness.texts.items() if id_ != 9} == texts
+        assert harness.engine.is_idle
+        for request in slow:
+            harness.hold(request.id, is_held=False)
+            harness.hold(request.id, is_held=False)
+        together = harness.finish(5)
+    assert together == texts_alone(model, *slow, *quick)
+
+
+@EVERY_TRIM_MODE
+def test_a_held_stream_can_be_cancelled(trim_mode: TrimMode) -> None:
+    with open_fake_engine(FakeModel(trim_mode)) as harness:
+        harness.submit(*requests(6))
+        harness.turn()
+        for number in (0, 5, 77):  # one that runs, one that waits, and one that is not there
+            harness.hold(number, is_held=True)
+            harness.cancel(number)
+            harness.hold(number, is_held=False)
+        harness.finish(6)
+        assert [harness.done[number].reason for number in (0, 5)] == ["cancel", "cancel"]
+        assert {harness.done[number].reason for number in range(1, 5)} == {"length"}

@@ -283,6 +283,6 @@ def test_a_template_without_end_fails_its_own_request(
         return await looping
 
     fault = use(gguf, test)
-    assert type(fault) is BadRequest
+    assert isinstance(fault, BadRequest)
     assert "does not come to an end" in str(fault)
     assert "a chat template was stopped after 2" in caplog.text

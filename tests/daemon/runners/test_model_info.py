@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from outrider.daemon.errors import NotFound
 from outrider.daemon.runners.model_info import ModelIndex
+from outrider.models.name import Name
 from outrider.models.store import Store
-from tiny import CHATML, write_llama
+from tiny import CHATML, named, write_gguf, write_llama
 from tiny_gemma import write_gemma4, write_gemma4_assistant
 from weights import import_gguf
 
@@ -176,3 +177,16 @@ async def test_warnings_are_logged_once_per_model(
     for _ in range(3):
         index.log_warnings(found)
     assert [record.getMessage().partition(":")[0] for record in caplog.records] == ["broken"]
+
+
+async def test_what_is_known_of_models_that_are_gone_is_forgotten(tmp_path: Path) -> None:
+    root = tmp_path / "models"
+    for number in range(6):
+        metadata = named("llama", {"block_count": number}) | {"tokenizer.chat_template": CHATML}
+        import_gguf(root, f"m{number}", write_gguf(tmp_path / f"{number}.gguf", metadata, ()))
+    index = ModelIndex(Store(root))
+    assert len(await index.list()) == 6
+    for number in range(5):
+        index.store.delete(Name.parse(f"m{number}"))
+    assert len(await index.list()) == 1
+    assert (len(index._headers), len(index._choices)) == (1, 1)

@@ -5,13 +5,24 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import msgspec
 import pytest
 from outrider.daemon.config import Settings
+from outrider.daemon.errors import DoesNotFit
 from outrider.daemon.options import Options
 from outrider.daemon.protocol import Load
-from outrider.daemon.runners.machine import MEMORY_SHARE, Machine
+from outrider.daemon.runners.loaded_model import can_serve
+from outrider.daemon.runners.machine import Gpu, Machine
 from outrider.daemon.runners.model_info import ModelIndex, ModelInfo
-from outrider.daemon.runners.plan import READ_DIVISOR, LoadPlan, plan_embedding, plan_load
+from outrider.daemon.runners.plan import (
+    LoadPlan,
+    gives_up_little,
+    plan_embedding,
+    plan_load,
+    word_wish,
+)
+from outrider.daemon.runners.wish import wish_of
+from outrider.daemon.runners.wording import READ_DIVISOR, LoadRequest
 from outrider.models.store import Store
 from tiny import CHATML, write_llama
 from tiny_gemma import write_gemma4, write_gemma4_assistant
@@ -73,9 +84,9 @@ def plan(info: ModelInfo, *, parallel: int = 4, length: int = 0, **options: obje
     return plan_load(info, Options.merge(options), settings, MACHINE).load
 
 
-def test_the_context_is_the_requests_then_the_settings_then_4096(info: ModelInfo) -> None:
+def test_the_context_is_the_requests_then_the_settings_then_the_models(info: ModelInfo) -> None:
     big = trained_for(info, 131072)
-    assert plan(big).num_ctx == 4096
+    assert plan(big).num_ctx == 131072
     assert plan(big, length=9000).num_ctx == 9000
     assert plan(big, length=9000, num_ctx=700).num_ctx == 700
     assert plan(big, num_ctx=700).num_ctx == 700
@@ -98,18 +109,6 @@ def test_images_need_a_longer_context(info: ModelInfo) -> None:
     assert plan(trained_for(big, 1000), num_ctx=700).num_ctx == 1000
 
 
-def test_automatic_slots_are_four_or_as_many_as_fit(info: ModelInfo) -> None:
-    def slots(share: float, parallel: int = 0) -> int:
-        settings = Settings.load(num_parallel=parallel)
-        big, options = trained_for(info, 131072), Options.merge({"num_ctx": 4096})
-        four = plan_load(big, options, Settings.load(num_parallel=4), MACHINE).need.total_bytes
-        machine = dataclasses.replace(MACHINE, memory_bytes=int(share * four / MEMORY_SHARE))
-        return plan_load(big, options, settings, machine).load.slots
-
-    assert [slots(1.01), slots(0.9), slots(0.3), slots(0.0)] == [4, 2, 1, 1]
-    assert slots(0.0, parallel=4) == 4
-
-
 def test_the_context_is_at_most_what_the_model_was_trained_for(info: ModelInfo) -> None:
     small = trained_for(info, 2048)
     assert plan(small).num_ctx == 2048
@@ -120,7 +119,7 @@ def test_the_context_is_at_most_what_the_model_was_trained_for(info: ModelInfo) 
 
 def test_a_model_that_states_no_context_gets_what_is_asked_for(info: ModelInfo) -> None:
     mute = trained_for(info, None)
-    assert plan(mute).num_ctx == 4096
+    assert plan(mute).num_ctx == 4096, "the least that an automatic context has"
     assert plan(mute, num_ctx=50_000).num_ctx == 50_000
 
 
@@ -175,10 +174,10 @@ def test_every_plan_can_be_carried_out(
 
 
 def test_an_encoder_has_room_for_the_longest_text_in_one_batch(info: ModelInfo) -> None:
-    for context, rows in ((512, 512), (100, 512), (2048, 2048), (131_072, 4096)):
+    for context, rows in ((512, 512), (100, 256), (2048, 2048), (131_072, 8192)):
         load = embedding_plan(with_pooling(trained_for(info, context), 1))
         assert load.embedding
-        assert load.num_ctx == min(context, 4096)
+        assert load.num_ctx == min(context, 8192)
         assert (load.batch, load.cells) == (rows, rows)
 
 
@@ -187,7 +186,7 @@ def test_texts_that_may_come_in_pieces_take_small_batches(
     info: ModelInfo, pooling: int | None
 ) -> None:
     load = embedding_plan(with_pooling(trained_for(info, 131_072), pooling))
-    assert (load.num_ctx, load.cells, load.batch) == (4096, 4096, 512)
+    assert (load.num_ctx, load.cells, load.batch) == (131_072, 131_072, 512)
 
 
 @pytest.mark.parametrize("num_ctx", [0, 1, 4, 700, 33_000])
@@ -212,7 +211,8 @@ def test_the_other_load_options_reach_the_runner(info: ModelInfo) -> None:
 
 
 @pytest.mark.parametrize(
-    ("num_thread", "is_bound"), [(0, True), (6, True), (3, False), (9, False), (-1, True)]
+    ("num_thread", "is_bound"),
+    [(0, True), (6, True), (3, False), (9, False), (-1, True), (100_000, False)],
 )
 def test_threads_are_bound_where_there_is_one_for_each_core(
     info: ModelInfo, num_thread: int, is_bound: bool
@@ -242,8 +242,8 @@ def test_odd_numbers_of_threads(info: ModelInfo, num_thread: int, threads: int) 
 
 def test_small_weights_are_read_into_huge_pages_and_large_ones_mapped(info: ModelInfo) -> None:
     def use_mmap(machine: Machine, **options: object) -> bool | None:
-        settings = Settings.load()
-        return plan_load(info, Options.merge(options), settings, machine).load.use_mmap
+        request = LoadRequest(info, Options.merge(options), Settings.load(), machine)
+        return word_wish(request).use_mmap
 
     enough_bytes = READ_DIVISOR * info.header.size_bytes
     enough = dataclasses.replace(MACHINE, memory_bytes=enough_bytes)
@@ -260,12 +260,10 @@ def test_a_plan_says_what_it_takes(info: ModelInfo) -> None:
     small, large = need(num_ctx=256).need, need(num_ctx=512).need
     assert small.host.weights_bytes == sum(t.size_bytes for t in info.header.tensors)
     assert large.host.cache_bytes == 2 * small.host.cache_bytes > 0
-    assert (
-        large.total_bytes
-        == large.host.weights_bytes + large.host.cache_bytes + large.host.compute_bytes
-    )
-    drafted = dataclasses.replace(info, adjacent_drafter=info.path, drafter_bytes=1000)
-    assert plan_load(drafted, Options(), Settings.load(), MACHINE).need.host.drafter_bytes == 1000
+    assert large.total_bytes == large.host.total_bytes > small.total_bytes
+    drafted = dataclasses.replace(info, adjacent_drafter=info.path, drafter=info.header)
+    planned = plan_load(drafted, Options(), Settings.load(), MACHINE)
+    assert planned.need.host.drafter_bytes >= sum(t.size_bytes for t in info.header.tensors)
 
 
 def test_the_host_cache_and_the_profile_belong_to_the_machine(info: ModelInfo) -> None:
@@ -328,3 +326,105 @@ def test_the_same_request_gives_the_same_plan(info: ModelInfo) -> None:
     assert plan(info, num_ctx=100) == plan(info, num_ctx=100)
     assert plan(info, num_ctx=100) != plan(info, num_ctx=101)
     assert plan(info, temperature=0.1) == plan(info, temperature=0.9)
+
+
+def short_of(info: ModelInfo, num_bytes: int, **settings: object) -> LoadPlan:
+    """The plan on a host with room for so many bytes."""
+    machine = dataclasses.replace(
+        MACHINE, available_bytes=num_bytes + MACHINE.memory_bytes // 10 + (1 << 26)
+    )
+    return plan_load(info, Options(), Settings.load(**settings), machine)
+
+
+def test_a_long_context_is_as_long_as_fits_half_of_what_is_left(info: ModelInfo) -> None:
+    endless = trained_for(info, 1 << 24)
+    plans = [short_of(endless, num_bytes) for num_bytes in (1 << 29, 1 << 30)]
+    assert [plan.load.num_ctx % 256 for plan in plans] == [0, 0]
+    assert 4096 < plans[0].load.num_ctx < plans[1].load.num_ctx < 1 << 24
+    assert plans[0].concessions[0].startswith("the context shrinks from 16,777,216 to")
+    assert plans[0].load.kv_type == "f16"
+    assert plans[0].load.cells == plans[0].load.num_ctx
+
+
+def test_the_setting_of_the_context_is_kept(info: ModelInfo) -> None:
+    big = trained_for(info, 1 << 24)
+    assert short_of(big, 1 << 30, context_length=5000).load.num_ctx == 5000
+    with pytest.raises(DoesNotFit, match=r"^plain:latest needs at least .* would fit$"):
+        short_of(big, 1 << 28, context_length=1 << 24)
+
+
+def on_gpu(info: ModelInfo, **options: object) -> LoadPlan:
+    gpu = Gpu("CUDA0", "made up", 24 << 30, 23 << 30)
+    machine = dataclasses.replace(MACHINE, gpus=(gpu,))
+    return plan_load(info, Options.merge(options), Settings.load(), machine)
+
+
+def test_all_layers_go_to_a_gpu_with_room(info: ModelInfo) -> None:
+    layers = info.header.block_count
+    assert layers
+    plan = on_gpu(info)
+    assert (plan.load.gpu_layers, plan.load.tensor_split, plan.warnings) == (layers + 1, (), ())
+    assert f"all {layers + 1} layers on CUDA0" in plan.summary
+    assert plan.gpus == ("CUDA0",)
+    assert on_gpu(info, num_gpu=1).load.gpu_layers == 1
+    assert on_gpu(info, num_gpu=1).warnings == (
+        f"{layers} of {layers + 1} layers are on the CPU, as num_gpu 1 asks for",
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "kv_types"),
+    [
+        ({}, ("f16", "q8_0", "q4_0")),
+        ({"flash_attention": "0"}, ("f16",)),
+        ({"kv_cache_type": "f16"}, ("f16",)),
+    ],
+)
+def test_which_types_of_the_cache_a_plan_may_choose(
+    info: ModelInfo, changes: dict[str, object], kv_types: tuple[str, ...]
+) -> None:
+    values = dict(info.header.values) | {"llama.attention.key_length": 64}
+    whole = dataclasses.replace(info, header=dataclasses.replace(info.header, values=values))
+    settings = Settings.load(**changes)
+    assert wish_of(whole, Options(), settings, embedding=False).kv_types == kv_types
+    values["llama.attention.value_length"] = 80  # no whole number of blocks
+    odd = dataclasses.replace(info, header=dataclasses.replace(info.header, values=values))
+    assert wish_of(odd, Options(), settings, embedding=False).kv_types == ("f16",)
+
+
+def test_a_drafter_of_the_settings_is_never_given_up(info: ModelInfo, tmp_path: Path) -> None:
+    def drafters(found: ModelInfo, **changes: object) -> list[str]:
+        settings = Settings.load(**changes)
+        wish = wish_of(found, Options(), settings, embedding=False)
+        return [drafter.path for drafter in wish.drafters]
+
+    path = tmp_path / "d.gguf"
+    path.write_bytes(b"")
+    beside = dataclasses.replace(info, adjacent_drafter=Path("/beside.gguf"))
+    assert drafters(info) == [""]
+    assert drafters(beside) == ["/beside.gguf", ""]
+    assert drafters(beside, draft=str(path)) == [str(path)]
+
+
+def test_the_wish_of_a_request_is_the_least_that_serves_it(info: ModelInfo) -> None:
+    big = trained_for(info, 131_072)
+    for options in ({}, {"num_batch": 9000}, {"num_ctx": 50_000}, {"num_gpu": 3}):
+        asked = Options.merge(options)
+        for embedding in (False, True):
+            request = LoadRequest(big, asked, Settings.load(), MACHINE, embedding)
+            wish = word_wish(request)
+            make = plan_embedding if embedding else plan_load
+            for machine in (MACHINE, dataclasses.replace(MACHINE, available_bytes=2 << 30)):
+                loaded = make(big, asked, Settings.load(), machine).load
+                assert can_serve(loaded, wish, wish)
+
+
+def test_a_plan_that_gives_up_no_more_than_context_gives_up_little(info: ModelInfo) -> None:
+    endless = trained_for(info, 1 << 24)
+    best = short_of(endless, 1 << 30)
+    assert gives_up_little(best, best)
+    shorter = short_of(endless, 3 << 28)
+    assert shorter.load.num_ctx < best.load.num_ctx
+    assert gives_up_little(shorter, best)
+    fewer = dataclasses.replace(shorter, load=msgspec.structs.replace(shorter.load, slots=2))
+    assert not gives_up_little(fewer, best)

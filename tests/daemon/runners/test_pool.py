@@ -16,7 +16,8 @@ import pytest
 from harness import load_spec, text_request
 from outrider.daemon.errors import Busy, LoadFailed, RunnerDied
 from outrider.daemon.protocol import Embed
-from outrider.daemon.runners.pool import PoolLimits, RunnerPool, RunnerSpec
+from outrider.daemon.runners.loaded_model import RunnerSpec
+from outrider.daemon.runners.pool import PoolLimits, RunnerPool
 from outrider.daemon.runners.process import RunnerProcess
 from tiny import write_llama
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from outrider.daemon.chat.conversation import Conversation, Message
 from outrider.daemon.errors import BadRequest, LoadFailed, RunnerDied, TemplateFailed
 from outrider.daemon.protocol import Delta, Embed, Load, Submit
 from outrider.daemon.runners.process import DIED, RunnerProcess
+from outrider.daemon.runners.response_queue import LOGPROB_BYTES, MAX_BYTES
+from outrider.daemon.runners.watchdog import Patience
 from tiny import write_llama
 from tiny_bert import write_bert
 
@@ -28,14 +31,21 @@ pytestmark = pytest.mark.model
 
 ENDLESS = 1 << 20
 HANG_S = 60.0  # far above what any of this takes
+ORPHAN_S = 5.0  # after which nothing of a killed front is left
+STOP_S = 2.5  # in which a runner ends, whatever it does
 
 PARENT = """
 import asyncio, pathlib, sys
 from outrider.daemon.runners.process import RunnerProcess
-from outrider.daemon.protocol import Load
+from outrider.daemon.chat.conversation import Conversation, Message
+from outrider.daemon.protocol import Limits, Load, Submit
+
+CHAT = Submit(0, Conversation((Message("user", "x"),)), limits=Limits(num_predict=1))
 
 async def main():
     child = await RunnerProcess.start(Load(sys.argv[1], num_ctx=64, cells=256, slots=1, batch=32))
+    async for _ in child.submit(CHAT):  # so that the rendering process is up
+        pass
     print(child.pid, flush=True)
     await asyncio.sleep(3600)
 
@@ -49,9 +59,9 @@ def gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @asynccontextmanager
-async def started(load: Load) -> AsyncIterator[RunnerProcess]:
+async def started(load: Load, patience: Patience | None = None) -> AsyncIterator[RunnerProcess]:
     """A child that is gone when the block is left."""
-    runner = await RunnerProcess.start(load)
+    runner = await RunnerProcess.start(load, patience=patience)
     try:
         yield runner
     finally:
@@ -91,6 +101,11 @@ def is_gone(pid: int) -> bool:
 def spacious(gguf: Path, **changes: int) -> Load:
     """Room enough that an endless request does not end while a test runs."""
     return load_spec(gguf, num_ctx=16384, cells=16384, **changes)
+
+
+async def until(is_true: Callable[[], bool]) -> None:
+    while not is_true():  # noqa: ASYNC110 - nothing tells when
+        await asyncio.sleep(0.02)
 
 
 async def test_requests_side_by_side_each_get_their_own_text(gguf: Path) -> None:
@@ -201,6 +216,161 @@ async def test_stopping_ends_a_stream_that_runs(gguf: Path) -> None:
             await reader
 
 
+async def stop_in_time(runner: RunnerProcess) -> None:
+    """Stop it; neither it nor its rendering process is left, and nothing of it waits to be read."""
+    family = psutil.Process(runner.pid).children(recursive=True)
+    start_s = time.monotonic()
+    await runner.stop()
+    assert time.monotonic() - start_s < STOP_S
+    assert not psutil.pid_exists(runner.pid)
+    deadline_s = time.monotonic() + HANG_S
+    while not all(is_gone(child.pid) for child in family):
+        assert time.monotonic() < deadline_s, "a rendering process lives on without its runner"
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("with_group", [False, True])
+async def test_a_stopped_process_is_killed(gguf: Path, with_group: bool) -> None:
+    """Also when more was sent to it than the socket holds, which it never reads."""
+    runner = await RunnerProcess.start(load_spec(gguf))
+    assert psutil.Process(runner.pid).children()
+    (os.killpg if with_group else os.kill)(runner.pid, signal.SIGSTOP)
+    reader = asyncio.create_task(collect(runner, text_request(0, "unread " * 100_000)))
+    await asyncio.sleep(0)
+    await stop_in_time(runner)
+    with pytest.raises(RunnerDied):
+        await reader
+
+
+async def test_a_runner_amid_a_long_decode_ends_in_time(gguf: Path) -> None:
+    runner = await RunnerProcess.start(spacious(gguf, batch=16384))
+    readers = [
+        asyncio.create_task(collect(runner, text_request(0, f"{i} many words " * 1000, ENDLESS)))
+        for i in range(3)
+    ]
+    await asyncio.sleep(0.2)
+    await stop_in_time(runner)
+    errors = await asyncio.gather(*readers, return_exceptions=True)
+    assert all(isinstance(error, RunnerDied) for error in errors)
+
+
+async def test_a_runner_amid_its_load_ends_in_time(tmp_path: Path) -> None:
+    """The file is a pipe into which nobody writes, so that the load lasts."""
+    os.mkfifo(tmp_path / "slow.gguf")
+    before = children()
+    start = asyncio.create_task(RunnerProcess.start(load_spec(tmp_path / "slow.gguf")))
+    while not (started_now := children() - before):  # noqa: ASYNC110 - another process
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(1.0)
+    start_s = time.monotonic()
+    start.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await start
+    assert time.monotonic() - start_s < STOP_S
+    assert all(is_gone(pid) for pid in started_now)
+    assert children() == before
+
+
+HASTY = Patience(least_s=1.0, factor=10.0, unknown_s=60.0, look_s=0.1)
+HUNG = "gave no sign of progress for 1 s and was ended"
+
+
+async def test_a_runner_that_is_stopped_amid_a_stream_is_ended(gguf: Path) -> None:
+    async with started(spacious(gguf), HASTY) as runner:
+        waiting = asyncio.create_task(collect(runner, text_request(0, "endless", ENDLESS)))
+        await asyncio.sleep(0.3)  # its template may take longer than a step
+        start_s = time.monotonic()
+        with pytest.raises(RunnerDied, match=f"^{DIED}: .*{HUNG}"):
+            await kill(runner, signal.SIGSTOP)
+        assert time.monotonic() - start_s < 5.0
+        with pytest.raises(RunnerDied, match=HUNG):
+            await waiting
+        assert not runner.is_alive
+
+
+async def test_a_runner_that_was_stopped_while_idle_is_ended_at_the_next_request(
+    gguf: Path,
+) -> None:
+    async with started(load_spec(gguf), HASTY) as runner:
+        assert await text_of(runner, text_request(0, "before", 3))
+        os.kill(runner.pid, signal.SIGSTOP)
+        await asyncio.sleep(1.5)
+        assert runner.is_alive
+        assert runner.silent_s == runner.overdue_s == 0.0
+        with pytest.raises(RunnerDied, match=HUNG):
+            await collect(runner, text_request(0, "next", 3))
+
+
+async def test_a_stop_of_less_than_the_bound_is_nothing(gguf: Path) -> None:
+    async with (
+        started(spacious(gguf), HASTY) as runner,
+        aclosing(runner.submit(text_request(0, "endless", ENDLESS))) as deltas,
+    ):
+        await anext(deltas)
+        os.kill(runner.pid, signal.SIGSTOP)
+        await asyncio.sleep(0.4)
+        os.kill(runner.pid, signal.SIGCONT)
+        for _ in range(10):
+            await anext(deltas)
+
+
+async def test_long_prompts_leave_no_more_memory_each_time(
+    gguf: Path, measurements: list[str]
+) -> None:
+    long = text_request(0, "ab cd " * 600_000, 2)
+    async with started(load_spec(gguf)) as runner:
+        sizes_mib = [await memory_after(runner, long) for _ in range(8)]
+    measurements.append(f"runner after prompts of 3.6 MB, in MiB: {sizes_mib}")
+    assert sizes_mib[-1] < max(sizes_mib[:3]) + 40
+
+
+async def memory_after(runner: RunnerProcess, request: Submit) -> int:
+    await collect(runner, request)
+    await asyncio.sleep(0.1)  # what it gives back
+    return int(psutil.Process(runner.pid).memory_info().rss) >> 20
+
+
+async def test_a_long_step_is_no_hang(gguf: Path) -> None:
+    """One step of 16,384 rows, several times as long as a runner may be silent without a word."""
+    hasty = Patience(least_s=0.05, factor=10.0, unknown_s=60.0, look_s=0.02)
+    long = msgspec.structs.replace(text_request(0, "many words " * 1400, 1))
+    async with started(spacious(gguf, batch=16384), hasty) as runner:
+        last = (await collect(runner, long))[-1]
+        assert last.done
+        assert last.done.prompt_ns > 2 * hasty.least_s * 1e9
+        assert await text_of(runner, long)
+
+
+async def test_a_runner_that_is_stopped_amid_its_load_is_given_up(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "slow.gguf")
+    before = children()
+    load = load_spec(tmp_path / "slow.gguf")
+    start = asyncio.create_task(RunnerProcess.start(load, stall_s=HANG_S, patience=HASTY))
+    while not (started_now := children() - before):  # noqa: ASYNC110 - another process
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.5)
+    assert not start.done()
+    for pid in started_now:
+        os.kill(pid, signal.SIGSTOP)
+    with pytest.raises(LoadFailed, match="the process was stopped by a signal"):
+        await start
+    assert all(is_gone(pid) for pid in started_now)
+
+
+async def test_a_front_that_stood_still_blames_nobody(gguf: Path) -> None:
+    """As in a container that is paused: the runner was, too."""
+    async with (
+        started(spacious(gguf), HASTY) as runner,
+        aclosing(runner.submit(text_request(0, "endless", ENDLESS))) as deltas,
+    ):
+        await anext(deltas)
+        os.kill(runner.pid, signal.SIGSTOP)
+        time.sleep(3.0)  # noqa: ASYNC251 - the front stands still
+        os.kill(runner.pid, signal.SIGCONT)
+        for _ in range(10):
+            await anext(deltas)
+
+
 async def test_a_cancelled_stop_goes_on(gguf: Path) -> None:
     runner = await RunnerProcess.start(load_spec(gguf))
     for _ in range(3):
@@ -244,16 +414,22 @@ async def test_a_start_that_is_cancelled_leaves_no_process(gguf: Path, delay_s: 
     assert children() == before
 
 
-def test_a_runner_does_not_outlive_its_front(gguf: Path) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a stopped runner stays")
+@pytest.mark.parametrize("number", [signal.SIGCONT, signal.SIGSTOP])
+def test_no_process_outlives_the_front(gguf: Path, number: signal.Signals) -> None:
+    """Neither a runner nor its rendering process, stopped or not."""
     command = [sys.executable, "-c", PARENT, str(gguf)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as front:
         assert front.stdout
         pid = int(front.stdout.readline())
-        assert not is_gone(pid)
+        family = [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+        assert len(family) == 2
+        for each in family:
+            os.kill(each, number)
         front.kill()
-    deadline_s = time.monotonic() + HANG_S
-    while not is_gone(pid):
-        assert time.monotonic() < deadline_s, "the runner lives on without its front"
+    deadline_s = time.monotonic() + ORPHAN_S
+    while not all(map(is_gone, family)):
+        assert time.monotonic() < deadline_s, "a process lives on without the front"
         time.sleep(0.01)
 
 
@@ -263,3 +439,22 @@ async def test_a_load_without_progress_is_given_up(gguf: Path) -> None:
     with pytest.raises(LoadFailed, match=text):
         await RunnerProcess.start(load_spec(gguf), stall_s=0.001)
     assert {child.pid for child in psutil.Process().children()} == before
+
+
+async def test_slow_readers_leave_their_slots_and_the_front_buffers_little(gguf: Path) -> None:
+    """Eight streams that nobody reads pause, and a short request does not wait for them."""
+    async with started(spacious(gguf)) as runner, contextlib.AsyncExitStack() as stack:
+        slow = []
+        for number in range(8):
+            # Logprobs make the deltas large, so that the bound is soon reached.
+            request = text_request(0, f"slow {number}", ENDLESS, num_logprobs=1)
+            slow.append(await stack.enter_async_context(aclosing(runner.submit(request))))
+        async with asyncio.timeout(HANG_S):
+            await asyncio.gather(*(anext(deltas) for deltas in slow))  # although it has four slots
+            await until(lambda: all(inbox.is_held for inbox in runner._inboxes.values()))
+            assert await text_of(runner, text_request(0, "quick", 8))
+            assert all(inbox._num_bytes < 2 * MAX_BYTES for inbox in runner._inboxes.values())
+            assert runner.silent_s == 0.0
+            num_logprobs = 0
+            while num_logprobs < 2 * MAX_BYTES // LOGPROB_BYTES:  # what was not yet made, too
+                num_logprobs += len((await anext(slow[0])).logprobs)

@@ -163,6 +163,12 @@ async def test_a_model_that_does_not_run_here(
     assert files(store.root) == set()
 
 
+async def test_a_port_that_is_no_number(store: Store, network: Network) -> None:
+    source = RemoteReference.parse("127.0.0.1:5m9/a/b:c", insecure=True)
+    with pytest.raises(PullFailed, match="its port is no number"):
+        await lines(store, source, network)
+
+
 @pytest.mark.parametrize("text", ["big:cloud", "big:20b-cloud", "hf.co/a/b:cloud"])
 async def test_a_cloud_model_is_refused_without_a_request(
     store: Store, network: Network, text: str

@@ -85,6 +85,9 @@ class AssistantDrafter(Drafter):
     def forget(self, sequence: Sequence) -> None:
         self._hidden.pop(sequence.id, None)
 
+    def set_threads(self, threads: int) -> None:
+        self._context.set_threads(threads)
+
     def close(self) -> None:
         self._context.close()
         self._context.model.close()

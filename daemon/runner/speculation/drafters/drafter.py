@@ -27,6 +27,9 @@ class Draft:
     confidence: float
 
 
+NO_CONFIDENCE = 1e-6  # above zero, as the share of any token is
+
+
 @dataclass(slots=True, eq=False)
 class DraftRequest:
     """Up to `length` draft tokens for a stream of which all tokens but the last are evaluated."""
@@ -59,7 +62,13 @@ class DraftRequest:
         self._append(logits, history, seq.position - 1 - back)
 
     def _append(self, logits: Row, history: array[int], position: int) -> None:
-        self.drafts.append(Draft(*self.sampler.sample_draft(logits, history, position)))
+        """A row that is not finite gets a draft in which nobody trusts: the drafter's fault must
+        not end a request, and its acceptance rate shows it."""
+        try:
+            draft = Draft(*self.sampler.sample_draft(logits, history, position))
+        except ValueError:
+            draft = Draft(history[-1] if history else 0, NO_CONFIDENCE)
+        self.drafts.append(draft)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +131,10 @@ class Drafter(Protocol):
     @abstractmethod
     def forget(self, sequence: Sequence) -> None:
         """The sequence has ended."""
+
+    def set_threads(self, threads: int) -> None:
+        """CPU threads of the next decodes."""
+        return
 
     def close(self) -> None:
         """Free the drafter's context, if any; must come before the target is freed."""

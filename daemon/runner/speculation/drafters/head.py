@@ -174,5 +174,8 @@ class HeadDrafter(Drafter):
             self._reset(cached)
             self._free.append(cached)
 
+    def set_threads(self, threads: int) -> None:
+        self._context.set_threads(threads)
+
     def close(self) -> None:
         self._context.close()

@@ -186,6 +186,9 @@ class ModelDrafter(Drafter):
         if cached := self._running.pop(sequence.id, None):
             self._free.append(cached)
 
+    def set_threads(self, threads: int) -> None:
+        self._context.set_threads(threads)
+
     def close(self) -> None:
         self._context.close()
         self._context.model.close()

@@ -25,6 +25,9 @@ STATUSES: dict[type[Exception], int] = {
     errors.OutriderError: 500,
     errors.ConfigError: 500,
     errors.BadRequest: 400,
+    errors.RenderingKilled: 400,
+    errors.Unauthorized: 401,
+    errors.TooManyRequests: 429,
     errors.NotFound: 404,
     errors.CloudDisabled: 403,
     errors.TooLarge: 413,
@@ -35,6 +38,7 @@ STATUSES: dict[type[Exception], int] = {
     errors.TemplateFailed: 500,
     errors.RunnerError: 500,
     errors.LoadFailed: 500,
+    errors.DoesNotFit: 500,
     errors.RunnerDied: 500,
     errors.DecodeFailed: 500,
     options.OptionError: 500,
@@ -53,7 +57,8 @@ def test_an_expected_error_keeps_its_text(
     kind: type[Exception], status: int, in_stream: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     reply = ERRORS.explain(kind("why"), REQUEST, in_stream=in_stream)
-    assert (reply.status, reply.body) == (status, {"error": "why"})
+    text = "unauthorized" if status == 401 else "why"
+    assert (reply.status, reply.body) == (status, {"error": text})
     logged = ["POST /api/chat ended early: why"] if in_stream else []
     assert caplog.messages == logged
 

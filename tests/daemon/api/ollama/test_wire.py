@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import io
 import json
@@ -13,7 +14,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from backports.zstd import compress as compress_zstd
-from outrider.daemon.api.body import read
+from outrider.daemon.api.body import READING, read
 from outrider.daemon.api.ollama.errors import ERRORS
 from outrider.daemon.api.ollama.wire import (
     ChatRequest,
@@ -44,6 +45,7 @@ async def parse(request: web.Request) -> web.Response:
 @pytest.fixture
 async def client() -> AsyncIterator[TestClient[web.Request, web.Application]]:
     app = web.Application(client_max_size=LIMIT)
+    app[READING] = asyncio.Semaphore(1)
     app.router.add_post("/{kind}", parse)
     async with TestClient(TestServer(app)) as running:
         yield running

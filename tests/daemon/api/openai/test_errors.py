@@ -13,14 +13,18 @@ pytestmark = pytest.mark.unit
 
 STATUSES: dict[type[Exception], tuple[int, str]] = {
     errors.BadRequest: (400, "invalid_request_error"),
+    errors.RenderingKilled: (400, "invalid_request_error"),
     errors.InvalidFormat: (400, "invalid_request_error"),
     errors.Unsupported: (400, "invalid_request_error"),
     InvalidName: (400, "invalid_request_error"),
+    errors.Unauthorized: (401, "invalid_request_error"),
+    errors.TooManyRequests: (429, "requests"),
     errors.NotFound: (404, "not_found_error"),
     errors.CloudDisabled: (403, "api_error"),
     errors.TooLarge: (413, "api_error"),
     errors.Busy: (503, "api_error"),
     errors.LoadFailed: (500, "api_error"),
+    errors.DoesNotFit: (400, "invalid_request_error"),
     errors.RunnerDied: (500, "api_error"),
     errors.OutriderError: (500, "api_error"),
     options.OptionError: (500, "api_error"),
@@ -33,7 +37,8 @@ ROUTES = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
 def test_an_expected_error_keeps_its_text(kind: type[Exception], reply: tuple[int, str]) -> None:
     status, kind_name = reply
     answer = ERRORS.explain(kind("why"), make_mocked_request("POST", "/v1/chat/completions"))
-    error = {"message": "why", "type": kind_name, "param": None, "code": None}
+    code = {401: "invalid_api_key", 429: "rate_limit_exceeded"}.get(status)
+    error = {"message": "why", "type": kind_name, "param": None, "code": code}
     assert (answer.status, answer.body) == (status, {"error": error})
 
 

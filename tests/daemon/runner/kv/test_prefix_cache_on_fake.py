@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from fakes import FakeMemory
+from outrider.daemon.runner.kv import prefix_cache
 from outrider.daemon.runner.kv.cached_sequence import CachedSequence
 from outrider.daemon.runner.kv.prefix_cache import MIN_HOST_TOKENS, PrefixCache, TrimMode
 
@@ -101,12 +102,33 @@ def test_an_offloaded_sequence_comes_back_whole(trim_mode: TrimMode) -> None:
     assert (reused, list(kv_seq.tokens)) == (len(FIRST), [*FIRST, 7])
 
 
-@pytest.mark.parametrize(("length", "reused"), [(MIN_HOST_TOKENS - 1, 0), (MIN_HOST_TOKENS, 32)])
+@pytest.mark.parametrize(("length", "reused"), [(MIN_HOST_TOKENS - 1, 0), (MIN_HOST_TOKENS, 4)])
 def test_a_short_sequence_is_not_worth_a_copy(length: int, reused: int) -> None:
     harness = FakeCacheHarness(TrimMode.ANYWHERE, host_cache_bytes=1 << 20)
     harness.release(FIRST[:length])
     harness.cache.offload_released()
     assert harness.cache.reusable(FIRST) == reused
+
+
+def test_seen_short_prompts_with_a_common_start_come_back_whole() -> None:
+    """Chats behind one short system prompt differ in less than a screen of tokens."""
+    harness = FakeCacheHarness(TrimMode.ANYWHERE, host_cache_bytes=1 << 20)
+    chats = [[*FIRST[:20], *range(1000 * i, 1000 * i + 12)] for i in (1, 2, 3)]
+    for chat in chats:
+        harness.release([*chat, 7, 8, 9])
+        harness.cache.offload_released()
+    assert [harness.open(chat)[1] for chat in chats] == [len(chat) - 1 for chat in chats]
+
+
+@pytest.mark.parametrize(("length", "reused"), [(9, 0), (10, 10)])
+def test_a_long_copy_is_not_restored_for_few_tokens(
+    length: int, reused: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prefix_cache, "RESTORE_DIVISOR", 10)
+    harness = FakeCacheHarness(TrimMode.ANYWHERE, host_cache_bytes=1 << 20)
+    harness.release(FIRST)
+    harness.cache.offload_released()
+    assert harness.open([*FIRST[:length], 7])[1] == reused
 
 
 def test_a_full_host_cache_evicts_the_least_recently_used() -> None:

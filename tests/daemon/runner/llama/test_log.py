@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import pytest
 from outrider.daemon.protocol import DeviceBytes
+from outrider.daemon.runner.llama.devices import Device
 from outrider.daemon.runner.llama.log import LlamaLog, find_device
 
 pytestmark = pytest.mark.unit
 
 MIB = 1 << 20
+RPC_BUFFER = "RPC0[127.0.0.1:50052]"  # its number is the server's, and the device's is not
+CUDA0 = Device("CUDA0", "a GPU", "gpu", "CUDA", 0, "CUDA0")
+CUDA1 = Device("CUDA1", "a GPU", "gpu", "CUDA", 0, "CUDA1")
+REMOTE = Device("RPC1", "a GPU", "gpu", "RPC", 0, RPC_BUFFER)
 INFO, DEBUG, ERROR = 2, 1, 4
 
 
@@ -32,7 +37,7 @@ def test_sizes_are_by_device_and_part() -> None:
         "llama_adapter_lora_init_impl:      CUDA0 LoRA buffer size =     3.00 MiB",
         "init:      CUDA0 DSV4 csa state buffer size =     2.00 MiB",
     )
-    assert log.measure(["CUDA0", "CUDA1"]) == (
+    assert log.measure([CUDA0, CUDA1]) == (
         DeviceBytes("CPU", False, weights_bytes=128 * MIB, compute_bytes=17 * MIB),
         DeviceBytes(
             "CUDA0",
@@ -61,24 +66,48 @@ def test_a_compute_buffer_that_is_made_anew_counts_once() -> None:
     assert log.measure([]) == (DeviceBytes("CPU", False, compute_bytes=7 * MIB),)
 
 
+def test_mapped_weights_are_those_that_lie_nowhere_else() -> None:
+    """The mapped buffer spans the file from the first to the last tensor on the host."""
+    log = LlamaLog()
+    read(
+        log,
+        "load_tensors:   CPU_Mapped model buffer size =    90.00 MiB",
+        "load_tensors:        CUDA0 model buffer size =    60.00 MiB",
+    )
+    log.limit_mapped(100 * MIB, 8 * MIB)
+    sizes = {found.device: found.weights_bytes for found in log.measure([CUDA0])}
+    assert sizes == {"CPU": 48 * MIB, "CUDA0": 60 * MIB}
+
+
+def test_repacked_weights_count_once() -> None:
+    log = LlamaLog()
+    read(
+        log,
+        "load_tensors:   CPU_Mapped model buffer size =   100.00 MiB",
+        "load_tensors:   CPU_REPACK model buffer size =    70.00 MiB",
+    )
+    log.limit_mapped(100 * MIB, 8 * MIB)
+    assert log.measure([]) == (DeviceBytes("CPU", False, weights_bytes=100 * MIB),)
+
+
 def test_all_of_a_drafter_is_one_part() -> None:
     log = LlamaLog()
     read(log, "sched_reserve:        CPU compute buffer size =    6.00 MiB")
     with log.of_drafter():
         read(
             log,
-            "load_tensors:        RPC0[127.0.0.1:50052] model buffer size =    40.00 MiB",
-            "llama_kv_cache:      RPC0[127.0.0.1:50052] KV buffer size =    2.00 MiB",
+            f"load_tensors:        {RPC_BUFFER} model buffer size =    40.00 MiB",
+            f"llama_kv_cache:      {RPC_BUFFER} KV buffer size =    2.00 MiB",
             "sched_reserve:        CPU compute buffer size =    1.00 MiB",
         )
     read(log, "sched_reserve:        CPU compute buffer size =    5.00 MiB")
     with_drafter = (
         DeviceBytes("CPU", False, compute_bytes=5 * MIB, drafter_bytes=MIB),
-        DeviceBytes("RPC0", True, drafter_bytes=42 * MIB),
+        DeviceBytes("RPC1", True, drafter_bytes=42 * MIB),
     )
-    assert log.measure(["RPC0"]) == with_drafter
+    assert log.measure([REMOTE]) == with_drafter
     log.forget_drafter()
-    assert log.measure(["RPC0"]) == (DeviceBytes("CPU", False, compute_bytes=5 * MIB),)
+    assert log.measure([REMOTE]) == (DeviceBytes("CPU", False, compute_bytes=5 * MIB),)
 
 
 def test_layers_are_those_of_the_target() -> None:
@@ -100,14 +129,16 @@ def test_layers_are_those_of_the_target() -> None:
         ("Vulkan1", "Vulkan1"),
         ("Vulkan_Host", "CPU"),
         ("MTL0_Mapped", "MTL0"),
-        ("RPC0[10.0.0.2:50052]", "RPC0"),
+        (RPC_BUFFER, "RPC1"),
+        ("RPC0[10.0.0.2:50052]", "CPU"),  # is not there
         ("CPU", "CPU"),
         ("CPU_Mapped", "CPU"),
         ("CPU_REPACK", "CPU"),
     ],
 )
 def test_buffers_belong_to_devices(buffer: str, device: str) -> None:
-    assert find_device(buffer, ["CUDA0", "Vulkan1", "MTL0", "RPC0"]) == device
+    names = {name: name for name in ("CUDA0", "Vulkan1", "MTL0")} | {RPC_BUFFER: "RPC1"}
+    assert find_device(buffer, names) == device
 
 
 def test_the_first_error_is_the_cause() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -10,7 +11,12 @@ from llama_cpp import llama_cpp as lib
 from outrider.daemon.errors import LoadFailed
 from outrider.daemon.protocol import Load
 from outrider.daemon.runner.llama.devices import Device, DeviceKind, select_used
-from outrider.daemon.runner.llama.placement import NO_GPU, DevicePlacement, decide_placement
+from outrider.daemon.runner.llama.placement import (
+    NO_GPU,
+    DevicePlacement,
+    decide_placement,
+    place_drafter,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -25,6 +31,12 @@ LOAD = Load("m.gguf", 512, cells=512, slots=1, batch=64)
 
 def decide(gpus: tuple[Device, ...] = CUDA, **changes: object) -> DevicePlacement:
     return decide_placement(msgspec.structs.replace(LOAD, **changes), gpus)
+
+
+def overrides(params: lib.llama_model_params) -> list[bytes | None]:
+    """The patterns of two overrides, each with the address of a buffer type beside it."""
+    words = ctypes.cast(params.tensor_buft_overrides, ctypes.POINTER(ctypes.c_void_p))
+    return [ctypes.string_at(words[i]) if words[i] else None for i in (0, 2)]
 
 
 def test_without_a_plan_llama_cpp_decides() -> None:
@@ -67,13 +79,27 @@ def test_the_parameters_point_to_what_is_kept() -> None:
     kept = DevicePlacement(9, None, (3.0, 1.0), host_experts=2).apply(params)
     assert (params.n_gpu_layers, params.split_mode) == (9, lib.LLAMA_SPLIT_MODE_LAYER)
     assert list(params.tensor_split[:3]) == [3.0, 1.0, 0.0]
-    words = ctypes.cast(params.tensor_buft_overrides, ctypes.POINTER(ctypes.c_void_p))
-    patterns = [ctypes.string_at(words[i]) if words[i] else None for i in (0, 2, 4)]
-    ends = rb"\.ffn_(up|down|gate|gate_up)_(ch|)exps"
-    assert patterns == [rb"blk\.0" + ends, rb"blk\.1" + ends, None]
-    assert words[1]
-    assert words[1] == words[3]
+    assert overrides(params) == [rb"blk\.(0|1)\.ffn_(up|down|gate|gate_up)_(ch|)exps", None]
     assert kept
+
+
+def test_pipeline_parallelism_is_left_out() -> None:
+    """Any override does so; this one is of no tensor."""
+    params = lib.llama_model_default_params()
+    kept = DevicePlacement(-1).apply(params)
+    assert overrides(params) == [b"^$", None]
+    assert kept
+
+
+def test_a_drafter_lies_beside_the_cache_that_it_shares() -> None:
+    first, second = (
+        replace(gpu, handle=handle) for gpu, handle in zip(CUDA, (11, 12), strict=True)
+    )
+    assert place_drafter(["CPU", "CPU"], [first, second]) == DevicePlacement(0, NO_GPU)
+    assert place_drafter(["CUDA1", "CUDA1"], [first, second]) == DevicePlacement(-1, devices=(12,))
+    assert place_drafter(["CUDA1", "CPU"], [first, second]) == DevicePlacement(-1, devices=(12,))
+    both = DevicePlacement(-1, split=(1.0, 0.0), devices=(12, 11))
+    assert place_drafter(["CUDA1", "CUDA0"], [first, second]) == both
 
 
 def test_llama_cpp_counts_remote_gpus_first_and_integrated_ones_last() -> None:

@@ -26,6 +26,13 @@ def test_costs_are_interpolated() -> None:
     assert cost.table(3) == pytest.approx([0, 1, 1.2, 1.4])
 
 
+def test_what_was_measured_is_reported_in_order() -> None:
+    costs = known({8: 4.0, 1: 1.0}).measured()
+    assert [cost.rows for cost in costs] == [1, 8]
+    assert [cost.seconds for cost in costs] == pytest.approx([1.0, 4.0])
+    assert StepCost().measured() == ()
+
+
 def test_one_measurement_is_extrapolated() -> None:
     assert measured({2: 1.0}).next_s(4) == pytest.approx(2.0)
 

@@ -1,0 +1,1 @@
+"""How many CPU threads decode, beside whatever else the machine does."""

@@ -1,0 +1,45 @@
+"""On which cores do the threads of the runner lie?
+
+OpenMP binds each decoding thread to a core of its own: beside a neighbour the kernel would move two
+of them to one core, for hundreds of barriers. Binding has two side effects that are undone here.
+Threads and processes that are started by the bound thread inherit its core. And with fewer decoding
+threads than cores, those of all runners would share the first cores.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+
+import psutil
+
+IS_LINUX = sys.platform == "linux"
+
+
+class ThreadBinding:
+    """Must be made by the thread that decodes, after OpenMP was loaded."""
+
+    def __init__(self, cpus: frozenset[int]) -> None:
+        """`cpus`: those of the process before OpenMP bound its first thread; empty: not known."""
+        self.cpus = cpus if IS_LINUX else frozenset[int]()
+        self._thread = threading.get_native_id()
+        self._own = frozenset(os.sched_getaffinity(self._thread)) if self.cpus else frozenset()
+        self.is_bound = bool(self.cpus) and self._own != self.cpus
+
+    def free_all(self) -> None:
+        """Let every thread of the process run on every permitted core."""
+        if self.is_bound:
+            for thread in psutil.Process().threads():
+                _bind(thread.id, self.cpus)
+
+    def bind_decoding(self) -> None:
+        """Bind the thread that decodes; OpenMP binds the others when it starts them."""
+        if self.is_bound:
+            _bind(self._thread, self._own)
+
+
+def _bind(thread: int, cpus: frozenset[int]) -> None:
+    with contextlib.suppress(OSError):  # the thread has ended, or its cores were taken away
+        os.sched_setaffinity(thread, cpus)

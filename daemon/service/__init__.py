@@ -1,0 +1,1 @@
+"""Outrider as a service: the texts of its units, and what is installed where."""
