@@ -228,6 +228,7 @@ LAZY_FUNCTIONS = {
     ("daemon.cli.quantize", "_lines"),  # numpy takes a while, too
     ("daemon.cli.entry", "_is_debugging"),  # the help starts without the settings
     ("daemon.cli.run", "_reader"),  # answers to one prompt start without the line editor
+    ("daemon.api.body", "_check_extent"),  # numpy
     *(("daemon.api.embedding", name) for name in ("pooled", "normalised", "encoded")),  # numpy
     *(("daemon.chat.choose", name) for name in ("_read", "format_of")),  # gotpl
     *(("daemon.api.ollama.create", name) for name in ("_template", "_lines")),

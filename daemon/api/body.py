@@ -18,7 +18,6 @@ from pydantic import ValidationError
 
 from ..errors import BadRequest, TooLarge
 from ..log_lines import shorten
-from .json_extent import JsonExtent, measure_json
 from .wire_model import MAX_VALUES, WireModel
 
 R = TypeVar("R", bound="WireModel")
@@ -69,7 +68,7 @@ def _read(body: bytes, kind: type[R], if_empty: str) -> R:
         raise BadRequest(if_empty)
     try:
         if len(body) > INLINE_BYTES:
-            _check_extent(measure_json(body))
+            _check_extent(body)
         return kind.model_validate(_parse(body))
     except RecursionError:
         raise BadRequest(TOO_DEEP) from None
@@ -134,8 +133,11 @@ def _parse_leniently(body: str) -> object:
     return json.loads(halves.decode("utf-16-le", "replace"))
 
 
-def _check_extent(extent: JsonExtent) -> None:
+def _check_extent(body: bytes) -> None:
     """Raises BadRequest for a text that would keep the parser busy for too long."""
+    from .json_extent import measure_json  # numpy, for which large bodies alone have a use
+
+    extent = measure_json(body)
     if extent.depth > MAX_DEPTH:
         raise BadRequest(TOO_DEEP)
     bounds = (
