@@ -151,7 +151,14 @@ def _wait_booted(unshare: subprocess.Popen[str]) -> SystemdMachine:
 
 
 def _install(machine: SystemdMachine) -> None:
-    """A venv as `pip install` would leave it, whose libraries are those of the tests."""
+    """A venv as `pip install` would leave it, whose libraries are those of the tests.
+
+    Raises RuntimeError if they lie in a folder that the machine does not see: /tmp, or another file
+    system than that of /.
+    """
+    for path in (sys.executable, sysconfig.get_path("purelib")):
+        if machine.attempt("test", "-e", path).returncode:
+            raise RuntimeError(f"the booted systemd does not see {path}: put the venv elsewhere")
     machine.run(sys.executable, "-m", "venv", "--without-pip", VENV)
     paths = f"{CODE}\n{sysconfig.get_path('purelib')}\n"
     site = f"{VENV}/lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
