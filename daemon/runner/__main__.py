@@ -19,11 +19,7 @@ from .threads.neighbours import permitted_cpus
 ON = ("1", "t", "T", "TRUE", "true", "True")  # as the front reads a flag (CONTRACT 4)
 
 
-import time
-def T(n): print("T", n, round((time.time()-float(os.environ["T0"]))*1000), file=sys.stderr, flush=True)
-
 def main() -> None:
-    T("main")
     """The only argument is the descriptor of the socket."""
     end_with_parent()
     faulthandler.enable()
@@ -40,7 +36,7 @@ def main() -> None:
 def _serve(front: FrontConnection, load: Load) -> None:
     """Imported only now: numpy starts a thread, which a sandbox of later would not confine."""
     cpus = permitted_cpus()  # before OpenMP binds this thread to one of them
-    T("load received"); import_parts(); T("parts")
+    import_parts()
     from .worker import Worker
 
     Worker(front, cpus).run(load)

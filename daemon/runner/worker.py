@@ -53,11 +53,6 @@ Send = Callable[[ToFront], None]
 log = logging.getLogger("outrider.runner")
 
 
-import sys, time, psutil
-def T(n): print("T", n, round((time.time()-float(os.environ["T0"]))*1000), file=sys.stderr, flush=True)
-T("worker imported")
-
-
 class TextWorker:
     """Serves text: requests become sequences, and the engine decodes them."""
 
@@ -69,10 +64,10 @@ class TextWorker:
         render: Render,
         binding: ThreadBinding,
     ) -> None:
-        T("loaded"); self._input = InputProcessor(loaded.model, load.num_ctx, render)
+        self._input = InputProcessor(loaded.model, load.num_ctx, render)
         speculation = prepare_speculation(loaded, load)
         self.drafters, self.refusal = speculation.names, speculation.refusal
-        T("speculation"); threads = _threads_of(loaded, load, speculation, binding)
+        threads = _threads_of(loaded, load, speculation, binding)
         self._engine = Engine(loaded.model, loaded.context, load, send, speculation, threads)
         self._compiler = GrammarCompiler(loaded.model)
         self._grammars = GrammarQueue(
@@ -157,7 +152,7 @@ class Worker:
         threading.Thread(target=self._receive, name="input", daemon=True).start()
         try:
             self._worker, ready = self._start(load)
-            T("measured"); relax_after_load()
+            relax_after_load()
             self._front.send(ready)
             while True:
                 if self._worker.is_idle:
@@ -184,9 +179,8 @@ class Worker:
             return worker, make_ready(encoder.measure())
         render = RenderPool(PREPARING_THREADS, confined=load.confined)
         self._binding.bind_decoding()
-        T("render pool"); loaded = load_model(load, report)
+        loaded = load_model(load, report)
         texts = TextWorker(loaded, load, send, render, self._binding)
-        T("worker made")
         if load.adapters or load.draft:
             loaded.context.allocate()
         return texts, make_ready(loaded.measure(), texts.drafters, texts.refusal)

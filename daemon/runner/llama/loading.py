@@ -51,7 +51,6 @@ def load_context(
     placement = place_target(load)
     check = MemoryCheck(placement)
     model = LlamaModel(load.model, load, log, placement, progress)
-    import os,sys,time; print("T model", round((time.time()-float(os.environ["T0"]))*1000), file=sys.stderr, flush=True)
     adapters = load_adapters(model, load, log)
     context = kind(model, load)
     adapters.apply(context)
