@@ -16,18 +16,20 @@ from pathlib import Path
 
 import msgspec
 
+from ..runners.devices import PROBE
 from .facts import LlamaBuild, LlamaDevice
 
 PACKAGE = "llama-cpp-python"
 LIBRARY = re.compile(r"(?:lib)?ggml-(?P<backend>[a-z]+)(?:-[\w-]+)?\.(?:so|dylib|dll)$")
 NO_BACKENDS = {"base"}  # the library that all backends share
 PINNED = re.compile(rf"{PACKAGE}\s*==\s*([\w.]+)")
-TIMEOUT_S = 60.0  # of the child; drivers of GPUs take seconds for their first start
-INVENTORY = "outrider.daemon.runner.llama.inventory"
+# Of the child; drivers of GPUs take seconds for their first start. A second later it ends itself,
+# with a stack instead of a sentence.
+TIMEOUT_S = 19.0
 
 
-class Inventory(msgspec.Struct, frozen=True):
-    """What the child prints, as JSON."""
+class LlamaAnswer(msgspec.Struct, frozen=True):
+    """The part of the probe's answer that the doctor needs."""
 
     devices: tuple[LlamaDevice, ...] = ()
     features: tuple[str, ...] = ()  # of the CPU
@@ -38,7 +40,7 @@ def read_llama() -> LlamaBuild:
     build = read_build()
     if not build.version:
         return build
-    command = [sys.executable, "-m", INVENTORY]
+    command = [sys.executable, "-m", PROBE]
     try:
         done = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S)
     except subprocess.TimeoutExpired:
@@ -48,7 +50,7 @@ def read_llama() -> LlamaBuild:
         lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
         failure = lines[-1] if lines else f"exit status {done.returncode}"
         return msgspec.structs.replace(build, failure=failure, signal=max(0, -done.returncode))
-    found = msgspec.json.decode(done.stdout, type=Inventory)
+    found = msgspec.json.decode(done.stdout, type=LlamaAnswer)
     return msgspec.structs.replace(build, devices=found.devices, features=found.features)
 
 
