@@ -108,6 +108,20 @@ def build_app(
     outrider_version = package_version("outrider")
     app[RECENT], app[DOCTOR] = recent, build_doctor(settings)
     app[FEED] = build_feed(app, outrider_version)
+    _add_routes(app)
+
+    async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+        response.headers["Outrider-Version"] = outrider_version
+        response.headers.update(request_headers(request))
+        response.headers.update(cross_origin(origins, request))
+        response.headers.update(warning_header(request))
+
+    app.on_response_prepare.append(add_headers)
+    app.on_response_prepare.append(drain.mark)
+    return app
+
+
+def _add_routes(app: web.Application) -> None:
     app.router.add_get("/ui", ui.page)
     app.router.add_get("/ui/{name}", ui.file)
     app.router.add_get("/api/snapshot", snapshot)
@@ -148,16 +162,6 @@ def build_app(
     app.router.add_post("/v1/messages", anthropic.messages)
     app.router.add_post("/v1/messages/count_tokens", anthropic.count_tokens)
     app.router.add_post("/v1/systemone", systemone)
-
-    async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
-        response.headers["Outrider-Version"] = outrider_version
-        response.headers.update(request_headers(request))
-        response.headers.update(cross_origin(origins, request))
-        response.headers.update(warning_header(request))
-
-    app.on_response_prepare.append(add_headers)
-    app.on_response_prepare.append(drain.mark)
-    return app
 
 
 @web.middleware

@@ -26,7 +26,6 @@ from ..errors import (
 from ..log_lines import shorten
 
 MAX_TEXT_CHARS = 2_000  # of an error: some quote what the client or a model file says
-ERROR_CHARS = 4_000  # of a text, which may quote what a client has sent or a model file holds
 INTERNAL = "internal error; the daemon's log has the details"
 
 # What no retry can help has a status below 500, because the clients of OpenAI and Anthropic retry

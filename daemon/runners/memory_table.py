@@ -10,11 +10,10 @@ import msgspec
 
 from ..protocol import DeviceBytes, Load
 from .loaded_model import LoadedModel
-from .machine import Gpu, Machine
+from .machine import HOST, Gpu, Machine
 from .model_info import ModelInfo
 from .plan import LoadPlan
 
-HOST = "CPU"  # llama.cpp's name of the host
 PARTS = (  # fields of a row; those of PartBytes, of which DeviceBytes has some
     *("weights_bytes", "cache_bytes", "compute_bytes", "adapter_bytes"),
     *("drafter_bytes", "projector_bytes", "overhead_bytes", "growth_bytes"),

@@ -397,12 +397,10 @@ class RunnerProcess:
         return await self._process.wait()
 
     def _last_lines(self) -> str:
-        """The last line of stderr; after a fatal error also the one before, if it may say why."""
+        """The last line of stderr; after a fatal error also the one before, which may say why."""
         lines = list(self._stderr)
         is_fatal = bool(lines) and lines[-1].startswith(FATAL)
-        before = lines[-2] if is_fatal and len(lines) > 1 else INFO
-        says_why = before.startswith(OF_REQUEST) or not before.startswith(INFO)
-        return "; ".join(lines[-2:] if says_why else lines[-1:])
+        return "; ".join(lines[-2:] if is_fatal else lines[-1:])
 
     async def _keep_stderr(self) -> None:
         """Log the stderr of the runner, and keep its end, which may say why the runner died."""

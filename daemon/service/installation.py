@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -164,8 +163,3 @@ def plan_launchd_removal(layout: ServiceLayout, domain: str) -> list[Step]:
         CommandStep(off, "it is stopped, and starts no more", may_fail=True),
         RemoveFile(layout.unit),
     ]
-
-
-def files_of(steps: Sequence[Step]) -> list[Path]:
-    """The files that the steps write."""
-    return [step.path for step in steps if isinstance(step, WriteFile)]
