@@ -118,6 +118,27 @@ def test_a_neighbour_that_yields_is_outvoted_by_measurement() -> None:
     assert chooser.threads == 2
 
 
+def test_rare_long_steps_do_not_outvote_all_others() -> None:
+    """Two threads lose 60 ms to a neighbour at nice 19 when they start, and in one step of 60."""
+
+    @dataclass
+    class Yielding(SimulatedMachine):
+        serial: float = 0.75
+        last_threads: int = 2
+
+        def step(self, threads: int, busy: int) -> float:
+            is_long = threads == 2 and (len(self.used) % 60 == 0 or self.last_threads == 1)
+            self.now_s += 0.06 if is_long else 0.0
+            self.last_threads = threads
+            return super().step(threads, 0) + (0.06 if is_long else 0.0)
+
+    machine, chooser = Yielding(2), ThreadChooser(2)
+    decode(chooser, machine, 30.0, lambda _: 1)
+    fixed = Yielding(2)
+    at_best = max(1 / fixed.step(1, 1), 60 / (0.06 + 60 * fixed.step(2, 1)))
+    assert machine.rate(0.0) >= 0.94 * at_best
+
+
 def test_a_neighbour_that_comes_and_goes_costs_little() -> None:
     machine, chooser = SimulatedMachine(2), ThreadChooser(2)
     start_s = machine.now_s
