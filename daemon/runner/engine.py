@@ -116,7 +116,7 @@ class Engine:
             return self._make_room()
         rows = sum(chunk.count for chunk in chunks)
         self._announce(rows)
-        self._threads.prepare(is_prompt=any(not c.sequence.is_decoding for c in chunks))
+        self._threads.prepare(rows=rows)
         slices = self._fill(chunks, self._draft(chunks))
         decode_ns = time.perf_counter_ns()
         rc = self._context.decode(self._batch)

@@ -12,6 +12,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from .neighbours import NeighbourLoad
+
 # Cores that other processes keep busy. Between both figures nothing changes without a trial; the
 # daemon's own front takes up to a quarter of a core at full speed (measured on 2 cores).
 QUIET_CORES = 0.25
@@ -23,9 +25,9 @@ CERTAIN = 2.0  # standard errors between both means, from which on a trial is ju
 MEAN_S = 0.3  # time constant of the mean with the present count, an exponential moving average
 STALE_S = 1.0  # without a step, after which the mean is measured anew
 MIN_GAIN = 0.03  # share of the time that another count must save
-FIRST_PAUSE_S, LAST_PAUSE_S = 0.3, 4.0
-"""Between two trials: a trial that was lost doubles the pause, from the first to the last value.
-A trial of 0.06 s that is half as fast costs 1 % of the time then."""
+MAX_TRIAL_SHARE = 0.02  # of the time that trials may cost
+MIN_PAUSE_S, MAX_PAUSE_S = 0.3, 4.0  # between two trials
+SLOW = 1.5  # times the mean, from which on a step lets the neighbours be looked for at once
 
 
 @dataclass(slots=True)
@@ -61,9 +63,7 @@ class StepTimes:
         """Standard error of the mean: that of a ratio of two sums (Cochran, Sampling Techniques,
         1977, 6.4)."""
         mean_s = self.mean_s
-        squares = (
-            self._took_squared - 2 * mean_s * self._product + mean_s**2 * self._work_squared
-        )
+        squares = self._took_squared - 2 * mean_s * self._product + mean_s**2 * self._work_squared
         return math.sqrt(max(squares, 0.0)) / self.work
 
     @property
@@ -90,30 +90,29 @@ class ThreadChooser:
         self._most = most
         self.threads = most
         """The present number, but for a trial."""
-        self._times = StepTimes()
+        self._times = StepTimes()  # with the present count, without trials
+        self._window = StepTimes()  # the same since the last reading of the neighbours' load
+        self._load = NeighbourLoad(-math.inf, 0.0)
         self._trial: ThreadTrial | None = None
         self._next_trial_s = 0.0
-        self._pause_s = FIRST_PAUSE_S
-        self.has_neighbour = False
-        """Whether times of steps are needed."""
+        self._has_neighbour = False
         self._tries_fewer = True  # in the next trial, where both directions are possible
         self._last_s = -math.inf
         self._last_threads = most
+        self.was_slow = False
+        """Whether the last step hints at a neighbour that is not known yet."""
 
-    def choose(self, now_s: float, others: float) -> int:
-        """Threads of the next step. `others`: cores that other processes keep busy now."""
-        if others < QUIET_CORES:
-            self.has_neighbour, self._trial = False, None
-            self._use(self._most, now_s)
-            return self._most
+    def choose(self, now_s: float, load: NeighbourLoad) -> int:
+        """Threads of the next step."""
+        if load is not self._load:
+            self._note(load, now_s)
+        if not self._has_neighbour and load.cores < QUIET_CORES:
+            return self.threads
         if now_s > self._last_s + STALE_S:
             self._times, self._trial = StepTimes(), None
-        if not self.has_neighbour and others >= BUSY_CORES:
-            self.has_neighbour, self._next_trial_s = True, now_s
-            self._times = StepTimes()  # steps before it do not count
-        is_due = self.has_neighbour and now_s >= self._next_trial_s
+        is_due = self._has_neighbour and now_s >= self._next_trial_s
         if self._trial is None and is_due and self._times.are_enough:
-            self._trial = ThreadTrial(self._candidate(others), StepTimes())
+            self._trial = ThreadTrial(self._candidate(load.cores), StepTimes())
         return self._trial.threads if self._trial else self.threads
 
     def observe(self, now_s: float, work: float, took_s: float) -> None:
@@ -125,12 +124,24 @@ class ThreadChooser:
             self._last_threads = threads
             if took_s < MAX_TRIAL_S:
                 return  # until its time slice ends, a neighbour stays on the core that is needed
-        if trial is None:
-            self._times.add(work, took_s, forgets=True)
-            return
-        trial.times.add(work, took_s, forgets=False)
-        if self._is_over(trial):
+        if trial:
+            trial.times.add(work, took_s, forgets=False)
             self._judge(trial, now_s)
+            return
+        self.was_slow = not self._has_neighbour and took_s > SLOW * work * self._times.mean_s
+        self._times.add(work, took_s, forgets=True)
+        self._window.add(work, took_s, forgets=False)
+
+    def _note(self, load: NeighbourLoad, now_s: float) -> None:
+        """A new reading: a neighbour may have come or gone."""
+        self._load = load
+        if load.cores < QUIET_CORES:
+            self._has_neighbour, self._trial = False, None
+            self._use(self._most, StepTimes())
+        elif not self._has_neighbour and load.cores >= BUSY_CORES:
+            self._has_neighbour, self._next_trial_s = True, now_s
+            self._times = self._window  # earlier steps were undisturbed
+        self._window = StepTimes()
 
     def _candidate(self, others: float) -> int:
         """Another count than the present one, in turns a lower and a higher one.
@@ -143,25 +154,23 @@ class ThreadChooser:
             return self.threads - 1
         return self.threads + 1
 
-    def _is_over(self, trial: ThreadTrial) -> bool:
-        if not trial.times.are_enough:
-            return False
-        if trial.times.took_s >= MAX_TRIAL_S:
-            return True
-        difference_s = abs(trial.times.mean_s - (1 - MIN_GAIN) * self._times.mean_s)
-        return difference_s >= CERTAIN * math.hypot(trial.times.error_s, self._times.error_s)
-
     def _judge(self, trial: ThreadTrial, now_s: float) -> None:
-        self._trial, self._tries_fewer = None, not self._tries_fewer
-        if trial.times.mean_s < (1 - MIN_GAIN) * self._times.mean_s:
-            self._use(trial.threads, now_s)
-            self._times = trial.times
+        """Keep the faster count, once it is certain which one that is."""
+        tried, present = trial.times, self._times
+        if not tried.are_enough:
             return
-        self._pause_s = min(2 * self._pause_s, LAST_PAUSE_S)
-        self._next_trial_s = now_s + self._pause_s
+        error_s = CERTAIN * math.hypot(tried.error_s, present.error_s)
+        saved_s = (1 - MIN_GAIN) * present.mean_s - tried.mean_s
+        if abs(saved_s) < error_s and tried.took_s < MAX_TRIAL_S:
+            return
+        self._trial, self._tries_fewer = None, not self._tries_fewer
+        slower, faster = (present, tried) if saved_s > 0 else (tried, present)
+        lost_s = slower.took_s - slower.work * (faster.mean_s + error_s)
+        pause_s = min(max(lost_s / MAX_TRIAL_SHARE, MIN_PAUSE_S), MAX_PAUSE_S)
+        self._next_trial_s = now_s + pause_s
+        if saved_s > 0:
+            self._use(trial.threads, tried)
 
-    def _use(self, threads: int, now_s: float) -> None:
+    def _use(self, threads: int, times: StepTimes) -> None:
         if threads != self.threads:
-            self.threads, self._times = threads, StepTimes()
-            self._pause_s = FIRST_PAUSE_S
-            self._next_trial_s = now_s + self._pause_s
+            self.threads, self._times = threads, times

@@ -11,12 +11,16 @@ from .binding import ThreadBinding
 from .chooser import ThreadChooser
 from .neighbours import Neighbours
 
+FEW_ROWS = 32
+"""Rows of a step, up to which reading the weights takes most of its time; with more, computing
+does. Both kinds of step may run best with different numbers of threads."""
+
 
 class StepThreads(Protocol):
     """Called by the engine around each step."""
 
-    def prepare(self, *, is_prompt: bool) -> None:
-        """A step comes next: with prompt rows, or only with rows of decoding streams."""
+    def prepare(self, *, rows: int) -> None:
+        """A step with so many rows, beside drafts, comes next."""
 
     def observe(self, *, rows: int, took_s: float) -> None:
         """The decode of that step has ended. `rows`: all of them."""
@@ -25,7 +29,7 @@ class StepThreads(Protocol):
 class FixedThreads(StepThreads):
     """The number stays as it was loaded."""
 
-    def prepare(self, *, is_prompt: bool) -> None:
+    def prepare(self, *, rows: int) -> None:
         return
 
     def observe(self, *, rows: int, took_s: float) -> None:
@@ -50,22 +54,20 @@ class ThreadControl(StepThreads):
         self._neighbours = Neighbours(binding.cpus)
         self._clock = clock
         self._most = self.threads = most
-        self._is_prompt = False
-        self._decode, self._prompt = ThreadChooser(most), ThreadChooser(most)
+        self._few, self._many = ThreadChooser(most), ThreadChooser(most)
+        self._chooser = self._few
         profile.use_threads(most)
         binding.bind_decoding()
 
-    def prepare(self, *, is_prompt: bool) -> None:
+    def prepare(self, *, rows: int) -> None:
         now_s = self._clock()
-        self._is_prompt = is_prompt
-        chooser = self._prompt if is_prompt else self._decode
-        self._use(chooser.choose(now_s, self._neighbours.cores(now_s)))
+        self._chooser = self._few if rows <= FEW_ROWS else self._many
+        load = self._neighbours.load(now_s, is_urgent=self._chooser.was_slow)
+        self._use(self._chooser.choose(now_s, load))
 
     def observe(self, *, rows: int, took_s: float) -> None:
-        if self._is_prompt:
-            self._prompt.observe(self._clock(), rows, took_s)
-        elif self._decode.has_neighbour:  # otherwise nobody asks for the mean
-            self._decode.observe(self._clock(), self._profile.relative_cost(rows), took_s)
+        work = rows if self._chooser is self._many else self._profile.relative_cost(rows)
+        self._chooser.observe(self._clock(), work, took_s)
 
     def _use(self, threads: int) -> None:
         if threads == self.threads:

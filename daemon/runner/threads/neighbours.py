@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import psutil
 
 WINDOW_S = 0.15  # between two readings; the system counts busy time in ticks of up to 10 ms
+MIN_WINDOW_S = 0.04  # before a reading that is wanted at once
 IDLE_FIELDS = ("idle", "iowait")
 IN_OTHERS = ("guest", "guest_nice")  # are counted in user and nice, too (proc(5))
 
@@ -23,6 +24,14 @@ class CpuReading:
     own_s: float  # of all threads of this process
 
 
+@dataclass(frozen=True, slots=True)
+class NeighbourLoad:
+    """One reading, known by its identity. `cores`: kept busy by others since the one before."""
+
+    at_s: float
+    cores: float
+
+
 class Neighbours:
     """Reads the load by others while steps run; an idle runner reads nothing."""
 
@@ -30,14 +39,14 @@ class Neighbours:
         """`cpus`: those that this process may use; empty: all."""
         self._cpus = cpus
         self._last = self._read(time.monotonic())
-        self._cores = 0.0
+        self._load = NeighbourLoad(self._last.at_s, 0.0)
 
-    def cores(self, now_s: float) -> float:
-        """Cores that others kept busy in the last window. `now_s`: monotonic."""
-        if now_s >= self._last.at_s + WINDOW_S:
+    def load(self, now_s: float, *, is_urgent: bool) -> NeighbourLoad:
+        """The last reading, or a new one if that is old. `now_s`: monotonic."""
+        if now_s >= self._last.at_s + (MIN_WINDOW_S if is_urgent else WINDOW_S):
             last, self._last = self._last, self._read(now_s)
-            self._cores = cores_of_others(last, self._last)
-        return self._cores
+            self._load = NeighbourLoad(now_s, cores_of_others(last, self._last))
+        return self._load
 
     def _read(self, now_s: float) -> CpuReading:
         busy_s = 0.0

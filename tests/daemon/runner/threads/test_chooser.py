@@ -7,7 +7,12 @@ from dataclasses import dataclass, field
 
 import pytest
 from outrider.daemon.runner.threads.chooser import ThreadChooser
-from outrider.daemon.runner.threads.neighbours import CpuReading, cores_of_others
+from outrider.daemon.runner.threads.neighbours import (
+    WINDOW_S,
+    CpuReading,
+    NeighbourLoad,
+    cores_of_others,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -55,9 +60,12 @@ def decode(
 ) -> None:
     """Steps for so many seconds. `busy`: neighbours at a time."""
     end_s = machine.now_s + for_s
+    load = NeighbourLoad(0.0, 0.0)
     while machine.now_s < end_s:
-        others = seen_by_system * machine.others(chooser.threads, busy(machine.now_s))
-        threads = chooser.choose(machine.now_s, others + 0.1)  # 0.1: the front
+        if machine.now_s >= load.at_s + WINDOW_S:
+            others = seen_by_system * machine.others(chooser.threads, busy(machine.now_s))
+            load = NeighbourLoad(machine.now_s, others + 0.1)  # 0.1: the front
+        threads = chooser.choose(machine.now_s, load)
         took_s = machine.step(threads, busy(machine.now_s))
         chooser.observe(machine.now_s, 1.0, took_s)
 
@@ -99,7 +107,7 @@ def test_all_threads_decode_again_when_the_neighbour_is_gone() -> None:
     machine, chooser = SimulatedMachine(2), ThreadChooser(2)
     decode(chooser, machine, 5.0, lambda _: 1)
     assert chooser.threads == 1
-    decode(chooser, machine, 0.1, lambda _: 0)
+    decode(chooser, machine, 2 * WINDOW_S, lambda _: 0)
     assert chooser.threads == 2
 
 
@@ -158,7 +166,7 @@ def test_after_a_pause_old_steps_do_not_count() -> None:
     machine, chooser = SimulatedMachine(2), ThreadChooser(2)
     decode(chooser, machine, 1.0, lambda _: 1)
     machine.now_s += 60
-    assert chooser.choose(machine.now_s, 1.0) == chooser.threads
+    assert chooser.choose(machine.now_s, NeighbourLoad(machine.now_s, 1.0)) == chooser.threads
     decode(chooser, machine, 5.0, lambda _: 1)
     assert chooser.threads == 1
 
