@@ -26,20 +26,25 @@ class ThreadBinding:
         self.cpus = cpus if IS_LINUX else frozenset[int]()
         self._thread = threading.get_native_id()
         self._own = frozenset(os.sched_getaffinity(self._thread)) if self.cpus else frozenset()
+        self._others: dict[int, frozenset[int]] = {}  # further decoding threads that are free now
         self.is_bound = bool(self.cpus) and self._own != self.cpus
 
     def free_all(self) -> None:
         """Let every thread of the process run on every permitted core."""
-        if self.is_bound:
-            for thread in psutil.Process().threads():
-                _bind(thread.id, self.cpus)
+        if not self.is_bound:
+            return
+        for thread in psutil.Process().threads():
+            with contextlib.suppress(OSError):  # the thread has ended, or its cores are gone
+                cpus = frozenset(os.sched_getaffinity(thread.id))
+                if cpus not in (self.cpus, self._own):  # OpenMP has given it a core
+                    self._others[thread.id] = cpus
+                os.sched_setaffinity(thread.id, self.cpus)
 
     def bind_decoding(self) -> None:
-        """Bind the thread that decodes; OpenMP binds the others when it starts them."""
-        if self.is_bound:
-            _bind(self._thread, self._own)
-
-
-def _bind(thread: int, cpus: frozenset[int]) -> None:
-    with contextlib.suppress(OSError):  # the thread has ended, or its cores were taken away
-        os.sched_setaffinity(thread, cpus)
+        """Bind the threads that decode; OpenMP binds those that it starts later."""
+        if not self.is_bound:
+            return
+        for thread, cpus in {**self._others, self._thread: self._own}.items():
+            with contextlib.suppress(OSError):
+                os.sched_setaffinity(thread, cpus)
+        self._others.clear()

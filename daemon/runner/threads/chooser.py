@@ -141,7 +141,7 @@ class ThreadChooser:
         elif not self._has_neighbour and load.cores >= BUSY_CORES:
             self._has_neighbour, self._next_trial_s = True, now_s
             self._times = self._window  # earlier steps were undisturbed
-        self._window = StepTimes()
+        self._window, self.was_slow = StepTimes(), False
 
     def _candidate(self, others: float) -> int:
         """Another count than the present one, in turns a lower and a higher one.
