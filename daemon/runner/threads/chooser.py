@@ -27,7 +27,8 @@ STALE_S = 1.0  # without a step, after which the mean is measured anew
 MIN_GAIN = 0.03  # share of the time that another count must save
 MAX_TRIAL_SHARE = 0.02  # of the time that trials may cost
 MIN_PAUSE_S, MAX_PAUSE_S = 0.3, 4.0  # between two trials
-SLOW = 1.5  # times the mean, from which on a step lets the neighbours be looked for at once
+SLOW = 1.5  # times the mean: a slow step
+URGENT_STEPS = 2  # slow ones in a row, after which the neighbours are looked for at once
 
 
 @dataclass(slots=True)
@@ -91,7 +92,7 @@ class ThreadChooser:
         self.threads = most
         """The present number, but for a trial."""
         self._times = StepTimes()  # with the present count, without trials
-        self._window = StepTimes()  # the same since the last reading of the neighbours' load
+        self._window = StepTimes()  # the same since the last reading, or change to or from slow
         self._load = NeighbourLoad(-math.inf, 0.0)
         self._trial: ThreadTrial | None = None
         self._next_trial_s = 0.0
@@ -99,8 +100,12 @@ class ThreadChooser:
         self._tries_fewer = True  # in the next trial, where both directions are possible
         self._last_s = -math.inf
         self._last_threads = most
-        self.was_slow = False
-        """Whether the last step hints at a neighbour that is not known yet."""
+        self._slow_steps = 0  # in a row, while no neighbour is known
+
+    @property
+    def is_urgent(self) -> bool:
+        """Whether the last steps hint at a neighbour that is not known yet."""
+        return self._slow_steps >= URGENT_STEPS
 
     def choose(self, now_s: float, load: NeighbourLoad) -> int:
         """Threads of the next step."""
@@ -128,7 +133,10 @@ class ThreadChooser:
             trial.times.add(work, took_s, forgets=False)
             self._judge(trial, now_s)
             return
-        self.was_slow = not self._has_neighbour and took_s > SLOW * work * self._times.mean_s
+        is_slow = not self._has_neighbour and took_s > SLOW * work * self._times.mean_s
+        if is_slow != bool(self._slow_steps):
+            self._window = StepTimes()
+        self._slow_steps = self._slow_steps + 1 if is_slow else 0
         self._times.add(work, took_s, forgets=True)
         self._window.add(work, took_s, forgets=False)
 
@@ -141,7 +149,7 @@ class ThreadChooser:
         elif not self._has_neighbour and load.cores >= BUSY_CORES:
             self._has_neighbour, self._next_trial_s = True, now_s
             self._times = self._window  # earlier steps were undisturbed
-        self._window, self.was_slow = StepTimes(), False
+        self._window, self._slow_steps = StepTimes(), 0
 
     def _candidate(self, others: float) -> int:
         """Another count than the present one, in turns a lower and a higher one.
@@ -159,13 +167,13 @@ class ThreadChooser:
         tried, present = trial.times, self._times
         if not tried.are_enough:
             return
-        error_s = CERTAIN * math.hypot(tried.error_s, present.error_s)
         saved_s = (1 - MIN_GAIN) * present.mean_s - tried.mean_s
-        if abs(saved_s) < error_s and tried.took_s < MAX_TRIAL_S:
+        is_certain = abs(saved_s) >= CERTAIN * math.hypot(tried.error_s, present.error_s)
+        if not is_certain and tried.took_s < MAX_TRIAL_S:
             return
         self._trial, self._tries_fewer = None, not self._tries_fewer
         slower, faster = (present, tried) if saved_s > 0 else (tried, present)
-        lost_s = slower.took_s - slower.work * (faster.mean_s + error_s)
+        lost_s = slower.took_s - slower.work * faster.mean_s
         pause_s = min(max(lost_s / MAX_TRIAL_SHARE, MIN_PAUSE_S), MAX_PAUSE_S)
         self._next_trial_s = now_s + pause_s
         if saved_s > 0:

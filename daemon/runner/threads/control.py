@@ -62,7 +62,7 @@ class ThreadControl(StepThreads):
     def prepare(self, *, rows: int) -> None:
         now_s = self._clock()
         self._chooser = self._few if rows <= FEW_ROWS else self._many
-        load = self._neighbours.load(now_s, is_urgent=self._chooser.was_slow)
+        load = self._neighbours.load(now_s, is_urgent=self._chooser.is_urgent)
         self._use(self._chooser.choose(now_s, load))
 
     def observe(self, *, rows: int, took_s: float) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 from outrider.daemon.runner.threads.chooser import ThreadChooser
 from outrider.daemon.runner.threads.neighbours import (
+    MIN_WINDOW_S,
     WINDOW_S,
     CpuReading,
     NeighbourLoad,
@@ -60,9 +61,9 @@ def decode(
 ) -> None:
     """Steps for so many seconds. `busy`: neighbours at a time."""
     end_s = machine.now_s + for_s
-    load = NeighbourLoad(0.0, 0.0)
+    load = NeighbourLoad(machine.now_s, 0.0)  # a reading tells of the time before it
     while machine.now_s < end_s:
-        if machine.now_s >= load.at_s + WINDOW_S:
+        if machine.now_s >= load.at_s + (MIN_WINDOW_S if chooser.is_urgent else WINDOW_S):
             others = seen_by_system * machine.others(chooser.threads, busy(machine.now_s))
             load = NeighbourLoad(machine.now_s, others + 0.1)  # 0.1: the front
         threads = chooser.choose(machine.now_s, load)
