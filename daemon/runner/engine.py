@@ -218,7 +218,7 @@ class Engine:
                 self._speculation.observe_prompt(each.stream, rows)
         count, took_s = self._batch.count, took_ns / 1e9
         self._speculation.observe_step(rows=count, prompt_rows=prompt_rows, took_s=took_s)
-        self._threads.observe(rows=count, took_s=took_s)
+        self._threads.observe(rows=count, prompt_rows=prompt_rows, took_s=took_s)
         self._stats.steps += 1
         self._stats.decode_ns += took_ns
         self._stats.prompt_tokens += prompt_rows

@@ -23,7 +23,7 @@ MIN_TRIAL_S = 0.06  # a busy neighbour comes and goes every few milliseconds: ti
 MAX_TRIAL_S = 0.4  # after which a trial is judged however uncertain it is
 CERTAIN = 2.0  # standard errors between both means, from which on a trial is judged
 MEAN_S = 0.3  # time constant of the mean with the present count, an exponential moving average
-STALE_S = 1.0  # without a step, after which the mean is measured anew
+STALE_S = 0.1  # without such a step, after which the mean is measured anew
 MIN_GAIN = 0.03  # share of the time that another count must save
 MAX_TRIAL_SHARE = 0.02  # of the time that trials may cost
 MIN_PAUSE_S, MAX_PAUSE_S = 0.3, 4.0  # between two trials
@@ -109,12 +109,10 @@ class ThreadChooser:
 
     def choose(self, now_s: float, load: NeighbourLoad) -> int:
         """Threads of the next step."""
+        if now_s > self._last_s + STALE_S:
+            self._times, self._window, self._trial = StepTimes(), StepTimes(), None
         if load is not self._load:
             self._note(load, now_s)
-        if not self._has_neighbour and load.cores < QUIET_CORES:
-            return self.threads
-        if now_s > self._last_s + STALE_S:
-            self._times, self._trial = StepTimes(), None
         is_due = self._has_neighbour and now_s >= self._next_trial_s
         if self._trial is None and is_due and self._times.are_enough:
             self._trial = ThreadTrial(self._candidate(load.cores), StepTimes())

@@ -22,8 +22,8 @@ class StepThreads(Protocol):
     def prepare(self, *, rows: int) -> None:
         """A step with so many rows, beside drafts, comes next."""
 
-    def observe(self, *, rows: int, took_s: float) -> None:
-        """The decode of that step has ended. `rows`: all of them."""
+    def observe(self, *, rows: int, prompt_rows: int, took_s: float) -> None:
+        """The decode of that step has ended. `rows`: all of them, drafts included."""
 
 
 class FixedThreads(StepThreads):
@@ -32,7 +32,7 @@ class FixedThreads(StepThreads):
     def prepare(self, *, rows: int) -> None:
         return
 
-    def observe(self, *, rows: int, took_s: float) -> None:
+    def observe(self, *, rows: int, prompt_rows: int, took_s: float) -> None:
         return
 
 
@@ -65,9 +65,11 @@ class ThreadControl(StepThreads):
         load = self._neighbours.load(now_s, is_urgent=self._chooser.is_urgent)
         self._use(self._chooser.choose(now_s, load))
 
-    def observe(self, *, rows: int, took_s: float) -> None:
-        work = rows if self._chooser is self._many else self._profile.relative_cost(rows)
-        self._chooser.observe(self._clock(), work, took_s)
+    def observe(self, *, rows: int, prompt_rows: int, took_s: float) -> None:
+        if self._chooser is self._many:
+            self._many.observe(self._clock(), rows, took_s)
+        elif not prompt_rows:  # a prompt row costs less than another: most have no outputs
+            self._few.observe(self._clock(), self._profile.relative_cost(rows), took_s)
 
     def _use(self, threads: int) -> None:
         if threads == self.threads:
