@@ -60,7 +60,8 @@ RUNNER_ENV = {
     # busy threads it takes the core that the awaited thread needs: two runners at a time decode 41
     # instead of 29 tokens/s each with 10,000 (measured as below).
     "GOMP_SPINCOUNT": "1000",
-    # Huge pages for what glibc takes from the system: weights that are read, KV cache, buffers.
+    # Huge pages for what glibc takes from the system: weights that are read, buffers of results
+    # (runner/llama/page_size.py).
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
 # One OpenMP thread per physical core. Beside a busy process the kernel would otherwise move two of

@@ -20,6 +20,7 @@ from .bindings import arm_abort, logits_getter, pointer
 from .interface import ABORTED, DECODED, NO_CELLS, RANK, State
 from .model import LlamaModel
 from .native_batch import native_batch
+from .page_size import normal_pages
 
 KV_TYPES = {
     "f32": lib.GGML_TYPE_F32,
@@ -59,7 +60,8 @@ class LlamaContext:
         params.no_perf = True
         for name, value in more.items():
             setattr(params, name, value)
-        self.handle = lib.llama_init_from_model(model.handle, params)
+        with normal_pages():
+            self.handle = lib.llama_init_from_model(model.handle, params)
         if not self.handle:
             raise LoadFailed(
                 f"unable to create a context of {load.cells} tokens for {load.model}; "
