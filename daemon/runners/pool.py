@@ -7,7 +7,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -61,10 +61,31 @@ class PoolLimits:
     max_loaded: int = AUTO_MAX_LOADED  # models
     max_queue: int = 512  # requests that wait for a load or a slot; OLLAMA_MAX_QUEUE (CONTRACT 4)
     queue_s: float = math.inf  # for which a request may wait until its load begins
+    alone_s: float = 10.0  # for which other loads wait for one; then they are planned beside it
+
+
+@dataclass(slots=True, eq=False)
+class StartedLoad:
+    """A runner that is being started by this plan."""
+
+    spec: RunnerSpec
+    plan: LoadPlan
+    task: asyncio.Task[LoadedModel]
+    is_unwanted: bool = False  # whether its model was unloaded meanwhile
+
+    async def wait(self, timeout_s: float | None) -> bool:
+        """Whether it is over, in one way or the other."""
+        await asyncio.wait({self.task}, timeout=timeout_s)
+        return self.task.done()
 
 
 class RunnerPool:
-    """The runners of this daemon. Loads go one at a time; a lease on a loaded model never waits."""
+    """The runners of this daemon. A lease on a loaded model never waits.
+
+    Loads are planned one at a time, and the next one waits until this one is over: then its memory
+    is measured. A load that takes long, for its size, its disk or a fault, lets the others go on;
+    what its plan takes is theirs no more.
+    """
 
     def __init__(
         self,
@@ -80,9 +101,8 @@ class RunnerPool:
         self._read_machine = read_machine
         self._loaded_models: dict[PoolKey, LoadedModel] = {}
         self._loading = asyncio.Lock()
+        self._started: dict[PoolKey, StartedLoad] = {}
         self._num_queued = 0
-        self._starting = ""  # path of the model that a runner is being started for
-        self._is_unwanted = False  # whether that model was unloaded meanwhile
         self.counters = PoolCounters()
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -148,7 +168,8 @@ class RunnerPool:
     async def unload(self, model: str) -> None:
         """Let a model (by blob path) go when its requests are done, those included for which it is
         being loaded; a no-op if it is not loaded."""
-        self._is_unwanted |= model == self._starting
+        for started in self._started.values():
+            started.is_unwanted |= started.spec.load.model == model
         for loaded in self._loaded_models.values():
             if loaded.load.model == model:
                 loaded.keep_alive_s = 0.0
@@ -219,45 +240,80 @@ class RunnerPool:
 
     async def _load(self, spec: RunnerSpec, begun: asyncio.Event) -> LoadedModel:
         """A loaded model with a lease for the caller. The lock is fair: nobody waits for ever."""
-        async with self._loading:
-            try:
-                loaded = self._find(spec) or await self._load_model(spec, begun)
-            except DoesNotFit:
-                self.counters.refused(spec.name)
-                raise
-            except LoadFailed:
-                self.counters.failed(spec.name)
-                raise
-            loaded.claim()
-            return loaded
+        try:
+            return await self._load_planned(spec, begun)
+        except DoesNotFit:
+            self.counters.refused(spec.name)
+            raise
+        except LoadFailed:
+            self.counters.failed(spec.name)
+            raise
 
-    async def _load_model(self, spec: RunnerSpec, begun: asyncio.Event) -> LoadedModel:
+    async def _load_planned(self, spec: RunnerSpec, begun: asyncio.Event) -> LoadedModel:
+        """As `_load`. Where memory is short in spite of the plan, there is a second try."""
+        failed: tuple[LoadPlan, LoadFailed] | None = None
+        while True:
+            async with self._loading:
+                if loaded := self._find(spec):
+                    loaded.claim()
+                    return loaded
+                others = self._started.get(spec.key)
+                if not others:
+                    plan = await (self._plan_again(spec, *failed) if failed else self._plan(spec))
+                    begun.set()
+                    own = self._start_load(spec, plan)
+                    await own.wait(self._limits.alone_s)
+            if others:
+                await others.wait(None)
+                if loaded := self._find(spec):
+                    loaded.claim()  # before a plan that waits for this load can unload it
+                    return loaded
+                continue
+            try:
+                return await own.task
+            except LoadFailed as error:
+                if failed or not is_out_of_memory(error):
+                    raise
+                failed = plan, error
+
+    async def _plan(self, spec: RunnerSpec) -> LoadPlan:
+        """A plan for which there is room, others being unloaded for it. Raises DoesNotFit."""
         machine = await self._read_machine()
         await self._refuse_hopeless(spec, machine)
         if old := self._loaded_models.get(spec.key):
             await self._dismiss(old)
-        plan = await self._make_room(spec, None if old else machine)
-        begun.set()
+        return await self._make_room(spec, None if old else machine)
+
+    def _start_load(self, spec: RunnerSpec, plan: LoadPlan) -> StartedLoad:
+        """Load by this plan, in a task of its own, which gives a model with a lease."""
+        self._log_plan(spec, plan)
+        started = StartedLoad(spec, plan, self._spawn(self._load_model(spec, plan)))
+        self._started[spec.key] = started
+        return started
+
+    async def _load_model(self, spec: RunnerSpec, plan: LoadPlan) -> LoadedModel:
         start_s = time.monotonic()
-        self._starting, self._is_unwanted = spec.load.model, False
         try:
-            runner, plan = await self._start_planned(spec, plan)
+            runner = await self._start(plan.load)
         finally:
-            self._starting = ""
+            started = self._started.pop(spec.key)
         took_s = time.monotonic() - start_s
         self.counters.loaded(spec.name, took_s)
         log.info("loaded %s in %.2f s", spec.name, took_s)
-        loaded = LoadedModel(spec, plan, runner, 0.0 if self._is_unwanted else self._keep_alive_s)
+        keep_alive_s = 0.0 if started.is_unwanted else self._keep_alive_s
+        loaded = LoadedModel(spec, plan, runner, keep_alive_s)
         for sentence in loaded.warnings:
             log.warning("%s: %s", spec.name, sentence)
         self._loaded_models[spec.key] = loaded
         spec.learn(plan, runner.ready)
+        loaded.claim()
         return loaded
 
     async def _refuse_hopeless(self, spec: RunnerSpec, machine: Machine) -> None:
         """Raises DoesNotFit for what has no room even without other models, of which none is
-        unloaded then; what other programs use is not free."""
-        if models := list(self._loaded_models.values()):
+        unloaded then; what other programs use is not free. Models that are being loaded have taken
+        an unknown part of their memory, so nothing is hopeless beside them."""
+        if (models := list(self._loaded_models.values())) and not self._started:
             empty = machine_without(machine_beside(machine, models), models)
             more = dict.fromkeys((HOST, *(gpu.name for gpu in empty.gpus)), UNMEASURED_BYTES)
             await _compute(spec, partial(_refuse, spec, empty, empty.after_freeing(more)))
@@ -266,19 +322,25 @@ class RunnerPool:
         """A plan for which there is room; others are unloaded as far as that makes it better.
 
         `machine`: as it is now, if that is known. Raises DoesNotFit if there is no room even when
-        nothing else is loaded.
+        nothing else is loaded. A model that is being loaded is waited for, since only then can it
+        be unloaded.
         """
         while True:
             if await self._await_leaving() or machine is None:
                 machine = await self._read_machine()
             others = eviction_order(self._loaded_models.values())
-            if len(others) < self._limits.max_loaded:
-                decide = partial(_plan_beside, spec, machine_beside(machine, others), others)
+            started = list(self._started.values())
+            if len(others) + len(started) < self._limits.max_loaded:
+                left = _machine_less(machine_beside(machine, others), started)
+                decide = partial(_plan_beside, spec, left, others, is_alone=not started)
                 if plan := await _compute(spec, decide):
                     return plan
+            machine = None
+            if started:
+                await asyncio.wait({s.task for s in started}, return_when=asyncio.FIRST_COMPLETED)
+                continue
             self.counters.evicted(others[0].spec.name, is_busy=others[0].users > 0)
             await self._dismiss(others[0])
-            machine = None
 
     async def _await_leaving(self) -> bool:
         """Wait for models that are unloaded or have died, whose memory is about to be free.
@@ -293,18 +355,6 @@ class RunnerPool:
         for loaded in leaving:
             await self._dismiss(loaded)
         return bool(leaving)
-
-    async def _start_planned(self, spec: RunnerSpec, plan: LoadPlan) -> tuple[Runner, LoadPlan]:
-        """A new runner; where memory is short for it in spite of the plan, it gets a second try."""
-        self._log_plan(spec, plan)
-        try:
-            return await self._start(plan.load), plan
-        except LoadFailed as error:
-            if not is_out_of_memory(error):
-                raise
-            plan = await self._plan_again(spec, plan, error)
-        self._log_plan(spec, plan)
-        return await self._start(plan.load), plan
 
     async def _plan_again(self, spec: RunnerSpec, failed: LoadPlan, error: LoadFailed) -> LoadPlan:
         """A plan after all others are unloaded, or, if there are none, for less memory.
@@ -393,12 +443,24 @@ def _refuse(spec: RunnerSpec, machine: Machine, best: Machine) -> None:
         raise
 
 
-def _plan_beside(spec: RunnerSpec, machine: Machine, others: list[LoadedModel]) -> LoadPlan | None:
+def _machine_less(machine: Machine, started: Iterable[StartedLoad]) -> Machine:
+    """The machine without what these loads are about to take."""
+    taken: dict[str, int] = {}
+    for each in started:
+        for device, part in each.plan.by_device().items():
+            taken[device] = taken.get(device, 0) - part.total_bytes
+    return machine.after_freeing(taken)
+
+
+def _plan_beside(
+    spec: RunnerSpec, machine: Machine, others: list[LoadedModel], *, is_alone: bool
+) -> LoadPlan | None:
     """A plan beside these models; None: it would be clearly better if they were unloaded.
 
-    Raises DoesNotFit if there are none, and it does not fit.
+    `is_alone`: nothing else is being loaded. Raises DoesNotFit if, beside this, there are no
+    others, and it does not fit.
     """
-    if not others:
+    if not others and is_alone:
         return spec.plan(machine)
     try:
         plan = spec.plan(machine)

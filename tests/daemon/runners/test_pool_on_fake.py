@@ -275,6 +275,49 @@ async def test_a_hung_load_does_not_block_a_loaded_model() -> None:
     await pool.close()
 
 
+async def test_loads_go_on_beside_one_that_takes_long_and_leave_it_its_memory() -> None:
+    gpu, may_load = MadeUpGpu(2 * WEIGHTS + 80_000), asyncio.Event()
+
+    async def start(load: Load) -> FakeRunner:
+        if load.model == "/slow.gguf":
+            await may_load.wait()
+        return await gpu.start(load)
+
+    limits = PoolLimits(alone_s=0.02)
+    pool = RunnerPool(start, limits, keep_alive_s=300, read_machine=gpu.read)
+    slow = asyncio.create_task(use(pool, fitted("slow", most_ctx=50_000)))
+    again = asyncio.create_task(use(pool, fitted("slow", most_ctx=50_000)))
+    await asyncio.sleep(0.05)
+    async with asyncio.timeout(5):
+        await use(pool, fitted("a"))
+    assert contexts(pool) == {"a": 30_000}
+    waiting = asyncio.create_task(use(pool, fitted("b", least_ctx=40_000)))
+    await asyncio.sleep(0.05)
+    assert not any(task.done() for task in (slow, again, waiting))
+    assert contexts(pool) == {"a": 30_000}, "it does not help to unload it"
+    may_load.set()
+    async with asyncio.timeout(5):
+        await asyncio.gather(slow, again, waiting)
+    assert "b" in contexts(pool)
+    await pool.close()
+
+
+async def test_a_load_that_fails_late_is_planned_again_while_another_one_runs() -> None:
+    gpu, tried = MadeUpGpu(900_000), list[str]()
+
+    async def start(load: Load) -> FakeRunner:
+        tried.append(load.model)
+        if tried == ["/a.gguf"]:
+            await asyncio.sleep(0.05)
+            raise LoadFailed("cudaMalloc failed: out of memory")
+        return await gpu.start(load)
+
+    pool = RunnerPool(start, PoolLimits(alone_s=0.01), keep_alive_s=300, read_machine=gpu.read)
+    await asyncio.gather(use(pool, fitted("a")), use(pool, fitted("b")))
+    assert tried == ["/a.gguf", "/b.gguf", "/a.gguf"]
+    await pool.close()
+
+
 async def test_each_load_reads_the_free_memory_and_no_other_request_does() -> None:
     gpu = MadeUpGpu(900_000)
     pool = pool_on(gpu)
@@ -398,7 +441,7 @@ async def test_requests_whose_clients_left_before_their_load_began_load_nothing(
         task.cancel()
     await asyncio.wait(tasks[1:])
     await asyncio.sleep(0)
-    assert len(pool._tasks) == 1  # the load that has begun
+    assert len(pool._tasks) == 2  # the load that has begun, and who waits for it
     await pool.close()
     await asyncio.wait(tasks)
 
