@@ -52,6 +52,8 @@ DIED = (  # CONTRACT 1.4
     "model runner has unexpectedly stopped, this may be due to resource limitations or an "
     "internal error, check ollama server logs for details"
 )
+KILLED = "the system or its user ended it; Linux does so when its memory is used up (dmesg tells)"
+SILENT = "it said nothing about the reason"
 
 RUNNER_ENV = {
     "GGML_NO_BACKTRACE": "1",  # GUIDE 10.1
@@ -390,7 +392,8 @@ class RunnerProcess:
     async def _died_loading(self) -> LoadFailed:
         code = await self._exit_code()
         status = f"signal {-code}" if code < 0 else f"exit status {code}"
-        return LoadFailed(f"llama-server process has terminated: {status}: {self._last_lines()}")
+        why = self._last_lines() or (KILLED if code == -signal.SIGKILL else SILENT)
+        return LoadFailed(f"llama-server process has terminated: {status}: {why}")
 
     async def _exit_code(self) -> int:
         """The status of the process, after all of its stderr is read."""

@@ -271,6 +271,18 @@ async def test_a_runner_amid_its_load_ends_in_time(tmp_path: Path) -> None:
     assert children() == before
 
 
+async def test_a_runner_that_is_killed_amid_its_load_is_told_so(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "slow.gguf")
+    before = children()
+    start = asyncio.create_task(RunnerProcess.start(load_spec(tmp_path / "slow.gguf")))
+    while not (started_now := children() - before):  # noqa: ASYNC110 - another process
+        await asyncio.sleep(0.01)
+    for pid in started_now:
+        os.kill(pid, signal.SIGKILL)
+    with pytest.raises(LoadFailed, match="terminated: signal 9: the system or its user ended it"):
+        await start
+
+
 HASTY = Patience(least_s=1.0, factor=10.0, unknown_s=60.0, look_s=0.1)
 HUNG = "gave no sign of progress for 1 s and was ended"
 
