@@ -88,7 +88,7 @@ async def test_eight_chats_stream_at_the_same_time_from_one_runner(exact_daemon:
 
     async def talk(session: aiohttp.ClientSession, prompt: str) -> None:
         times = [
-            time.monotonic() async for _ in stream(session, body("tiny", prompt, num_predict=128))
+            time.monotonic() async for _ in stream(session, body("tiny", prompt, num_predict=1024))
         ]
         assert len(times) > 2, "the text comes in pieces"
         spans.append((times[0], times[-1]))
