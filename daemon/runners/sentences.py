@@ -77,6 +77,9 @@ def gib(num_bytes: int, digits: int = 1) -> str:
 
 def _concessions(problem: FitProblem, choice: LoadChoice) -> Iterator[str]:
     wish = problem.wish
+    if wish.asked_ctx > wish.most_ctx:
+        cut = f"{wish.most_ctx:,} tokens of context in place of {wish.asked_ctx:,}"
+        yield f"{cut}: the model was trained with no more"
     if choice.num_ctx < wish.most_ctx:
         longer = replace(choice, num_ctx=choice.num_ctx + CELL_STEP)
         most = replace(choice, num_ctx=wish.most_ctx)

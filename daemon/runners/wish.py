@@ -49,6 +49,7 @@ class Wish:
     gpu_layers: int | None = None  # the output counts as one more; None: as many as fit
     main_gpu: int | None = None  # None: the one with the most free memory
     spreads: bool = False  # over all GPUs, even if one of them suffices
+    asked_ctx: int = 0  # tokens that the request or the model asks for; 0: none
 
     def relaxed(self, least_ctx: int) -> tuple[Wish, ...]:
         """Less and less demanding wishes, in the order in which a plan gives things up: first
@@ -75,6 +76,7 @@ def wish_of(info: ModelInfo, options: Options, settings: Settings, *, embedding:
         gpu_layers=None if options.num_gpu < 0 else options.num_gpu,
         main_gpu=options.main_gpu,
         spreads=settings.sched_spread,
+        asked_ctx=max(options.num_ctx, 0),
     )
 
 

@@ -117,6 +117,17 @@ def test_the_context_is_at_most_what_the_model_was_trained_for(info: ModelInfo) 
     assert plan(small, num_ctx=2047).num_ctx == 2047
 
 
+def test_a_context_that_is_cut_to_the_models_own_is_told(info: ModelInfo) -> None:
+    def said(num_ctx: int) -> tuple[str, ...]:
+        options = Options.merge({"num_ctx": num_ctx})
+        return plan_load(trained_for(info, 2048), options, Settings.load(), MACHINE).concessions
+
+    assert said(0) == said(2048) == ()
+    assert said(9000) == (
+        "2,048 tokens of context in place of 9,000: the model was trained with no more",
+    )
+
+
 def test_a_model_that_states_no_context_gets_what_is_asked_for(info: ModelInfo) -> None:
     mute = trained_for(info, None)
     assert plan(mute).num_ctx == 4096, "the least that an automatic context has"
