@@ -15,6 +15,7 @@ from .model import StoredModel, read_model
 from .name import Name
 from .partial import Partial
 from .prune import Pruned, prune_blobs, rename_blobs
+from .sources.resumable import sweep_downloads
 from .space import Quota, format_bytes, require_space
 
 _log = logging.getLogger(__name__)
@@ -183,6 +184,7 @@ class Store:
         for folder in (self.root, self.blobs.root, self._manifests.root):
             partial.sweep(folder)
         scratch.sweep(self.root)
+        sweep_downloads(self.blobs.root)
 
     def _prune(self) -> Pruned:
         self._sweep()

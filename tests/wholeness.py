@@ -36,7 +36,7 @@ def assert_nothing_grows(store: Store) -> None:
     while leftovers(store) and time.monotonic() < deadline_s:
         time.sleep(0.02)  # an orphaned pip ends by itself, and holds its folder until then
         store.prune()
-    assert not leftovers(store)
+    assert not leftovers(store), leftovers(store)
     named = [blob.digest for m in store.list() for blob in store.manifest(m.name).blobs]
     blobs = {path.name for path in store.blobs.root.iterdir()}
     assert blobs == {digest.replace(":", "-") for digest in named}

@@ -96,7 +96,6 @@ class LayerTransfer:
     def _prepare(self) -> None:
         """Removes what others have left, and checks the free space."""
         self.store.sweep()
-        sweep_downloads(self.store.blobs.root)
         if self._missing_space() > 0:
             kept = {self._kept(layer) for layer in self.layers}
             sweep_downloads(self.store.blobs.root, older_than_s=0, keep=kept)
