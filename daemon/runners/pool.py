@@ -73,10 +73,9 @@ class StartedLoad:
     task: asyncio.Task[LoadedModel]
     is_unwanted: bool = False  # whether its model was unloaded meanwhile
 
-    async def wait(self, timeout_s: float | None) -> bool:
-        """Whether it is over, in one way or the other."""
+    async def wait(self, timeout_s: float | None = None) -> None:
+        """Until it is over, in one way or the other, or until the time is."""
         await asyncio.wait({self.task}, timeout=timeout_s)
-        return self.task.done()
 
 
 class RunnerPool:
@@ -264,7 +263,7 @@ class RunnerPool:
                     own = self._start_load(spec, plan)
                     await own.wait(self._limits.alone_s)
             if others:
-                await others.wait(None)
+                await others.wait()
                 if loaded := self._find(spec):
                     loaded.claim()  # before a plan that waits for this load can unload it
                     return loaded
