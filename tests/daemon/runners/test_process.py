@@ -254,13 +254,19 @@ async def test_a_runner_amid_a_long_decode_ends_in_time(gguf: Path) -> None:
     assert all(isinstance(error, RunnerDied) for error in errors)
 
 
+async def appeared_since(before: set[int]) -> set[int]:
+    """The processes that have been started since then; waits for one."""
+    while not (started_now := children() - before):  # noqa: ASYNC110 - another process
+        await asyncio.sleep(0.01)
+    return started_now
+
+
 async def test_a_runner_amid_its_load_ends_in_time(tmp_path: Path) -> None:
     """The file is a pipe into which nobody writes, so that the load lasts."""
     os.mkfifo(tmp_path / "slow.gguf")
     before = children()
     start = asyncio.create_task(RunnerProcess.start(load_spec(tmp_path / "slow.gguf")))
-    while not (started_now := children() - before):  # noqa: ASYNC110 - another process
-        await asyncio.sleep(0.01)
+    started_now = await appeared_since(before)
     await asyncio.sleep(1.0)
     start_s = time.monotonic()
     start.cancel()
@@ -275,8 +281,7 @@ async def test_a_runner_that_is_killed_amid_its_load_is_told_so(tmp_path: Path) 
     os.mkfifo(tmp_path / "slow.gguf")
     before = children()
     start = asyncio.create_task(RunnerProcess.start(load_spec(tmp_path / "slow.gguf")))
-    while not (started_now := children() - before):  # noqa: ASYNC110 - another process
-        await asyncio.sleep(0.01)
+    started_now = await appeared_since(before)
     for pid in started_now:
         os.kill(pid, signal.SIGKILL)
     with pytest.raises(LoadFailed, match="terminated: signal 9: the system or its user ended it"):
@@ -358,8 +363,7 @@ async def test_a_runner_that_is_stopped_amid_its_load_is_given_up(tmp_path: Path
     before = children()
     load = load_spec(tmp_path / "slow.gguf")
     start = asyncio.create_task(RunnerProcess.start(load, stall_s=HANG_S, patience=HASTY))
-    while not (started_now := children() - before):  # noqa: ASYNC110 - another process
-        await asyncio.sleep(0.01)
+    started_now = await appeared_since(before)
     await asyncio.sleep(0.5)
     assert not start.done()
     for pid in started_now:
