@@ -11,10 +11,10 @@ import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from functools import partial
 
+from .allocator import keep_large_blocks_apart, share_arenas
 from .api.authentication import AUTHENTICATOR
 from .api.request_log import BadRequestFilter
 from .app import DRAIN, ORIGINS, SHUTDOWN_S, Follow, Front, ensure, open_store, running
-from .arenas import limit_arenas
 from .config import Settings
 from .diagnosis.survey import find_sandbox_gaps, find_unused_gpus
 from .errors import ConfigError
@@ -38,7 +38,8 @@ async def serve(load: Callable[[], Settings], pull: str | None, follow: Follow) 
 
     `load` reads the settings; `follow` shows the progress of the pull.
     """
-    limit_arenas()
+    share_arenas()
+    keep_large_blocks_apart()
     settings = load()
     configure_log(_level(settings), settings.log_format)
     logging.getLogger("aiohttp.server").addFilter(BadRequestFilter())

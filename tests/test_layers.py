@@ -23,6 +23,7 @@ FRONT = "daemon front"
 LAYERS = {
     "quant": "quant",
     "models": "models",
+    "daemon.allocator": "allocator",
     "daemon.errors": "errors",
     "daemon.duration": "duration",
     "daemon.chat": "chat",
@@ -86,6 +87,7 @@ MAY_IMPORT = {
     "models": {"models", "quant"},
     "errors": set(),
     "log": {"log"},
+    "allocator": set(),
     "duration": set(),
     "chat": {"chat", "errors"},
     "protocol": {"chat"},
@@ -118,6 +120,7 @@ MAY_IMPORT = {
     "runner process": {
         *BASE,
         *(
+            "allocator",
             "log",
             "runner process",
             "rendering",
@@ -184,6 +187,7 @@ MAY_IMPORT = {
     "reload": {"config", "errors"},
     "serving": {
         FRONT,
+        "allocator",
         "api",
         "log",
         "app",

@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 
+from ..allocator import share_arenas
 from ..log_lines import configure_log
 from ..protocol import Load
 from .connection import FrontConnection
@@ -22,6 +23,7 @@ ON = ("1", "t", "T", "TRUE", "true", "True")  # as the front reads a flag (CONTR
 def main() -> None:
     """The only argument is the descriptor of the socket."""
     end_with_parent()
+    share_arenas()
     faulthandler.enable()
     level = logging.DEBUG if os.environ.get("OUTRIDER_DEBUG", "0") in ON else logging.INFO
     configure_log(level, with_time=False)

@@ -25,7 +25,7 @@ log = logging.getLogger("outrider.runner")
 @contextmanager
 def logged(request: Submit | Embed) -> Iterator[None]:
     """Logs the begin and the end of a block that tokenizes; a long request at a higher level."""
-    size = num_characters(request)
+    size = _num_characters(request)
     level = logging.INFO if size > LONG_CHARACTERS else logging.DEBUG
     log.log(level, "request %d: tokenizing %d characters", request.id, size)
     yield
@@ -35,10 +35,10 @@ def logged(request: Submit | Embed) -> Iterator[None]:
 def expected_preparation_s(request: Submit | Embed) -> float:
     """Seconds from the receipt of a request to its first step, beside the wait for others."""
     schema = len(request.schema) if isinstance(request, Submit) else 0
-    return PREPARATION_S + CHARACTER_S * (num_characters(request) + schema)
+    return PREPARATION_S + CHARACTER_S * (_num_characters(request) + schema)
 
 
-def num_characters(request: Submit | Embed) -> int:
+def _num_characters(request: Submit | Embed) -> int:
     """Characters of all texts that the client sent."""
     if isinstance(request, Embed):
         return sum(map(len, request.texts))

@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 
+from ..allocator import MemoryReturn
 from ..chat.parse.json_call import JsonCallParser
 from ..errors import BadRequest, LoadFailed
 from ..protocol import (
@@ -25,7 +26,6 @@ from ..protocol import (
     ToFront,
     Working,
 )
-from .allocator import MemoryReturn
 from .connection import FrontConnection
 from .constraint_plan import plan_constraint
 from .embedding_worker import EmbeddingWorker
@@ -39,7 +39,7 @@ from .preparation import PREPARING_THREADS, PreparationQueue
 from .priority import yield_to_others
 from .rendering.messages import Render
 from .rendering.process import RenderPool
-from .request_log import expected_preparation_s, logged, num_characters
+from .request_log import expected_preparation_s, logged
 from .sampling.grammar_compiler import GrammarCompiler
 from .sandbox.limits import relax_after_load
 from .speculation.calibration import prepare_speculation
@@ -149,6 +149,7 @@ class Worker:
         if load.background:
             yield_to_others()
         self._binding.free_all()  # threads and processes inherit it
+        self._memory.start()
         threading.Thread(target=self._receive, name="input", daemon=True).start()
         try:
             self._worker, ready = self._start(load)
@@ -156,7 +157,7 @@ class Worker:
             self._front.send(ready)
             while True:
                 if self._worker.is_idle:
-                    self._memory.give_back()
+                    self._memory.note()
                 self._worker.turn()
         except BrokenPipeError:
             log.info("the front is gone")
@@ -211,7 +212,7 @@ class Worker:
     def _submit(self, request: Submit | Embed) -> None:
         """Receive one request; its fault is its own."""
         self._front.send(Working(expected_preparation_s(request), request.id))
-        self._memory.note(num_characters(request))
+        self._memory.note()
         try:
             self._worker.submit(request)
         except BaseException as fault:
