@@ -11,6 +11,7 @@ Other C libraries have neither these faults nor these functions.
 from __future__ import annotations
 
 import ctypes
+import gc
 import threading
 import time
 from collections.abc import Callable
@@ -19,7 +20,7 @@ MAX_ARENAS = -8  # malloc.h: M_ARENA_MAX, a parameter of mallopt(3)
 MMAP_THRESHOLD = -3  # malloc.h: M_MMAP_THRESHOLD
 NUM_ARENAS = 2  # threads of one process seldom allocate at the same time
 LARGE_BYTES = 128 << 10  # glibc's own threshold at the start, before it raises it
-RETURN_S = 5.0  # between two returns of free memory, which take some milliseconds each
+RETURN_S = 10.0  # between two returns of free memory, which take some milliseconds each
 
 
 def share_arenas() -> None:
@@ -70,4 +71,5 @@ class MemoryReturn:
             self._due.wait()
             time.sleep(self._interval_s)
             self._due.clear()
+            gc.collect()  # objects in cycles keep their pages until somebody looks for them
             self._trim(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import gc
 import logging
 import os
 import socket
@@ -24,6 +25,7 @@ def main() -> None:
     """The only argument is the descriptor of the socket."""
     end_with_parent()
     share_arenas()
+    gc.disable()  # until the model is loaded: imports and vocabularies stay
     faulthandler.enable()
     level = logging.DEBUG if os.environ.get("OUTRIDER_DEBUG", "0") in ON else logging.INFO
     configure_log(level, with_time=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import threading
@@ -154,6 +155,8 @@ class Worker:
         try:
             self._worker, ready = self._start(load)
             relax_after_load()
+            gc.freeze()  # what is loaded never becomes garbage, so nobody need look through it
+            gc.enable()
             self._front.send(ready)
             while True:
                 if self._worker.is_idle:

@@ -23,6 +23,7 @@ from long.processes import ProcessSample, take_sample, wait_until
 from long.series_plot import SeriesPanel, write_drawing, write_table
 from long.sizes import SIZES
 from long.soak_work import PROBE, SoakRecord, work_for
+from outrider.daemon.allocator import RETURN_S
 from scripted_models import ROUTER, write_models
 from tiny import write_llama
 from tiny_bert import write_bert
@@ -113,7 +114,7 @@ def come_to_rest(daemon: Daemon, watch: Watch) -> dict[str, ProcessSample]:
     ended = [line for line in daemon.log.read_text().splitlines() if "ended with status" in line]
     assert not ended, ended
     assert wait_until(lambda: len(daemon.runners()) == len(STEADY), REST_S) is not None
-    time.sleep(SAMPLE_S)
+    time.sleep(RETURN_S + SAMPLE_S)
     return watch.look()
 
 
