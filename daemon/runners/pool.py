@@ -1,4 +1,4 @@
-"""Which models are loaded, and which are unloaded for others (CONTRACT 5)?"""
+"""Which model is loaded for a request, and which are unloaded for it (CONTRACT 5)?"""
 
 from __future__ import annotations
 
@@ -19,16 +19,15 @@ from .loaded_model import (
     LoadedModel,
     PoolKey,
     RunnerSpec,
-    can_serve,
     eviction_order,
     machine_beside,
     machine_without,
 )
 from .machine import HOST, Machine
+from .model_table import ModelTable
 from .plan import LoadPlan, gives_up_little
 from .pool_counters import PoolCounters
 from .runner import Runner, StartRunner
-from .stats_sum import add_stats
 from .turnstile import WAITED_TOO_LONG
 
 AUTO_MAX_LOADED = 3  # models; OLLAMA_MAX_LOADED_MODELS' default (CONTRACT 4)
@@ -98,11 +97,11 @@ class RunnerPool:
         self._limits = limits
         self._keep_alive_s = keep_alive_s
         self._read_machine = read_machine
-        self._loaded_models: dict[PoolKey, LoadedModel] = {}
         self._loading = asyncio.Lock()
         self._started: dict[PoolKey, StartedLoad] = {}
         self._num_queued = 0
         self.counters = PoolCounters()
+        self._models = ModelTable(self.counters)
         self._tasks: set[asyncio.Task[Any]] = set()
 
     @property
@@ -113,27 +112,23 @@ class RunnerPool:
     @property
     def loaded_models(self) -> list[LoadedModel]:
         """Loaded models, the one that stays longest first."""
-        alive = (model for model in self._loaded_models.values() if model.runner.is_alive)
+        alive = (model for model in self._models if model.runner.is_alive)
         return sorted(alive, key=lambda model: -model.expires_in_s)
 
     @property
     def stats_by_model(self) -> dict[str, Stats]:
         """The sums of all runners of a model since the daemon started, those that are gone too."""
-        sums = dict(self.counters.past)
-        for loaded in self._loaded_models.values():
-            name = loaded.spec.name
-            sums[name] = add_stats(sums.get(name), loaded.runner.stats)
-        return sums
+        return self._models.stats_by_model()
 
     def warnings(self, runner: Runner) -> tuple[str, ...]:
         """What clients of this runner are told; nothing of one that is gone."""
-        models = self._loaded_models.values()
-        return next((model.warnings for model in models if model.runner is runner), ())
+        matching = (model.warnings for model in self._models if model.runner is runner)
+        return next(matching, ())
 
     async def read_empty_machine(self) -> Machine:
         """The machine as it would be now if no model were loaded."""
-        models = list(self._loaded_models.values())
-        return machine_without(machine_beside(await self._read_machine(), models), models)
+        machine = await self._read_machine()
+        return machine_without(machine_beside(machine, self._models), self._models)
 
     @contextlib.asynccontextmanager
     async def lease(self, spec: RunnerSpec, keep_alive_s: float | None) -> AsyncIterator[Runner]:
@@ -142,7 +137,7 @@ class RunnerPool:
         An error in the block that says that memory is short unloads all models as soon as they are
         idle (CONTRACT 5.3). Raises Busy and LoadFailed.
         """
-        if loaded := self._find(spec):
+        if loaded := self._models.find(spec):
             if loaded.has_no_slot:
                 self._check_queue()
             loaded.claim()
@@ -154,10 +149,11 @@ class RunnerPool:
             yield loaded.runner
         except RunnerError as error:
             if is_out_of_memory(error):
-                self._expire_all()
+                for other in self._models:
+                    self._models.let_go(other)
             raise
         finally:
-            self._release(loaded)
+            self._models.release(loaded)
 
     def adopt(self, *, keep_alive_s: float, max_queue: int) -> None:
         """Settings that may change: both count for the requests from now on."""
@@ -169,32 +165,16 @@ class RunnerPool:
         being loaded; a no-op if it is not loaded."""
         for started in self._started.values():
             started.is_unwanted |= started.spec.load.model == model
-        for loaded in self._loaded_models.values():
+        for loaded in self._models:
             if loaded.load.model == model:
-                loaded.keep_alive_s = 0.0
-                self._start_clock(loaded)
-
-    def _expire_all(self) -> None:
-        for loaded in self._loaded_models.values():
-            loaded.keep_alive_s = 0.0
-            self._start_clock(loaded)
+                self._models.let_go(loaded)
 
     async def close(self) -> None:
-        """End all runners, busy or not."""
-        loaded_models = list(self._loaded_models.values())
-        self._loaded_models.clear()
+        """End all loads and all runners, busy or not."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for loaded in loaded_models:
-            loaded.stop_clock()
-        await asyncio.gather(*(loaded.runner.stop() for loaded in loaded_models))
-
-    def _find(self, spec: RunnerSpec) -> LoadedModel | None:
-        loaded = self._loaded_models.get(spec.key)
-        if loaded is None or loaded.is_leaving or not loaded.runner.is_alive:
-            return None
-        return loaded if can_serve(loaded.load, spec.load, loaded.spec.load) else None
+        await self._models.close()
 
     async def _queue(self, spec: RunnerSpec) -> LoadedModel:
         """Load in a task of its own. Once it has begun, it goes on when the client disconnects."""
@@ -219,8 +199,7 @@ class RunnerPool:
 
     def _check_queue(self) -> None:
         """Raises Busy for a request that would wait behind too many others."""
-        models = self._loaded_models.values()
-        num_waiting = self._num_queued + sum(model.num_waiting for model in models)
+        num_waiting = self._num_queued + sum(model.num_waiting for model in self._models)
         if num_waiting >= self._limits.max_queue:
             raise Busy(QUEUE_FULL)
 
@@ -253,7 +232,7 @@ class RunnerPool:
         failed: tuple[LoadPlan, LoadFailed] | None = None
         while True:
             async with self._loading:
-                if loaded := self._find(spec):
+                if loaded := self._models.find(spec):
                     loaded.claim()
                     return loaded
                 others = self._started.get(spec.key)
@@ -264,7 +243,7 @@ class RunnerPool:
                     await own.wait(self._limits.alone_s)
             if others:
                 await others.wait()
-                if loaded := self._find(spec):
+                if loaded := self._models.find(spec):
                     loaded.claim()  # before a plan that waits for this load can unload it
                     return loaded
                 continue
@@ -279,8 +258,8 @@ class RunnerPool:
         """A plan for which there is room, others being unloaded for it. Raises DoesNotFit."""
         machine = await self._read_machine()
         await self._refuse_hopeless(spec, machine)
-        if old := self._loaded_models.get(spec.key):
-            await self._dismiss(old)
+        if old := self._models.at(spec.key):
+            await self._models.dismiss(old)
         return await self._make_room(spec, None if old else machine)
 
     def _start_load(self, spec: RunnerSpec, plan: LoadPlan) -> StartedLoad:
@@ -303,7 +282,7 @@ class RunnerPool:
         loaded = LoadedModel(spec, plan, runner, keep_alive_s)
         for sentence in loaded.warnings:
             log.warning("%s: %s", spec.name, sentence)
-        self._loaded_models[spec.key] = loaded
+        self._models.add(loaded)
         spec.learn(plan, runner.ready)
         loaded.claim()
         return loaded
@@ -312,7 +291,7 @@ class RunnerPool:
         """Raises DoesNotFit for what has no room even without other models, of which none is
         unloaded then; what other programs use is not free. Models that are being loaded have taken
         an unknown part of their memory, so nothing is hopeless beside them."""
-        if (models := list(self._loaded_models.values())) and not self._started:
+        if (models := list(self._models)) and not self._started:
             empty = machine_without(machine_beside(machine, models), models)
             more = dict.fromkeys((HOST, *(gpu.name for gpu in empty.gpus)), UNMEASURED_BYTES)
             await _compute(spec, partial(_refuse, spec, empty, empty.after_freeing(more)))
@@ -325,9 +304,9 @@ class RunnerPool:
         be unloaded.
         """
         while True:
-            if await self._await_leaving() or machine is None:
+            if await self._models.await_leaving() or machine is None:
                 machine = await self._read_machine()
-            others = eviction_order(self._loaded_models.values())
+            others = eviction_order(self._models)
             started = list(self._started.values())
             if len(others) + len(started) < self._limits.max_loaded:
                 left = _machine_less(machine_beside(machine, others), started)
@@ -339,32 +318,18 @@ class RunnerPool:
                 await asyncio.wait({s.task for s in started}, return_when=asyncio.FIRST_COMPLETED)
                 continue
             self.counters.evicted(others[0].spec.name, is_busy=others[0].users > 0)
-            await self._dismiss(others[0])
-
-    async def _await_leaving(self) -> bool:
-        """Wait for models that are unloaded or have died, whose memory is about to be free.
-
-        Returns whether there were any.
-        """
-        leaving = [
-            loaded
-            for loaded in self._loaded_models.values()
-            if not loaded.runner.is_alive or (loaded.is_leaving and not loaded.users)
-        ]
-        for loaded in leaving:
-            await self._dismiss(loaded)
-        return bool(leaving)
+            await self._models.dismiss(others[0])
 
     async def _plan_again(self, spec: RunnerSpec, failed: LoadPlan, error: LoadFailed) -> LoadPlan:
         """A plan after all others are unloaded, or, if there are none, for less memory.
 
         Raises `error` if that is the same plan.
         """
-        others = list(self._loaded_models.values())
+        others = list(self._models)
         if others:
             log.warning("%s; %d other models are unloaded for it", error, len(others))
             for other in others:
-                await self._dismiss(other)
+                await self._models.dismiss(other)
             return await self._make_room(spec)
         smaller = (await self._read_machine()).with_less(1 / SECOND_TRY_DIVISOR)
         with contextlib.suppress(DoesNotFit):
@@ -381,45 +346,7 @@ class RunnerPool:
     def _abandon(self, task: asyncio.Task[LoadedModel]) -> None:
         """The load is complete, but its client has disconnected."""
         if not task.cancelled() and not task.exception():
-            self._release(task.result())
-
-    def _release(self, loaded: LoadedModel) -> None:
-        loaded.users -= 1
-        self._start_clock(loaded)
-
-    def _start_clock(self, loaded: LoadedModel) -> None:
-        """Let a model without leases expire after its stay."""
-        if loaded.users:
-            return
-        loaded.stop_clock()
-        loaded.idle_since_s = time.monotonic()
-        loaded.idle.set()
-        stay_s = loaded.keep_alive_s if loaded.runner.is_alive else 0.0
-        if stay_s <= 0:
-            self._expire(loaded)
-        elif math.isfinite(stay_s):
-            loaded.timer = asyncio.get_running_loop().call_later(stay_s, self._expire, loaded)
-
-    def _expire(self, loaded: LoadedModel) -> None:
-        self._spawn(self._dismiss(loaded))
-
-    async def _dismiss(self, loaded: LoadedModel) -> None:
-        """Wait until a model has no leases, then end its runner."""
-        loaded.is_leaving = True
-        try:
-            await loaded.idle.wait()
-        except asyncio.CancelledError:
-            loaded.is_leaving = False
-            raise
-        loaded.stop_clock()
-        if not loaded.is_ended:
-            loaded.is_ended = True
-            self.counters.ended(loaded.spec.name, has_died=not loaded.runner.is_alive)
-        await loaded.runner.stop()
-        if self._loaded_models.get(loaded.spec.key) is loaded:
-            del self._loaded_models[loaded.spec.key]
-            self.counters.keep(loaded.spec.name, loaded.runner.stats)
-            log.info("unloaded %s", loaded.spec.name)
+            self._models.release(task.result())
 
     def _spawn(self, work: Coroutine[object, object, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(work)

@@ -15,13 +15,14 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from functools import partial
+from os.path import exists
 from typing import Self
 
 import msgspec
 import psutil
 
 from .. import protocol
-from ..errors import LoadFailed, OutriderError, RunnerDied, revive
+from ..errors import LoadFailed, NotFound, OutriderError, RunnerDied, revive
 from ..protocol import (
     Delta,
     Embed,
@@ -76,6 +77,8 @@ SECRETS = ("OUTRIDER_API_KEY", "OLLAMA_API_KEY", "HF_TOKEN")  # not for who pars
 LEVELS = {"ERROR": logging.ERROR, "WARNING": logging.WARNING}  # how a logged line begins
 INFO, OF_REQUEST = "INFO ", "INFO request "  # of these lines only the second kind may say why
 FATAL = "Fatal Python error"  # how faulthandler begins
+
+DELETED = "the model was deleted before it was loaded"
 
 log = logging.getLogger(__name__)
 
@@ -132,14 +135,17 @@ class RunnerProcess:
         `queue_s`: how long a request may wait for a slot; `patience`: how long the runner may be
         silent over its work.
 
-        Raises LoadFailed; leaves no process behind then.
+        Raises LoadFailed, and NotFound for a model that was deleted meanwhile; leaves no process
+        behind then.
         """
         turnstile = Turnstile(REQUESTS_PER_SLOT * load.slots, queue_s)
         child = await cls._spawn(load, patience or Patience(), turnstile)
         try:
             await child._load(load, stall_s)
-        except BaseException:
+        except BaseException as error:
             await child.stop()
+            if isinstance(error, LoadFailed) and not await asyncio.to_thread(exists, load.model):
+                raise NotFound(DELETED) from None
             raise
         child._tasks.append(asyncio.create_task(child._deliver()))
         return child

@@ -32,4 +32,4 @@ class Runner(Protocol):
 
 
 StartRunner = Callable[[Load], Awaitable[Runner]]
-"""Starts a runner and loads its model. Raises LoadFailed."""
+"""Starts a runner and loads its model. Raises LoadFailed, and NotFound if it was deleted."""

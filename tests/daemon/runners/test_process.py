@@ -19,7 +19,7 @@ import pytest
 from engines import run_alone
 from harness import load_spec, text_request
 from outrider.daemon.chat.conversation import Conversation, Message
-from outrider.daemon.errors import BadRequest, LoadFailed, RunnerDied, TemplateFailed
+from outrider.daemon.errors import BadRequest, LoadFailed, NotFound, RunnerDied, TemplateFailed
 from outrider.daemon.protocol import Delta, Embed, Load, Submit
 from outrider.daemon.runners.process import DIED, RunnerProcess
 from outrider.daemon.runners.response_queue import LOGPROB_BYTES, MAX_BYTES
@@ -397,16 +397,22 @@ async def test_a_cancelled_stop_goes_on(gguf: Path) -> None:
     assert not psutil.pid_exists(runner.pid)
 
 
-@pytest.mark.parametrize("content", [b"GGUF" + bytes(100), b"", None])
+@pytest.mark.parametrize("content", [b"GGUF" + bytes(100), b""])
 async def test_a_file_that_cannot_be_loaded_leaves_no_process(
-    tmp_path: Path, content: bytes | None
+    tmp_path: Path, content: bytes
 ) -> None:
     path = tmp_path / "bad.gguf"
-    if content is not None:
-        path.write_bytes(content)
+    path.write_bytes(content)
     before = children()
     with pytest.raises(LoadFailed, match=r"bad\.gguf"):
         await RunnerProcess.start(load_spec(path))
+    assert children() == before
+
+
+async def test_a_deleted_model_is_not_found_and_leaves_no_process(tmp_path: Path) -> None:
+    before = children()
+    with pytest.raises(NotFound, match=r"^the model was deleted before it was loaded$"):
+        await RunnerProcess.start(load_spec(tmp_path / "gone.gguf"))
     assert children() == before
 
 
