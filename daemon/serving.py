@@ -11,13 +11,13 @@ import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from functools import partial
 
-from .allocator import keep_large_blocks_apart, share_arenas
 from .api.authentication import AUTHENTICATOR
 from .api.request_log import BadRequestFilter
 from .app import DRAIN, ORIGINS, SHUTDOWN_S, Follow, Front, ensure, open_store, running
 from .config import Settings
 from .diagnosis.survey import find_sandbox_gaps, find_unused_gpus
 from .errors import ConfigError
+from .heap import keep_large_blocks_apart, share_arenas
 from .heartbeat import beat, describe
 from .log_lines import configure_log
 from .notify import ServiceManager

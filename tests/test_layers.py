@@ -23,7 +23,7 @@ FRONT = "daemon front"
 LAYERS = {
     "quant": "quant",
     "models": "models",
-    "daemon.allocator": "allocator",
+    "daemon.heap": "heap",
     "daemon.errors": "errors",
     "daemon.duration": "duration",
     "daemon.chat": "chat",
@@ -87,7 +87,7 @@ MAY_IMPORT = {
     "models": {"models", "quant"},
     "errors": set(),
     "log": {"log"},
-    "allocator": set(),
+    "heap": set(),
     "duration": set(),
     "chat": {"chat", "errors"},
     "protocol": {"chat"},
@@ -120,7 +120,7 @@ MAY_IMPORT = {
     "runner process": {
         *BASE,
         *(
-            "allocator",
+            "heap",
             "log",
             "runner process",
             "rendering",
@@ -187,7 +187,7 @@ MAY_IMPORT = {
     "reload": {"config", "errors"},
     "serving": {
         FRONT,
-        "allocator",
+        "heap",
         "api",
         "log",
         "app",

@@ -9,7 +9,7 @@ import os
 import socket
 import sys
 
-from ..allocator import share_arenas
+from ..heap import share_arenas
 from ..log_lines import configure_log
 from ..protocol import Load
 from .connection import FrontConnection

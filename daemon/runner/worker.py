@@ -8,9 +8,9 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 
-from ..allocator import MemoryReturn
 from ..chat.parse.json_call import JsonCallParser
 from ..errors import BadRequest, LoadFailed
+from ..heap import MemoryReturn
 from ..protocol import (
     Cancel,
     Delta,

@@ -23,7 +23,7 @@ from long.processes import ProcessSample, take_sample, wait_until
 from long.series_plot import SeriesPanel, write_drawing, write_table
 from long.sizes import SIZES
 from long.soak_work import PROBE, SoakRecord, work_for
-from outrider.daemon.allocator import RETURN_S
+from outrider.daemon.heap import RETURN_S
 from scripted_models import ROUTER, write_models
 from tiny import write_llama
 from tiny_bert import write_bert

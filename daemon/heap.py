@@ -1,4 +1,4 @@
-"""How does the memory of a process stay the same over weeks?
+"""How does the heap of a process stay the same over weeks?
 
 What a process has in use stays the same, but glibc's allocator spreads it: each thread gets an
 arena of its own (up to eight for each core), whose free memory is of no use to other threads, and

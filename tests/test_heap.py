@@ -7,7 +7,7 @@ import sys
 import threading
 
 import pytest
-from outrider.daemon.allocator import MemoryReturn
+from outrider.daemon.heap import MemoryReturn
 
 pytestmark = pytest.mark.unit
 
@@ -16,7 +16,7 @@ GLIBC = pytest.mark.skipif(sys.platform != "linux", reason="a C library without 
 # Each says how many arenas the threads of a new process have taken.
 COUNT_ARENAS = """
 import ctypes, threading
-from outrider.daemon.allocator import share_arenas
+from outrider.daemon.heap import share_arenas
 {prepare}
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
@@ -36,7 +36,7 @@ libc.fflush(None)
 # A heap whose large block is freed below a small one: does the block stay resident?
 FREE_LARGE_BLOCK = """
 import ctypes, os
-from outrider.daemon.allocator import keep_large_blocks_apart
+from outrider.daemon.heap import keep_large_blocks_apart
 {prepare}
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
