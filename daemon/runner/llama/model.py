@@ -13,6 +13,7 @@ from llguidance.llamacpp import lltokenizer_from_vocab
 from ...errors import BadRequest, LoadFailed
 from ...protocol import Load
 from .bindings import private
+from .byte_tokens import WritableCharacters
 from .call_stack import call_with_stack
 from .interface import MEAN
 from .log import HOST, LlamaLog
@@ -82,6 +83,7 @@ class LlamaModel:
     def _read_vocabulary(self) -> None:
         vocab = self.vocab = lib.llama_model_get_vocab(self.handle)
         self.num_tokens = int(lib.llama_vocab_n_tokens(vocab))
+        self._writable = WritableCharacters(vocab, self.num_tokens)
         self.adds_bos = bool(lib.llama_vocab_get_add_bos(vocab))
         self.bos, self.eos = int(lib.llama_vocab_bos(vocab)), int(lib.llama_vocab_eos(vocab))
         count = ctypes.c_int32(0)
@@ -131,7 +133,13 @@ class LlamaModel:
         return buffer.value.decode("utf-8", "replace")
 
     def grammar_tokenizer(self) -> LLTokenizer:
-        """The vocabulary in the form that llguidance needs; a slow call (about 1 s)."""
+        """The vocabulary in the form that llguidance needs; a slow call (about 1 s).
+
+        Raises ValueError for a vocabulary that cannot write every text: llguidance tokenizes what a
+        grammar prescribes.
+        """
+        if not self._writable.are_all:
+            raise ValueError("its vocabulary cannot write every character")
         return lltokenizer_from_vocab(self.vocab)
 
     def is_end(self, token: int) -> bool:
@@ -160,8 +168,9 @@ class LlamaModel:
         """Token ids of a text in which special tokens are recognised.
 
         With `add_bos` also what the tokenizer puts around a text: [CLS] and [SEP], BOS, EOS.
-        Raises BadRequest for a text that is too long.
+        Raises BadRequest for a text that is too long, or that the vocabulary cannot write.
         """
+        self._writable.check(text)
         if len(text) <= SHALLOW_CHARACTERS:
             return self._tokenize(text, add_bos)
         if len(text) > MAX_CHARACTERS:

@@ -1,0 +1,72 @@
+"""Which characters can a vocabulary not write?
+
+A SentencePiece vocabulary (LLAMA_VOCAB_TYPE_SPM) writes a character that is no token as its bytes,
+<0x00> to <0xFF>. Where such a token is missing too, llama.cpp throws a C++ exception, which ends
+the process (llama-cpp-python 0.3.36: llama_vocab::byte_to_token). Other kinds skip the character or
+have a token for what is unknown.
+"""
+
+from __future__ import annotations
+
+import re
+
+from llama_cpp import llama_cpp as lib
+
+from ...errors import BadRequest
+
+SPACE = "\N{LOWER ONE EIGHTH BLOCK}"  # as which SentencePiece writes it, also before a text
+NUM_BYTES = 256
+SPECIAL = (
+    lib.LLAMA_TOKEN_ATTR_UNKNOWN | lib.LLAMA_TOKEN_ATTR_CONTROL | lib.LLAMA_TOKEN_ATTR_USER_DEFINED
+)
+
+
+class WritableCharacters:
+    """What a text may hold."""
+
+    def __init__(self, vocab: lib.llama_vocab_p, num_tokens: int) -> None:
+        self._missing_bytes: frozenset[int] = frozenset()
+        if lib.llama_vocab_type(vocab) != lib.LLAMA_VOCAB_TYPE_SPM:
+            return
+        self._missing_bytes = frozenset(_missing_bytes(vocab, num_tokens))
+        if not self._missing_bytes:
+            return
+        texts = [_text(vocab, token) for token in range(num_tokens)]
+        self._characters = {text for text in texts if len(text) == 1}
+        # llama.cpp finds these in a text before it looks at characters.
+        special = (text for i, text in enumerate(texts) if text and _attributes(vocab, i) & SPECIAL)
+        self._special = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))))
+
+    @property
+    def are_all(self) -> bool:
+        """Whether any text can be tokenized."""
+        return not self._missing_bytes
+
+    def check(self, text: str) -> None:
+        """Raises BadRequest for a text that holds anything else."""
+        if self.are_all:
+            return
+        plain = self._special.sub("", text) if self._special.pattern else text
+        needed = {SPACE, *plain.replace(" ", SPACE)} if plain else set()
+        for character in sorted(needed - self._characters):
+            if not self._missing_bytes.isdisjoint(character.encode("utf-8", "replace")):
+                shown = " " if character == SPACE else character
+                raise BadRequest(f"the vocabulary of this model has no token for {shown!r}")
+
+
+def _missing_bytes(vocab: lib.llama_vocab_p, num_tokens: int) -> set[int]:
+    """The bytes that have no token. Those of real vocabularies are among the first thousand."""
+    missing = {f"<0x{byte:02X}>": byte for byte in range(NUM_BYTES)}
+    for token in range(num_tokens):
+        missing.pop(_text(vocab, token), None)
+        if not missing:
+            break
+    return set(missing.values())
+
+
+def _text(vocab: lib.llama_vocab_p, token: int) -> str:
+    return (lib.llama_vocab_get_text(vocab, token) or b"").decode("utf-8", "replace")
+
+
+def _attributes(vocab: lib.llama_vocab_p, token: int) -> int:
+    return int(lib.llama_vocab_get_attr(vocab, token))
