@@ -15,6 +15,7 @@ import gc
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 MAX_ARENAS = -8  # malloc.h: M_ARENA_MAX, a parameter of mallopt(3)
 MMAP_THRESHOLD = -3  # malloc.h: M_MMAP_THRESHOLD
@@ -58,18 +59,18 @@ class MemoryReturn:
 
     def start(self) -> None:
         """Nothing happens where the C library cannot give memory back."""
-        if self._trim:
-            threading.Thread(target=self._run, name="memory", daemon=True).start()
+        if trim := self._trim:
+            run = partial(self._run, trim)
+            threading.Thread(target=run, name="memory", daemon=True).start()
 
     def note(self) -> None:
         """Memory may have been freed, or soon will be; callable from any thread."""
         self._due.set()
 
-    def _run(self) -> None:
-        assert self._trim
+    def _run(self, trim: Callable[[int], int]) -> None:
         while True:
             self._due.wait()
             time.sleep(self._interval_s)
             self._due.clear()
             gc.collect()  # objects in cycles keep their pages until somebody looks for them
-            self._trim(0)
+            trim(0)

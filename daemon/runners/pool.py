@@ -135,7 +135,8 @@ class RunnerPool:
         """A runner for as long as the block lasts; the stay of its model starts anew after it.
 
         An error in the block that says that memory is short unloads all models as soon as they are
-        idle (CONTRACT 5.3). Raises Busy and LoadFailed.
+        idle (CONTRACT 5.3). Raises Busy, LoadFailed, and NotFound for a model that was deleted
+        meanwhile.
         """
         if loaded := self._models.find(spec):
             if loaded.has_no_slot:

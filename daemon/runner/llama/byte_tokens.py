@@ -9,6 +9,7 @@ have a token for what is unknown.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 from llama_cpp import llama_cpp as lib
 
@@ -21,37 +22,46 @@ SPECIAL = (
 )
 
 
+@dataclass(frozen=True, slots=True)
 class WritableCharacters:
-    """What a text may hold."""
+    """What a text may hold; by default everything."""
 
-    def __init__(self, vocab: lib.llama_vocab_p, num_tokens: int) -> None:
-        self._missing_bytes: frozenset[int] = frozenset()
-        if lib.llama_vocab_type(vocab) != lib.LLAMA_VOCAB_TYPE_SPM:
-            return
-        self._missing_bytes = frozenset(_missing_bytes(vocab, num_tokens))
-        if not self._missing_bytes:
-            return
-        texts = [_text(vocab, token) for token in range(num_tokens)]
-        self._characters = {text for text in texts if len(text) == 1}
-        # llama.cpp finds these in a text before it looks at characters.
-        special = (text for i, text in enumerate(texts) if text and _attributes(vocab, i) & SPECIAL)
-        self._special = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))))
+    missing_bytes: frozenset[int] = frozenset()  # those without a token
+    characters: frozenset[str] = frozenset()  # those that are tokens; only if bytes are missing
+    special: re.Pattern[str] = re.compile("")  # tokens that are found before characters are
 
     @property
     def are_all(self) -> bool:
         """Whether any text can be tokenized."""
-        return not self._missing_bytes
+        return not self.missing_bytes
 
     def check(self, text: str) -> None:
         """Raises BadRequest for a text that holds anything else."""
         if self.are_all:
             return
-        plain = self._special.sub("", text) if self._special.pattern else text
+        plain = self.special.sub("", text)
         needed = {SPACE, *plain.replace(" ", SPACE)} if plain else set()
-        for character in sorted(needed - self._characters):
-            if not self._missing_bytes.isdisjoint(character.encode("utf-8", "replace")):
+        for character in sorted(needed - self.characters):
+            if not self.missing_bytes.isdisjoint(character.encode("utf-8", "replace")):
                 shown = " " if character == SPACE else character
                 raise BadRequest(f"the vocabulary of this model has no token for {shown!r}")
+
+
+def read_characters(vocab: lib.llama_vocab_p, num_tokens: int) -> WritableCharacters:
+    """The characters that a vocabulary can write."""
+    if lib.llama_vocab_type(vocab) != lib.LLAMA_VOCAB_TYPE_SPM:
+        return WritableCharacters()
+    missing_bytes = frozenset(_missing_bytes(vocab, num_tokens))
+    if not missing_bytes:
+        return WritableCharacters()
+    texts = [_text(vocab, token) for token in range(num_tokens)]
+    special = [text for i, text in enumerate(texts) if text and _attributes(vocab, i) & SPECIAL]
+    longest_first = sorted(special, key=len, reverse=True)
+    return WritableCharacters(
+        missing_bytes,
+        frozenset(text for text in texts if len(text) == 1),
+        re.compile("|".join(map(re.escape, longest_first))),
+    )
 
 
 def _missing_bytes(vocab: lib.llama_vocab_p, num_tokens: int) -> set[int]:

@@ -13,7 +13,7 @@ from llguidance.llamacpp import lltokenizer_from_vocab
 from ...errors import BadRequest, LoadFailed
 from ...protocol import Load
 from .bindings import private
-from .byte_tokens import WritableCharacters
+from .byte_tokens import read_characters
 from .call_stack import call_with_stack
 from .interface import MEAN
 from .log import HOST, LlamaLog
@@ -83,7 +83,7 @@ class LlamaModel:
     def _read_vocabulary(self) -> None:
         vocab = self.vocab = lib.llama_model_get_vocab(self.handle)
         self.num_tokens = int(lib.llama_vocab_n_tokens(vocab))
-        self._writable = WritableCharacters(vocab, self.num_tokens)
+        self._writable = read_characters(vocab, self.num_tokens)
         self.adds_bos = bool(lib.llama_vocab_get_add_bos(vocab))
         self.bos, self.eos = int(lib.llama_vocab_bos(vocab)), int(lib.llama_vocab_eos(vocab))
         count = ctypes.c_int32(0)
