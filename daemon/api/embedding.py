@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..options import Options
@@ -20,7 +19,7 @@ class EmbeddingTexts:
 
     info: ModelInfo
     texts: tuple[str, ...]  # none: the model is only loaded
-    options: Mapping[str, object]  # as in CONTRACT 1.5
+    options: Options
     truncate: bool  # cut a text that is too long; otherwise it is refused
     keep_alive_s: float | None
 
@@ -61,7 +60,7 @@ async def embed(state: AppState, request: EmbeddingTexts) -> EmbeddingResult:
     Raises Busy, LoadFailed, BadRequest and RunnerError.
     """
     start_ns = time.monotonic_ns()
-    options = Options.merge(request.info.model.params, request.options)
+    options = request.options
     spec = state.runner_spec(request.info, options, embedding=True)
     texts, note, record = request.texts, current_note(), current_record()
     record.model = spec.name

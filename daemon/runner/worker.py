@@ -180,6 +180,7 @@ class Worker:
             self._binding.bind_decoding()
             encoder = load_context(EmbeddingContext, load, report)
             worker = EmbeddingWorker(encoder.model, encoder.context, load, send)
+            worker.try_out()
             return worker, make_ready(encoder.measure())
         render = RenderPool(PREPARING_THREADS, confined=load.confined)
         self._binding.bind_decoding()

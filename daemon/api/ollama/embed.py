@@ -8,6 +8,7 @@ import msgspec
 from aiohttp import web
 
 from ...errors import BadRequest, NotFound, RunnerError
+from ...options import Options
 from ...runners.model_info import ModelInfo
 from .. import embedding
 from ..body import read
@@ -24,7 +25,8 @@ async def embed(request: web.Request) -> web.Response:
     if not body.model:
         raise NotFound("model '' not found")
     info = await _find(request, body.model)
-    answer = await _embed(request, info, body, tuple(body.input), truncate=body.truncate)
+    texts = _texts(info, body, tuple(body.input), truncate=body.truncate)
+    answer = await _embed(request, texts)
     if not body.input:
         return _json({"model": body.model, "embeddings": []})
     return _json(
@@ -39,14 +41,14 @@ async def embed(request: web.Request) -> web.Response:
 
 
 async def embeddings(request: web.Request) -> web.Response:
-    """POST /api/embeddings; what the runner refuses has status 500 here."""
+    """POST /api/embeddings; a text that is refused has status 500 here."""
     body = await read(request, wire.EmbeddingsRequest)
     if not body.model:
         raise BadRequest("model is required")
     info = await _find(request, body.model)
-    texts = (body.prompt,) if body.prompt else ()
+    texts = _texts(info, body, (body.prompt,) if body.prompt else (), truncate=False)
     try:
-        answer = await _embed(request, info, body, texts, truncate=False)
+        answer = await _embed(request, texts)
     except BadRequest as error:
         raise RunnerError(str(error)) from None
     return _json({"embedding": answer.pooled()})
@@ -57,16 +59,16 @@ async def _find(request: web.Request, model: str) -> ModelInfo:
     return await request.app[APP_STATE].model_index.find(model, not_found)
 
 
-async def _embed(
-    request: web.Request,
-    info: ModelInfo,
-    body: wire.RunFields,
-    texts: tuple[str, ...],
-    *,
-    truncate: bool,
-) -> EmbeddingResult:
-    embedding_texts = EmbeddingTexts(info, texts, body.options, truncate, body.keep_alive)
-    result = await embedding.embed(request.app[APP_STATE], embedding_texts)
+def _texts(
+    info: ModelInfo, body: wire.RunFields, texts: tuple[str, ...], *, truncate: bool
+) -> EmbeddingTexts:
+    """Raises BadRequest for options with which no model can run."""
+    options = Options.merge(info.model.params, body.options)
+    return EmbeddingTexts(info, texts, options, truncate, body.keep_alive)
+
+
+async def _embed(request: web.Request, texts: EmbeddingTexts) -> EmbeddingResult:
+    result = await embedding.embed(request.app[APP_STATE], texts)
     note(request, result.warnings)
     return result
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from ...errors import BadRequest, NotFound
+from ...options import Options
 from .. import embedding
 from ..body import read
 from ..embedding import EmbeddingTexts
@@ -23,7 +24,8 @@ async def embeddings(request: web.Request) -> web.Response:
         raise NotFound("model '' not found")
     state, name = request.app[APP_STATE], body.model
     info = await state.model_index.find(name, f'model "{name}" not found, try pulling it first')
-    texts = EmbeddingTexts(info, tuple(body.input), {}, truncate=True, keep_alive_s=None)
+    options = Options.merge(info.model.params, {})
+    texts = EmbeddingTexts(info, tuple(body.input), options, truncate=True, keep_alive_s=None)
     result = await embedding.embed(state, texts)
     note(request, result.warnings)
     encode = result.normalised if body.encoding_format == "float" else result.encoded

@@ -452,6 +452,15 @@ async def test_vectors_that_fail(
     assert await front.post("/api/embeddings", asked) == (embeddings, {"error": text})
 
 
+@pytest.mark.parametrize("route", ["embed", "embeddings"])
+async def test_an_option_of_a_request_for_vectors_that_is_too_large(
+    front: Front, route: str
+) -> None:
+    asked = {"model": "vectors", "input": "a", "prompt": "a", "options": {"num_ctx": 1 << 70}}
+    error = {"error": 'option "num_ctx" must be an integer of 64 bits'}
+    assert await front.post(f"/api/{route}", asked) == (400, error)
+
+
 async def test_vectors_that_json_cannot_express(front: Front) -> None:
     front.runners.vectors = [[float("nan"), 0.0, 0.0, 0.0]]
     error = {"error": "embedding contains NaN or Inf values"}

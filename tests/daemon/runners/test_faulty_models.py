@@ -19,6 +19,7 @@ from outrider.daemon.errors import BadRequest, LoadFailed, OutriderError, Runner
 from outrider.daemon.protocol import Delta, Load, Sampling, Submit
 from outrider.daemon.runners.process import RunnerProcess
 from tiny import write_llama
+from tiny_bert import write_bert
 
 pytestmark = pytest.mark.model
 
@@ -133,6 +134,13 @@ async def test_an_absurd_header_costs_its_own_load(
     measurements.append(f"{next(iter(extra))}: {took_s:.1f} s, {outcome[:60]}")
     assert took_s < 20
     assert len(outcome) < 2200
+
+
+async def test_an_encoder_that_ends_the_process_costs_its_own_load(tmp_path: Path) -> None:
+    extra = {"bert.attention.layer_norm_epsilon": -1.0}  # against an assertion of ggml
+    load = load_spec(write_bert(tmp_path / "e.gguf", extra=extra), embedding=True)
+    with pytest.raises(LoadFailed, match="terminated: signal 6"):
+        await RunnerProcess.start(load)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="there is no such bound elsewhere")
