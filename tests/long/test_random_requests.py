@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from daemons import Daemon, start_daemon
+from long.dialects import DIALECTS
 from long.log_faults import find_faults
 from long.raw_http import HANG_S, RawReply, exchange
 from long.request_mutation import Route, make_request
@@ -51,6 +52,15 @@ DEFINED: tuple[tuple[int, str], ...] = (
     (503, r"account unavailable"),  # 1.19
 )
 
+WRITING = frozenset(dialect.path for dialect in DIALECTS)  # routes whose answers have tokens
+TOKEN_LIMIT = re.compile(rb'"(num_predict|max_tokens|max_output_tokens)": \d{1,4}\b')
+
+
+def may_take_long(route: Route, data: bytes) -> bool:
+    """Whether a model may write for minutes: without a limit it goes on up to ten times its context
+    (CONTRACT 1.4), which an earlier request may have made 4,096 tokens long."""
+    return route.path in WRITING and not TOKEN_LIMIT.search(data)
+
 
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[Daemon]:
@@ -80,6 +90,7 @@ class Findings:
     faults: list[str] = field(default_factory=list)
     slowest_s: float = 0.0
     slowest: str = ""
+    num_long: int = 0  # answers without a limit that were not waited for
 
     def add(self, number: int, route: Route, reply: RawReply, *, wants_answer: bool) -> None:
         self.statuses[reply.status] += 1
@@ -155,6 +166,9 @@ async def send_all(daemon: Daemon, numbers: range, findings: Findings) -> None:
         for number in queue:
             route, request = make_request(number, SIZES.seed)
             reply = await exchange(where.hostname or "", where.port or 0, request)
+            if reply.hung and may_take_long(route, request.data):
+                findings.num_long += 1
+                continue
             wants_answer = request.is_complete and request.leaves_after_s is None
             findings.add(number, route, reply, wants_answer=wants_answer)
 
@@ -177,7 +191,8 @@ def test_random_requests(daemon: Daemon, tmp_path: Path, measurements: list[str]
     measurements.append(
         f"{SIZES.requests} random requests: statuses {dict(sorted(findings.statuses.items()))}, "
         f"faults {findings.undefined.total()}, dead runners {died}, "
-        f"slowest {findings.slowest_s:.1f} s ({findings.slowest})"
+        f"slowest {findings.slowest_s:.1f} s ({findings.slowest}), "
+        f"{findings.num_long} without a limit not waited for"
     )
     for kind, count in findings.undefined.most_common(MAX_SHOWN):
         print(count, kind)
