@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BadRequest, DecodeFailed, LoadFailed, RunnerError
+from ..errors import BadRequest, DecodeFailed, RunnerError
 from ..protocol import Cancel, Embed, Embedded, Load, Stats, Step, Submit, ToFront, Working
 from .batch import Batch
 from .faults import failed
@@ -84,15 +84,12 @@ class EmbeddingWorker:
 
     def try_out(self) -> None:
         """Evaluate a short text: weights with which that fails, or ends the process, cost their
-        load and no request. Raises LoadFailed."""
+        load and no request. Raises DecodeFailed."""
         tokens = self._model.tokenize("a", add_bos=True)
         self._batch.clear()
         self._batch.add(0, 0, tokens[: self._batch.capacity], outputs=1)
         self._batch.output_all()
-        try:
-            self._context.decode(self._batch)
-        except DecodeFailed as error:
-            raise LoadFailed(str(error)) from None
+        self._context.decode(self._batch)
         self._context.clear_all()
 
     def submit(self, request: Submit | Embed) -> None:

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from ..chat.parse.json_call import JsonCallParser
-from ..errors import BadRequest, LoadFailed
+from ..errors import BadRequest, DecodeFailed, LoadFailed
 from ..heap import MemoryReturn
 from ..protocol import (
     Cancel,
@@ -179,9 +179,7 @@ class Worker:
         if load.embedding:
             self._binding.bind_decoding()
             encoder = load_context(EmbeddingContext, load, report)
-            worker = EmbeddingWorker(encoder.model, encoder.context, load, send)
-            worker.try_out()
-            return worker, make_ready(encoder.measure())
+            return _start_embedding(encoder, load, send), make_ready(encoder.measure())
         render = RenderPool(PREPARING_THREADS, confined=load.confined)
         self._binding.bind_decoding()
         loaded = load_model(load, report)
@@ -221,6 +219,18 @@ class Worker:
             self._worker.submit(request)
         except BaseException as fault:
             self._front.send(failed(request.id, fault))
+
+
+def _start_embedding(
+    encoder: LoadedContext[EmbeddingContext], load: Load, send: Callable[[ToFront], None]
+) -> EmbeddingWorker:
+    """A worker that has embedded a short text. Raises LoadFailed."""
+    try:
+        worker = EmbeddingWorker(encoder.model, encoder.context, load, send)
+        worker.try_out()
+    except (BadRequest, DecodeFailed) as error:
+        raise LoadFailed(f"the model cannot embed a text: {error}") from None
+    return worker
 
 
 def _threads_of(

@@ -32,13 +32,16 @@ class RawReply:
     took_s: float = 0.0
 
 
-async def exchange(host: str, port: int, request: RawRequest) -> RawReply:
-    """Sends a request on a connection of its own, and reads until the daemon closes it."""
+async def exchange(host: str, port: int, request: RawRequest, hang_s: float = HANG_S) -> RawReply:
+    """Sends a request on a connection of its own, and reads until the daemon closes it.
+
+    It hangs after `hang_s` without a byte of the answer.
+    """
     start_s = time.monotonic()
     reader, writer = await asyncio.open_connection(host, port, limit=1 << 21)
     try:
         sending = asyncio.create_task(_send(writer, request.data))
-        data, is_whole, hung = await _read(reader, request)
+        data, is_whole, hung = await _read(reader, request, hang_s)
         sending.cancel()
         await asyncio.gather(sending, return_exceptions=True)
     finally:
@@ -54,10 +57,12 @@ async def _send(writer: asyncio.StreamWriter, data: bytes) -> None:
         pass  # refused before it was read
 
 
-async def _read(reader: asyncio.StreamReader, request: RawRequest) -> tuple[bytes, bool, bool]:
+async def _read(
+    reader: asyncio.StreamReader, request: RawRequest, hang_s: float
+) -> tuple[bytes, bool, bool]:
     """The bytes; whether they are all; whether the client has waited in vain."""
     data, start_s = bytearray(), time.monotonic()
-    wait_s = HANG_S if request.is_complete else 0.5
+    wait_s = hang_s if request.is_complete else 0.5
     leave_s = request.leaves_after_s if request.leaves_after_s is not None else wait_s
     while True:
         try:

@@ -143,6 +143,14 @@ async def test_an_encoder_that_ends_the_process_costs_its_own_load(tmp_path: Pat
         await RunnerProcess.start(load)
 
 
+async def test_an_encoder_that_can_write_no_text_costs_its_own_load(tmp_path: Path) -> None:
+    gguf = write_bert(tmp_path / "e.gguf", extra={"tokenizer.ggml.model": "llama"})
+    with pytest.raises(
+        LoadFailed, match="cannot embed a text: the vocabulary of this model has no"
+    ):
+        await RunnerProcess.start(load_spec(gguf, embedding=True))
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="there is no such bound elsewhere")
 async def test_a_load_that_takes_far_more_than_planned_is_refused(tmp_path: Path) -> None:
     gguf = write_llama(tmp_path / "t.gguf", seed=1)
